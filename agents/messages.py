@@ -1,0 +1,362 @@
+"""What orchestrator and agent say to each other: frozen dataclasses, one request type per thing an agent can do.
+
+    request       reply            effect on the host
+    Survey        HostFacts        none
+    Preflight     PreflightReport  none
+    Claim         Claimed          the host lock, the journal and the guardian exist
+    Apply         Applied          knobs hold the arm, read back
+    Begin         Begun            sampling, and the workload where the period has one
+    Poll          Polled           renews the lease
+    End           Ended            sampling and workload stopped; everything read is in the stream
+    Revert        Reverted         knobs as they were found, read back
+    Release       Released         the claim is over
+
+Readings (samples, measurements, host events) travel as one ordered stream per claim. `position` numbers the stream;
+the orchestrator acknowledges the last position it has stored, and the agent keeps on disk what is not acknowledged.
+The store tells doubles apart by (period_id, sequence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+# ---------------------------------------------------------------------------- settings and workloads
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A named set of knob values. A knob that the arm does not name holds the value it was found with."""
+
+    name: str
+    knobs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSpec:
+    """A workload by its kind ('pointer_chase', 'service', ...) and the options of that kind, already in base units."""
+
+    kind: str
+    options: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
+
+
+class KnobReason(StrEnum):
+    """Why a knob was written."""
+
+    APPLY = "apply"
+    REVERT = "revert"
+    REAPPLY = "reapply"
+    GUARDIAN = "guardian"  # undone by the guardian: the lease ran out
+    RESTORE = "restore"  # undone by hand, with `fleetexp restore`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnobChange:
+    """One write to a knob: what was there, what was asked for, what reads back. A no-op is recorded too."""
+
+    knob: str
+    before: str
+    wanted: str
+    after: str
+    reason: KnobReason
+    changed_at: datetime
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+# ---------------------------------------------------------------------------- the stream
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One reading of the collectors: metric name -> value as read (counters raw, gauges in the metric's unit)."""
+
+    position: int
+    period_id: int
+    sequence: int
+    taken_at: datetime
+    boottime_seconds: float  # CLOCK_BOOTTIME: differences are durations, also across a change of the wall clock
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One value that the workload reported, in the metric's unit."""
+
+    position: int
+    period_id: int
+    sequence: int
+    taken_at: datetime
+    metric: str
+    value: float
+
+
+class HostEventKind(StrEnum):
+    """What can happen on a host that is not a number."""
+
+    DRIFT = "drift"  # a knob reads differently from what the arm wants: somebody else wrote it
+    KERNEL_OOPS = "kernel_oops"
+    BAD_PAGE = "bad_page"
+    TAINT = "taint"
+    OOM_KILL = "oom_kill"
+    REBOOT = "reboot"
+    WORKLOAD_FAILED = "workload_failed"
+    GUARDIAN_RESTARTED = "guardian_restarted"
+    LEASE_EXPIRED = "lease_expired"
+    LEFTOVER_RESTORED = "leftover_restored"  # an earlier claim's knobs were still set and have been put back
+    SOURCE_LOST = "source_lost"  # a file that the collectors read has gone away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEvent:
+    """Something that happened on the host; `period_id` is 0 outside any period."""
+
+    position: int
+    period_id: int
+    sequence: int
+    taken_at: datetime
+    kind: HostEventKind
+    detail: str
+
+
+Reading: TypeAlias = Sample | Measurement | HostEvent
+
+
+# ---------------------------------------------------------------------------- what a host is
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThpSize:
+    """One transparent-huge-page size and what it does now. `effective` resolves `inherit` through the top level."""
+
+    size_kib: int
+    enabled: str
+    effective: str
+    shmem_enabled: str | None
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugetlbPool:
+    """One hugetlb pool, counts in pages of `size_kib`."""
+
+    size_kib: int
+    total_pages: int
+    free_pages: int
+    surplus_pages: int
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSupport:
+    """Whether a perf event can be counted here, and if not, why."""
+
+    event: str
+    available: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """The map of a host as `doctor` shows it and the store keeps it. Unknown is None or '', never a guess."""
+
+    host: str
+    taken_at: datetime
+    boot_id: str
+    kernel: str
+    architecture: str
+    cpu_model: str
+    cpus: int
+    numa_nodes: int
+    numa_balancing: bool | None
+    memory_total_bytes: int
+    memory_available_bytes: int
+    swap_total_bytes: int
+    base_page_bytes: int
+    uptime_seconds: float
+    thp_sizes: tuple[ThpSize, ...]
+    thp_top_level: str
+    thp_defrag: str
+    hugetlb_pools: tuple[HugetlbPool, ...]
+    knobs: Mapping[str, str]  # every knob fleetexp knows that exists here -> value as read
+    writable_knobs: tuple[str, ...]
+    not_writable_because: str
+    perf_events: tuple[EventSupport, ...]
+    cgroup_version: int | None
+    pressure_available: bool
+    virtualisation: str  # '' for bare metal, else the hypervisor's or container's name
+    kernel_taint: int
+    other_managers: tuple[str, ...]  # TuneD, ktune, ...: what may write the same knobs
+    page_splitting_readers: tuple[str, ...]  # running programs known to read smaps or pagemap
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Severity(StrEnum):
+    ERROR = "error"  # the run must not start
+    WARNING = "warning"  # it may, and the report will say so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing preflight found: what, where, and the remedy."""
+
+    severity: Severity
+    what: str
+    where: str
+    remedy: str
+
+
+# ---------------------------------------------------------------------------- requests
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Ask for the host's facts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """Ask whether these arms and this workload could run here. Changes nothing."""
+
+    arms: tuple[Arm, ...]
+    workloads: tuple[WorkloadSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Take the host for a run: snapshot and journal the knobs named, start the guardian with this lease."""
+
+    run: str  # shown to whoever finds the host taken
+    owner: str  # user@host pid of the orchestrator
+    knobs: tuple[str, ...]
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply:
+    """Make the knobs hold the arm; what the arm does not name goes back to the journaled original."""
+
+    arm: Arm
+    reason: KnobReason = KnobReason.APPLY
+    restart: WorkloadSpec | None = None  # a service to restart after the write, so that its memory sees the arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Start a period: sample every `sample_every_seconds`; start the workload where one is given."""
+
+    period_id: int
+    sample_every_seconds: float
+    workload: WorkloadSpec | None
+    time_limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """Renew the lease, acknowledge the stream up to `acknowledged`, ask for what follows."""
+
+    acknowledged: int
+    at_most: int = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """End the period: stop the workload, take the boundary sample."""
+
+    period_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revert:
+    """Put every knob back and read it back."""
+
+    reason: KnobReason = KnobReason.REVERT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """End the claim: close the journal, stop the guardian, free the host lock."""
+
+
+Request: TypeAlias = Survey | Preflight | Claim | Apply | Begin | Poll | End | Revert | Release
+
+
+# ---------------------------------------------------------------------------- replies
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightReport:
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(problem.severity is not Severity.ERROR for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The host is ours: `found` is what is journaled; `leftovers` are writes that undid an earlier, dead claim."""
+
+    found: Mapping[str, str]
+    leftovers: tuple[KnobChange, ...]
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    arm: str
+    changes: tuple[KnobChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    period_id: int
+    begun_at: datetime
+    boot_id: str
+
+
+class WorkloadState(StrEnum):
+    NONE = "none"
+    STARTING = "starting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    readings: tuple[Reading, ...]
+    more: bool
+    lease_remaining_seconds: float
+    period_id: int  # 0 between periods
+    workload: WorkloadState
+    workload_detail: str
+    drift: tuple[str, ...]  # knobs that do not hold the arm now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    period_id: int
+    ended_at: datetime
+    last_position: int  # the period is complete in the store once this position is acknowledged
+    workload: WorkloadState
+    workload_detail: str
+    invalid: str  # '' or why the period must not be used (reboot, drift, lease ran out, workload failed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverted:
+    changes: tuple[KnobChange, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(change.ok for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    pass
+
+
+Reply: TypeAlias = (
+    HostFacts | PreflightReport | Claimed | Applied | Begun | Polled | Ended | Reverted | Released
+)

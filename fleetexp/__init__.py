@@ -1,0 +1,1 @@
+"""The orchestrator, the SQL store and the command line of fleetexp."""

@@ -1,0 +1,171 @@
+"""The nouns of an experiment: arms, units, periods, plans, states. No I/O, no clock, no imports but the agents' words.
+
+A run's life:
+
+    planned -> preflight -> running -> analysing -> completed
+                               |  ^
+                               v  |
+                              paused
+    any live state -> halting -> halted              every changed host reads as it was found
+                              -> restore_incomplete  some host does not: the loudest outcome
+    any live state -> interrupted (found on `resume`: the orchestrator died) -> preflight
+    preflight -> failed   nothing was changed
+
+A unit's life (one host):
+
+    idle -> snapshotted -> applied -> washing_out -> measuring -> ... -> reverting -> reverted
+    any -> lost -> (HostBack) reverting -> reverted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from agents.messages import Arm, WorkloadSpec
+
+
+class Design(StrEnum):
+    """How arms meet units: alternating in time on one host, or on different hosts at one time."""
+
+    SWITCHBACK = "switchback"
+    PARALLEL = "parallel"
+
+
+class PeriodKind(StrEnum):
+    BASELINE = "baseline"
+    WASHOUT = "washout"
+    MEASURE = "measure"
+
+
+class RunState(StrEnum):
+    PLANNED = "planned"
+    PREFLIGHT = "preflight"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ANALYSING = "analysing"
+    COMPLETED = "completed"
+    HALTING = "halting"
+    HALTED = "halted"
+    FAILED = "failed"
+    RESTORE_INCOMPLETE = "restore_incomplete"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in {RunState.COMPLETED, RunState.HALTED, RunState.FAILED, RunState.RESTORE_INCOMPLETE}
+
+
+class UnitState(StrEnum):
+    IDLE = "idle"
+    SNAPSHOTTED = "snapshotted"
+    APPLIED = "applied"
+    WASHING_OUT = "washing_out"
+    MEASURING = "measuring"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    LOST = "lost"
+
+
+class PeriodState(StrEnum):
+    PLANNED = "planned"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INVALID = "invalid"  # `reason` says why; kept, shown, never used in an estimate
+
+
+class Decision(StrEnum):
+    SHIP = "ship"
+    DO_NOT_SHIP = "do not ship"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodPlan:
+    """One slot of time on a unit under one arm.
+
+    `block` numbers the pair (or set of arms) that the period belongs to, -1 outside any block. A broken period
+    invalidates its block, and the whole block is repeated as `attempt` + 1: a contrast across hours is no contrast.
+    """
+
+    index: int  # position in the unit's schedule, from 0
+    kind: PeriodKind
+    arm: str
+    block: int
+    stage: int
+    seconds: float  # planned length; a measure period ends earlier when its workload finishes
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPlan:
+    """What one host goes through. `arm` is set in a parallel design, None in a switchback."""
+
+    host: str
+    stratum: str
+    arm: str | None
+    stage: int  # the stage at which the host joins
+    periods: tuple[PeriodPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """A step of the ramp: the hosts off control at most, how long to hold, who approves the next step."""
+
+    index: int
+    hosts: int  # cumulative number of units that have joined by the end of this stage
+    hold_seconds: float
+    approve: str = "auto"  # or 'manual': waits for `fleetexp resume`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safety:
+    max_failed_hosts: int
+    lease_seconds: float
+    on_drift: str  # 'halt', 'reapply' or 'invalidate'
+    max_attempts: int = 3  # how often a broken block is tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that will happen, decided before anything is touched. Equal seeds and hosts give equal plans."""
+
+    design: Design
+    seed: int
+    arms: tuple[Arm, ...]  # the control arm first
+    control: str
+    units: tuple[UnitPlan, ...]
+    stages: tuple[StagePlan, ...]
+    sample_every_seconds: float
+    safety: Safety
+    workloads: Mapping[str, WorkloadSpec] = field(default_factory=dict)  # arm -> workload; missing: watch only
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """Every knob that any arm names, sorted."""
+        return tuple(sorted({knob for arm in self.arms for knob in arm.knobs}))
+
+    @property
+    def seconds(self) -> float:
+        """Planned length of the longest unit's schedule."""
+        return max((sum(period.seconds for period in unit.periods) for unit in self.units), default=0.0)
+
+    def arm(self, name: str) -> Arm:
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodRecord:
+    """A period as the store knows it."""
+
+    period_id: int
+    host: str
+    plan: PeriodPlan
+    state: PeriodState
+    reason: str
+    started_at: datetime | None
+    ended_at: datetime | None
