@@ -1,0 +1,72 @@
+"""What the analysis was told before it saw data: the design, the control arm, the metrics and their roles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a metric is for; it decides the error rate that its estimate must keep."""
+
+    PRIMARY = "primary"  # one, at alpha
+    SECONDARY = "secondary"  # Holm
+    GUARDRAIL = "guardrail"  # non-inferiority on a margin
+    EXPLORATORY = "exploratory"  # Benjamini-Hochberg
+    EXPOSURE = "exposure"  # how much of the treatment was received
+    OBSERVER = "observer"  # what watching cost
+
+
+class Direction(StrEnum):
+    """Which way a metric should move."""
+
+    INCREASE = "increase"
+    DECREASE = "decrease"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricPlan:
+    """One metric to estimate. A ratio metric names its denominator; both are summed within host first."""
+
+    name: str
+    unit: str
+    role: Role
+    better: Direction | None = None
+    denominator: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailPlan:
+    """A limit on a metric: a relative `margin` (0.1 = 10 %) in the `worse` direction, or an absolute `tripwire`."""
+
+    metric: str
+    worse: Direction
+    margin: float | None = None
+    tripwire: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignedUnit:
+    """One randomised unit. `arm` is None in a switchback, where every unit passes through every arm."""
+
+    host: str
+    stratum: str
+    arm: str | None
+    stage: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisPlan:
+    """The plan of analysis. `arms` lists the control too; the control is named, never inferred from order."""
+
+    design: str  # 'switchback' or 'parallel'
+    control: str
+    arms: tuple[str, ...]
+    metrics: tuple[MetricPlan, ...]
+    guardrails: tuple[GuardrailPlan, ...] = ()
+    units: tuple[AssignedUnit, ...] = ()
+    alpha: float = 0.05
+    seed: int = 0
+    information_fractions: tuple[float, ...] = (1.0,)  # of the planned looks, the last is 1
+    look: int = 0  # which of them this is, from 0
+    order: str = "pairs"  # switchback: 'pairs' or 'abba', what the randomisation drew from
