@@ -1,17 +1,17 @@
 """Errors of the host side. Every one says what failed, where, and the remedy, and survives a trip through Ray.
 
-    AgentError
-    ├── KnobError            a kernel setting could not be read, written or verified
-    │   ├── UnknownKnob          this kernel (or fleetexp) has no such setting
-    │   ├── KnobRefused          the kernel refused the value
-    │   ├── KnobNotWritable      not root, or a read-only sysfs
-    │   └── KnobMismatch         a write was accepted and reads back differently
-    ├── HostClaimed          another run holds this host
-    ├── LeaseExpired         the guardian has already undone this claim
-    ├── JournalError         the journal could not be written or read
-    ├── RestoreIncomplete    some knob could not be put back
-    ├── GuardianError        the guardian did not start
-    └── WorkloadError        the workload could not start, crashed, hung or printed garbage
+AgentError
+├── KnobError            a kernel setting could not be read, written or verified
+│   ├── UnknownKnob          this kernel (or fleetexp) has no such setting
+│   ├── KnobRefused          the kernel refused the value
+│   ├── KnobNotWritable      not root, or a read-only sysfs
+│   └── KnobMismatch         a write was accepted and reads back differently
+├── HostClaimed          another run holds this host
+├── LeaseExpired         the guardian has already undone this claim
+├── JournalError         the journal could not be written or read
+├── RestoreIncomplete    some knob could not be put back
+├── GuardianError        the guardian did not start
+└── WorkloadError        the workload could not start, crashed, hung or printed garbage
 """
 
 from __future__ import annotations

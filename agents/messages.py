@@ -357,6 +357,4 @@ class Released:
     pass
 
 
-Reply: TypeAlias = (
-    HostFacts | PreflightReport | Claimed | Applied | Begun | Polled | Ended | Reverted | Released
-)
+Reply: TypeAlias = HostFacts | PreflightReport | Claimed | Applied | Begun | Polled | Ended | Reverted | Released

@@ -1,9 +1,9 @@
 """Errors of the analysis: the data or the plan cannot answer what was asked.
 
-    AnalysisError
-    ├── NotEnoughData    too few units, blocks or values for the method
-    ├── BadObservations  a column is missing or a value is impossible
-    └── BadPlan          the plan names an arm or metric that is not there
+AnalysisError
+├── NotEnoughData    too few units, blocks or values for the method
+├── BadObservations  a column is missing or a value is impossible
+└── BadPlan          the plan names an arm or metric that is not there
 """
 
 from __future__ import annotations
