@@ -1,4 +1,4 @@
-"""What the analysis answers: typed, frozen, finite. No NaN and no infinity: unknown is None, with the reason beside it."""
+"""What the analysis answers: typed, frozen, finite. No NaN, no infinity: unknown is None, the reason is beside it."""
 
 from __future__ import annotations
 

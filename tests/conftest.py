@@ -1,0 +1,47 @@
+"""Fixtures that every part of the suite shares."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+THP = Path("/sys/kernel/mm/transparent_hugepage")
+LOCK = Path("/run/lock/fleetexp-tests.lock")
+
+
+def _current(text: str) -> str:
+    """The chosen value of a knob: the word in brackets, or the whole text."""
+    return text[text.index("[") + 1 : text.index("]")] if "[" in text else text.strip()
+
+
+def _knob_files() -> list[Path]:
+    found = [THP / name for name in ("enabled", "defrag", "shmem_enabled", "shrink_underused")]
+    for pattern in ("hugepages-*/enabled", "hugepages-*/shmem_enabled", "khugepaged/*"):
+        found += sorted(THP.glob(pattern))
+    found += sorted(Path("/sys/kernel/mm/hugepages").glob("*/nr_hugepages"))
+    return [path for path in found if path.exists() and path.stat().st_mode & 0o200]
+
+
+def snapshot_real_knobs() -> dict[Path, str]:
+    """Read every knob that the tests may touch on this machine."""
+    return {path: _current(path.read_text()) for path in _knob_files()}
+
+
+@pytest.fixture
+def real_knobs() -> Iterator[dict[Path, str]]:
+    """Hold this machine's knobs for one test: lock, save, hand out, put back, and fail if anything was left changed."""
+    if os.geteuid() != 0 or not os.access(THP / "enabled", os.W_OK):
+        pytest.skip("this machine's kernel settings can't be written (not root, or read-only sysfs)")
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = snapshot_real_knobs()
+        yield before
+        left = {path: value for path, value in snapshot_real_knobs().items() if value != before[path]}
+        for path in left:
+            path.write_text(before[path])
+        assert not left, f"the test left the host changed: {left}"
