@@ -1,0 +1,266 @@
+"""What happens to a run (events) and what must be done about it (instructions): the machine's whole vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fleetexp.domain import PeriodPlan, RunState
+
+
+# ------------------------------------------------------------------ events: what has happened
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightDone:
+    """The host has said whether the plan can run on it; `problems` are the errors only."""
+
+    host: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnobsSnapshotted:
+    """The host is claimed: journal written, guardian watching."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnobsVerified:
+    """The arm was written and reads back."""
+
+    host: str
+    arm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodBegun:
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadFinished:
+    """The workload has ended by itself: the period may close early."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodClosed:
+    """The period has ended and all it read is stored. `invalid` says why it must not be used; '' where it may."""
+
+    host: str
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReverted:
+    """Every knob of the host reads as it was found, and the claim is over."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertFailed:
+    """The host answered, and some knob could not be put back."""
+
+    host: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed:
+    """The host answered an instruction with an error: a refused value, a workload that can't start."""
+
+    host: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLost:
+    """The host did not answer in time, or its agent is gone."""
+
+    host: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBack:
+    """A new agent answers on a host that was lost."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSeen:
+    """Somebody else wrote a knob of ours."""
+
+    host: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailBreached:
+    """A metric crossed its limit, or the kernel is sick (`host` '' for the whole fleet)."""
+
+    metric: str
+    detail: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested:
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    """Nothing happened but time: deadlines are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """The findings are stored."""
+
+
+Event: TypeAlias = (
+    PreflightDone
+    | KnobsSnapshotted
+    | KnobsVerified
+    | PeriodBegun
+    | WorkloadFinished
+    | PeriodClosed
+    | HostReverted
+    | RevertFailed
+    | StepFailed
+    | HostLost
+    | HostBack
+    | DriftSeen
+    | GuardrailBreached
+    | PauseRequested
+    | StopRequested
+    | TimePassed
+    | Analysed
+)
+
+
+# ------------------------------------------------------------------ instructions: what must be done
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckHost:
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyArm:
+    host: str
+    arm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPeriod:
+    host: str
+    period: PeriodPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    """End the period on the host and store the rest of what it read. `invalid` as in PeriodClosed."""
+
+    host: str
+    period: PeriodPlan
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandon:
+    """Mark a period that can't be ended on the host (it is lost) as invalid in the store."""
+
+    host: str
+    period: PeriodPlan
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidateBlock:
+    """Mark every period of this attempt at a block as invalid: its contrast is broken."""
+
+    host: str
+    block: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPeriods:
+    """Enter a repeated block into the store."""
+
+    host: str
+    periods: tuple[PeriodPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revert:
+    """Put the host back and end the claim."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnect:
+    """Put a new agent on a lost host."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterState:
+    state: RunState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Write to the audit trail."""
+
+    kind: str
+    detail: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyse:
+    """Estimate effects from what is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeAt:
+    """Come back with TimePassed at this instant of the machine's clock, in seconds."""
+
+    at: float
+
+
+Instruction: TypeAlias = (
+    CheckHost
+    | Snapshot
+    | ApplyArm
+    | StartPeriod
+    | Collect
+    | Abandon
+    | InvalidateBlock
+    | AddPeriods
+    | Revert
+    | Reconnect
+    | EnterState
+    | Record
+    | Analyse
+    | WakeAt
+)
