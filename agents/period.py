@@ -1,0 +1,218 @@
+"""One period being sampled: a thread that reads the collectors on the beat, and what makes the period invalid."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agents.errors import AgentError, LeaseExpired
+from agents.messages import HostEvent, HostEventKind, Measurement, Sample, WorkloadState
+from agents.spool import Spool
+
+log = logging.getLogger(__name__)
+
+# What a tick may raise without ending the period's thread; anything else is a defect and must be seen.
+_TICK_ERRORS = (OSError, ValueError, AgentError)
+
+
+class Source(Protocol):
+    """What a period reads on each beat (`agents.collectors.Collectors`)."""
+
+    def sample(self) -> dict[str, float]: ...
+    def boundary(self) -> dict[str, float]: ...
+    def events(self) -> list[tuple[HostEventKind, str]]: ...
+
+
+class Watched(Protocol):
+    """The workload under the period (`agents.workloads.RunningWorkload`)."""
+
+    def poll(self) -> tuple[WorkloadState, str]: ...
+    def measurements(self) -> list[tuple[datetime, str, float]]: ...
+    def stop(self, timeout_seconds: float = 10.0) -> None: ...
+
+
+class Held(Protocol):
+    """What a period asks of the claim."""
+
+    @property
+    def lease_remaining_seconds(self) -> float: ...
+    def drifted(self) -> Mapping[str, str]: ...
+    def ensure_guardian(self) -> bool: ...
+
+
+class Period:
+    """A period from its first boundary sample to its last. `stop` may be called from any thread, once or more."""
+
+    def __init__(
+        self,
+        *,
+        period_id: int,
+        every_seconds: float,
+        source: Source,
+        claim: Held,
+        workload: Watched | None,
+        spool: Spool,
+        boot_id: Callable[[], str],
+    ) -> None:
+        self.period_id = period_id
+        self.begun_at = datetime.now(UTC)
+        self.invalid = ""
+        self.drift: dict[str, str] = {}
+        self._every = every_seconds
+        self._source = source
+        self._claim = claim
+        self._workload = workload
+        self._spool = spool
+        self._boot_id = boot_id
+        self._began_on = boot_id()
+        self._sequence = 0
+        self._workload_state: tuple[WorkloadState, str] = (WorkloadState.NONE, "")
+        self._seen_failed = False
+        self._stop = threading.Event()
+        self._ended = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"period-{period_id}", daemon=True)
+
+    @property
+    def workload(self) -> tuple[WorkloadState, str]:
+        return self._workload_state
+
+    def start(self) -> None:
+        """Take the first boundary sample and start the beat; OSError where the first reading fails."""
+        self.begun_at = datetime.now(UTC)
+        self._read(boundary=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the last boundary sample, stop the workload, keep what it still said. Idempotent."""
+        with self._ended:
+            if self._stop.is_set():
+                return
+            self._stop.set()
+            if self._thread.is_alive():
+                self._thread.join()
+            self._tick(boundary=True)
+            if self._workload is not None:
+                self._workload.stop()
+                self._drain()
+            if self._boot_id() != self._began_on:
+                self._void("the host was rebooted in this period")
+                self._event(HostEventKind.REBOOT, f"boot id was {self._began_on}")
+
+    def void(self, reason: str) -> None:
+        """Mark the period as not to be used; the first reason stays."""
+        self._void(reason)
+
+    # ------------------------------------------------------------------ the beat
+    def _run(self) -> None:
+        beat = time.monotonic() + self._every
+        while not self._stop.wait(max(0.0, beat - time.monotonic())):
+            self._tick(boundary=False)
+            beat += self._every
+            late = time.monotonic() - beat
+            if late > self._every:  # beats that have passed are dropped, not made up for in a burst
+                beat += (late // self._every) * self._every
+
+    def _tick(self, *, boundary: bool) -> None:
+        try:
+            self._read(boundary=boundary)
+        except _TICK_ERRORS as error:
+            log.exception("period %d: a reading failed", self.period_id)
+            self._void(f"a reading failed: {error}")
+
+    def _read(self, *, boundary: bool) -> None:
+        values = self._source.boundary() if boundary else self._source.sample()
+        taken_at, boottime = datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME)
+        sequence = self._next_sequence()
+        self._spool.append(
+            lambda position: Sample(
+                position=position,
+                period_id=self.period_id,
+                sequence=sequence,
+                taken_at=taken_at,
+                boottime_seconds=boottime,
+                values=values,
+            )
+        )
+        self._drain()
+        for kind, detail in self._source.events():
+            self._event(kind, detail)
+        self._watch_claim()
+        self._watch_workload()
+
+    def _drain(self) -> None:
+        if self._workload is None:
+            return
+        for taken_at, metric, value in self._workload.measurements():
+            self._measured(taken_at, metric, value)
+
+    def _measured(self, taken_at: datetime, metric: str, value: float) -> None:
+        sequence = self._next_sequence()
+        self._spool.append(
+            lambda position: Measurement(
+                position=position,
+                period_id=self.period_id,
+                sequence=sequence,
+                taken_at=taken_at,
+                metric=metric,
+                value=value,
+            )
+        )
+
+    def _watch_claim(self) -> None:
+        if self._claim.lease_remaining_seconds <= 0:
+            if not self.invalid:
+                self._event(
+                    HostEventKind.LEASE_EXPIRED, "no word from the orchestrator; the guardian has undone the knobs"
+                )
+            self._void("the lease ran out")
+            if self._workload is not None:
+                self._workload.stop()
+            return
+        try:
+            drift = dict(self._claim.drifted())
+            if self._claim.ensure_guardian():
+                self._event(HostEventKind.GUARDIAN_RESTARTED, "the guardian was gone and has been started again")
+        except LeaseExpired:
+            self._void("the lease ran out")
+            return
+        for knob, detail in drift.items():
+            if self.drift.get(knob) != detail:
+                self._event(HostEventKind.DRIFT, f"{knob}: {detail}")
+                self._void(f"drift: {knob}: {detail}")
+        self.drift = drift
+
+    def _watch_workload(self) -> None:
+        if self._workload is None:
+            return
+        self._workload_state = self._workload.poll()
+        state, detail = self._workload_state
+        if state is WorkloadState.FAILED and not self._seen_failed:
+            self._seen_failed = True
+            self._event(HostEventKind.WORKLOAD_FAILED, detail)
+            self._void(f"workload failed: {detail}")
+
+    # ------------------------------------------------------------------ what is kept
+    def _next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def _void(self, reason: str) -> None:
+        self.invalid = self.invalid or reason
+
+    def _event(self, kind: HostEventKind, detail: str) -> None:
+        sequence = self._next_sequence()
+        taken_at = datetime.now(UTC)
+        self._spool.append(
+            lambda position: HostEvent(
+                position=position,
+                period_id=self.period_id,
+                sequence=sequence,
+                taken_at=taken_at,
+                kind=kind,
+                detail=detail,
+            )
+        )
