@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -35,12 +35,23 @@ class Watched(Protocol):
     def stop(self, timeout_seconds: float = 10.0) -> None: ...
 
 
+class Drift(Protocol):
+    """A knob that does not hold what its arm wants (`agents.claim.Drift`)."""
+
+    @property
+    def knob(self) -> str: ...
+    @property
+    def wanted(self) -> str: ...
+    @property
+    def actual(self) -> str: ...
+
+
 class Held(Protocol):
     """What a period asks of the claim."""
 
     @property
     def lease_remaining_seconds(self) -> float: ...
-    def drifted(self) -> Mapping[str, str]: ...
+    def drift(self) -> Sequence[Drift]: ...
     def ensure_guardian(self) -> bool: ...
 
 
@@ -173,7 +184,7 @@ class Period:
                 self._workload.stop()
             return
         try:
-            drift = dict(self._claim.drifted())
+            drift = {d.knob: f"wanted {d.wanted!r}, reads {d.actual!r}" for d in self._claim.drift()}
             if self._claim.ensure_guardian():
                 self._event(HostEventKind.GUARDIAN_RESTARTED, "the guardian was gone and has been started again")
         except LeaseExpired:

@@ -1,0 +1,295 @@
+"""The agent of one host: answers each request of `agents.messages`, over the real root, a folder or a simulation."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from agents.claim import HostClaim, claim_status, closed_journals, restore, take_claim
+from agents.collectors import Collectors
+from agents.errors import AgentError, LeaseExpired, WorkloadError
+from agents.facts import survey
+from agents.messages import (
+    Applied,
+    Apply,
+    Begin,
+    Begun,
+    Claim,
+    Claimed,
+    End,
+    Ended,
+    HostFacts,
+    KnobChange,
+    KnobReason,
+    Poll,
+    Polled,
+    Preflight,
+    PreflightReport,
+    Release,
+    Released,
+    Reply,
+    Request,
+    Revert,
+    Reverted,
+    Survey,
+    WorkloadSpec,
+    WorkloadState,
+)
+from agents.period import Period
+from agents.preflight import preflight
+from agents.spool import Spool
+from agents.sysroot import SysRoot
+from agents.workloads import RunningWorkload, restart_service, start_workload
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_BOOT_ID = "proc/sys/kernel/random/boot_id"
+
+
+class HostAgent:
+    """One host, one run at a time.
+
+    `handle` may be called from several threads: a `Poll` renews the lease and is answered while another request is
+    still at work; all others wait for each other. Errors are `agents.errors`, and leave the host as they found it or
+    journaled for the guardian.
+    """
+
+    def __init__(self, *, root: SysRoot, host: str, run: str, labels: Mapping[str, str] | None = None) -> None:
+        self.host = host
+        self.run = run
+        self._root = root
+        self._labels = dict(labels or {})
+        self._changing = threading.Lock()
+        self._claim: HostClaim | None = None
+        self._collectors: Collectors | None = None
+        self._collects_for: tuple[tuple[int, ...], str | None] = ((), None)
+        self._watch_sizes: tuple[int, ...] = ()
+        self._period: Period | None = None
+        self._workload: RunningWorkload | None = None
+        self._spool: Spool | None = None
+
+    def handle(self, request: Request) -> Reply:
+        """Carry out one request; see `agents.messages` for what each does and answers."""
+        match request:
+            case Poll():
+                return self._poll(request)
+            case Survey():
+                return self._facts()
+            case Preflight():
+                return self._preflight(request)
+            case Claim():
+                return self._alone(lambda: self._take(request))
+            case Apply():
+                return self._alone(lambda: self._apply(request))
+            case Begin():
+                return self._alone(lambda: self._begin(request))
+            case End():
+                return self._alone(lambda: self._end(request))
+            case Revert():
+                return self._alone(lambda: self._revert(request))
+            case Release():
+                return self._alone(self._release)
+
+    def close(self) -> None:
+        """Put the host back where that is still ours to do, and stop everything. Never raises."""
+        try:
+            if self._claim is not None:
+                self._alone(lambda: self._revert(Revert()))
+                self._alone(self._release)
+        except AgentError:
+            log.exception("%s: closing the agent; the guardian holds the journal", self.host)
+
+    def _alone(self, act: Callable[[], T]) -> T:
+        with self._changing:
+            return act()
+
+    # ------------------------------------------------------------------ looking
+    def _facts(self) -> HostFacts:
+        return survey(self._root, host=self.host, labels=self._labels)
+
+    def _preflight(self, request: Preflight) -> PreflightReport:
+        facts = self._facts()
+        status = claim_status(self._root)
+        ours = status is not None and status.run == self.run
+        return PreflightReport(
+            problems=preflight(self._root, facts, request.arms, request.workloads, None if ours else status)
+        )
+
+    def _boot_id(self) -> str:
+        return self._root.read(_BOOT_ID).decode().strip()
+
+    # ------------------------------------------------------------------ holding
+    def _take(self, request: Claim) -> Claimed:
+        undone = list(self._undone_without_us())
+        claim = take_claim(
+            self._root,
+            run=request.run,
+            owner=request.owner,
+            knobs=request.knobs,
+            lease_seconds=request.lease_seconds,
+        )
+        self._claim = claim
+        self.run = request.run
+        self._watch_sizes = _sizes_named(request.knobs)
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", request.run)
+        if self._spool is None:
+            self._spool = Spool(self._root.state_dir / "spool" / f"{name}.jsonl")
+        return Claimed(found=dict(claim.found), leftovers=(*undone, *claim.leftovers), boot_id=self._boot_id())
+
+    def _undone_without_us(self) -> tuple[KnobChange, ...]:
+        """What the guardian, or a person, has put back under an earlier claim of this run."""
+        by_others = {KnobReason.GUARDIAN, KnobReason.RESTORE}
+        return tuple(
+            change
+            for journal in closed_journals(self._root, run=self.run)
+            for change in journal.changes
+            if change.reason in by_others
+        )
+
+    def _held(self) -> HostClaim:
+        if self._claim is None:
+            raise LeaseExpired("this agent holds no claim", where=self.host, remedy="the run must claim the host again")
+        return self._claim
+
+    def _apply(self, request: Apply) -> Applied:
+        changes = self._held().apply(request.arm, request.reason)
+        if request.restart is not None:
+            restart_service(request.restart, self._root)
+        return Applied(arm=request.arm.name, changes=changes)
+
+    def _revert(self, request: Revert) -> Reverted:
+        self._stop_period("the host was reverted")
+        if self._claim is not None:
+            try:
+                return Reverted(changes=self._claim.revert(request.reason))
+            except LeaseExpired:
+                self._claim = None
+        return Reverted(changes=self._recover())
+
+    def _recover(self) -> tuple[KnobChange, ...]:
+        """Undo what an earlier agent of this run left, or say what the guardian has already put back."""
+        status = claim_status(self._root)
+        if status is not None and status.run == self.run:
+            return restore(self._root, force=True)
+        return self._undone_without_us()
+
+    def _release(self) -> Released:
+        self._stop_period("the host was released")
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+        if self._collectors is not None:
+            self._collectors.close()
+            self._collectors = None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        return Released()
+
+    # ------------------------------------------------------------------ measuring
+    def _begin(self, request: Begin) -> Begun:
+        claim = self._held()
+        spool = self._spool
+        if spool is None:
+            raise LeaseExpired("the claim has no spool", where=self.host, remedy="the run must claim the host again")
+        self._stop_period("the next period began")
+        workload: RunningWorkload | None = None
+        try:
+            if request.workload is not None:
+                workload = self._launch(claim, request.workload, request.time_limit_seconds)
+            period = Period(
+                period_id=request.period_id,
+                every_seconds=request.sample_every_seconds,
+                source=self._sources(workload.cgroup if workload is not None else None),
+                claim=claim,
+                workload=workload,
+                spool=spool,
+                boot_id=self._boot_id,
+            )
+            period.start()
+        except BaseException:
+            if workload is not None:
+                self._halt_workload(workload)
+            raise
+        self._period, self._workload = period, workload
+        return Begun(period_id=request.period_id, begun_at=period.begun_at, boot_id=self._boot_id())
+
+    def _launch(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
+        workload = start_workload(
+            spec,
+            root=self._root,
+            work_dir=self._root.state_dir / "work",
+            time_limit_seconds=time_limit_seconds,
+        )
+        if workload.pid is not None:
+            claim.guard_process(workload.pid)
+        return workload
+
+    def _sources(self, cgroup: str | None) -> Collectors:
+        wanted = (self._watch_sizes, cgroup)
+        if self._collectors is None or self._collects_for != wanted:
+            if self._collectors is not None:
+                self._collectors.close()
+            self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup)
+            self._collects_for = wanted
+        return self._collectors
+
+    def _end(self, request: End) -> Ended:
+        period = self._period
+        if period is None or period.period_id != request.period_id:
+            raise WorkloadError(
+                f"period {request.period_id} is not running", where=self.host, remedy="it is repeated with its block"
+            )
+        self._stop_period("")
+        state, detail = period.workload
+        return Ended(
+            period_id=period.period_id,
+            ended_at=datetime.now(UTC),
+            last_position=self._spool.last_position if self._spool is not None else 0,
+            workload=state,
+            workload_detail=detail,
+            invalid=period.invalid,
+        )
+
+    def _stop_period(self, void: str) -> None:
+        period, workload = self._period, self._workload
+        self._period = self._workload = None
+        if period is not None:
+            if void:
+                period.void(void)
+            period.stop()
+        if workload is not None:
+            self._halt_workload(workload)
+
+    def _halt_workload(self, workload: RunningWorkload) -> None:
+        workload.stop()
+        if workload.pid is not None and self._claim is not None:
+            self._claim.unguard_process(workload.pid)
+
+    def _poll(self, request: Poll) -> Polled:
+        claim, period, spool = self._claim, self._period, self._spool
+        if claim is None or spool is None:
+            raise LeaseExpired("this agent holds no claim", where=self.host, remedy="the run must claim the host again")
+        claim.renew()
+        spool.acknowledge(request.acknowledged)
+        readings, more = spool.pending(request.at_most)
+        state, detail = period.workload if period is not None else (WorkloadState.NONE, "")
+        return Polled(
+            readings=readings,
+            more=more,
+            lease_remaining_seconds=claim.lease_remaining_seconds,
+            period_id=period.period_id if period is not None else 0,
+            workload=state,
+            workload_detail=detail,
+            drift=tuple(period.drift) if period is not None else (),
+        )
+
+
+def _sizes_named(knobs: tuple[str, ...]) -> tuple[int, ...]:
+    """The page sizes, in KiB, that the knobs' names speak of."""
+    return tuple(sorted({int(size) for knob in knobs for size in re.findall(r"/(\d+)kB/", knob)}))

@@ -1,0 +1,94 @@
+"""What would keep arms and workloads from running on this host, found without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agents.claim import ClaimStatus
+from agents.errors import KnobError
+from agents.knobs import check_value, find_knob
+from agents.messages import Arm, HostFacts, Problem, Severity, WorkloadSpec
+from agents.sysroot import SysRoot
+from agents.workloads import check_workload
+
+GIGANTIC_KIB = 1048576
+
+
+def preflight(
+    root: SysRoot,
+    facts: HostFacts,
+    arms: Sequence[Arm],
+    workloads: Sequence[WorkloadSpec],
+    held_by: ClaimStatus | None,
+) -> tuple[Problem, ...]:
+    """Return every problem, errors first. `held_by` is the claim of another run, where there is one."""
+    found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
+    for spec in workloads:
+        found += check_workload(spec, root)
+    found += _confounders(facts, arms)
+    return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
+
+
+def _error(what: str, where: str, remedy: str) -> Problem:
+    return Problem(severity=Severity.ERROR, what=what, where=where, remedy=remedy)
+
+
+def _warning(what: str, where: str, remedy: str) -> Problem:
+    return Problem(severity=Severity.WARNING, what=what, where=where, remedy=remedy)
+
+
+def _held(facts: HostFacts, held_by: ClaimStatus | None) -> Iterator[Problem]:
+    # A dead claim is no obstacle: taking the host restores it first.
+    if held_by is not None and held_by.lease_remaining_seconds > 0:
+        yield _error(
+            f"the host is held by run {held_by.run} of {held_by.owner}",
+            facts.host,
+            "wait for that run, or end it with 'fleetexp abort'",
+        )
+
+
+def _knobs(root: SysRoot, facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for arm in arms:
+        for name, value in arm.knobs.items():
+            where = f"{facts.host}, arm {arm.name}, {name}"
+            try:
+                knob = find_knob(root, name)
+            except KnobError as error:
+                if name not in seen:
+                    seen.add(name)
+                    yield _error(error.what, where, error.remedy)
+                continue
+            if (problem := check_value(knob, value)) is not None:
+                yield _error(problem, where, "choose a value this kernel knows")
+            if name not in seen and not root.writable(knob.path):
+                yield _error("the knob can't be written", where, facts.not_writable_because or "run as root")
+            seen.add(name)
+
+
+def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
+    if facts.other_managers:
+        yield _warning(
+            f"other programs here may write the same knobs: {', '.join(facts.other_managers)}",
+            facts.host,
+            "stop them for the run; a change of theirs is noticed and invalidates the period",
+        )
+    if not any(size.size_kib == GIGANTIC_KIB for size in facts.thp_sizes):
+        return
+    if facts.page_splitting_readers:
+        yield _warning(
+            f"running programs read smaps or pagemap, which splits 1 GB pages: {', '.join(facts.page_splitting_readers)}",
+            facts.host,
+            "stop them for the run",
+        )
+    if facts.numa_nodes > 1 and facts.numa_balancing:
+        yield _warning("NUMA balancing splits 1 GB pages", facts.host, "set kernel.numa_balancing to 0 in every arm")
+    for arm in arms:
+        if arm.knobs.get("thp/defrag", facts.thp_defrag) == "always" and any(
+            name == f"thp/{GIGANTIC_KIB}kB/enabled" and value == "always" for name, value in arm.knobs.items()
+        ):
+            yield _warning(
+                "with defrag=always a fault outside MADV_HUGEPAGE memory was seen never to get a 1 GB page",
+                f"{facts.host}, arm {arm.name}",
+                "set thp/defrag to defer or madvise",
+            )
