@@ -1,0 +1,88 @@
+# make demo   a real experiment on this machine's kernel, end to end        (under 5 minutes, root)
+# make test   every check and every test                                    (what continuous integration runs)
+# make help   the rest
+
+# The first of these that is new enough; or say which: make PYTHON=/path/to/python3.12 test
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
+    $(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+
+VENV      := .venv
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_DB   := sqlite:///fleetexp-demo.db
+SOURCES   := fleetexp agents analysis migrations tests
+PYTEST    := $(BIN)/python -m pytest
+# Each kind of test that does not belong to the quick suite.
+LONG      := slow or ray or lab or postgresql
+
+export RAY_USAGE_STATS_ENABLED := 0
+export PYTHONDONTWRITEBYTECODE :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system demo check format quick long test coverage bench constraints clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST))
+
+setup: $(INSTALLED)  ## make .venv with everything, once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer — install one, or: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@if ! test -x $(BIN)/python; then echo "making $(VENV) with $$($(PYTHON) -V)"; \
+	  $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+	    if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	      echo "this Python lacks venv: installing python3-venv"; \
+	      apt-get update -qq >/dev/null; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; fi; \
+	    $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	      echo "error: $(PYTHON) can't make a virtual environment — install python3-venv" >&2; exit 1; }; }; fi
+	@echo "installing fleetexp and its dependencies into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --root-user-action=ignore -c constraints.txt -e '.[dev]'
+	@touch $@
+
+system:
+	@.ci/system-packages
+
+demo: $(INSTALLED)  ## a real experiment on this kernel: 2 MiB huge pages against 4 KiB pages
+	@$(BIN)/fleetexp doctor --short
+	@echo
+	@$(BIN)/fleetexp run configs/thp-2m-demo.yaml --store $(DEMO_DB)
+
+check: $(INSTALLED)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED)  ## put the sources in the house format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+quick: $(INSTALLED)  ## the quick tests
+	$(PYTEST) -q -m "not ($(LONG) or benchmark)"
+
+long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
+	$(PYTEST) -q -m "($(LONG)) and not benchmark"
+
+# In this order: what fails fastest first; the last lines are pytest's summary.
+test: system  ## everything: check, quick, long
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory quick
+	@$(MAKE) --no-print-directory long
+
+coverage: $(INSTALLED) system  ## every test, with line and branch coverage
+	$(BIN)/coverage erase
+	$(PYTEST) -q -m "not benchmark" --cov --cov-report=term-missing
+
+bench: $(INSTALLED) system  ## the benchmarks: ratios against a named floor
+	$(PYTEST) -q -s -m benchmark tests/benchmarks
+
+constraints: $(INSTALLED)  ## write constraints.txt anew from what .venv holds
+	@{ head -n 2 constraints.txt; \
+	   $(BIN)/python -m pip freeze --all | grep -E '^[A-Za-z0-9._-]+==' | grep -viE '^(pip|setuptools|wheel|fleetexp)=='; \
+	 } > constraints.new && mv constraints.new constraints.txt && touch $(INSTALLED)
+
+clean:  ## remove what the tools wrote, the environment and the demo's results too
+	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f .coverage .coverage.* fleetexp-demo.db fleetexp-demo.db-wal fleetexp-demo.db-shm
