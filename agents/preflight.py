@@ -76,8 +76,9 @@ def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
     if not any(size.size_kib == GIGANTIC_KIB for size in facts.thp_sizes):
         return
     if facts.page_splitting_readers:
+        readers = ", ".join(facts.page_splitting_readers)
         yield _warning(
-            f"running programs read smaps or pagemap, which splits 1 GB pages: {', '.join(facts.page_splitting_readers)}",
+            f"running programs read smaps or pagemap, which splits 1 GB pages: {readers}",
             facts.host,
             "stop them for the run",
         )

@@ -1,0 +1,81 @@
+"""Agents inside this process, one per root: rehearsals, tests, and hosts too small for Ray."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from agents.host_agent import HostAgent
+from agents.messages import Reply, Request, Survey
+from agents.sysroot import SysRoot
+from fleetexp.orchestrator.fleet import Answer
+
+
+class InlineFleet:
+    """A fleet of `HostAgent`s in threads of this process. A SIGKILL of it leaves their hosts to the guardians."""
+
+    name = "inline"
+
+    def __init__(self, roots: Mapping[str, SysRoot], *, run: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+        self._roots = dict(roots)
+        self._run = run
+        self._labels = labels
+        self._agents = {host: self._agent(host) for host in roots}
+        self._threads = ThreadPoolExecutor(max_workers=4 * len(roots) + 2, thread_name_prefix="host")
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._under_way: dict[Future[Reply], tuple[str, Request, float]] = {}
+
+    def _agent(self, host: str) -> HostAgent:
+        return HostAgent(root=self._roots[host], host=host, run=self._run, labels=self._labels.get(host))
+
+    def hosts(self) -> Sequence[str]:
+        return tuple(self._roots)
+
+    def send(self, host: str, request: Request, timeout_seconds: float) -> None:
+        future = self._threads.submit(self._agents[host].handle, request)
+        self._under_way[future] = (host, request, time.monotonic() + timeout_seconds)
+        future.add_done_callback(lambda done: self._answers.put(_answer(host, request, done)))
+
+    def receive(self, timeout_seconds: float) -> list[Answer]:
+        out: list[Answer] = []
+        try:
+            out.append(self._answers.get(timeout=max(0.0, timeout_seconds)))
+            while True:
+                out.append(self._answers.get_nowait())
+        except queue.Empty:
+            pass
+        answered = {id(answer.request) for answer in out}
+        now = time.monotonic()
+        known: list[Answer] = []
+        for future, (host, request, deadline) in list(self._under_way.items()):
+            if id(request) in answered and future.done():
+                known += [answer for answer in out if answer.request is request]
+                del self._under_way[future]
+            elif now > deadline and not future.done():
+                known.append(Answer(host=host, request=request, error=TimeoutError("no answer in time"), lost=True))
+                del self._under_way[future]
+        return known  # answers to forgotten requests are dropped
+
+    def forget(self, host: str) -> None:
+        for future, (owner, _, _) in list(self._under_way.items()):
+            if owner == host:
+                del self._under_way[future]
+
+    def reconnect(self, host: str, timeout_seconds: float) -> None:
+        self.forget(host)
+        self._agents[host] = self._agent(host)
+        self.send(host, Survey(), timeout_seconds)
+
+    def close(self) -> None:
+        for agent in self._agents.values():
+            agent.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(host: str, request: Request, done: Future[Reply]) -> Answer:
+    error = done.exception()
+    if error is not None:
+        return Answer(host=host, request=request, error=error if isinstance(error, Exception) else RuntimeError(error))
+    return Answer(host=host, request=request, reply=done.result())

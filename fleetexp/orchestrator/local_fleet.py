@@ -1,0 +1,119 @@
+"""This machine as a fleet of one: a Ray node of our own, started for the run and ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+
+from agents.messages import Request
+from fleetexp.errors import FleetError
+from fleetexp.orchestrator.fleet import Answer
+from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost
+
+log = logging.getLogger(__name__)
+
+_OBJECT_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; readings are small
+
+
+class LocalFleet:
+    """One host, its agent an actor of a Ray node on loopback that only this process has the token of.
+
+    Where Ray itself dies (raylet, GCS, all of it), `reconnect` starts it anew; until then the guardian holds the host.
+    """
+
+    name = "local"
+
+    def __init__(self, host: str, *, run: str, labels: Mapping[str, str] | None = None, root: str = "/") -> None:
+        self._host = host
+        self._run = run
+        self._labels = dict(labels or {})
+        self._root = root
+        self._fleet = self._start()
+
+    def _start(self) -> RayFleet:
+        # Set before Ray is imported anywhere: it reads them once. Another user of this machine must not be able to
+        # run code as root through our node, hence a token even on loopback.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray  # noqa: PLC0415 - a second of import, and the environment above comes first
+
+        try:
+            with _signals_kept():
+                ray.init(
+                    address="local",
+                    num_cpus=1,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    _node_ip_address="127.0.0.1",
+                )
+                node_id = ray.get_runtime_context().get_node_id()
+        except (RuntimeError, OSError, ConnectionError) as error:
+            raise FleetError(
+                f"Ray did not start: {error}",
+                where=self._host,
+                remedy="see the newest folder under /tmp/ray for its logs, or use '--fleet inline'",
+            ) from error
+        node = RayHost(node_id=node_id, root=self._root, labels=self._labels)
+        return RayFleet({self._host: node}, run=self._run)
+
+    def hosts(self) -> Sequence[str]:
+        return (self._host,)
+
+    def send(self, host: str, request: Request, timeout_seconds: float) -> None:
+        self._fleet.send(host, request, timeout_seconds)
+
+    def receive(self, timeout_seconds: float) -> list[Answer]:
+        return self._fleet.receive(timeout_seconds)
+
+    def forget(self, host: str) -> None:
+        self._fleet.forget(host)
+
+    def reconnect(self, host: str, timeout_seconds: float) -> None:
+        if not self._alive():
+            log.warning("Ray is gone: starting it again")
+            self._shut_down()
+            self._fleet = self._start()
+        self._fleet.reconnect(host, timeout_seconds)
+
+    def _alive(self) -> bool:
+        """Whether raylet and GCS are running, by their processes: asking them can hang for a minute."""
+        import ray  # noqa: PLC0415
+
+        if not ray.is_initialized():
+            return False
+        node = ray._private.worker._global_node
+        if node is None:
+            return False
+        dead = {kind for kind, _ in node.dead_processes()}
+        return not dead & {"raylet", "gcs_server"}
+
+    def _shut_down(self) -> None:
+        import ray  # noqa: PLC0415
+
+        with contextlib.suppress(Exception):  # whatever is left of it is being thrown away
+            ray.shutdown()
+
+    def close(self) -> None:
+        self._fleet.close()
+        self._shut_down()
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep our signal handlers: Ray puts its own SIGTERM handler in, which exits without restoring anything."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread: nothing was changed there
+            for number, handler in saved.items():
+                signal.signal(number, handler)
