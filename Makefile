@@ -16,7 +16,6 @@ PYTEST    := $(BIN)/python -m pytest
 LONG      := slow or ray or lab or postgresql
 
 export RAY_USAGE_STATS_ENABLED := 0
-export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
