@@ -1,0 +1,32 @@
+"""Every metric that a host yields: one table from which code, documentation and SQL comments come.
+
+`CATALOGUE` holds the metrics with a name of their own, `PATTERNS` those that depend on the host (page sizes, buddy
+orders, counted events), `DERIVED` what is computed from them over a period. `describe` answers for all three.
+"""
+
+from __future__ import annotations
+
+from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric, derive, derived_for
+from agents.catalogue.lookup import describe, find_derived, is_known
+from agents.catalogue.metric import Better, Metric, MetricKind
+from agents.catalogue.page import render_catalogue
+from agents.catalogue.patterns import PATTERNS, MetricPattern
+from agents.catalogue.table import CATALOGUE
+
+__all__ = [
+    "CATALOGUE",
+    "DERIVED",
+    "DERIVED_PATTERNS",
+    "PATTERNS",
+    "Better",
+    "DerivedMetric",
+    "Metric",
+    "MetricKind",
+    "MetricPattern",
+    "derive",
+    "derived_for",
+    "describe",
+    "find_derived",
+    "is_known",
+    "render_catalogue",
+]

@@ -1,0 +1,59 @@
+"""Finding a metric by name, and the nearest one to a name that is none."""
+
+from __future__ import annotations
+
+import difflib
+
+from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric
+from agents.catalogue.metric import Metric
+from agents.catalogue.patterns import PATTERNS
+from agents.catalogue.table import CATALOGUE
+
+
+def find_derived(name: str) -> DerivedMetric | None:
+    """Return the derived metric of that name, None where there is none."""
+    if name in DERIVED:
+        return DERIVED[name]
+    for pattern in DERIVED_PATTERNS:
+        if match := pattern.expression.fullmatch(name):
+            made = pattern.make(match[1])
+            if all(_read(term) is not None for term in made.inputs):
+                return made
+    return None
+
+
+def describe(name: str) -> Metric:
+    """Return what is known of a metric, read or derived; KeyError naming the nearest where there is none."""
+    if (metric := _read(name)) is not None:
+        return metric
+    if (derived := find_derived(name)) is not None:
+        return Metric(
+            name=name,
+            unit=derived.unit,
+            kind=derived.kind,
+            source=f"derived from {', '.join(derived.inputs)}",
+            meaning=derived.meaning,
+            better=derived.better,
+        )
+    raise KeyError(f"no metric {name!r}{_hint(name)}")
+
+
+def is_known(name: str) -> bool:
+    """Tell whether `describe` has an answer."""
+    return _read(name) is not None or find_derived(name) is not None
+
+
+def _read(name: str) -> Metric | None:
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    for pattern in PATTERNS:
+        if match := pattern.expression.fullmatch(name):
+            return pattern.describe(match)
+    return None
+
+
+def _hint(name: str) -> str:
+    known = [*CATALOGUE, *DERIVED, *(pattern.example for pattern in PATTERNS)]
+    sizes = ("thp_2048kB_backed_bytes", "thp_1048576kB_backed_bytes", "thp_2048kB_fallback_share")
+    nearest = difflib.get_close_matches(name, [*known, *sizes], n=1, cutoff=0.5)
+    return f"; the nearest is {nearest[0]!r}" if nearest else "; docs/METRICS.md lists them all"

@@ -1,0 +1,33 @@
+"""What is known of one metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+Better: TypeAlias = Literal["increase", "decrease"]
+
+
+class MetricKind(StrEnum):
+    """How values of a metric are compared over time."""
+
+    COUNTER = "counter"  # only rises while the host is up: a period's value is last minus first
+    GAUGE = "gauge"  # a level: a period's value is the mean of its samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric: its unit, where it is read, what it means.
+
+    `column` gives it a column of its own in the store's sample table. `better` is the direction that is good for the
+    host whatever the experiment, None where that depends on what is tried.
+    """
+
+    name: str
+    unit: str
+    kind: MetricKind
+    source: str
+    meaning: str
+    column: bool = False
+    better: Better | None = None
