@@ -1,0 +1,117 @@
+"""The chart of lifts: each relative change with its interval, against zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from analysis.report.charts.svg import Colour, draw, label
+from analysis.report.effects import EffectRow, Outcome
+from analysis.report.quantities import number, signed
+from analysis.results import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 680.0
+MOST_ROWS = 40
+_ROW, _MARGIN = 30.0, 46.0
+_WIDEST = 4.0  # an interval is cut, with an arrow, where it is this many times wider than the largest lift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lift:
+    """One line of the chart: an estimate that has a lift, and its row in words."""
+
+    estimate: Estimate
+    row: EffectRow
+    colour: Colour
+
+
+def lift_chart(lifts: Sequence[Lift], key: str, *, name_arms: bool) -> Markup:
+    """Draw at most MOST_ROWS lifts in the order given; `name_arms` adds the arm to each label."""
+    shown = list(lifts[:MOST_ROWS])
+    height = _MARGIN + _ROW * len(shown)
+
+    def build(figure: Figure) -> None:
+        bottom = (_MARGIN - 10) / height
+        axes = figure.add_axes((0.42, bottom, 0.55, 1 - bottom - 6 / height))
+        reach = _reach(shown)
+        for place, lift in enumerate(shown):
+            _line(axes, place, lift, reach)
+            text = label(lift.row.metric + (f", {lift.estimate.treatment}" if name_arms else ""), 40)
+            axes.text(
+                -0.03, place, text, color=Colour.INK, ha="right", va="center", transform=axes.get_yaxis_transform()
+            )
+        _frame(axes, len(shown), reach)
+
+    return draw(
+        build,
+        width=WIDTH,
+        height=height,
+        key=key,
+        title="Relative changes with their intervals, against zero",
+        description="; ".join(
+            f"{lift.row.metric}, {lift.estimate.treatment}: {lift.row.change} {lift.row.interval}, "
+            f"{lift.row.outcome.value}"
+            for lift in shown
+        )
+        + ".",
+    )
+
+
+def _reach(lifts: Sequence[Lift]) -> tuple[float, float]:
+    """The span of the axis in per cent: every lift, and the intervals as far as they leave the lifts readable."""
+    points = [100 * (lift.estimate.lift or 0.0) for lift in lifts]
+    most = max(10.0, _WIDEST * max(abs(point) for point in points))
+    ends = [0.0, *points]
+    for lift in lifts:
+        interval = lift.estimate.lift_interval
+        for end in () if interval is None or interval.excludes else (interval.low, interval.high):
+            if end is not None:
+                ends.append(min(most, max(-most, 100 * end)))
+    pad = (max(ends) - min(ends)) * 0.06 or 1.0
+    return min(ends) - pad, max(ends) + pad
+
+
+def _line(axes: Axes, place: int, lift: Lift, reach: tuple[float, float]) -> None:
+    clear = lift.row.outcome is not Outcome.UNCLEAR
+    colour = lift.colour if clear else Colour.QUIET
+    interval = lift.estimate.lift_interval
+    if interval is not None and not interval.excludes:
+        low = reach[0] if interval.low is None else 100 * interval.low
+        high = reach[1] if interval.high is None else 100 * interval.high
+        axes.hlines(place, max(low, reach[0]), min(high, reach[1]), colors=colour, linewidths=2.2)
+        for beyond, end, marker in ((low <= reach[0], reach[0], "<"), (high >= reach[1], reach[1], ">")):
+            if beyond:
+                axes.scatter([end], [place], marker=marker, s=36, color=colour, linewidths=0, clip_on=False)
+    axes.scatter(
+        [100 * (lift.estimate.lift or 0.0)],
+        [place],
+        s=44,
+        facecolors=colour if clear else Colour.PAPER,
+        edgecolors=colour,
+        linewidths=1.6,
+        zorder=3,
+    )
+
+
+def _frame(axes: Axes, rows: int, reach: tuple[float, float]) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
+
+    axes.patch.set_visible(False)
+    axes.set_xlim(*reach)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=3))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{signed(number(round(value, 9)))} %"))
+    axes.tick_params(colors=Colour.QUIET, labelcolor=Colour.QUIET, length=0, labelsize=10.5, pad=5)
+    axes.grid(axis="x", color=Colour.RULE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.axvline(0, color=Colour.INK, linewidth=1.1, zorder=1)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

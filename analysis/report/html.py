@@ -1,0 +1,125 @@
+"""Renders a report as one HTML file: nothing is loaded, no script is needed, all foreign text is escaped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.plan import Role
+from analysis.report.charts.blocks import block_chart
+from analysis.report.charts.lifts import MOST_ROWS as MOST_LIFTS
+from analysis.report.charts.lifts import Lift, lift_chart
+from analysis.report.charts.svg import Colour, arm_colours
+from analysis.report.charts.timeline import timeline, timeline_chart
+from analysis.report.content import ReportInput
+from analysis.report.effects import estimate_row
+from analysis.report.escaping import visible
+from analysis.report.instants import instant
+from analysis.report.sections import page
+from analysis.results import BlockContrast, Estimate
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_BLOCK_CHARTS = 12
+MOST_BLOCKS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """An SVG with its caption: a heading, legend entries (arm, css class), and a remark."""
+
+    svg: Markup
+    heading: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
+
+
+def render_html(content: ReportInput) -> str:
+    """Render the report as one self-contained HTML document. Equal input gives equal text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    colours = arm_colours(tuple(arm.name for arm in content.arms), content.control)
+    charts = {
+        "blocks": _block_charts(content, colours),
+        "lifts": _lift_charts(content, colours),
+        "timeline": _timeline_charts(content, colours),
+    }
+    return environment.get_template("report.html.j2").render(page=page(content), charts=charts)
+
+
+def _shown(value: object) -> object:
+    """Spell out what can't be seen in any text that reaches the page; markup made by us passes."""
+    if value is None:
+        return "unknown"
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
+    found: dict[tuple[str, str], list[BlockContrast]] = {}
+    for row in content.findings.contrasts:
+        found.setdefault((row.metric, row.treatment), []).append(row)
+    estimates = {(row.metric, row.treatment): row for row in content.findings.estimates if _is_result(row)}
+    order = {key: place for place, key in enumerate(estimates)}
+    keys = sorted(found, key=lambda key: order.get(key, len(order)))
+    charts = []
+    for place, (metric, arm) in enumerate(keys[:MOST_BLOCK_CHARTS]):
+        rows = sorted(found[metric, arm], key=lambda row: (row.host, row.block))
+        estimate = estimates.get((metric, arm))
+        unit = estimate.unit if estimate is not None else ""
+        colour = colours.get(arm, Colour.ARM_1)
+        cut = f"The first {MOST_BLOCKS} of {len(rows):,} blocks. " if len(rows) > MOST_BLOCKS else ""
+        svg = block_chart(rows[:MOST_BLOCKS], estimate, unit, content.control, colour, f"blocks-{place}")
+        legend = ((content.control, "control"), (arm, _css(colour)))
+        charts.append(Chart(svg=svg, heading=metric, legend=legend, remark=cut))
+    return tuple(charts)
+
+
+def _is_result(row: Estimate) -> bool:
+    return row.headline and not row.stratum
+
+
+def _lift_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
+    better = {note.metric: note.better for note in content.notes}
+    order = list(Role)
+    estimates = [row for row in content.findings.estimates if _is_result(row) and row.lift is not None]
+    estimates.sort(key=lambda row: order.index(row.role))
+    lifts = [
+        Lift(
+            estimate=row,
+            row=estimate_row(row, content.findings.alpha, better.get(row.metric)),
+            colour=colours.get(row.treatment, Colour.ARM_1),
+        )
+        for row in estimates
+        if row.role not in {Role.OBSERVER, Role.EXPOSURE}
+    ]
+    if not lifts:
+        return ()
+    cut = f"The first {MOST_LIFTS} of {len(lifts)}." if len(lifts) > MOST_LIFTS else ""
+    arms = {lift.estimate.treatment for lift in lifts}
+    return (Chart(svg=lift_chart(lifts, "lifts", name_arms=len(arms) > 1), remark=cut),)
+
+
+def _timeline_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
+    shown = timeline(content)
+    if shown is None:
+        return ()
+    remark = f"From {instant(shown.start)}. Dark: changed by the run; light: as found; dashed: a period not used. "
+    if any(host.events for host in shown.hosts):
+        remark += "A dashed line with a triangle is an event. "
+    if shown.left_off:
+        remark += f"{shown.left_off:,} more hosts are not drawn; the view host_timeline in the store has them."
+    legend = tuple((arm, _css(colour)) for arm, colour in colours.items())
+    return (Chart(svg=timeline_chart(content, shown, colours, "timeline"), legend=legend, remark=remark),)
+
+
+def _css(colour: Colour) -> str:
+    return colour.name.lower().replace("_", "-")

@@ -1,0 +1,128 @@
+"""Numbers as people read them: 134 ms, 68 GiB, 26 %, with one scale for the cells of a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MINUS = "\N{MINUS SIGN}"
+
+_SECONDS = {
+    "seconds": 1.0, "second": 1.0, "s": 1.0,
+    "milliseconds": 1e-3, "ms": 1e-3,
+    "microseconds": 1e-6, "us": 1e-6, "µs": 1e-6,
+    "nanoseconds": 1e-9, "ns": 1e-9,
+}  # fmt: skip
+_BYTES = {"bytes": 1.0, "byte": 1.0, "B": 1.0, "kB": 1024.0, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
+_SHARES = {"ratio": 100.0, "share": 100.0, "fraction": 100.0, "percent": 1.0, "%": 1.0}
+_BARE = {"", "1", "count", "number", "dimensionless"}
+
+# Smallest magnitude (in the base unit) at which a step is used, its size in the base unit, its name.
+_TIME_STEPS = (
+    (2 * 86400.0, 86400.0, "d"), (7200.0, 3600.0, "h"), (600.0, 60.0, "min"), (1.0, 1.0, "s"),
+    (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs"), (0.0, 1e-9, "ns"),
+)  # fmt: skip
+_BYTE_STEPS = (
+    (1024.0**4, 1024.0**4, "TiB"), (1024.0**3, 1024.0**3, "GiB"), (1024.0**2, 1024.0**2, "MiB"),
+    (1024.0, 1024.0, "KiB"), (0.0, 1.0, "B"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How a unit is shown: the value times `factor`, then `suffix`; `difference_suffix` where two were subtracted."""
+
+    factor: float
+    suffix: str
+    difference_suffix: str
+
+    def show(self, value: float) -> str:
+        return _with_suffix(number(value * self.factor), self.suffix)
+
+    def show_difference(self, value: float) -> str:
+        return _with_suffix(signed(number(value * self.factor)), self.difference_suffix)
+
+
+def is_duration(unit: str) -> bool:
+    """Whether the unit is one of time."""
+    return unit in _SECONDS
+
+
+def scale_for(unit: str, values: Iterable[float | None]) -> Scale:
+    """Choose the one scale in which all `values` (in `unit`; None is skipped) read well: that of the largest."""
+    base, slash, per = unit.partition("/")
+    base, tail = base.strip(), f"/{per.strip()}" if slash else ""
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    for table, steps in ((_SECONDS, _TIME_STEPS), (_BYTES, _BYTE_STEPS)):
+        if base in table:
+            size = largest * table[base]
+            _, step, name = next(
+                (row for row in steps if size >= 0.9995 * row[0] and size > 0), (0.0, 1.0, steps[-1][2])
+            )
+            if size == 0:
+                step, name = table[base], next((row[2] for row in steps if row[1] == table[base]), base)
+            return Scale(factor=table[base] / step, suffix=f" {name}{tail}", difference_suffix=f" {name}{tail}")
+    if base in _SHARES:
+        difference = " percentage points" if not tail else f" %{tail}"
+        return Scale(factor=_SHARES[base], suffix=f" %{tail}", difference_suffix=difference)
+    name = "" if base in _BARE else f" {base}"
+    return Scale(factor=1.0, suffix=name + tail, difference_suffix=name + tail)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Show one value with its unit, or 'unavailable' for None."""
+    return "unavailable" if value is None else scale_for(unit, (value,)).show(value)
+
+
+def number(value: float) -> str:
+    """Show about three significant digits, whole numbers whole, thousands set apart by commas."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 1e9 or size < 1e-4:
+        exponent = math.floor(math.log10(size))
+        mantissa = value / 10.0**exponent if exponent > -300 else value * 10.0**-exponent
+        power = str(exponent).replace("-", MINUS)
+        return f"{_sign(f'{mantissa:.2f}')} × 10^{power}"
+    if float(value).is_integer() or size >= 1000:
+        return _sign(f"{value:,.0f}")
+    decimals = max(0, 2 - math.floor(math.log10(size)))
+    return _sign(f"{value:.{decimals}f}")
+
+
+def signed(text: str) -> str:
+    """Put a plus before a number shown by `number` that is neither negative nor 0."""
+    return text if text == "0" or text.startswith(MINUS) else f"+{text}"
+
+
+def decimals_for(percentages: Iterable[float], half_width: float | None) -> int:
+    """Choose the decimals of a percentage and its interval: to the first digit of the half-width.
+
+    No value that is not 0 may read as 0: an interval that reaches past 0 must be seen to do so.
+    """
+    values = [abs(value) for value in percentages if value]
+    decimals = 1 if half_width is None or half_width <= 0 else min(4, max(0, -math.floor(math.log10(half_width))))
+    if half_width is None and values and max(values) >= 10:
+        decimals = 0
+    while decimals < 4 and any(round(value, decimals) == 0 for value in values):
+        decimals += 1
+    return decimals
+
+
+def percentage(value: float, decimals: int, *, sign: bool = True) -> str:
+    """Show a share as a percentage: 0.059 is '+5.9 %'."""
+    text = f"{value * 100:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = f"{0:.{decimals}f}"
+        return f"{text} %"
+    text = _sign(text)
+    return f"{signed(text) if sign else text} %"
+
+
+def _sign(text: str) -> str:
+    return text.replace("-", MINUS)
+
+
+def _with_suffix(text: str, suffix: str) -> str:
+    return text + suffix
