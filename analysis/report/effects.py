@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from analysis.plan import Direction, Role
 from analysis.report.content import UnavailableMetric
-from analysis.report.quantities import Scale, decimals_for, is_duration, percentage, scale_for
+from analysis.report.quantities import TIMES, Scale, decimals_for, is_duration, percentage, scale_for
 from analysis.results import Estimate, Findings, Interval
 
 # Seconds that are a cost and not a wait: 'faster' would say something else than 'less'.
-_COSTS = ("cpu", "stall", "pressure")
+_COSTS = ("cpu", "psi", "stall", "pressure")
 _ORDER = {role: place for place, role in enumerate(Role)}
 
 
@@ -31,13 +31,14 @@ class EffectRow:
     """One line of the table, every cell as text; nothing is escaped yet."""
 
     metric: str
+    unit: str  # only where it is too long to stand in the cells
     role: Role | None  # None: the metric is unavailable
     control_arm: str
     treatment_arm: str
     control: str
     treatment: str
     change: str  # '34 % faster', '+12 MiB', or 'unavailable: why'
-    interval: str  # '[−36 %, −32 %]', '' where there is none
+    interval: str  # '[+3 %, +9 %]', '' where there is none
     level: float | None  # 0.95
     outcome: Outcome
     remark: str  # warnings of the estimate, joined
@@ -68,11 +69,12 @@ def estimate_row(estimate: Estimate, alpha: float, better: Direction | None = No
     used = estimate.lift_interval if estimate.lift is not None else estimate.difference_interval
     return EffectRow(
         metric=estimate.metric,
+        unit=scale.spelled,
         role=estimate.role,
         control_arm=estimate.control,
         treatment_arm=estimate.treatment,
-        control=_mean(estimate.control_mean, scale),
-        treatment=_mean(estimate.treatment_mean, scale),
+        control=_mean(estimate.control_mean, estimate.unit, scale),
+        treatment=_mean(estimate.treatment_mean, estimate.unit, scale),
         change=change,
         interval=interval,
         level=used.level if used is not None else None,
@@ -89,8 +91,12 @@ def leaves_out_zero(interval: Interval) -> bool:
     return (low is not None and low > 0) or (high is not None and high < 0)
 
 
-def _mean(value: float | None, scale: Scale) -> str:
-    return "no data" if value is None else scale.show(value)
+def _mean(value: float | None, unit: str, scale: Scale) -> str:
+    """Show a mean in the row's scale, or in its own where that would be 0.05 MiB."""
+    if value is None:
+        return "no data"
+    small = 0 < abs(value * scale.factor) < 0.1
+    return (scale_for(unit, (value,)) if small else scale).show(value)
 
 
 def _outcome(estimate: Estimate, interval: Interval | None, alpha: float, better: Direction | None) -> Outcome:
@@ -128,7 +134,7 @@ def _relative(metric: str, unit: str, lift: float, interval: Interval | None) ->
     if lift == 0:
         change = "no change"
     elif lift >= 1:
-        change = f"{1 + lift:,.1f}× as {'long' if timed else 'much'}"
+        change = f"{1 + lift:,.1f}{TIMES} as {'long' if timed else 'much'}"
     else:
         words = ("slower", "faster") if timed else ("higher", "lower")
         change = f"{percentage(abs(lift), decimals, sign=False)} {words[lift < 0]}"
@@ -150,6 +156,7 @@ def interval_text(interval: Interval, show: Callable[[float], str]) -> str:
 def _unavailable_row(item: UnavailableMetric) -> EffectRow:
     return EffectRow(
         metric=item.metric,
+        unit="",
         role=None,
         control_arm="",
         treatment_arm="",

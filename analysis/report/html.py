@@ -18,7 +18,7 @@ from analysis.report.content import ReportInput
 from analysis.report.effects import estimate_row
 from analysis.report.escaping import visible
 from analysis.report.instants import instant
-from analysis.report.sections import page
+from analysis.report.sections import directions, page
 from analysis.results import BlockContrast, Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,7 +77,9 @@ def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Cha
         unit = estimate.unit if estimate is not None else ""
         colour = colours.get(arm, Colour.ARM_1)
         cut = f"The first {MOST_BLOCKS} of {len(rows):,} blocks. " if len(rows) > MOST_BLOCKS else ""
-        svg = block_chart(rows[:MOST_BLOCKS], estimate, unit, content.control, colour, f"blocks-{place}")
+        svg = block_chart(
+            rows[:MOST_BLOCKS], estimate, unit=unit, control=content.control, colour=colour, key=f"blocks-{place}"
+        )
         legend = ((content.control, "control"), (arm, _css(colour)))
         charts.append(Chart(svg=svg, heading=metric, legend=legend, remark=cut))
     return tuple(charts)
@@ -88,7 +90,7 @@ def _is_result(row: Estimate) -> bool:
 
 
 def _lift_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
-    better = {note.metric: note.better for note in content.notes}
+    better = directions(content)
     order = list(Role)
     estimates = [row for row in content.findings.estimates if _is_result(row) and row.lift is not None]
     estimates.sort(key=lambda row: order.index(row.role))

@@ -26,7 +26,7 @@ def length(seconds: float) -> str:
     whole = round(seconds)
     if abs(seconds) < 10:
         return f"{seconds:.1f} s"
-    parts = []
+    parts: list[str] = []
     for size, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, whole = divmod(whole, size)
         if count or parts:

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"  # an empty cell
+
+_LONGEST_SUFFIX = 12  # letters of a unit that fit beside a number in a cell
 
 _SECONDS = {
     "seconds": 1.0, "second": 1.0, "s": 1.0,
@@ -31,17 +35,21 @@ _BYTE_STEPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How a unit is shown: the value times `factor`, then `suffix`; `difference_suffix` where two were subtracted."""
+    """How a unit is shown: the value times `factor`, then `suffix`; `difference_suffix` where two were subtracted.
+
+    A unit too long to stand beside every number is `spelled` once instead, and the suffixes are empty.
+    """
 
     factor: float
     suffix: str
     difference_suffix: str
+    spelled: str = ""
 
     def show(self, value: float) -> str:
-        return _with_suffix(number(value * self.factor), self.suffix)
+        return number(value * self.factor) + self.suffix
 
     def show_difference(self, value: float) -> str:
-        return _with_suffix(signed(number(value * self.factor)), self.difference_suffix)
+        return signed(number(value * self.factor)) + self.difference_suffix
 
 
 def is_duration(unit: str) -> bool:
@@ -66,13 +74,18 @@ def scale_for(unit: str, values: Iterable[float | None]) -> Scale:
     if base in _SHARES:
         difference = " percentage points" if not tail else f" %{tail}"
         return Scale(factor=_SHARES[base], suffix=f" %{tail}", difference_suffix=difference)
+    if len(unit) > _LONGEST_SUFFIX:
+        return Scale(factor=1.0, suffix="", difference_suffix="", spelled=unit)
     name = "" if base in _BARE else f" {base}"
     return Scale(factor=1.0, suffix=name + tail, difference_suffix=name + tail)
 
 
 def quantity(value: float | None, unit: str) -> str:
     """Show one value with its unit, or 'unavailable' for None."""
-    return "unavailable" if value is None else scale_for(unit, (value,)).show(value)
+    if value is None:
+        return "unavailable"
+    scale = scale_for(unit, (value,))
+    return scale.show(value) + (f" {scale.spelled}" if scale.spelled else "")
 
 
 def number(value: float) -> str:
@@ -84,7 +97,7 @@ def number(value: float) -> str:
         exponent = math.floor(math.log10(size))
         mantissa = value / 10.0**exponent if exponent > -300 else value * 10.0**-exponent
         power = str(exponent).replace("-", MINUS)
-        return f"{_sign(f'{mantissa:.2f}')} × 10^{power}"
+        return f"{_sign(f'{mantissa:.2f}')} {TIMES} 10^{power}"
     if float(value).is_integer() or size >= 1000:
         return _sign(f"{value:,.0f}")
     decimals = max(0, 2 - math.floor(math.log10(size)))
@@ -122,7 +135,3 @@ def percentage(value: float, decimals: int, *, sign: bool = True) -> str:
 
 def _sign(text: str) -> str:
     return text.replace("-", MINUS)
-
-
-def _with_suffix(text: str, suffix: str) -> str:
-    return text + suffix

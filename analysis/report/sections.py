@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.plan import Role
+from analysis.plan import Direction, Role
 from analysis.report.content import ReportInput
 from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row
 from analysis.report.instants import instant, length, seconds_between
 from analysis.report.page import Cell, Listing, Page, Section, Table
-from analysis.report.quantities import number, quantity
+from analysis.report.quantities import DASH, number, quantity
 from analysis.report.restoration import restoration
 from analysis.results import Check, Estimate, GuardrailResult, Verdict
 
@@ -48,6 +48,11 @@ def page(content: ReportInput) -> Page:
     )
 
 
+def directions(content: ReportInput) -> dict[str, Direction]:
+    """Which way each metric should move, where somebody said so."""
+    return {note.metric: note.better for note in content.notes if note.better is not None}
+
+
 # ---------------------------------------------------------------------------- the head
 def _about(content: ReportInput) -> tuple[tuple[str, str], ...]:
     hosts = len({period.host for period in content.periods})
@@ -75,7 +80,7 @@ def _reach(content: ReportInput) -> tuple[str, ...]:
 
 # ---------------------------------------------------------------------------- effects
 def _effects(content: ReportInput) -> Section:
-    rows = effect_rows(content.findings, content.unavailable, {note.metric: note.better for note in content.notes})
+    rows = effect_rows(content.findings, content.unavailable, directions(content))
     shown = [row for row in rows if row.role in _RESULTS]
     missing = [row for row in rows if row.outcome is Outcome.UNAVAILABLE]
     tables = [_effect_table(content, arm, shown, missing) for arm in _treatments(content, shown)]
@@ -113,6 +118,8 @@ def _change_header(rows: list[EffectRow]) -> str:
 
 def _effect_cells(content: ReportInput, row: EffectRow) -> tuple[Cell, ...]:
     meaning = next((note.meaning for note in content.notes if note.metric == row.metric), "")
+    if row.unit:
+        meaning = f"{meaning}, {row.unit}" if meaning else row.unit
     note = row.interval or "no interval"
     if row.outcome is Outcome.UNCLEAR:
         note += ", no clear change"
@@ -126,7 +133,7 @@ def _effect_cells(content: ReportInput, row: EffectRow) -> tuple[Cell, ...]:
 
 
 def _unavailable_cells(row: EffectRow) -> tuple[Cell, ...]:
-    return (Cell(text=row.metric, code=True), Cell(text="–"), Cell(text="–"), Cell(text=row.change, tone="quiet"))
+    return (Cell(text=row.metric, code=True), Cell(text=DASH), Cell(text=DASH), Cell(text=row.change, tone="quiet"))
 
 
 def _unavailable_table(rows: list[EffectRow]) -> Table:
@@ -298,7 +305,7 @@ def _timeline(content: ReportInput) -> Section:
                 Cell(text=row.wanted, code=True),
                 Cell(text=row.after, code=True, tone="bad" if row.error is not None else ""),
                 Cell(text=row.reason),
-                Cell(text=row.error or "–", tone="bad" if row.error is not None else ""),
+                Cell(text=row.error or DASH, tone="bad" if row.error is not None else ""),
             )
             for row in content.knob_changes[:MOST_ROWS]
         ),
@@ -345,7 +352,7 @@ def _excluded(content: ReportInput) -> Section:
             (
                 Cell(text=host),
                 Cell(text=arm),
-                Cell(text=str(block) if block >= 0 else "–"),
+                Cell(text=str(block) if block >= 0 else DASH),
                 Cell(text="unknown" if period is None else str(period.attempt)),
                 Cell(text="unknown" if period is None else instant(period.started_at)),
                 Cell(text=reason or "no reason was recorded"),
@@ -381,7 +388,7 @@ def _check_cells(check: Check) -> tuple[Cell, ...]:
     return (
         Cell(text=check.name),
         Cell(text=result, tone=tone),
-        Cell(text="–" if check.p_value is None else p_text(check.p_value)),
+        Cell(text=DASH if check.p_value is None else p_text(check.p_value)),
         Cell(text=check.detail),
     )
 
@@ -415,11 +422,11 @@ def _estimate_cells(estimate: Estimate, alpha: float) -> tuple[Cell, ...]:
         Cell(text=estimate.treatment),
         Cell(text=", ".join(role)),
         Cell(text=row.change, note=row.interval),
-        Cell(text="–" if estimate.p_value is None else p_text(estimate.p_value)),
-        Cell(text="–" if estimate.p_adjusted is None else p_text(estimate.p_adjusted)),
+        Cell(text=DASH if estimate.p_value is None else p_text(estimate.p_value)),
+        Cell(text=DASH if estimate.p_adjusted is None else p_text(estimate.p_adjusted)),
         Cell(text=count),
         Cell(text=estimate.method, note=estimate.estimand),
-        Cell(text=row.remark or "–"),
+        Cell(text=row.remark or DASH),
     )
 
 

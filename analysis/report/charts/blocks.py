@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from analysis.report.charts.svg import Colour, draw, label
-from analysis.report.quantities import Scale, number, scale_for
+from analysis.report.quantities import MINUS, Scale, number, scale_for
 from analysis.results import BlockContrast, Estimate
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _MOST_NAMED = 12  # blocks named one by one on the axis and in the description
 
 
 def block_chart(
-    contrasts: Sequence[BlockContrast], estimate: Estimate | None, unit: str, control: str, colour: Colour, key: str
+    contrasts: Sequence[BlockContrast], estimate: Estimate | None, *, unit: str, control: str, colour: Colour, key: str
 ) -> Markup:
     """Draw the blocks of one metric and one treatment arm, in the order given."""
     first = contrasts[0]
@@ -45,16 +45,12 @@ def block_chart(
 
 
 def _headings(figure: Figure, scale: Scale, control: str, treatment: str) -> None:
-    unit = scale.suffix.strip()
-    difference = scale.difference_suffix.strip()
-    for height, text in (
-        (0.955, unit or "value"),
-        (
-            0.355,
-            f"difference, {label(treatment, 14)} − {label(control, 14)}" + (f", {difference}" if difference else ""),
-        ),
-    ):
-        figure.text(0.02, height, text, color=Colour.QUIET, fontsize=10.5, va="center")
+    unit = scale.suffix.strip() or scale.spelled or "value"
+    difference = f"difference, {label(treatment, 14)} {MINUS} {label(control, 14)}"
+    if scale.difference_suffix:
+        difference += f", {scale.difference_suffix.strip()}"
+    figure.text(0.02, 0.955, label(unit), color=Colour.QUIET, fontsize=10.5, va="center")
+    figure.text(0.02, 0.355, difference, color=Colour.QUIET, fontsize=10.5, va="center")
 
 
 def _values(axes: Axes, contrasts: Sequence[BlockContrast], scale: Scale, colour: Colour) -> None:

@@ -88,11 +88,12 @@ def draw(
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         figure.patch.set_visible(False)
         build(figure)
-        FigureCanvasSVG(figure).print_svg(raw, metadata={"Date": None})
-    return _for_page(ET.fromstring(raw.getvalue()), width, height, key, title, description)  # noqa: S314 - our own
+        FigureCanvasSVG(figure).print_svg(raw, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    root = ET.fromstring(raw.getvalue())  # noqa: S314 - matplotlib wrote it
+    return _for_page(root, width=width, height=height, key=key, title=title, description=description)
 
 
-def _for_page(root: ET.Element, width: float, height: float, key: str, title: str, description: str) -> Markup:
+def _for_page(root: ET.Element, *, width: float, height: float, key: str, title: str, description: str) -> Markup:
     """Drop what only a file needs, rename ids, turn stand-in colours into variables, add title and description."""
     referenced = {
         name

@@ -22,6 +22,8 @@ MOST_LANES = 24
 MOST_MARKS = 600  # rectangles: keeps the chart well below the size of a photograph
 _LEFT, _RIGHT = 12.0, 12.0
 _HOST, _STRIP, _KNOB, _GAP, _AXIS = 24.0, 20.0, 38.0, 16.0, 34.0
+_BAR = 15.0
+_CLOCK = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _LETTER = 6.4  # CSS pixels that a letter takes at most
 
 
@@ -90,12 +92,12 @@ def timeline_chart(content: ReportInput, shown: Timeline, colours: Mapping[str, 
         axes.set_axis_off()
         axes.set_xlim(0, shown.seconds)
         axes.set_ylim(height, 0)
-        per_second = (WIDTH - _LEFT - _RIGHT) / shown.seconds
+        sheet = _Sheet(axes=axes, start=shown.start, seconds=shown.seconds, colours=colours)
         top = 0.0
         for host in shown.hosts:
-            _draw_host(axes, host, top, shown, colours, per_second)
+            _draw_host(sheet, host, top)
             top += host.height
-        _draw_axis(axes, top - _GAP / 2, shown)
+        _draw_axis(sheet, top - _GAP / 2)
 
     return draw(
         build,
@@ -105,6 +107,28 @@ def timeline_chart(content: ReportInput, shown: Timeline, colours: Mapping[str, 
         title="Knob states over time",
         description="; ".join(_describe(host) for host in shown.hosts) + ".",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """What everything is drawn on: x in seconds from `start`, y in CSS pixels from the top."""
+
+    axes: Axes
+    start: datetime
+    seconds: float
+    colours: Mapping[str, Colour]
+
+    def at(self, instant: datetime) -> float:
+        return min(max(seconds_between(self.start, instant), 0.0), self.seconds)
+
+    def fits(self, text: str, left: float, right: float) -> bool:
+        """Whether `text` has room between two places."""
+        pixels = (right - left) * (WIDTH - _LEFT - _RIGHT) / self.seconds
+        return bool(text) and len(text) * _LETTER + 6 <= pixels
+
+    def pixels(self, count: float) -> float:
+        """How many seconds that many pixels are."""
+        return count * self.seconds / (WIDTH - _LEFT - _RIGHT)
 
 
 def _host(content: ReportInput, name: str, start: datetime, seconds: float) -> HostLanes:
@@ -136,87 +160,66 @@ def _spans(rows: Sequence[KnobRow], start: datetime, seconds: float) -> tuple[tu
     return tuple(span for span in spans if span[1] > span[0])
 
 
-def _draw_host(
-    axes: Axes, host: HostLanes, top: float, shown: Timeline, colours: Mapping[str, Colour], per_second: float
-) -> None:
-    axes.text(0, top + _HOST / 2, label(host.host, 80), color=Colour.INK, fontweight="bold", va="center", fontsize=11)
+def _draw_host(sheet: _Sheet, host: HostLanes, top: float) -> None:
+    axes = sheet.axes
+    axes.text(0, top + _HOST / 2, label(host.host, 80), color=Colour.INK, fontweight="bold", va="center")
     strip = top + _HOST
     bottom = top + host.height - _GAP
     for period in host.periods:
-        if period.started_at is None:
-            continue
-        left = seconds_between(shown.start, period.started_at)
-        right = shown.seconds if period.ended_at is None else seconds_between(shown.start, period.ended_at)
-        _draw_period(axes, period, (left, right), (strip, bottom), colours.get(period.arm, Colour.QUIET), per_second)
+        _draw_period(sheet, period, strip, bottom)
     lane_top = strip + (_STRIP + 6) * bool(host.periods)
     for lane in host.lanes:
-        axes.text(0, lane_top + 8, label(lane.knob, 80), color=Colour.QUIET, va="center", fontsize=10)
+        axes.text(0, lane_top + 8, label(lane.knob, 80), color=Colour.QUIET, va="center", fontsize=10.5)
         for left, right, value, changed in lane.spans:
-            _draw_span(axes, (left, right), lane_top + 16, value, changed=changed, per_second=per_second)
+            _draw_span(sheet, lane_top + 16, left, right, label(value, 40), changed=changed)
         lane_top += _KNOB
     for event in host.events:
-        at = min(max(seconds_between(shown.start, event.at), 0.0), shown.seconds)
+        at = sheet.at(event.at)
         axes.plot([at, at], [strip - 3, bottom], color=Colour.ALARM, linewidth=1, linestyle=(0, (2, 2)))
         axes.scatter([at], [strip - 4], marker="v", s=26, color=Colour.ALARM, linewidths=0, clip_on=False)
 
 
-def _draw_period(
-    axes: Axes,
-    period: PeriodRow,
-    span: tuple[float, float],
-    rows: tuple[float, float],
-    colour: Colour,
-    per_second: float,
-) -> None:
-    left, right = span
-    top, bottom = rows
-    invalid = period.state == "invalid"
-    measured = period.kind == "measure"
-    strength = 0.0 if invalid else 0.55 if measured else 0.18
-    axes.fill_between([left, right], top, top + _STRIP, color=colour, alpha=strength, linewidth=0)
+def _draw_period(sheet: _Sheet, period: PeriodRow, top: float, bottom: float) -> None:
+    """Shade one period: a bar in its arm's colour, a tint over the lanes below; dashed where it is not used."""
+    if period.started_at is None:
+        return
+    left = sheet.at(period.started_at)
+    right = sheet.seconds if period.ended_at is None else sheet.at(period.ended_at)
+    invalid, measured = period.state == "invalid", period.kind == "measure"
+    colour = sheet.colours.get(period.arm, Colour.QUIET)
+    axes, edge = sheet.axes, top + _STRIP
     if invalid:
-        axes.fill(
-            [left, right, right, left], [top, top, top + _STRIP, top + _STRIP],
-            fill=False, edgecolor=Colour.ALARM, linewidth=1.2, linestyle=(0, (3, 2)),
-        )  # fmt: skip
-    elif measured:
-        axes.fill_between([left, right], top + _STRIP, bottom, color=colour, alpha=0.07, linewidth=0)
-    text = "×" if invalid else label(period.arm, 20) if measured else ""
-    if text and len(text) * _LETTER + 4 <= (right - left) * per_second:
-        axes.text((left + right) / 2, top + _STRIP / 2, text, color=Colour.INK, ha="center", va="center", fontsize=10)
+        corners = [left, right, right, left], [top, top, edge, edge]
+        axes.fill(*corners, fill=False, edgecolor=Colour.ALARM, linewidth=1.2, linestyle=(0, (3, 2)))
+    else:
+        axes.fill_between([left, right], top, edge, color=colour, alpha=0.4 if measured else 0.14, linewidth=0)
+    if measured:
+        axes.fill_between([left, right], edge, bottom, color=colour, alpha=0.07, linewidth=0)
+    text = label(period.arm, 20) if measured else ""
+    if sheet.fits(text, left, right):
+        axes.text((left + right) / 2, (top + edge) / 2, text, color=Colour.INK, ha="center", va="center", fontsize=10.5)
 
 
-def _draw_span(
-    axes: Axes, span: tuple[float, float], top: float, value: str, *, changed: bool, per_second: float
-) -> None:
-    left, right = span
-    height = 14.0
-    axes.fill_between(
-        [left, right], top, top + height, color=Colour.INK if changed else Colour.RULE, alpha=1, linewidth=0
-    )
-    text = label(value, 40)
-    if len(text) * _LETTER + 6 <= (right - left) * per_second:
-        axes.text(
-            left + 4 / per_second, top + height / 2, text,
-            color=Colour.PAPER if changed else Colour.INK, va="center", fontsize=10,
-        )  # fmt: skip
+def _draw_span(sheet: _Sheet, top: float, left: float, right: float, value: str, *, changed: bool) -> None:
+    fill, ink = (Colour.INK, Colour.PAPER) if changed else (Colour.RULE, Colour.INK)
+    sheet.axes.fill_between([left, right], top, top + _BAR, color=fill, linewidth=0)
+    if sheet.fits(value, left, right):
+        place = left + sheet.pixels(4), top + _BAR / 2
+        sheet.axes.text(*place, value, color=ink, va="center", fontsize=10.5)
 
 
-def _draw_axis(axes: Axes, top: float, shown: Timeline) -> None:
+def _draw_axis(sheet: _Sheet, top: float) -> None:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    axes.plot([0, shown.seconds], [top, top], color=Colour.RULE, linewidth=0.8)
-    size, name = next(
-        row for row in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")) if shown.seconds >= 2 * row[0] or row[0] == 1
-    )
-    for tick in MaxNLocator(nbins=8, min_n_ticks=2).tick_values(0, shown.seconds / size):
+    axes, seconds = sheet.axes, sheet.seconds
+    axes.plot([0, seconds], [top, top], color=Colour.RULE, linewidth=0.8)
+    size, name = next((row for row in _CLOCK if seconds >= 2 * row[0]), _CLOCK[-1])
+    for tick in MaxNLocator(nbins=8, min_n_ticks=2).tick_values(0, seconds / size):
         at = tick * size
-        if not 0 <= at <= shown.seconds:
-            continue
-        axes.plot([at, at], [top, top + 4], color=Colour.QUIET, linewidth=0.8)
-        last = at > 0.96 * shown.seconds
-        side = "left" if at == 0 else "right" if last else "center"
-        axes.text(at, top + 14, f"{tick:g} {name}", color=Colour.QUIET, ha=side, va="center", fontsize=10.5)
+        if 0 <= at <= seconds:
+            axes.plot([at, at], [top, top + 4], color=Colour.QUIET, linewidth=0.8)
+            side = "left" if at == 0 else "right" if at > 0.96 * seconds else "center"
+            axes.text(at, top + 14, f"{tick:g} {name}", color=Colour.QUIET, ha=side, va="center", fontsize=10.5)
 
 
 def _describe(host: HostLanes) -> str:
