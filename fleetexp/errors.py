@@ -1,12 +1,35 @@
 """Errors of the orchestrator's side. Every one says what failed, where, and the remedy, and survives a pickle.
 
 FleetexpError
-└── ConfigError          the experiment's YAML can't be used, or doesn't fit the hosts; nothing was touched
+├── ConfigError          the experiment's YAML can't be used, or doesn't fit the hosts; nothing was touched
+├── RunError             the run can't be started, resumed or stopped as asked
+└── StoreError           the database didn't take or give what was asked; nothing is half-written
+    ├── BadStoreUrl          the URL names no database that fleetexp can use
+    ├── WrongSchema          the database has another schema version than this fleetexp
+    ├── StoreDamaged         the file is no database, or a damaged one
+    ├── StoreLocked          another writer held the database for too long
+    ├── StoreFull            the disk is full, or the database has reached its limit
+    ├── StoreUnreachable     no server answers, or the connection broke in mid-work
+    ├── QueryRefused         the SQL of a reader is wrong, or tries to write
+    └── NoSuchRun            the database holds no such run
 """
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "FleetexpError"]
+__all__ = [
+    "BadStoreUrl",
+    "ConfigError",
+    "FleetexpError",
+    "NoSuchRun",
+    "QueryRefused",
+    "RunError",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreUnreachable",
+    "WrongSchema",
+]
 
 
 class FleetexpError(Exception):
@@ -35,3 +58,43 @@ class ConfigError(FleetexpError):
     def __str__(self) -> str:
         head = FleetexpError.__str__(self)
         return head if len(self.problems) < 2 else "\n  ".join((head, *self.problems))
+
+
+class RunError(FleetexpError):
+    """The run can't be started, resumed or stopped as asked."""
+
+
+class StoreError(FleetexpError):
+    """The database didn't take or give what was asked. What one call writes is in whole, or not at all."""
+
+
+class BadStoreUrl(StoreError):
+    """The URL names no database that fleetexp can use."""
+
+
+class WrongSchema(StoreError):
+    """The database has another schema version than this fleetexp; it was not touched."""
+
+
+class StoreDamaged(StoreError):
+    """The file is no database, or a damaged one."""
+
+
+class StoreLocked(StoreError):
+    """Another writer held the database for longer than the bounded wait; the same write may be tried again."""
+
+
+class StoreFull(StoreError):
+    """The disk is full, or the database has reached its limit; the same write may be tried again once there is room."""
+
+
+class StoreUnreachable(StoreError):
+    """No server answers, or the connection broke; the same write may be tried again: nothing is doubled."""
+
+
+class QueryRefused(StoreError):
+    """The SQL of a reader is wrong, or tries to write."""
+
+
+class NoSuchRun(StoreError):
+    """The database holds no such run, period or host."""
