@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def render_html(content: ReportInput) -> str:
         keep_trailing_newline=True,
     )
     colours = arm_colours(tuple(arm.name for arm in content.arms), content.control)
+    environment.filters["breakable"] = _breakable
     charts = {
         "blocks": _block_charts(content, colours),
         "lifts": _lift_charts(content, colours),
@@ -61,6 +63,13 @@ def _shown(value: object) -> object:
     if value is None:
         return "unknown"
     return value if isinstance(value, Markup) else visible(str(value))
+
+
+def _breakable(text: str) -> Markup:
+    """Let a long name break after '_' and '/', which changes no letter of it."""
+    return Markup("").join(
+        Markup("{}<wbr>").format(part) if part in "_/" else part for part in re.split("([_/])", visible(text))
+    )
 
 
 def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
@@ -114,7 +123,8 @@ def _timeline_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[
     shown = timeline(content)
     if shown is None:
         return ()
-    remark = f"From {instant(shown.start)}. Dark: changed by the run; light: as found; dashed: a period not used. "
+    remark = f"From {instant(shown.start)}. A lane has the colour of the arm whose value it holds; "
+    remark += "pale is as found, red is a value that no arm asks for, a dashed box is a period that was not used. "
     if any(host.events for host in shown.hosts):
         remark += "A dashed line with a triangle is an event. "
     if shown.left_off:

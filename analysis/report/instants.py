@@ -25,13 +25,14 @@ def length(seconds: float) -> str:
     """Show a length of time in its two largest parts: '4 min 12 s'."""
     whole = round(seconds)
     if abs(seconds) < 10:
-        return f"{seconds:.1f} s"
+        return f"{round(seconds, 1):g} s"
     parts: list[str] = []
     for size, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, whole = divmod(whole, size)
         if count or parts:
             parts.append(f"{count} {name}")
-    return " ".join(parts[:2])
+    shown = [part for part in parts[:2] if not part.startswith("0 ")]
+    return " ".join(shown)
 
 
 def _utc(at: datetime) -> datetime:

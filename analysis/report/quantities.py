@@ -90,7 +90,7 @@ def quantity(value: float | None, unit: str) -> str:
 
 def number(value: float) -> str:
     """Show about three significant digits, whole numbers whole, thousands set apart by commas."""
-    size = abs(value)
+    size = abs(float(f"{value:.3g}"))  # as it will be rounded: 0.99998 has as many decimals as 1
     if size == 0:
         return "0"
     if size >= 1e9 or size < 1e-4:
@@ -102,6 +102,13 @@ def number(value: float) -> str:
         return _sign(f"{value:,.0f}")
     decimals = max(0, 2 - math.floor(math.log10(size)))
     return _sign(f"{value:.{decimals}f}")
+
+
+def tick(value: float) -> str:
+    """Show a number on an axis, where matplotlib has chosen round ones."""
+    rounded = round(value, 9)
+    size = abs(rounded)
+    return number(rounded) if size >= 1e5 or 0 < size < 1e-3 else _sign(f"{rounded:,g}")
 
 
 def signed(text: str) -> str:

@@ -197,7 +197,7 @@ def _guardrails(content: ReportInput) -> Section:
         caption="Limits that must hold",
         headers=("metric", "limit", "arm", "change [interval]", "verdict", "reason"),
         rows=tuple(_guardrail_cells(content, row) for row in results),
-        align="llllll",
+        align="llnlnl",
     )
     return Section(key="guardrails", title="Guardrails", tables=(table,))
 
@@ -309,7 +309,7 @@ def _timeline(content: ReportInput) -> Section:
             )
             for row in content.knob_changes[:MOST_ROWS]
         ),
-        align="llllllll",
+        align="nlllllll",
         folded=True,
     )
     events = Table(
@@ -319,7 +319,7 @@ def _timeline(content: ReportInput) -> Section:
             (Cell(text=instant(row.at)), Cell(text=row.host or "the run"), Cell(text=row.kind), Cell(text=row.detail))
             for row in content.events[:MOST_ROWS]
         ),
-        align="llll",
+        align="nlll",
     )
     left_off = (*_left_off(len(content.knob_changes)), *_left_off(len(content.events)))
     return Section(
@@ -359,7 +359,7 @@ def _excluded(content: ReportInput) -> Section:
             )
             for host, arm, block, reason, period in rows[:MOST_ROWS]
         ),
-        align="llrrll",
+        align="lnrrnl",
     )
     paragraphs = [f"{measured - out} of {_count(measured, 'measured period')} were used."] if measured else []
     paragraphs += _left_off(len(rows))
@@ -404,7 +404,7 @@ def _estimates(content: ReportInput) -> Section:
     if not rows:
         return Section(key="estimates", title="Every estimate", paragraphs=("There are none.",))
     headers = ("metric", "arm", "role", "change [interval]", "p", "adjusted p", "n", "method", "remarks")
-    table = Table(caption="Every estimate and how it was made", headers=headers, rows=rows, align="llllrrrll")
+    table = Table(caption="Every estimate and how it was made", headers=headers, rows=rows, align="lnnlrrrll")
     text = f"Error rate {number(alpha * 100)} %. A sensitivity or subgroup row is a check, never the result."
     left_off = _left_off(len(content.findings.estimates))
     return Section(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))

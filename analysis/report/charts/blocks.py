@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from analysis.report.charts.svg import Colour, draw, label
-from analysis.report.quantities import MINUS, Scale, number, scale_for
+from analysis.report.quantities import MINUS, Scale, scale_for, tick
 from analysis.results import BlockContrast, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 360.0, 300.0
+WIDTH, HEIGHT = 360.0, 310.0
 _MOST_NAMED = 12  # blocks named one by one on the axis and in the description
 
 
@@ -28,8 +28,8 @@ def block_chart(
     scale = scale_for(unit, values)
 
     def build(figure: Figure) -> None:
-        upper = figure.add_axes((0.15, 0.44, 0.82, 0.48))
-        lower = figure.add_axes((0.15, 0.12, 0.82, 0.2))
+        upper = figure.add_axes((0.15, 0.45, 0.83, 0.46))
+        lower = figure.add_axes((0.15, 0.13, 0.83, 0.2))
         _values(upper, contrasts, scale, colour)
         _differences(lower, contrasts, estimate, scale, colour)
         _headings(figure, scale, control, first.treatment)
@@ -49,8 +49,8 @@ def _headings(figure: Figure, scale: Scale, control: str, treatment: str) -> Non
     difference = f"difference, {label(treatment, 14)} {MINUS} {label(control, 14)}"
     if scale.difference_suffix:
         difference += f", {scale.difference_suffix.strip()}"
-    figure.text(0.02, 0.955, label(unit), color=Colour.QUIET, fontsize=10.5, va="center")
-    figure.text(0.02, 0.355, difference, color=Colour.QUIET, fontsize=10.5, va="center")
+    figure.text(0, 0.955, label(unit), color=Colour.QUIET, va="center")
+    figure.text(0, 0.37, difference, color=Colour.QUIET, va="center")
 
 
 def _values(axes: Axes, contrasts: Sequence[BlockContrast], scale: Scale, colour: Colour) -> None:
@@ -60,8 +60,19 @@ def _values(axes: Axes, contrasts: Sequence[BlockContrast], scale: Scale, colour
     axes.vlines(places, controls, treatments, colors=Colour.RULE, linewidths=2, zorder=1)
     many = len(contrasts) > 40
     size = 9 if many else 34
-    axes.scatter(places, controls, s=size, facecolors=Colour.PAPER, edgecolors=Colour.CONTROL, linewidths=1.6, zorder=2)
-    axes.scatter(places, treatments, s=size, facecolors=colour, edgecolors=colour, linewidths=1.6, zorder=3)
+    axes.scatter(
+        places,
+        controls,
+        s=size,
+        facecolors=Colour.PAPER,
+        edgecolors=Colour.CONTROL,
+        linewidths=1.6,
+        zorder=2,
+        clip_on=False,
+    )
+    axes.scatter(
+        places, treatments, s=size, facecolors=colour, edgecolors=colour, linewidths=1.6, zorder=3, clip_on=False
+    )
     _frame(axes, contrasts, labelled=False)
     low, high = min(*controls, *treatments), max(*controls, *treatments)
     pad = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
@@ -96,8 +107,8 @@ def _frame(axes: Axes, contrasts: Sequence[BlockContrast], *, labelled: bool) ->
     axes.patch.set_visible(False)
     axes.set_xlim(-0.6, len(contrasts) - 0.4)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4 if not labelled else 3, min_n_ticks=2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(round(value, 9))))
-    axes.tick_params(colors=Colour.QUIET, labelcolor=Colour.QUIET, length=0, labelsize=10.5, pad=4)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    axes.tick_params(colors=Colour.QUIET, labelcolor=Colour.QUIET, length=0, pad=4)
     axes.grid(axis="y", color=Colour.RULE, linewidth=0.7)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
@@ -108,7 +119,7 @@ def _frame(axes: Axes, contrasts: Sequence[BlockContrast], *, labelled: bool) ->
     axes.set_xticks(places, [str(contrasts[place].block if one_host else place) for place in places])
     if labelled:
         name = "block" if one_host else "block, counted over all hosts"
-        axes.set_xlabel(name, color=Colour.QUIET, fontsize=10.5, labelpad=2)
+        axes.set_xlabel(name, color=Colour.QUIET, labelpad=2)
 
 
 def _description(contrasts: Sequence[BlockContrast], scale: Scale, control: str) -> str:

@@ -10,16 +10,16 @@ from markupsafe import Markup
 
 from analysis.report.charts.svg import Colour, draw, label
 from analysis.report.effects import EffectRow, Outcome
-from analysis.report.quantities import number, signed
+from analysis.report.quantities import signed, tick
 from analysis.results import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 680.0
+WIDTH = 400.0
 MOST_ROWS = 40
-_ROW, _MARGIN = 30.0, 46.0
+_ROW, _MARGIN = 44.0, 30.0
 _WIDEST = 4.0  # an interval is cut, with an arrow, where it is this many times wider than the largest lift
 
 
@@ -38,15 +38,14 @@ def lift_chart(lifts: Sequence[Lift], key: str, *, name_arms: bool) -> Markup:
     height = _MARGIN + _ROW * len(shown)
 
     def build(figure: Figure) -> None:
-        bottom = (_MARGIN - 10) / height
-        axes = figure.add_axes((0.42, bottom, 0.55, 1 - bottom - 6 / height))
+        bottom = _MARGIN / height
+        axes = figure.add_axes((0.05, bottom, 0.93, 1 - bottom))
         reach = _reach(shown)
         for place, lift in enumerate(shown):
             _line(axes, place, lift, reach)
-            text = label(lift.row.metric + (f", {lift.estimate.treatment}" if name_arms else ""), 40)
-            axes.text(
-                -0.03, place, text, color=Colour.INK, ha="right", va="center", transform=axes.get_yaxis_transform()
-            )
+            name = label(lift.row.metric + (f", {lift.estimate.treatment}" if name_arms else ""), 52)
+            ground = {"facecolor": Colour.PAPER, "linewidth": 0, "pad": 1}
+            figure.text(0, 1 - (_ROW * place + 12) / height, name, color=Colour.INK, va="center", bbox=ground)
         _frame(axes, len(shown), reach)
 
     return draw(
@@ -105,11 +104,11 @@ def _frame(axes: Axes, rows: int, reach: tuple[float, float]) -> None:
 
     axes.patch.set_visible(False)
     axes.set_xlim(*reach)
-    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_ylim(rows - 0.68, -0.68)  # each line in the lower part of its row, below its name
     axes.set_yticks([])
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=3))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{signed(number(round(value, 9)))} %"))
-    axes.tick_params(colors=Colour.QUIET, labelcolor=Colour.QUIET, length=0, labelsize=10.5, pad=5)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=3))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{signed(tick(value))} %"))
+    axes.tick_params(colors=Colour.QUIET, labelcolor=Colour.QUIET, length=0, pad=5)
     axes.grid(axis="x", color=Colour.RULE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.axvline(0, color=Colour.INK, linewidth=1.1, zorder=1)

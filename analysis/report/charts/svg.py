@@ -18,7 +18,7 @@ from analysis.report.escaping import one_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FONT_SIZE = 11.0
+FONT_SIZE = 12.0
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"

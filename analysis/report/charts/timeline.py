@@ -20,19 +20,25 @@ if TYPE_CHECKING:
 WIDTH = 720.0
 MOST_LANES = 24
 MOST_MARKS = 600  # rectangles: keeps the chart well below the size of a photograph
-_LEFT, _RIGHT = 12.0, 12.0
-_HOST, _STRIP, _KNOB, _GAP, _AXIS = 24.0, 20.0, 38.0, 16.0, 34.0
-_BAR = 15.0
-_CLOCK = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_LETTER = 6.4  # CSS pixels that a letter takes at most
+_LEFT, _RIGHT = 0.0, 8.0
+_HOST, _STRIP, _KNOB, _GAP, _AXIS = 26.0, 12.0, 42.0, 16.0, 36.0
+_BAR = 18.0
+_MOST_TICKS = 8
+# Seconds between ticks: what clocks and calendars divide into.
+_STEPS = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200,
+    86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400,
+)  # fmt: skip
+_LETTER = 6.6  # CSS pixels that a letter takes at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """One knob of one host: (from, to, value, changed) in seconds from the start."""
+    """One knob of one host: the value it was found with, and (from, to, value) in seconds from the start."""
 
     knob: str
-    spans: tuple[tuple[float, float, str, bool], ...]
+    found: str
+    spans: tuple[tuple[float, float, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,11 @@ def timeline(content: ReportInput) -> Timeline | None:
 def timeline_chart(content: ReportInput, shown: Timeline, colours: Mapping[str, Colour], key: str) -> Markup:
     """Draw the timeline."""
     height = sum(host.height for host in shown.hosts) + _AXIS
+    askers = {
+        (knob, value): colours.get(arm.name, Colour.QUIET)
+        for arm in reversed(content.arms)  # of two arms with the same value the first gives the colour
+        for knob, value in arm.knobs.items()
+    }
 
     def build(figure: Figure) -> None:
         axes = figure.add_axes((_LEFT / WIDTH, 0.0, 1 - (_LEFT + _RIGHT) / WIDTH, 1.0))
@@ -92,7 +103,7 @@ def timeline_chart(content: ReportInput, shown: Timeline, colours: Mapping[str, 
         axes.set_axis_off()
         axes.set_xlim(0, shown.seconds)
         axes.set_ylim(height, 0)
-        sheet = _Sheet(axes=axes, start=shown.start, seconds=shown.seconds, colours=colours)
+        sheet = _Sheet(axes=axes, start=shown.start, seconds=shown.seconds, colours=colours, askers=askers)
         top = 0.0
         for host in shown.hosts:
             _draw_host(sheet, host, top)
@@ -117,6 +128,7 @@ class _Sheet:
     start: datetime
     seconds: float
     colours: Mapping[str, Colour]
+    askers: Mapping[tuple[str, str], Colour]  # (knob, value) -> the colour of the arm that sets it
 
     def at(self, instant: datetime) -> float:
         return min(max(seconds_between(self.start, instant), 0.0), self.seconds)
@@ -140,23 +152,24 @@ def _host(content: ReportInput, name: str, start: datetime, seconds: float) -> H
     return HostLanes(
         host=name,
         periods=tuple(periods[: MOST_MARKS // 2]),
-        lanes=tuple(Lane(knob=knob, spans=_spans(rows, start, seconds)) for knob, rows in changes.items()),
+        lanes=tuple(
+            Lane(knob=knob, found=rows[0].before, spans=_spans(rows, start, seconds)) for knob, rows in changes.items()
+        ),
         events=tuple(row for row in content.events if row.host == name),
     )
 
 
-def _spans(rows: Sequence[KnobRow], start: datetime, seconds: float) -> tuple[tuple[float, float, str, bool], ...]:
+def _spans(rows: Sequence[KnobRow], start: datetime, seconds: float) -> tuple[tuple[float, float, str], ...]:
     """Join what a knob read between its writes; writes that changed nothing leave no mark."""
-    found = rows[0].before
-    spans: list[tuple[float, float, str, bool]] = []
-    since, value = 0.0, found
+    spans: list[tuple[float, float, str]] = []
+    since, value = 0.0, rows[0].before
     for row in rows:
         at = seconds_between(start, row.changed_at)
         for reads in (row.before, row.after):  # `before` differs where somebody else wrote in between
             if reads != value:
-                spans.append((since, at, value, value != found))
+                spans.append((since, at, value))
                 since, value = at, reads
-    spans.append((since, seconds, value, value != found))
+    spans.append((since, seconds, value))
     return tuple(span for span in spans if span[1] > span[0])
 
 
@@ -169,9 +182,9 @@ def _draw_host(sheet: _Sheet, host: HostLanes, top: float) -> None:
         _draw_period(sheet, period, strip, bottom)
     lane_top = strip + (_STRIP + 6) * bool(host.periods)
     for lane in host.lanes:
-        axes.text(0, lane_top + 8, label(lane.knob, 80), color=Colour.QUIET, va="center", fontsize=10.5)
-        for left, right, value, changed in lane.spans:
-            _draw_span(sheet, lane_top + 16, left, right, label(value, 40), changed=changed)
+        axes.text(0, lane_top + 9, label(lane.knob, 80), color=Colour.QUIET, va="center")
+        for span in lane.spans:
+            _draw_span(sheet, lane, lane_top + 18, span)
         lane_top += _KNOB
     for event in host.events:
         at = sheet.at(event.at)
@@ -195,37 +208,36 @@ def _draw_period(sheet: _Sheet, period: PeriodRow, top: float, bottom: float) ->
         axes.fill_between([left, right], top, edge, color=colour, alpha=0.4 if measured else 0.14, linewidth=0)
     if measured:
         axes.fill_between([left, right], edge, bottom, color=colour, alpha=0.07, linewidth=0)
-    text = label(period.arm, 20) if measured else ""
-    if sheet.fits(text, left, right):
-        axes.text((left + right) / 2, (top + edge) / 2, text, color=Colour.INK, ha="center", va="center", fontsize=10.5)
 
 
-def _draw_span(sheet: _Sheet, top: float, left: float, right: float, value: str, *, changed: bool) -> None:
-    fill, ink = (Colour.INK, Colour.PAPER) if changed else (Colour.RULE, Colour.INK)
+def _draw_span(sheet: _Sheet, lane: Lane, top: float, span: tuple[float, float, str]) -> None:
+    """Draw one value of a knob in the colour of the arm that asks for it; as found is pale, nobody's is an alarm."""
+    left, right, value = span
+    as_found = value == lane.found
+    fill = Colour.RULE if as_found else sheet.askers.get((lane.knob, value), Colour.ALARM)
     sheet.axes.fill_between([left, right], top, top + _BAR, color=fill, linewidth=0)
-    if sheet.fits(value, left, right):
-        place = left + sheet.pixels(4), top + _BAR / 2
-        sheet.axes.text(*place, value, color=ink, va="center", fontsize=10.5)
+    text = label(value, 40)
+    if sheet.fits(text, left, right):
+        ink = Colour.INK if as_found else Colour.PAPER
+        sheet.axes.text(left + sheet.pixels(4), top + _BAR / 2 + 0.5, text, color=ink, va="center", fontsize=11)
 
 
 def _draw_axis(sheet: _Sheet, top: float) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
     axes, seconds = sheet.axes, sheet.seconds
     axes.plot([0, seconds], [top, top], color=Colour.RULE, linewidth=0.8)
-    size, name = next((row for row in _CLOCK if seconds >= 2 * row[0]), _CLOCK[-1])
-    for tick in MaxNLocator(nbins=8, min_n_ticks=2).tick_values(0, seconds / size):
-        at = tick * size
-        if 0 <= at <= seconds:
-            axes.plot([at, at], [top, top + 4], color=Colour.QUIET, linewidth=0.8)
-            side = "left" if at == 0 else "right" if at > 0.96 * seconds else "center"
-            axes.text(at, top + 14, f"{tick:g} {name}", color=Colour.QUIET, ha=side, va="center", fontsize=10.5)
+    step = next((size for size in _STEPS if seconds / size <= _MOST_TICKS), seconds / _MOST_TICKS)
+    for count in range(int(seconds / step) + 1):
+        at = count * step
+        axes.plot([at, at], [top, top + 4], color=Colour.QUIET, linewidth=0.8)
+        side = "left" if at == 0 else "right" if at > 0.95 * seconds else "center"
+        text = "start" if at == 0 else length(at)
+        axes.text(at, top + 15, text, color=Colour.QUIET, ha=side, va="center")
 
 
 def _describe(host: HostLanes) -> str:
     lanes = [
         f"{lane.knob} "
-        + ", then ".join(f"{value} for {length(right - left)}" for left, right, value, _ in lane.spans[:12])
+        + ", then ".join(f"{value} for {length(right - left)}" for left, right, value in lane.spans[:12])
         for lane in host.lanes[:4]
     ]
     begun = [row.started_at for row in host.periods if row.started_at is not None]
