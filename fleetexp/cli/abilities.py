@@ -1,0 +1,89 @@
+"""What an experiment could do on a host, and why not where it can't: drawn from its facts, nothing is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.messages import HostFacts
+from fleetexp.cli.output import size
+
+GIGABYTE_KIB = 1048576
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """One thing that works here, or does not; `reason` says why not, or on what condition."""
+
+    name: str
+    works: bool
+    reason: str = ""
+    kind: str = "run"  # 'run': an experiment; 'see': a measurement
+
+
+def pmd_size_kib(base_page_bytes: int) -> int:
+    """Return the size that one entry of the second level maps: a page of 8-byte entries, each mapping a base page."""
+    return base_page_bytes * (base_page_bytes // 8) // 1024
+
+
+def abilities(facts: HostFacts) -> tuple[Ability, ...]:
+    """Judge what works on this host, the most wanted first."""
+    return (
+        _switchback(facts),
+        _hugetlb(facts),
+        _gigabyte_thp(facts),
+        _dtlb(facts),
+        Ability(
+            name="memory pressure",
+            works=facts.pressure_available,
+            reason="" if facts.pressure_available else "/proc/pressure can't be read: PSI is off or not built in",
+            kind="see",
+        ),
+        Ability(
+            name="per-cgroup counters",
+            works=facts.cgroup_version is not None,
+            reason=f"cgroup v{facts.cgroup_version}" if facts.cgroup_version else "no cgroup memory controller",
+            kind="see",
+        ),
+    )
+
+
+def _not_writable(facts: HostFacts) -> str:
+    return facts.not_writable_because or "the kernel's settings can't be written here"
+
+
+def _switchback(facts: HostFacts) -> Ability:
+    pmd = pmd_size_kib(facts.base_page_bytes)
+    base, big = size(facts.base_page_bytes / 1024), size(pmd)
+    name = f"switchback of {base} against {big}"
+    if not any(one.size_kib == pmd for one in facts.thp_sizes):
+        return Ability(name=name, works=False, reason=f"this kernel has no hugepages-{pmd}kB")
+    if f"thp/{pmd}kB/enabled" not in facts.writable_knobs:
+        return Ability(name=name, works=False, reason=_not_writable(facts))
+    return Ability(name=name, works=True)
+
+
+def _hugetlb(facts: HostFacts) -> Ability:
+    name = "hugetlb 1G"
+    if not any(pool.size_kib == GIGABYTE_KIB for pool in facts.hugetlb_pools):
+        return Ability(name=name, works=False, reason="this kernel or CPU offers no 1 GiB hugetlb pool")
+    if f"hugetlb/{GIGABYTE_KIB}kB/nr_hugepages" not in facts.writable_knobs:
+        return Ability(name=name, works=False, reason=_not_writable(facts))
+    return Ability(name=name, works=True, reason="as far as whole gigabytes are free")
+
+
+def _gigabyte_thp(facts: HostFacts) -> Ability:
+    name = "1 GB THP"
+    if not any(one.size_kib == GIGABYTE_KIB for one in facts.thp_sizes):
+        return Ability(name=name, works=False, reason=f"this kernel has no hugepages-{GIGABYTE_KIB}kB")
+    if f"thp/{GIGABYTE_KIB}kB/enabled" not in facts.writable_knobs:
+        return Ability(name=name, works=False, reason=_not_writable(facts))
+    return Ability(name=name, works=True)
+
+
+def _dtlb(facts: HostFacts) -> Ability:
+    events = [one for one in facts.perf_events if one.event.startswith("dtlb")]
+    name = "dTLB misses"
+    if any(one.available for one in events):
+        return Ability(name=name, works=True, kind="see")
+    reason = events[0].reason if events else "no such event was found"
+    return Ability(name=name, works=False, reason=f"unavailable: {reason or 'no reason was given'}", kind="see")

@@ -1,0 +1,58 @@
+"""`fleetexp pause` and `abort`: ask the process that drives a run to stop. It restores every host first."""
+
+from __future__ import annotations
+
+import click
+
+from fleetexp.cli.options import json_option, store_option
+from fleetexp.cli.output import emit_json
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp pause 3
+      fleetexp resume 3
+    """
+)
+@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
+@store_option
+@json_option
+def pause(run_id: int, store_url: str, as_json: bool) -> None:
+    """Stop RUN so that it can be resumed.
+
+    Every host is put back as it was found; finished blocks are kept.
+    """
+    _ask(run_id, "pause", store_url, as_json)
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp abort 3
+    """
+)
+@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
+@store_option
+@json_option
+def abort(run_id: int, store_url: str, as_json: bool) -> None:
+    """End RUN for good.
+
+    Every host is put back as it was found; what was measured is kept and
+    marked. Where the driving process is dead, the hosts undo themselves, or
+    'fleetexp restore' does it at once.
+    """
+    _ask(run_id, "abort", store_url, as_json)
+
+
+def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
+    from fleetexp.cli.this_host import who
+    from fleetexp.orchestrator.launch import request_stop
+
+    request_stop(store_url, run_id, how, who())
+    if as_json:
+        emit_json({"run_id": run_id, "asked": how})
+    else:
+        click.echo(f"asked run {run_id} to {how}; watch it with: fleetexp status {run_id} --watch")

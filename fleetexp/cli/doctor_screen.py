@@ -1,0 +1,125 @@
+"""The map of a host on one screen: facts in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from agents.messages import HostFacts, ThpSize
+from fleetexp.cli.abilities import GIGABYTE_KIB, Ability, abilities
+from fleetexp.cli.output import duration, labelled, memory, size, visible
+
+
+def doctor_lines(facts: HostFacts, claim: str, *, short: bool, columns: int) -> list[str]:
+    """Lay out what was found. `claim` says who holds the host. Short: only the host and what works on it."""
+    rows = [("host", _host(facts)), ("kernel", _kernel(facts))]
+    if not short:
+        rows += _memory_rows(facts) + _page_rows(facts) + _sight_rows(facts) + _company_rows(facts)
+    rows.append(("claim", claim))
+    lines = [labelled(label, visible(text), columns=columns) for label, text in rows]
+    lines += ["", *_works("what works here", abilities(facts), columns)]
+    return lines
+
+
+def _host(facts: HostFacts) -> str:
+    where = facts.virtualisation or "bare metal"
+    return f"{facts.host}: {facts.cpus} CPUs, {facts.cpu_model or facts.architecture}; {where}"
+
+
+def _kernel(facts: HostFacts) -> str:
+    taint = f", TAINTED ({facts.kernel_taint})" if facts.kernel_taint else ""
+    return f"{facts.kernel} {facts.architecture}, up {duration(facts.uptime_seconds)}{taint}"
+
+
+def _memory_rows(facts: HostFacts) -> list[tuple[str, str]]:
+    swap = memory(facts.swap_total_bytes) if facts.swap_total_bytes else "none"
+    balancing = {True: "on", False: "off", None: "unknown"}[facts.numa_balancing]
+    nodes = f"{facts.numa_nodes} node{'s' if facts.numa_nodes != 1 else ''}, balancing {balancing}"
+    if facts.numa_balancing and facts.numa_nodes > 1 and has_gigabyte_thp(facts):
+        nodes += ": it splits 1 GB pages within seconds"
+    return [
+        (
+            "memory",
+            f"{memory(facts.memory_total_bytes)}, {memory(facts.memory_available_bytes)} available; swap {swap}",
+        ),
+        ("NUMA", nodes),
+    ]
+
+
+def _page_rows(facts: HostFacts) -> list[tuple[str, str]]:
+    top = f"{facts.thp_top_level or 'no such setting'}; defrag {facts.thp_defrag or 'unknown'}"
+    pools = "; ".join(
+        f"{size(pool.size_kib)}: {pool.total_pages} pages, {pool.free_pages} free" for pool in facts.hugetlb_pools
+    )
+    return [
+        ("THP", f"top level {top}"),
+        ("  sizes", "; ".join(_by_effect(facts.thp_sizes)) or "none: this kernel has no sizes of its own"),
+        ("hugetlb", pools or "no pools"),
+        ("knobs", _knobs(facts)),
+    ]
+
+
+def _by_effect(sizes: Sequence[ThpSize]) -> Iterable[str]:
+    def effect(one: ThpSize) -> str:
+        return f"{one.effective} (by inherit)" if one.enabled == "inherit" else one.effective
+
+    for state, same in groupby(sorted(sizes, key=lambda one: (effect(one), one.size_kib)), key=effect):
+        yield f"{state}: {' '.join(size(one.size_kib) for one in same)}"
+
+
+def _knobs(facts: HostFacts) -> str:
+    known, writable = len(facts.knobs), len(facts.writable_knobs)
+    if writable == known and known:
+        return f"all {known} can be written"
+    refused = sorted(set(facts.knobs) - set(facts.writable_knobs))
+    why = facts.not_writable_because or "refused by the kernel"
+    if not writable:
+        return f"{known} found, NONE can be written: {why}"
+    names = ", ".join(refused[:3]) + (", ..." if len(refused) > 3 else "")
+    return f"{writable} of {known} can be written; not {names}: {why}"
+
+
+def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
+    able = [one.event for one in facts.perf_events if one.available]
+    missing: dict[str, list[str]] = {}
+    for one in facts.perf_events:
+        if not one.available:
+            missing.setdefault(one.reason or "no reason given", []).append(one.event)
+    rows = [("perf events", ", ".join(able) or "none")]
+    rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
+    cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "none"
+    rows.append(("cgroup", f"{cgroup}; pressure (PSI) {'readable' if facts.pressure_available else 'unavailable'}"))
+    return rows
+
+
+def _company_rows(facts: HostFacts) -> list[tuple[str, str]]:
+    managers = ", ".join(facts.other_managers)
+    rows = [("managers", f"{managers}: may write the same knobs" if managers else "none that writes the same knobs")]
+    if has_gigabyte_thp(facts):
+        readers = ", ".join(facts.page_splitting_readers)
+        rows.append(
+            (
+                "WARNING",
+                "reading smaps, smaps_rollup, numa_maps or pagemap of a process splits its 1 GB pages. "
+                + (f"Running here and known to do so: {readers}" if readers else "No program known to do so runs here"),
+            )
+        )
+    return rows
+
+
+def has_gigabyte_thp(facts: HostFacts) -> bool:
+    """Whether this kernel can make 1 GB transparent huge pages."""
+    return any(one.size_kib == GIGABYTE_KIB for one in facts.thp_sizes)
+
+
+def _works(title: str, found: Sequence[Ability], columns: int) -> Iterable[str]:
+    yield title
+    for one in found:
+        verdict = "yes" if one.works else "no"
+        if one.kind == "see":
+            text = "available" if one.works else one.reason
+        elif one.works and one.reason:
+            text = f"{verdict}, {one.reason}"
+        else:
+            text = verdict if one.works else f"{verdict}, {one.reason}"
+        yield labelled("", visible(f"{one.name}: {text}"), columns=columns).replace(" " * 13, "  ", 1)

@@ -1,0 +1,101 @@
+"""The command `fleetexp`: its commands loaded only when asked for, and the one place where an error becomes a line."""
+
+from __future__ import annotations
+
+import importlib
+import click
+
+from fleetexp.cli.failures import JSON_WANTED, report_failure
+from fleetexp.exit_codes import ExitCode
+
+# In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
+COMMANDS = {
+    "doctor": "fleetexp.cli.doctor:doctor",
+    "plan": "fleetexp.cli.plan:plan",
+    "run": "fleetexp.cli.run:run",
+    "status": "fleetexp.cli.status:status",
+    "runs": "fleetexp.cli.status:runs",
+    "pause": "fleetexp.cli.control:pause",
+    "resume": "fleetexp.cli.run:resume",
+    "abort": "fleetexp.cli.control:abort",
+    "report": "fleetexp.cli.report:report",
+    "sql": "fleetexp.cli.sql:sql",
+    "restore": "fleetexp.cli.restore:restore",
+    "db": "fleetexp.cli.db:db",
+    "completion": "fleetexp.cli.completion:completion",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is named, and turns what a command raises into one line and a code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("error: interrupted", err=True)
+            ctx.exit(ExitCode.ERROR)
+        except Exception as error:
+            code = report_failure(error, debug=bool(ctx.params.get("debug")), as_json=ctx.meta.get(JSON_WANTED, False))
+            ctx.exit(code)
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="""
+    \b
+    Start with:
+      fleetexp doctor
+      fleetexp plan configs/thp-2m-demo.yaml
+      fleetexp run configs/thp-2m-demo.yaml
+
+    \b
+    Exit codes: 0 done, 1 error, 2 usage, 3 halted (all restored),
+      4 too many hosts failed, 5 RESTORE INCOMPLETE, 6 inconclusive
+    """,
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and log everything.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    envvar="FLEETEXP_LOG_LEVEL",
+    show_default=True,
+    help="What is logged to stderr.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="FLEETEXP_LOG_FORMAT",
+    show_default=True,
+    help="Lines for people, or one JSON object a line.",
+)
+@click.version_option(package_name="fleetexp", message="fleetexp %(version)s")
+def cli(debug: bool, log_level: str, log_format: str) -> None:
+    """Find out, on real servers, whether a kernel memory setting is worth it.
+
+    fleetexp puts the arms of an experiment on real kernels, measures, puts every
+    host back as it was found, and says what the data show.
+    """
+    from fleetexp.logs import LogFormat, set_up_logging
+
+    set_up_logging("debug" if debug else log_level, LogFormat(log_format))
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    cli(prog_name="fleetexp")

@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from fleetexp.cli.failures import JSON_WANTED
+
+DEFAULT_STORE = "sqlite:///fleetexp.db"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_option(function: F) -> F:
+    """Add --store: the database of runs, as a URL."""
+    return click.option(
+        "--store",
+        "store_url",
+        metavar="URL",
+        envvar="FLEETEXP_STORE",
+        default=DEFAULT_STORE,
+        show_default=True,
+        show_envvar=True,
+        help="The database of runs.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add --json: one JSON object on stdout, and nothing else there."""
+    return click.option(
+        "--json", "as_json", is_flag=True, callback=_remember, help="Print one JSON object and nothing else."
+    )(function)
+
+
+def root_option(function: F) -> F:
+    """Add --root: where the host's files are, for a mounted image or a copied tree."""
+    return click.option(
+        "--root",
+        metavar="FOLDER",
+        default="/",
+        show_default=True,
+        type=click.Path(exists=True, file_okay=False),
+        help="Where the host's /sys and /proc are.",
+    )(function)
+
+
+def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    ctx.meta[JSON_WANTED] = value
+    return value

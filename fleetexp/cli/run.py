@@ -1,0 +1,172 @@
+"""`fleetexp run` and `resume`: an experiment from its plan to its answer, watched while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetexp.cli.options import json_option, root_option, store_option
+from fleetexp.cli.output import emit_json, width, without_password
+from fleetexp.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from agents.messages import HostFacts
+    from fleetexp.domain import Plan
+    from fleetexp.orchestrator.progress import Outcome, Progress
+
+REPORTS = Path("fleetexp-reports")
+
+_require_decision = click.option(
+    "--require-decision", is_flag=True, help="Exit with 6 where the data show too little to decide."
+)
+_reports = click.option(
+    "--reports",
+    metavar="FOLDER",
+    default=REPORTS,
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the HTML report goes.",
+)
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp run configs/thp-2m-demo.yaml
+      fleetexp run my.yaml --store postgresql://fleet@db/fleetexp --require-decision
+    """
+)
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--fleet",
+    type=click.Choice(["local", "inline"]),
+    default="local",
+    show_default=True,
+    help="The agent of this host: a Ray actor, or inside this process.",
+)
+@_require_decision
+@_reports
+@root_option
+@store_option
+@json_option
+def run(
+    *, spec: Path, fleet: str, require_decision: bool, reports: Path, root: str, store_url: str, as_json: bool
+) -> None:
+    """Run the experiment in SPEC on this host.
+
+    The end is a table of effects with intervals, a decision and a report.
+
+    Every knob is put back at the end, however the run ends. Ctrl-C stops it
+    cleanly: the host is restored, what was measured is kept and marked.
+    """
+    from agents.facts import survey
+    from agents.sysroot import FolderRoot
+    from fleetexp.cli.plan_screen import plan_lines
+    from fleetexp.cli.this_host import this_host
+    from fleetexp.config import load_experiment
+    from fleetexp.design import make_plan
+    from fleetexp.orchestrator.launch import launch
+
+    experiment = load_experiment(spec)
+    host = FolderRoot(root)
+    facts = survey(host)
+    plan = make_plan(experiment, [this_host()])
+    refuse_unwritable(plan, facts)
+    if not as_json:
+        for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts, columns=width()):
+            click.echo(line)
+        click.echo()
+    metrics = tuple(metric.name for metric in experiment.analysis_plan(plan.units).metrics)
+    _watched(
+        lambda observer: launch(
+            experiment, spec.read_text(encoding="utf-8"), store_url=store_url, observer=observer, fleet=fleet, root=host
+        ),
+        metrics=metrics,
+        store_url=store_url,
+        reports=reports,
+        require_decision=require_decision,
+        as_json=as_json,
+    )
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp resume 3
+    """
+)
+@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
+@_require_decision
+@_reports
+@root_option
+@store_option
+@json_option
+def resume(*, run_id: int, require_decision: bool, reports: Path, root: str, store_url: str, as_json: bool) -> None:
+    """Go on with a run that was paused or interrupted.
+
+    Blocks that were finished stay; the one that broke is marked and repeated.
+    """
+    from agents.sysroot import FolderRoot
+    from fleetexp.orchestrator.launch import resume as go_on
+
+    _watched(
+        lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root)),
+        metrics=(),
+        store_url=store_url,
+        reports=reports,
+        require_decision=require_decision,
+        as_json=as_json,
+    )
+
+
+def refuse_unwritable(plan: Plan, facts: HostFacts) -> None:
+    """Stop before anything starts where a knob of the plan can't be written here; RunError with what works instead."""
+    from fleetexp.errors import RunError
+
+    refused = [knob for knob in plan.knobs if knob in facts.knobs and knob not in facts.writable_knobs]
+    if refused:
+        raise RunError(
+            f"this host's kernel settings can't be written: {facts.not_writable_because or 'the kernel refuses it'}",
+            where=f"{facts.host}, {', '.join(refused)}",
+            remedy="run as root on the machine itself, not in a container; what works here: 'fleetexp doctor', "
+            "'fleetexp plan', 'fleetexp report' of a stored run, 'make quick'",
+        )
+
+
+def _watched(
+    start: Callable[[Callable[[Progress], None]], Outcome],
+    *,
+    metrics: Sequence[str],
+    store_url: str,
+    reports: Path,
+    require_decision: bool,
+    as_json: bool,
+) -> None:
+    """Start or resume a run, show it while it goes on, then its answer; leave with the exit code of the outcome."""
+    from fleetexp.cli.progress_view import progress_view
+    from fleetexp.cli.result import conclude
+
+    with progress_view(metrics, to_stderr=as_json) as view:
+        outcome = start(view.show)
+    answer = conclude(outcome, store_url=store_url, reports=reports)
+    code = exit_code(outcome, require_decision=require_decision)
+    if as_json:
+        emit_json({**answer.as_json(), "store": without_password(store_url), "exit_code": int(code)})
+    else:
+        answer.print(store_url)
+    click.get_current_context().exit(code)
+
+
+def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:
+    """Return the outcome's code, or INCONCLUSIVE where a decision was required and the run that ended well has none."""
+    from fleetexp.domain import Decision
+
+    undecided = outcome.decision in {"", Decision.INCONCLUSIVE}
+    if require_decision and outcome.exit_code is ExitCode.DONE and undecided:
+        return ExitCode.INCONCLUSIVE
+    return outcome.exit_code

@@ -1,0 +1,138 @@
+"""`fleetexp status` and `runs`: how a run is doing, and which runs there are."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetexp.cli.options import json_option, store_option
+from fleetexp.cli.output import duration, emit_json, instant, labelled, print_table, visible
+
+if TYPE_CHECKING:
+    from fleetexp.store.store import RunRecord, Store
+
+_WATCH_SECONDS = 1.0
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp status
+      fleetexp status 3 --watch
+    """
+)
+@click.argument("run_id", metavar="[RUN]", required=False, type=click.IntRange(min=1))
+@click.option("--watch", is_flag=True, help="Look again every second until the run is over.")
+@store_option
+@json_option
+def status(run_id: int | None, watch: bool, store_url: str, as_json: bool) -> None:
+    """Show how RUN is doing; without a number, the newest."""
+    from fleetexp.cli.chosen_run import chosen_run
+    from fleetexp.store.store import open_store
+
+    if watch and as_json:
+        raise click.UsageError("--watch and --json exclude each other: --json prints one object")
+    with contextlib.closing(open_store(store_url, create=False)) as store:
+        record = chosen_run(store, run_id)
+        if as_json:
+            emit_json(run_as_json(store, record))
+            return
+        said: list[str] = []
+        while True:
+            lines = status_lines(store, record, datetime.now(UTC))
+            if lines[1:] != said[1:]:
+                click.echo("\n".join([*([""] if said else []), *lines]))
+                said = lines
+            if not watch or record.state.is_terminal:
+                return
+            time.sleep(_WATCH_SECONDS)
+            record = store.run(record.run_id)
+
+
+def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
+    """Return a run with its periods counted by state."""
+    counts = Counter(period.state.value for period in store.periods(record.run_id))
+    return {
+        "run_id": record.run_id,
+        "experiment": record.experiment,
+        "state": record.state,
+        "reason": record.reason,
+        "launched_by": record.launched_by,
+        "fleet": record.fleet,
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "periods": dict(counts),
+    }
+
+
+def status_lines(store: Store, record: RunRecord, now: datetime) -> list[str]:
+    """Lay out one run. The first line alone holds the clock."""
+    from fleetexp.domain import PeriodKind, PeriodState
+
+    periods = store.periods(record.run_id)
+    counts = Counter(period.state for period in periods)
+    end = record.ended_at or now
+    took = duration(max(0.0, (end - record.started_at).total_seconds())) if record.started_at else "not started"
+    rows = [("run", f"{record.run_id}, {record.experiment}: {took} of about {duration(record.plan.seconds)}")]
+    reason = f": {record.reason}" if record.reason else ""
+    rows.append(("state", f"{record.state.value.replace('_', ' ')}{reason}"))
+    done = f"{counts[PeriodState.COMPLETE]} of {len(periods)} complete"
+    if counts[PeriodState.INVALID]:
+        done += f", {counts[PeriodState.INVALID]} invalid"
+    rows.append(("periods", done))
+    for period in periods:
+        if period.state is PeriodState.RUNNING:
+            doing = "measuring" if period.plan.kind is PeriodKind.MEASURE else period.plan.kind.value
+            where = f", block {period.plan.block + 1}" if period.plan.block >= 0 else ""
+            rows.append(("now", f"{period.host}: {period.plan.arm}{where}, {doing}"))
+    for why in dict.fromkeys(period.reason for period in periods if period.state is PeriodState.INVALID):
+        rows.append(("invalid", why))
+    rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
+    return [labelled(label, visible(text)) for label, text in rows]
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp runs
+      fleetexp runs --json | jq '.runs[] | select(.state == "halted")'
+    """
+)
+@store_option
+@json_option
+def runs(store_url: str, as_json: bool) -> None:
+    """List the runs in the store, the newest first."""
+    from fleetexp.store.store import open_store
+
+    with contextlib.closing(open_store(store_url, create=False)) as store:
+        records = sorted(store.runs(), key=lambda run: run.run_id, reverse=True)
+        if as_json:
+            emit_json({"runs": [run_as_json(store, record) for record in records]})
+            return
+    if not records:
+        click.echo("no runs yet: start one with 'fleetexp run SPEC.yaml'")
+        return
+    print_table(
+        ["run", "experiment", "state", "started (UTC)", "took"],
+        [
+            [
+                str(record.run_id),
+                record.experiment,
+                record.state.value.replace("_", " "),
+                instant(record.started_at),
+                duration((record.ended_at - record.started_at).total_seconds())
+                if record.started_at and record.ended_at
+                else "",
+            ]
+            for record in records
+        ],
+        right=frozenset({0}),
+    )
