@@ -49,26 +49,34 @@ class SysRoot(Protocol):
     def reader(self, path: str) -> Reader: ...
 
 
+# Files that the kernel fills record by record: a read may end early, at a record that no longer fits its buffer, so
+# only an empty read proves the end. Everything else here is one record (kernfs: sysfs and cgroupfs; single_open files)
+# or a plain file, where a read shorter than asked for is the end. Kernel: fs/seq_file.c, fs/kernfs/file.c.
+_MANY_RECORDS = ("proc/", "sys/kernel/debug/", "sys/kernel/tracing/")
+_ONE_RECORD = ("proc/meminfo", "proc/pressure/", "proc/self/statm")
+
+
 class _KeptFile:
-    """A kept descriptor, read with pread from offset 0."""
+    """A kept descriptor, read with pread from offset 0 to the end."""
 
-    __slots__ = ("_fd", "_size")
+    __slots__ = ("_fd", "_short_is_end", "_size")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, short_is_end: bool) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._size = 4096
+        self._short_is_end = short_is_end
 
     def read(self) -> bytes:
         data = os.pread(self._fd, self._size, 0)
-        if len(data) < self._size:
+        if self._short_is_end and len(data) < self._size:
             return data
-        # Longer than the buffer (or a kernel that hands out a page at a time): read on, and ask for more next time.
         parts, total = [data], len(data)
         while chunk := os.pread(self._fd, self._size, total):
             parts.append(chunk)
             total += len(chunk)
-        self._size = 2 * total
-        return b"".join(parts)
+        if total >= self._size:
+            self._size = 2 * total
+        return data if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -130,4 +138,5 @@ class FolderRoot:
             return []
 
     def reader(self, path: str) -> Reader:
-        return _KeptFile(self._at(path))
+        short_is_end = not path.startswith(_MANY_RECORDS) or path.startswith(_ONE_RECORD)
+        return _KeptFile(self._at(path), short_is_end=short_is_end)

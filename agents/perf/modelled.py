@@ -1,0 +1,39 @@
+"""Events of a host that is not this machine: its model writes them as files `perf/<event>` under its root.
+
+One line for each CPU: 'cpu count nanoseconds_enabled nanoseconds_running', as perf_event_open would answer.
+"""
+
+from __future__ import annotations
+
+from agents.catalogue.table import EVENT_NAMES
+from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCount, emit
+from agents.sysroot import SysRoot
+
+
+class ModelledCounters:
+    """The same counts, scaling and reasons as `PerfCounters`, over files."""
+
+    def __init__(self, root: SysRoot, *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> None:
+        offered = set(root.names("perf"))
+        self.unavailable: dict[str, str] = {
+            prefix + name: "perf events are counted on the machine's own root only, and this one models none"
+            for name in EVENT_NAMES
+            if prefix + name not in offered
+        }
+        self._root = root
+        self._counts = {prefix + name: ScaledCount(floor) for name in EVENT_NAMES if prefix + name in offered}
+
+    def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:
+        """Add each event's scaled count, and the times it was wanted and counted, to `out`."""
+        for metric, count in self._counts.items():
+            emit(metric, count, self._read(metric), out, self.unavailable, boundary=boundary)
+
+    def _read(self, metric: str) -> dict[int, Reading]:
+        found: dict[int, Reading] = {}
+        for line in self._root.read(f"perf/{metric}").splitlines():
+            cpu, count, enabled, running = (int(word) for word in line.split())
+            found[cpu] = (count, enabled, running)
+        return found
+
+    def close(self) -> None:
+        self._counts.clear()

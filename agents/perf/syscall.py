@@ -1,0 +1,87 @@
+"""The system call perf_event_open(2) through ctypes, and what its errors mean.
+
+Layout of struct perf_event_attr and flags: include/uapi/linux/perf_event.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import struct
+from collections.abc import Callable
+from typing import Any
+
+TYPE_HARDWARE, TYPE_SOFTWARE, TYPE_HW_CACHE = 0, 1, 3
+_READ_FORMAT = 0x1 | 0x2  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING
+_FLAG_PID_CGROUP, _FLAG_FD_CLOEXEC = 1 << 2, 1 << 3
+# type, size, config, sample_period, sample_type, read_format, flag bits, wakeup_events, bp_type, config1, config2
+_ATTRIBUTE = struct.Struct("=IIQQQQQIIQQ")
+_READING = struct.Struct("=QQQ")
+READING_BYTES = _READING.size
+# arch/*/include/generated/uapi/asm/unistd*.h
+_NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
+
+
+@functools.cache
+def _syscall() -> Callable[..., int]:
+    # cached: one handle of libc for the process
+    call: Any = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    return call  # type: ignore[no-any-return]
+
+
+def open_event(kind: int, config: int, *, cpu: int, cgroup_fd: int = -1, config1: int = 0, config2: int = 0) -> int:
+    """Start counting an event on one CPU, of all tasks or of a cgroup's; return the descriptor.
+
+    OSError with the kernel's errno; ENOSYS where the system call's number is not known for this architecture.
+    """
+    number = _NUMBERS.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), os.uname().machine)
+    packed = _ATTRIBUTE.pack(kind, _ATTRIBUTE.size, config, 0, 0, _READ_FORMAT, 0, 0, 0, config1, config2)
+    attribute = ctypes.create_string_buffer(packed, len(packed))
+    flags = _FLAG_FD_CLOEXEC | (_FLAG_PID_CGROUP if cgroup_fd >= 0 else 0)
+    fd = _syscall()(
+        ctypes.c_long(number),
+        attribute,
+        ctypes.c_long(cgroup_fd),  # pid -1: every task
+        ctypes.c_long(cpu),
+        ctypes.c_long(-1),
+        ctypes.c_ulong(flags),
+    )
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(fd)
+
+
+def read_event(fd: int) -> tuple[int, int, int] | None:
+    """Return (count, nanoseconds enabled, nanoseconds running), None where the kernel has closed the event."""
+    data = os.read(fd, READING_BYTES)
+    if len(data) < READING_BYTES:
+        return None
+    count, enabled, running = _READING.unpack(data)
+    return count, enabled, running
+
+
+def why_not(error: OSError) -> str:
+    """Say what an error of perf_event_open means, with the remedy where there is one."""
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"{name}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}"
+
+
+_NOT_OFFERED = "the CPU or hypervisor offers no such event"
+_NOT_PERMITTED = "not permitted; run as root, give CAP_PERFMON, or lower kernel.perf_event_paranoid"
+_REASONS = {
+    errno.ENOENT: _NOT_OFFERED,
+    errno.EOPNOTSUPP: _NOT_OFFERED,
+    errno.ENODEV: _NOT_OFFERED,
+    errno.EINVAL: "the kernel does not accept the event",
+    errno.EACCES: _NOT_PERMITTED,
+    errno.EPERM: _NOT_PERMITTED,
+    errno.ENOSYS: "no perf events in this kernel, or an architecture whose system call is not known here",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.EBUSY: "another program holds the counters",
+}
