@@ -1,0 +1,45 @@
+"""The YAML of an experiment: read, checked as a whole, and answered in base units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fleetexp.config.document import decode, read_document
+from fleetexp.config.model import Experiment
+from fleetexp.config.problem import nearest, refuse
+from fleetexp.config.validation import build
+
+__all__ = ["Experiment", "experiment_to_json", "load_experiment", "parse_experiment", "read_spec"]
+
+
+def read_spec(path: Path | str) -> str:
+    """Return a spec file's text; ConfigError where it can't be read or is no UTF-8."""
+    file = Path(path)
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        beside = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        close = nearest(file.name, beside)
+        remedy = f"did you mean {file.with_name(close)}?" if close else "check the path; configs/ has examples"
+        refuse(str(path), what="there is no such file", remedy=remedy)
+    except OSError as error:
+        what = f"the file can't be read: {error.strerror or error}"
+        refuse(str(path), what=what, remedy="name a YAML file that you may read")
+    return decode(raw, str(path))
+
+
+def load_experiment(path: Path | str) -> Experiment:
+    """Read an experiment from a file; ConfigError with every problem found, each with line, key and remedy."""
+    return parse_experiment(read_spec(path), str(path))
+
+
+def parse_experiment(text: str, source: str = "spec") -> Experiment:
+    """Read an experiment from its YAML text; `source` is the file name that errors show."""
+    return build(read_document(text, source))
+
+
+def experiment_to_json(experiment: Experiment) -> str:
+    """Write the experiment with its defaults as JSON, in the words of the spec: parse_experiment reads it back."""
+    spec = experiment.model_dump(mode="json", exclude_none=True)
+    return json.dumps(spec, ensure_ascii=False, indent=2)

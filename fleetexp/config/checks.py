@@ -1,0 +1,234 @@
+"""What must agree between the parts of a spec. Each check yields (key path, what, remedy)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from typing import TypeAlias
+
+from fleetexp.config.document import Path
+from fleetexp.config.knob_names import pool_of
+from fleetexp.config.metrics import OWN_WORKLOADS, better, known, nearest_metrics, reporters, worse
+from fleetexp.config.model import Experiment, Stage
+from fleetexp.config.problem import choose
+from fleetexp.config.quantities import format_duration, format_size
+from fleetexp.config.workload import PageFault, PointerChase, Service
+
+Finding: TypeAlias = tuple[Path, str, str]
+
+FEWEST_BLOCKS = 6
+ABBA_ARMS = 2
+
+
+def find_problems(experiment: Experiment) -> Iterator[Finding]:
+    """Yield everything for which the experiment must not start."""
+    yield from _arms(experiment)
+    yield from _switchback(experiment) if experiment.switchback else _parallel(experiment)
+    yield from _stages(experiment)
+    yield from _periods(experiment)
+    yield from _workload(experiment)
+    yield from _metrics(experiment)
+    yield from _guardrails(experiment)
+
+
+def warnings_of(experiment: Experiment) -> tuple[str, ...]:
+    """Return what is legal and unwise."""
+    out = []
+    if experiment.switchback and experiment.blocks < FEWEST_BLOCKS:
+        out.append(
+            f"{experiment.blocks} blocks can't show an effect: nothing is called significant below {FEWEST_BLOCKS}; "
+            f"set periods.blocks to {FEWEST_BLOCKS} or more"
+        )
+    if experiment.switchback and experiment.periods.washout == 0:
+        out.append("without a washout one arm's memory is measured under the next; set periods.washout")
+    workload = experiment.workload
+    if workload is not None and isinstance(workload.base, Service) and workload.base.restart == "never":
+        out.append(
+            "the service is never restarted: memory that it has already faulted in doesn't see the arm; "
+            "set workload.restart to on_apply"
+        )
+    return tuple(out)
+
+
+def _arms(experiment: Experiment) -> Iterator[Finding]:
+    arms = experiment.arms
+    if experiment.control not in arms:
+        yield (
+            ("control",),
+            f"no arm is called {experiment.control!r}, and one must be the control",
+            f"call an arm 'control', or name one: 'control: ARM'; {choose(experiment.control, arms, noun='arm')}",
+        )
+    if len(arms) < 2:
+        yield ("arms",), "there is nothing to compare", "write the control and at least one other arm"
+    for first, second in combinations(arms, 2):
+        if arms[first] == arms[second] and experiment.workload_for(first) == experiment.workload_for(second):
+            yield ("arms", second), f"the arm does just what {first!r} does", "set a knob differently, or drop the arm"
+
+
+def _switchback(experiment: Experiment) -> Iterator[Finding]:
+    assignment = experiment.assignment
+    if assignment.ratio is not None:
+        yield ("assignment", "ratio"), "a switchback gives every arm to every host", "drop ratio"
+    if experiment.order == "abba":
+        if len(experiment.arms) != ABBA_ARMS:
+            yield ("assignment", "order"), f"abba takes two arms, here are {len(experiment.arms)}", "use 'pairs'"
+        if experiment.blocks % 2:
+            what = f"abba takes blocks two by two, {experiment.blocks} is odd"
+            yield ("periods", "blocks"), what, f"write {experiment.blocks + 1}"
+
+
+def _parallel(experiment: Experiment) -> Iterator[Finding]:
+    assignment, periods = experiment.assignment, experiment.periods
+    for name in assignment.ratio or ():
+        if name not in experiment.arms:
+            yield ("assignment", "ratio", name), f"no arm is called {name!r}", choose(name, experiment.arms, noun="arm")
+    if assignment.ratio is not None and (missing := [arm for arm in experiment.arms if arm not in assignment.ratio]):
+        yield ("assignment", "ratio"), f"no part is given for {', '.join(missing)}", "name every arm, the control too"
+    if assignment.order is not None:
+        yield ("assignment", "order"), "order belongs to a switchback", "drop it"
+    for key in ("measure", "blocks"):
+        if getattr(periods, key) is not None:
+            remedy = "drop it: a parallel design measures while its stages hold"
+            yield ("periods", key), f"{key} belongs to a switchback", remedy
+    if not experiment.stages:
+        remedy = "write for example 'stages: [{hosts: 2, hold: 10m}, {share: 100%, hold: 24h}]'"
+        yield ("stages",), "a parallel design grows in stages, and there are none", remedy
+
+
+def _stages(experiment: Experiment) -> Iterator[Finding]:
+    for index, stage in enumerate(experiment.stages):
+        if (stage.hosts is None) == (stage.share is None):
+            yield ("stages", index), "a stage has either hosts or share", "write '{hosts: 2, hold: 10m}'"
+        elif not experiment.switchback and stage.hold <= experiment.sample_every_seconds:
+            what = f"the stage holds for {format_duration(stage.hold)}, no longer than one sample takes"
+            yield ("stages", index, "hold"), what, f"hold for more than {_every(experiment)}"
+    for index, (before, after) in enumerate(pairwise(experiment.stages), start=1):
+        if (size := _not_larger(before, after)) is not None:
+            yield ("stages", index, size), "the stage is no larger than the one before it", "let stages grow"
+
+
+def _not_larger(before: Stage, after: Stage) -> str | None:
+    if before.hosts is not None and after.hosts is not None and after.hosts <= before.hosts:
+        return "hosts"
+    if before.share is not None and after.share is not None and after.share <= before.share:
+        return "share"
+    return None
+
+
+def _periods(experiment: Experiment) -> Iterator[Finding]:
+    every = experiment.sample_every_seconds
+    lengths = {"baseline": experiment.periods.baseline}
+    if experiment.switchback:
+        lengths["measure"] = experiment.measure_seconds
+    for key, seconds in lengths.items():
+        if 0 < seconds <= every:
+            what = f"{format_duration(seconds)} is no longer than one sample takes ({_every(experiment)})"
+            yield ("periods", key), what, "lengthen the period, or shorten sample_every"
+
+
+def _every(experiment: Experiment) -> str:
+    return format_duration(experiment.sample_every_seconds)
+
+
+def _workload(experiment: Experiment) -> Iterator[Finding]:
+    workload = experiment.workload
+    if workload is None:
+        return
+    for arm in workload.per_arm:
+        if arm not in experiment.arms:
+            yield ("workload", "per_arm", arm), f"no arm is called {arm!r}", choose(arm, experiment.arms, noun="arm")
+    for arm, knobs in experiment.arms.items():
+        options = workload.per_arm.get(arm, workload.base)
+        path: Path = ("workload", "per_arm", arm) if arm in workload.per_arm else ("workload", workload.kind)
+        if isinstance(options, PointerChase | PageFault):
+            if options.page_size is not None and options.region < options.page_size:
+                what = f"the region of {format_size(options.region)} is smaller than one page"
+                yield (*path, "region"), what, f"make it at least {format_size(options.page_size)}"
+            yield from _pool(options, arm, dict(knobs), path)
+        if isinstance(options, Service):
+            yield from _service(options, path)
+
+
+def _pool(options: PointerChase | PageFault, arm: str, knobs: dict[str, str], path: Path) -> Iterator[Finding]:
+    if options.backing != "hugetlb":
+        return
+    if options.page_size is None:
+        yield (*path, "page_size"), "hugetlb needs to know its page size", "write for example 'page_size: 1GiB'"
+        return
+    for knob, value in knobs.items():
+        size_kib = pool_of(knob)
+        if size_kib is None or size_kib * 1024 != options.page_size or not value.isdigit():
+            continue
+        needed = -(-options.region // options.page_size)
+        if int(value) < needed:
+            what = f"a pool of {value} pages can't hold a region of {format_size(options.region)}"
+            yield ("arms", arm, knob), what, f"write {needed} or more"
+
+
+def _service(options: Service, path: Path) -> Iterator[Finding]:
+    if (options.unit is None) == (options.cgroup is None):
+        yield path, "a service is named by its unit or by its cgroup", "write 'service: web.service'"
+    elif options.unit is None and options.restart == "on_apply":
+        yield (*path, "restart"), "a cgroup can't be restarted", "name the unit, or write 'restart: never'"
+
+
+def _metrics(experiment: Experiment) -> Iterator[Finding]:
+    metrics = experiment.metrics
+    named: list[tuple[Path, str]] = [(("metrics", "primary"), metrics.primary)]
+    named += [(("metrics", "secondary", index), name) for index, name in enumerate(metrics.secondary)]
+    named += [(("metrics", "guardrails", index, "metric"), g.metric) for index, g in enumerate(metrics.guardrails)]
+    for path, name in named:
+        yield from _metric(experiment, path, name)
+    if metrics.primary in metrics.secondary:
+        path = ("metrics", "secondary", metrics.secondary.index(metrics.primary))
+        yield path, f"{metrics.primary} is the primary metric already", "name it once"
+    for name, times in Counter(metrics.secondary).items():
+        if times > 1:
+            yield ("metrics", "secondary"), f"{name} stands {times} times", "name it once"
+    used = {name for _, name in named} | set(metrics.sources)
+    for name in metrics.better:
+        if name not in used:
+            yield ("metrics", "better", name), f"{name} is no metric of this experiment", choose(name, used)
+    if better(experiment, metrics.primary) is None and (
+        not experiment.workload or _reported(experiment, metrics.primary)
+    ):
+        yield (
+            ("metrics", "primary"),
+            f"which way is better for {metrics.primary}?",
+            f"write 'better: {{{metrics.primary}: decrease}}' (or increase) under metrics",
+        )
+
+
+def _reported(experiment: Experiment, name: str) -> bool:
+    return not list(_metric(experiment, (), name))
+
+
+def _metric(experiment: Experiment, path: Path, name: str) -> Iterator[Finding]:
+    """A metric must come from somewhere: the host's counters, a source, or this experiment's workload."""
+    kind = experiment.workload.kind if experiment.workload else None
+    if name in experiment.metrics.sources or kind == "command":
+        return
+    metric = known(name)
+    if metric is None:
+        close = nearest_metrics(experiment, name)
+        hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+        yield path, f"no metric is called {name!r}", f"{hint}A metric of your own is declared under metrics.sources"
+        return
+    from_workloads = reporters(metric)
+    if from_workloads and kind not in OWN_WORKLOADS.intersection(from_workloads):
+        what = f"{name} is reported by {' or '.join(from_workloads)}, and the workload here is {kind or 'none'}"
+        yield path, what, "choose another metric or workload, or declare it under metrics.sources"
+
+
+def _guardrails(experiment: Experiment) -> Iterator[Finding]:
+    seen: set[tuple[str, bool]] = set()
+    for index, guardrail in enumerate(experiment.metrics.guardrails):
+        path: Path = ("metrics", "guardrails", index)
+        if (guardrail.margin is None) == (guardrail.tripwire is None):
+            yield path, "a guardrail has either a margin or a tripwire", "write 'margin: 10%' or 'tripwire: 1'"
+        elif worse(experiment, guardrail) is None:
+            yield path, f"which way is worse for {guardrail.metric}?", "write 'worse: increase' (or decrease)"
+        if (key := (guardrail.metric, guardrail.margin is None)) in seen:
+            yield path, f"{guardrail.metric} has a guardrail of this kind already", "keep one of them"
+        seen.add(key)

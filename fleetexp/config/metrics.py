@@ -1,0 +1,116 @@
+"""The metrics of an experiment: what is known of each name, and the plan of analysis that follows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+
+from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
+from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role
+from fleetexp.config.knob_names import thp_sizes
+from fleetexp.config.model import Experiment, Guardrail
+
+OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
+OBSERVER_METRIC = "agent_cpu_seconds"
+_EXPOSURE_OF_A_SIZE = ("backed_bytes", "anon_fault_alloc", "anon_fault_fallback", "split")
+
+
+def known(name: str) -> Metric | None:
+    """Return what the catalogue knows of a name, None where it knows nothing."""
+    return describe(name) if is_known(name) else None
+
+
+def reporters(metric: Metric) -> tuple[str, ...]:
+    """Return the kinds of workload that report a metric; () where the host's own counters do."""
+    kinds = metric.source.removeprefix("workload ")
+    return tuple(kinds.split(", ")) if kinds != metric.source else ()
+
+
+def better(experiment: Experiment, name: str) -> Direction | None:
+    """Return the good direction of a metric: what the spec says, else what the catalogue does."""
+    said = experiment.metrics.better.get(name)
+    metric = known(name)
+    direction = said or (metric.better if metric else None)
+    return Direction(direction) if direction else None
+
+
+def worse(experiment: Experiment, guardrail: Guardrail) -> Direction | None:
+    """Return the bad direction of a guardrail: what it says, else the opposite of the good one."""
+    if guardrail.worse is not None:
+        return Direction(guardrail.worse)
+    match better(experiment, guardrail.metric):
+        case Direction.INCREASE:
+            return Direction.DECREASE
+        case Direction.DECREASE:
+            return Direction.INCREASE
+        case None:
+            return Direction.INCREASE if guardrail.tripwire is not None else None
+
+
+def nearest_metrics(experiment: Experiment, name: str) -> list[str]:
+    """Return up to three legal names that look like this one."""
+    sizes = {size for knobs in experiment.arms.values() for size in thp_sizes(knobs)} or {2048}
+    own = [f"thp_{size}kB_{what}" for size in sorted(sizes) for what in ("backed_bytes", "fallback_share", "split")]
+    legal = [*CATALOGUE, *DERIVED, *(pattern.example for pattern in PATTERNS), *own, *experiment.metrics.sources]
+    return difflib.get_close_matches(name, dict.fromkeys(legal), n=3, cutoff=0.5)
+
+
+def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) -> AnalysisPlan:
+    """Fix what will be estimated: each metric once, in the strictest role that the spec gives it."""
+    plans: dict[str, MetricPlan] = {}
+    for name, role in _roles(experiment):
+        plans.setdefault(name, _planned(experiment, name, role))
+    return AnalysisPlan(
+        design=experiment.design,
+        control=experiment.control,
+        arms=experiment.arm_names,
+        metrics=tuple(plans.values()),
+        guardrails=tuple(_guardrails(experiment)),
+        units=tuple(units),
+        alpha=experiment.alpha,
+        seed=experiment.seed,
+        order=experiment.order,
+    )
+
+
+def _planned(experiment: Experiment, name: str, role: Role) -> MetricPlan:
+    metric = known(name)
+    # What the host counts is observed as a rate; what is derived from counts has its own unit.
+    counter = metric is not None and metric.kind is MetricKind.COUNTER and find_derived(name) is None
+    unit = metric.unit if metric else ""
+    return MetricPlan(
+        name=name,
+        unit=f"{unit} per second" if counter else unit,
+        role=role,
+        better=better(experiment, name),
+        counter=counter,
+    )
+
+
+def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
+    metrics = experiment.metrics
+    yield metrics.primary, Role.PRIMARY
+    for name in metrics.secondary:
+        yield name, Role.SECONDARY
+    for guardrail in metrics.guardrails:
+        yield guardrail.metric, Role.GUARDRAIL
+    for name in metrics.sources:
+        yield name, Role.EXPLORATORY
+    for size in sorted({size for knobs in experiment.arms.values() for size in thp_sizes(knobs)}):
+        for what in _EXPOSURE_OF_A_SIZE:
+            yield f"thp_{size}kB_{what}", Role.EXPOSURE
+    yield OBSERVER_METRIC, Role.OBSERVER
+    if experiment.workload is not None:
+        for name, metric in CATALOGUE.items():
+            if experiment.workload.kind in reporters(metric) and experiment.workload.kind in OWN_WORKLOADS:
+                yield name, Role.EXPLORATORY
+
+
+def _guardrails(experiment: Experiment) -> Iterator[GuardrailPlan]:
+    for guardrail in experiment.metrics.guardrails:
+        direction = worse(experiment, guardrail)
+        if direction is None:
+            raise ValueError(f"guardrail {guardrail.metric} has no bad direction")
+        yield GuardrailPlan(
+            metric=guardrail.metric, worse=direction, margin=guardrail.margin, tripwire=guardrail.tripwire
+        )

@@ -1,0 +1,224 @@
+"""The experiment as its YAML says it: sections, defaults, and what the rest of the program asks of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer
+
+from agents.messages import Arm, WorkloadSpec
+from analysis.plan import AnalysisPlan, AssignedUnit
+from fleetexp.config.knob_names import KnobName, KnobValue
+from fleetexp.config.names import MetricName, Name, check_word
+from fleetexp.config.problem import Refused
+from fleetexp.config.quantities import Count, Duration, Share
+from fleetexp.config.workload import Section, Workload
+from fleetexp.domain import Design, Safety
+from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
+
+DEFAULT_BLOCKS = 8
+DEFAULT_MEASURE_SECONDS = 60.0
+
+
+def _condition(text: object) -> object:
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        raise Refused(f"{text} may be text or a number", f"quote it: '{text}' or '>={text}'")
+    if isinstance(text, str):
+        try:
+            parse_conditions(text)
+        except ValueError as error:
+            raise Refused(str(error), "write for example '>=6.19', '>=200GiB', '!=web-a' or '>=6.12, <6.20'") from None
+    return text
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise Refused(f"{text!r} is no address", "write 'http://host:port/metrics'")
+    return text
+
+
+class Population(Section):
+    """The hosts that may take part. Names may hold * and ?; a host must meet every condition."""
+
+    pools: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    where: dict[str, Annotated[str, BeforeValidator(_condition)]] = Field(default_factory=dict)
+
+    def why_not(self, host: HostInfo) -> str:
+        """Say why a host is left out; '' where it takes part."""
+        conditions: dict[str, tuple[Condition, ...]] = {k: parse_conditions(v) for k, v in self.where.items()}
+        return why_not(host, pools=self.pools, hosts=self.hosts, exclude=self.exclude, where=conditions)
+
+
+class Assignment(Section):
+    """How chance decides: `ratio` and `strata` for a parallel design, `order` for a switchback."""
+
+    ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = None
+    strata: tuple[str, ...] = ()
+    seed: Annotated[Count, Field(lt=2**63)] | None = None
+    order: Annotated[str, check_word("pairs", "abba")] | None = None
+
+
+class Stage(Section):
+    """A step of the ramp: how many units have joined by its end, and how long it holds after they have washed out."""
+
+    hosts: Annotated[Count, Field(ge=1)] | None = None
+    share: Annotated[Share, Field(gt=0, le=1)] | None = None
+    hold: Duration = 0.0
+    approve: Annotated[str, check_word("auto", "manual")] = "auto"
+
+
+class Periods(Section):
+    """Lengths. `measure` and `blocks` are for a switchback; a parallel design measures while its stages hold."""
+
+    baseline: Duration = 0.0
+    washout: Duration = 10.0
+    measure: Annotated[Duration, Field(gt=0)] | None = None
+    blocks: Annotated[Count, Field(ge=1, le=10_000)] | None = None
+    sample_every: Annotated[Duration, Field(ge=0.1)] | None = None
+
+
+Direction = Annotated[str, check_word("increase", "decrease")]
+
+
+class Guardrail(Section):
+    """A limit: a relative `margin` in the `worse` direction, or an absolute `tripwire`."""
+
+    metric: MetricName
+    worse: Direction | None = None
+    margin: Annotated[Share, Field(gt=0)] | None = None
+    tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class Source(Section):
+    """Where a metric of the user's own is read: a Prometheus text page, and its name there."""
+
+    prometheus: Annotated[str, AfterValidator(_url)]
+    name: str | None = None
+
+
+class Metrics(Section):
+    """What is estimated, what halts, and what the user's own metrics are."""
+
+    primary: MetricName
+    secondary: tuple[MetricName, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
+    sources: dict[MetricName, Source] = Field(default_factory=dict)
+    better: dict[MetricName, Direction] = Field(default_factory=dict)
+
+
+class SafetyRules(Section):
+    """What bounds the damage."""
+
+    max_failed_hosts: Count = 1
+    lease: Annotated[Duration, Field(ge=3, le=3600)] = 60.0
+    on_drift: Annotated[str, check_word("halt", "reapply", "invalidate")] = "invalidate"
+    max_attempts: Annotated[Count, Field(ge=1, le=10)] = 3
+
+
+def _knobs(value: object) -> object:
+    return {} if value is None else value
+
+
+ArmKnobs = Annotated[dict[KnobName, KnobValue], BeforeValidator(_knobs)]
+
+
+class Experiment(Section):
+    """One experiment. Durations in seconds, sizes in bytes, shares as ratios; what was not said has its default."""
+
+    name: Name
+    hypothesis: str = ""
+    design: Annotated[str, check_word("parallel", "switchback")]
+    population: Population = Population()
+    control: str = "control"
+    arms: dict[Name, ArmKnobs]
+    assignment: Assignment = Assignment()
+    stages: tuple[Stage, ...] = ()
+    periods: Periods = Periods()
+    workload: (
+        Annotated[
+            InstanceOf[Workload], PlainSerializer(lambda workload: workload.as_spec(), when_used="json-unless-none")
+        ]
+        | None
+    ) = None
+    metrics: Metrics
+    safety: SafetyRules = SafetyRules()
+    alpha: Annotated[Share, Field(gt=0, lt=0.5)] = 0.05
+
+    @property
+    def kind(self) -> Design:
+        return Design(self.design)
+
+    @property
+    def switchback(self) -> bool:
+        return self.kind is Design.SWITCHBACK
+
+    @property
+    def seed(self) -> int:
+        """The seed as given, else one from the name: two experiments don't treat the same hosts by default."""
+        if self.assignment.seed is not None:
+            return self.assignment.seed
+        return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "big")
+
+    @property
+    def order(self) -> str:
+        return self.assignment.order or "pairs"
+
+    @property
+    def blocks(self) -> int:
+        return self.periods.blocks or DEFAULT_BLOCKS
+
+    @property
+    def measure_seconds(self) -> float:
+        return self.periods.measure or DEFAULT_MEASURE_SECONDS
+
+    @property
+    def sample_every_seconds(self) -> float:
+        return self.periods.sample_every or (1.0 if self.switchback else 10.0)
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """The control first, the others as written."""
+        return (self.control, *(name for name in self.arms if name != self.control))
+
+    @property
+    def agent_arms(self) -> tuple[Arm, ...]:
+        """The arms in the agents' words, the control first."""
+        return tuple(Arm(name=name, knobs=dict(self.arms[name])) for name in self.arm_names)
+
+    @property
+    def ratio(self) -> dict[str, int]:
+        """Arm -> its part of the hosts, the control first; equal parts where nothing was said."""
+        parts = self.assignment.ratio or {}
+        return {name: parts.get(name, 1) for name in self.arm_names}
+
+    @property
+    def safety_rules(self) -> Safety:
+        return Safety(
+            max_failed_hosts=self.safety.max_failed_hosts,
+            lease_seconds=self.safety.lease,
+            on_drift=self.safety.on_drift,
+            max_attempts=self.safety.max_attempts,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is legal and unwise, each with its remedy."""
+        from fleetexp.config.checks import warnings_of  # noqa: PLC0415  the checks read this model
+
+        return warnings_of(self)
+
+    def workload_for(self, arm: str) -> WorkloadSpec | None:
+        """Return what runs under an arm, None where the experiment only watches; KeyError for an unknown arm."""
+        if arm not in self.arms:
+            raise KeyError(arm)
+        return None if self.workload is None else self.workload.for_arm(arm)
+
+    def analysis_plan(self, units: Sequence[AssignedUnit] = ()) -> AnalysisPlan:
+        """Fix what will be estimated, before there is data."""
+        from fleetexp.config.metrics import analysis_plan  # noqa: PLC0415  it reads this model
+
+        return analysis_plan(self, units)

@@ -1,0 +1,40 @@
+"""Names in a spec, and words of which only a few are legal."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from fleetexp.config.document import kind_of
+from fleetexp.config.problem import Refused, choose
+
+
+def check_name(name: str) -> str:
+    """Return the name of an experiment or arm; Refused where it could not be a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+        raise Refused(f"{name!r} is no name", "use up to 63 letters, digits, '-', '_' and '.', a letter or digit first")
+    return name
+
+
+def check_metric_name(name: str) -> str:
+    """Return the name of a metric; Refused where no metric could be called that."""
+    if not re.fullmatch(r"[a-z][A-Za-z0-9_]{0,99}", name):
+        raise Refused(f"{name!r} is no name of a metric", "use letters, digits and '_', a small letter first")
+    return name
+
+
+def check_word(*legal: str) -> BeforeValidator:
+    """Make a validator for one of a few words that names the nearest."""
+
+    def check(value: object) -> object:
+        if value in legal and isinstance(value, str):
+            return value
+        raise Refused(f"{kind_of(value)} is not legal here", choose(value if isinstance(value, str) else "", legal))
+
+    return BeforeValidator(check)
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+MetricName = Annotated[str, AfterValidator(check_metric_name)]

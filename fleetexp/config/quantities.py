@@ -1,0 +1,135 @@
+"""Durations, sizes, counts and shares as people write them, each to one base unit and back.
+
+duration   '500ms' '10s' '1h30m' '2d'     seconds; whole milliseconds; a bare number is refused
+size       '4GiB' '4G' '2048kB'           bytes; G, M and K are powers of 1024, as the kernel's tools have it, and
+                                          kB is the kernel's own name for KiB; GB and MB are refused as ambiguous
+count      4000000 '4M' '4_000_000'       things; k, M and G are powers of 1000, as in '4M dereferences'
+share      '10%' 0.1                      ratio; a bare number above 1 is refused ('150%' says it without doubt)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from fleetexp.config.document import kind_of
+from fleetexp.config.problem import Refused
+
+_DURATION_UNITS: Mapping[str, int] = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # in ms
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[dhms]))+")
+_DURATION_PART = re.compile(r"([\d.]+)(ms|[dhms])")
+MAX_DURATION_SECONDS = 366 * 86_400
+
+_SIZE_UNITS: Mapping[str, int] = {
+    "B": 1,
+    **dict.fromkeys(("K", "KiB", "kB"), 2**10),
+    **dict.fromkeys(("M", "MiB"), 2**20),
+    **dict.fromkeys(("G", "GiB"), 2**30),
+    **dict.fromkeys(("T", "TiB"), 2**40),
+}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?([A-Za-z]+)")
+_AMBIGUOUS: Mapping[str, str] = {"KB": "KiB", "MB": "MiB", "GB": "GiB", "TB": "TiB"}
+
+_COUNT_UNITS: Mapping[str, int] = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)([kMG]?)")
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds; Refused unless it is text such as '1h30m' of whole milliseconds and at most a year."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise Refused(f"the duration {value} has no unit", f"write '{value}s', '{value}m' or '{value}h'")
+    if isinstance(value, str) and re.fullmatch(r"\d+:\d+(:\d+)?", value):
+        raise Refused(f"{value!r} may be hours or minutes", "write '1h30m' or '1m30s'")
+    if not isinstance(value, str) or not _DURATION.fullmatch(text := value.strip().replace(" ", "")):
+        raise Refused(f"{kind_of(value)} is no duration", "write for example '500ms', '10s', '1h30m', '2d'")
+    parts = _DURATION_PART.findall(text)
+    order = [list(_DURATION_UNITS).index(unit) for _, unit in parts]
+    if order != sorted(set(order)):
+        raise Refused(f"{value!r} is no duration", "name each unit once, the largest first: '1h30m'")
+    milliseconds = sum(Decimal(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    if milliseconds != int(milliseconds):
+        raise Refused(f"{value!r} is finer than a millisecond", "write whole milliseconds: '500ms'")
+    if milliseconds > MAX_DURATION_SECONDS * 1000:
+        raise Refused(f"{value!r} is longer than a year", "write a shorter duration")
+    return int(milliseconds) / 1000
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds so that parse_duration reads the same back: '1h30m', '500ms'."""
+    left = round(seconds * 1000)
+    out = ""
+    for unit, length in _DURATION_UNITS.items():
+        number, left = divmod(left, length)
+        out += f"{number}{unit}" if number else ""
+    return out or "0s"
+
+
+def parse_size(value: object) -> int:
+    """Return bytes; Refused unless it is text with a binary unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise Refused(f"the size {value} has no unit", f"write '{value}GiB', '{value}MiB' or '{value}B'")
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise Refused(f"{kind_of(value)} is no size", "write for example '4GiB' or '2048kB'")
+    number, unit = match[1], match[2]
+    if unit in _AMBIGUOUS:
+        what = f"{value!r} may mean powers of 1000 or of 1024"
+        raise Refused(what, f"write '{number}{_AMBIGUOUS[unit]}' (powers of 1024)")
+    if unit not in _SIZE_UNITS:
+        raise Refused(f"{unit!r} is no unit of size", f"use one of {', '.join(_SIZE_UNITS)}")
+    size = Decimal(number) * _SIZE_UNITS[unit]
+    if size != int(size):
+        raise Refused(f"{value!r} is no whole number of bytes", "write a whole number of a smaller unit")
+    return int(size)
+
+
+def format_size(size_bytes: int) -> str:
+    """Write bytes so that parse_size reads the same back, in the largest unit that divides them."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size_bytes and size_bytes % _SIZE_UNITS[unit] == 0:
+            return f"{size_bytes // _SIZE_UNITS[unit]}{unit}"
+    return f"{size_bytes}B"
+
+
+def parse_count(value: object) -> int:
+    """Return a whole number >= 0; Refused otherwise."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _COUNT.fullmatch(value.strip().replace("_", "")) if isinstance(value, str) else None
+    if match is None:
+        raise Refused(f"{kind_of(value)} is no count", "write a whole number, or for example '4M' (4,000,000)")
+    count = Decimal(match[1]) * _COUNT_UNITS[match[2]]
+    if count != int(count):
+        raise Refused(f"{value!r} is no whole number", "write a whole number")
+    return int(count)
+
+
+def parse_share(value: object) -> float:
+    """Return a ratio, 0.1 for '10%'; Refused for a bare number above 1."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 <= value <= 1:
+            return float(value)
+        raise Refused(f"{value} is no share", f"write '{value}%' if you mean percent" if value > 0 else "write '10%'")
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s?%", value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise Refused(f"{kind_of(value)} is no share", "write for example '10%' or 0.1")
+    return float(Decimal(match[1]) / 100)
+
+
+def format_share(share: float) -> str:
+    """Write a ratio so that parse_share reads the same back."""
+    return f"{(Decimal(repr(share)) * 100).normalize():f}%"
+
+
+def _typed(parse: Callable[[object], float], write: Callable[[Any], str]) -> tuple[BeforeValidator, PlainSerializer]:
+    return BeforeValidator(parse), PlainSerializer(write, when_used="json-unless-none")
+
+
+Duration = Annotated[float, *_typed(parse_duration, format_duration)]
+Size = Annotated[int, *_typed(parse_size, format_size)]
+Count = Annotated[int, BeforeValidator(parse_count)]
+Share = Annotated[float, *_typed(parse_share, format_share)]

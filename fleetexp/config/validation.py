@@ -1,0 +1,171 @@
+"""From a document to an experiment: pydantic's findings in the words of a spec, with key path and remedy."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fleetexp.config.checks import find_problems
+from fleetexp.config.document import Document, Path, kind_of
+from fleetexp.config.model import Experiment
+from fleetexp.config.problem import Refused, SpecProblem, choose, raise_all
+from fleetexp.config.workload import KINDS, AnyOptions, Workload, shorthand
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list, [..]",
+    "dict_type": "a mapping, {key: value}",
+    "model_type": "a mapping, {key: value}",
+}
+_BOUNDS = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length} entries",
+    "finite_number": "a finite number",
+}
+
+
+def build(document: Document) -> Experiment:
+    """Make the experiment; ConfigError with every problem of form, or where there is none, every one of meaning."""
+    problems = list(document.problems)
+    data = dict(document.data)
+    workload, found = _workload(document, data.pop("workload", None))
+    problems += found
+    if workload is not None:
+        data["workload"] = workload
+    experiment: Experiment | None = None
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        problems += _translate(document, Experiment, error, ())
+    raise_all(problems)
+    assert experiment is not None  # noqa: S101 - without an experiment there was a problem
+    raise_all(document.problem(*finding) for finding in find_problems(experiment))
+    return experiment
+
+
+def _workload(document: Document, raw: object) -> tuple[Workload | None, list[SpecProblem]]:
+    here: Path = ("workload",)
+    if raw is None:
+        return None, []
+    kinds = ", ".join(sorted(KINDS))
+    if not isinstance(raw, dict):
+        return None, [document.problem(here, f"{kind_of(raw)} is no workload", f"write one of {kinds} with options")]
+    chosen = [key for key in raw if key in KINDS]
+    if len(chosen) != 1:
+        if chosen:
+            what = f"a workload is one thing, here are {' and '.join(chosen)}"
+            return None, [document.problem((*here, chosen[1]), what, "keep one")]
+        first = next((key for key in raw if key != "per_arm"), "")
+        path: Path = (*here, first) if first else here
+        return None, [document.problem(path, "no workload is named", choose(first, KINDS, noun="workload"))]
+    kind = chosen[0]
+    own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
+    if own is None:
+        remedy = "write the options as a mapping, {option: value}"
+        return None, [document.problem((*here, kind), f"{kind_of(raw[kind])} is no set of options", remedy)]
+    beside = {key: value for key, value in raw.items() if key not in {kind, "per_arm"}}
+    if isinstance(raw[kind], dict) and beside:
+        remedy = f"move it into {kind}"
+        return None, [document.problem((*here, key), f"{key!r} stands beside {kind}", remedy) for key in beside]
+    return _options(document, kind, {**own, **beside}, raw.get("per_arm"))
+
+
+def _options(
+    document: Document, kind: str, own: Mapping[str, Any], per_arm: object
+) -> tuple[Workload | None, list[SpecProblem]]:
+    here: Path = ("workload", kind)
+    base, problems = _validate(document, kind, own, here)
+    if per_arm is not None and not isinstance(per_arm, dict):
+        what = f"{kind_of(per_arm)} names no arms"
+        problems.append(document.problem(("workload", "per_arm"), what, "write {ARM: {option: value}}"))
+        per_arm = None
+    arms: dict[str, AnyOptions] = {}
+    for arm, override in (per_arm or {}).items():
+        path: Path = ("workload", "per_arm", arm)
+        if not isinstance(override, dict):
+            problems.append(
+                document.problem(path, f"{kind_of(override)} is no set of options", "write {option: value}")
+            )
+            continue
+        options, found = _validate(document, kind, {**own, **override}, path)
+        # What is wrong with the options of all arms has been said once, above.
+        problems += [
+            problem for problem in found if problem.path[len(path) :][:1] and problem.path[len(path)] in override
+        ]
+        if options is not None:
+            arms[arm] = options
+    if base is None or problems:
+        return None, problems
+    return Workload(kind=kind, base=base, per_arm=arms), []
+
+
+def _validate(
+    document: Document, kind: str, options: Mapping[str, Any], path: Path
+) -> tuple[AnyOptions | None, list[SpecProblem]]:
+    model = KINDS[kind]
+    try:
+        return model.model_validate(options), []
+    except ValidationError as error:
+        return None, list(_translate(document, model, error, path))
+
+
+def _translate(
+    document: Document, model: type[BaseModel], error: ValidationError, prefix: Path
+) -> Iterator[SpecProblem]:
+    for detail in error.errors(include_url=False):
+        inner = tuple(part for part in detail["loc"] if part != "[key]")
+        what, remedy = _words(model, inner, detail)
+        yield document.problem(_as_written(document, (*prefix, *inner)), what, remedy)
+
+
+def _as_written(document: Document, path: Path) -> Path:
+    """An option that stands beside a shorthand (`service: x, restart: y`) is one level up in the text."""
+    beside = (path[0], *path[2:])
+    return beside if path[0] == "workload" and path not in document.marks and beside in document.marks else path
+
+
+def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[str, str]:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    cause = context.get("error")
+    if isinstance(cause, Refused):
+        return cause.what, cause.remedy
+    key = path[-1] if path else ""
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}", choose(str(key), _legal_keys(model, path[:-1]), noun="key")
+    if kind == "missing":
+        return f"the key {key!r} is missing", f"add '{key}: ...'"
+    if kind in _EXPECTED:
+        return f"{kind_of(value)} stands where {_EXPECTED[kind]} is due", f"write {_EXPECTED[kind]}"
+    if kind in _BOUNDS:
+        bound = _BOUNDS[kind].format(**context)
+        return f"{kind_of(value)} is out of bounds", f"it must be {bound}"
+    return detail["msg"], "see the examples in configs/"
+
+
+def _legal_keys(model: type[BaseModel], path: Path) -> list[str]:
+    """Return the keys of the section at `path`, following the annotations down from `model`."""
+    here: object = model
+    for part in path:
+        here = _section(here.model_fields[part].annotation if isinstance(part, str) and _is_section(here) else here)
+    return list(here.model_fields) if _is_section(here) else []
+
+
+def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _section(annotation: object) -> object:
+    """Return the section inside Optional, tuple or dict, the annotation itself where there is none."""
+    if _is_section(annotation) or get_origin(annotation) not in {Union, types.UnionType, tuple, dict}:
+        return annotation
+    return next((found for part in get_args(annotation) if _is_section(found := _section(part))), annotation)

@@ -1,0 +1,171 @@
+"""The workload of a spec: one kind with its options, the same for every arm but for what `per_arm` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from agents.messages import Scalar, WorkloadSpec
+from fleetexp.config.names import check_word
+from fleetexp.config.problem import Refused
+from fleetexp.config.quantities import Count, Duration, Size, format_size, parse_size
+
+Options = Mapping[str, Scalar | tuple[Scalar, ...]]
+
+
+class Section(BaseModel):
+    """A mapping of a spec: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def parse_page_size(value: object) -> int:
+    """Return bytes; Refused unless the size is a power of two of at least 4 KiB."""
+    size = parse_size(value)
+    if size < 4096 or size & (size - 1):
+        raise Refused(f"{value!r} is no page size", "write a power of two such as '4KiB', '2MiB' or '1GiB'")
+    return size
+
+
+PageSize = Annotated[int, BeforeValidator(parse_page_size), PlainSerializer(format_size, when_used="json-unless-none")]
+Backing = Annotated[str, check_word("anonymous", "hugetlb")]
+
+
+def _page_size_kib(size: int | None) -> int:
+    return 0 if size is None else size // 1024
+
+
+class PointerChase(Section):
+    """Random dependent dereferences in a region, after faulting it in."""
+
+    kind: ClassVar[str] = "pointer_chase"
+    region: Size = 2**30
+    dereferences: Annotated[Count, Field(ge=1)] = 4_000_000
+    backing: Backing = "anonymous"
+    page_size: PageSize | None = None  # None: the largest that is enabled on the host
+    repeats: Count = 0  # 0: until the period ends
+    pretouch: bool = True
+    madvise: bool = False
+    seed: Count = 0
+
+    def options(self) -> Options:
+        return {
+            "region_bytes": self.region,
+            "dereferences": self.dereferences,
+            "backing": self.backing,
+            "page_size_kib": _page_size_kib(self.page_size),
+            "repeats": self.repeats,
+            "pretouch": self.pretouch,
+            "madvise": self.madvise,
+            "seed": self.seed,
+        }
+
+
+class PageFault(Section):
+    """The latency of each big-page fault over a region."""
+
+    kind: ClassVar[str] = "page_fault"
+    region: Size = 2**30
+    page_size: PageSize | None = None
+    backing: Backing = "anonymous"
+
+    def options(self) -> Options:
+        return {
+            "region_bytes": self.region,
+            "page_size_kib": _page_size_kib(self.page_size),
+            "backing": self.backing,
+        }
+
+
+class Acquire(Section):
+    """Ask for big pages, count what is granted, give them back."""
+
+    kind: ClassVar[str] = "acquire"
+    pages: Annotated[Count, Field(ge=1)]
+    page_size: PageSize
+    backing: Backing = "anonymous"
+
+    def options(self) -> Options:
+        return {"pages": self.pages, "page_size_kib": _page_size_kib(self.page_size), "backing": self.backing}
+
+
+def _argv(value: object) -> object:
+    if isinstance(value, str):
+        raise Refused("a command is a list of words: no shell reads it", f"write [{', '.join(value.split())}]")
+    return value
+
+
+class Command(Section):
+    """A program of the user's own, which prints its measurements."""
+
+    kind: ClassVar[str] = "command"
+    argv: Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
+    timeout: Duration | None = None
+    user: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+
+    def options(self) -> Options:
+        out: dict[str, Scalar | tuple[Scalar, ...]] = {"argv": self.argv}
+        if self.timeout is not None:
+            out["timeout_seconds"] = self.timeout
+        if self.user is not None:
+            out["user"] = self.user
+        if self.env:
+            out["env"] = tuple(f"{name}={value}" for name, value in sorted(self.env.items()))
+        return out
+
+
+class Service(Section):
+    """A service that runs on the host anyway: watched, and restarted after a knob was written where asked for."""
+
+    kind: ClassVar[str] = "service"
+    unit: str | None = None
+    cgroup: str | None = None
+    restart: Annotated[str, check_word("on_apply", "never")]
+
+    def options(self) -> Options:
+        out: dict[str, Scalar | tuple[Scalar, ...]] = {"restart": self.restart}
+        if self.unit is not None:
+            out["unit"] = self.unit
+        if self.cgroup is not None:
+            out["cgroup"] = self.cgroup
+        return out
+
+
+AnyOptions = PointerChase | PageFault | Acquire | Command | Service
+KINDS: Mapping[str, type[AnyOptions]] = {
+    model.kind: model for model in (PointerChase, PageFault, Acquire, Command, Service)
+}
+
+
+class Workload(Section):
+    """What runs, or is watched, in every period: options for all arms, and whole options for arms of their own."""
+
+    kind: str
+    base: AnyOptions
+    per_arm: dict[str, AnyOptions] = Field(default_factory=dict)
+
+    def for_arm(self, arm: str) -> WorkloadSpec:
+        options = self.per_arm.get(arm, self.base)
+        return WorkloadSpec(kind=self.kind, options=options.options())
+
+    def as_spec(self) -> dict[str, Any]:
+        """Write the workload in the language of the spec."""
+        out: dict[str, Any] = {self.kind: self.base.model_dump(mode="json", exclude_none=True)}
+        if self.per_arm:
+            own = {arm: options.model_dump(mode="json", exclude_none=True) for arm, options in self.per_arm.items()}
+            out["per_arm"] = own
+        return out
+
+
+def shorthand(kind: str, value: object) -> dict[str, Any] | None:
+    """Read `service: web.service` and `command: [argv]` as options; None where the value is no shorthand."""
+    if value is None:
+        return {}
+    if kind == "service" and isinstance(value, str):
+        return {"cgroup" if value.startswith("/") else "unit": value}
+    if kind == "command" and isinstance(value, str | tuple):
+        return {"argv": value}
+    return None

@@ -1,0 +1,231 @@
+"""Who gets which arm when: randomisation, periods and stages. Pure: equal seeds and hosts give equal plans.
+
+Parallel designs draw each host's arm on its own, from a hash of (seed, host): a host that joins later moves nobody,
+and cells of a fleet agree without talking. The price is balance: the number of hosts in an arm is binomial (100
+hosts at 1:1 come out within 40 to 60 in 95 of 100 draws), inside each stratum as well. Sample-ratio checks are
+therefore made against the binomial, and a draw that leaves an arm empty is refused.
+
+Switchbacks draw the order inside every block on its own (`pairs`), because the sign-flip test replays exactly that:
+each contrast may have come out with either sign, independently. Forcing half of the blocks to each order would
+leave it fewer arrangements than it counts. `abba` draws one coin for two blocks, ABBA or BAAB: a drift that is
+linear in time then cancels exactly, and the quadruple is what the coin stands for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from agents.messages import HostFacts
+from analysis.plan import AssignedUnit
+from fleetexp.config import Experiment
+from fleetexp.config.problem import choose
+from fleetexp.domain import PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
+from fleetexp.errors import ConfigError
+from fleetexp.population import HostInfo
+
+__all__ = ["HostInfo", "assigned_units", "broken_block_repeats", "host_info", "make_plan", "uniform"]
+
+WHOLE = "all"  # the stratum where none was asked for
+
+
+def host_info(facts: HostFacts) -> HostInfo:
+    """Return what a survey says of a host as labels that conditions and strata can name; memory is in bytes."""
+    said = {
+        "architecture": facts.architecture,
+        "cpu_model": facts.cpu_model,
+        "cpus": str(facts.cpus),
+        "kernel": facts.kernel,
+        "memory": str(facts.memory_total_bytes),
+        "numa_nodes": str(facts.numa_nodes),
+        "virtualisation": facts.virtualisation or "none",
+    }
+    return HostInfo(name=facts.host, labels={**said, **facts.labels})
+
+
+def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
+    """Decide everything that will happen; ConfigError where the experiment doesn't fit these hosts."""
+    chosen = _select(experiment, hosts)
+    arms = {} if experiment.switchback else {host.name: _draw_arm(experiment, host.name) for host in chosen}
+    ordered = _ramp_order(experiment, chosen, arms)
+    stages = _stages(experiment, len(ordered))
+    _refuse_empty_arms(experiment, {host.name: arms.get(host.name, "") for host in ordered[: stages[-1].hosts]})
+    units = []
+    for position, host in enumerate(ordered[: stages[-1].hosts]):
+        stage = next(stage.index for stage in stages if position < stage.hosts)
+        arm = arms.get(host.name)
+        units.append(
+            UnitPlan(
+                host=host.name,
+                stratum=_stratum(experiment, host),
+                arm=arm,
+                stage=stage,
+                periods=_switchback(experiment, host.name, stage)
+                if arm is None
+                else _parallel(experiment, arm, stages[stage], stages),
+            )
+        )
+    workloads = {name: spec for name in experiment.arm_names if (spec := experiment.workload_for(name)) is not None}
+    return Plan(
+        design=experiment.kind,
+        seed=experiment.seed,
+        arms=experiment.agent_arms,
+        control=experiment.control,
+        units=tuple(units),
+        stages=stages,
+        sample_every_seconds=experiment.sample_every_seconds,
+        safety=experiment.safety_rules,
+        workloads=workloads,
+    )
+
+
+def assigned_units(plan: Plan) -> tuple[AssignedUnit, ...]:
+    """Return the units of a plan in the words of the analysis."""
+    return tuple(AssignedUnit(host=u.host, stratum=u.stratum, arm=u.arm, stage=u.stage) for u in plan.units)
+
+
+def broken_block_repeats(plan: Plan, host: str, block: int, attempt: int) -> tuple[PeriodPlan, ...]:
+    """Return the periods that repeat a block after `attempt` broke: same arms, same order; () when tries are used up.
+
+    KeyError for a host or block that the plan does not have.
+    """
+    unit = next((unit for unit in plan.units if unit.host == host), None)
+    periods = tuple(period for period in unit.periods if period.block == block) if unit else ()
+    if not periods or block < 0:
+        raise KeyError((host, block))
+    if attempt + 1 >= plan.safety.max_attempts:
+        return ()
+    return tuple(replace(period, attempt=attempt + 1) for period in periods)
+
+
+def uniform(seed: int, *names: str) -> float:
+    """Return a number in [0, 1) that depends on the seed and the names only, the same on every machine."""
+    # Length first, so that no two lists of names run into one text.
+    text = "".join(f"{len(name)}:{name}" for name in (str(seed), *names))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # 53 bits: the float is exact, and below 1
+
+
+# ------------------------------------------------------------------ who
+def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[HostInfo, ...]:
+    names = [host.name for host in hosts]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"the host {twice} is there twice", "hosts", "give every host a name of its own")
+    for name in experiment.population.hosts:
+        if name not in names and not set("*?[") & set(name):
+            raise ConfigError(f"there is no host {name!r}", "population.hosts", choose(name, names, noun="host"))
+    reasons = {host.name: experiment.population.why_not(host) for host in hosts}
+    chosen = tuple(host for host in hosts if not reasons[host.name])
+    if not chosen:
+        shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
+        what = f"none of {len(hosts)} hosts is in the population" + (f" ({shown})" if shown else "")
+        raise ConfigError(what, "population", "widen pools, hosts or where; 'fleetexp hosts' lists what there is")
+    return chosen
+
+
+def _stratum(experiment: Experiment, host: HostInfo) -> str:
+    strata = experiment.assignment.strata
+    for label in strata:
+        if label not in host.labels:
+            remedy = choose(label, host.labels, noun="label")
+            raise ConfigError(f"the host {host.name} has no label {label!r}", "assignment.strata", remedy)
+    return "/".join(host.labels[label] for label in strata) or WHOLE
+
+
+def _draw_arm(experiment: Experiment, host: str) -> str:
+    ratio = experiment.ratio
+    left = uniform(experiment.seed, "arm", host) * sum(ratio.values())
+    for arm, part in ratio.items():
+        left -= part
+        if left < 0:
+            return arm
+    return arm
+
+
+def _refuse_empty_arms(experiment: Experiment, arms: Mapping[str, str]) -> None:
+    empty = [] if experiment.switchback else [arm for arm in experiment.arm_names if arm not in arms.values()]
+    if empty:
+        what = f"with seed {experiment.seed} none of {len(arms)} hosts falls into the arm {', '.join(empty)}"
+        raise ConfigError(what, "assignment", "add hosts, or choose another seed before anything has run")
+
+
+# ------------------------------------------------------------------ when
+def _ramp_order(experiment: Experiment, hosts: Sequence[HostInfo], arms: Mapping[str, str]) -> tuple[HostInfo, ...]:
+    """Order hosts for the ramp: by hash, every arm evenly spread, a treated host first (a canary of one is treated)."""
+    by_hash = sorted(hosts, key=lambda host: (uniform(experiment.seed, "ramp", host.name), host.name))
+    sizes = {arm: sum(drawn == arm for drawn in arms.values()) for arm in experiment.arms}
+    seen = dict.fromkeys(experiment.arms, 0)
+    places: dict[str, tuple[float, bool]] = {}
+    for host in by_hash:
+        if (arm := arms.get(host.name)) is not None:
+            places[host.name] = (seen[arm] / sizes[arm], arm == experiment.control)
+            seen[arm] += 1
+    return tuple(sorted(by_hash, key=lambda host: places.get(host.name, (0.0, False))))
+
+
+def _stages(experiment: Experiment, units: int) -> tuple[StagePlan, ...]:
+    """Size the stages. A stage is open for its hold and, in a parallel design, for what comes before measuring."""
+    if not experiment.stages:
+        return (StagePlan(index=0, hosts=units, hold_seconds=0.0),)
+    out: list[StagePlan] = []
+    for index, stage in enumerate(experiment.stages):
+        wanted = stage.hosts if stage.hosts is not None else math.ceil(round((stage.share or 0.0) * units, 9))
+        joined = min(wanted, units)
+        if out and joined < out[-1].hosts:
+            what = f"the stage has {joined} of {units} hosts, the one before it {out[-1].hosts}"
+            raise ConfigError(what, f"stages[{index}]", "let stages grow on this number of hosts")
+        before = 0.0
+        if not experiment.switchback:
+            before = experiment.periods.washout + (experiment.periods.baseline if index == 0 else 0.0)
+        out.append(StagePlan(index=index, hosts=joined, hold_seconds=before + stage.hold, approve=stage.approve))
+    return tuple(out)
+
+
+def _switchback(experiment: Experiment, host: str, stage: int) -> tuple[PeriodPlan, ...]:
+    """Lay out a switchback: a baseline where asked for, then blocks, in each every arm as washout and measure."""
+    schedule = _Schedule()
+    schedule.add(PeriodKind.BASELINE, experiment.control, -1, stage, experiment.periods.baseline)
+    for block in range(experiment.blocks):
+        for arm in _order(experiment, host, block):
+            schedule.add(PeriodKind.WASHOUT, arm, block, stage, experiment.periods.washout)
+            schedule.add(PeriodKind.MEASURE, arm, block, stage, experiment.measure_seconds)
+    return tuple(schedule.periods)
+
+
+def _order(experiment: Experiment, host: str, block: int) -> list[str]:
+    """Draw the order of the arms in a block: sorted by independent hashes, so that every order is equally likely."""
+    coin = block // 2 if experiment.order == "abba" else block
+    arms = sorted(experiment.arm_names, key=lambda arm: (uniform(experiment.seed, "order", host, str(coin), arm), arm))
+    return arms[::-1] if experiment.order == "abba" and block % 2 else arms
+
+
+def _parallel(
+    experiment: Experiment, arm: str, stage: StagePlan, stages: Sequence[StagePlan]
+) -> tuple[PeriodPlan, ...]:
+    """Lay out a host of a parallel design: the baseline with everybody else, then from its stage on to the end.
+
+    Washout and measure are block 0: where the measurement breaks, memory has to be faulted in again as well.
+    """
+    periods = experiment.periods
+    before = periods.washout + (periods.baseline if stage.index == 0 else 0.0)
+    schedule = _Schedule()
+    schedule.add(PeriodKind.BASELINE, experiment.control, -1, 0, periods.baseline)
+    schedule.add(PeriodKind.WASHOUT, arm, 0, stage.index, periods.washout)
+    held = sum(later.hold_seconds for later in stages[stage.index :]) - before
+    schedule.add(PeriodKind.MEASURE, arm, 0, stage.index, held)
+    return tuple(schedule.periods)
+
+
+class _Schedule:
+    """Periods in a row, numbered; one of no length is left out."""
+
+    def __init__(self) -> None:
+        self.periods: list[PeriodPlan] = []
+
+    def add(self, kind: PeriodKind, arm: str, block: int, stage: int, seconds: float) -> None:
+        if seconds > 0:
+            index = len(self.periods)
+            self.periods.append(PeriodPlan(index=index, kind=kind, arm=arm, block=block, stage=stage, seconds=seconds))
