@@ -168,7 +168,6 @@ _PRESSURE: tuple[tuple[str, str, str, bool], ...] = (
     ("memory", "some", "time in which at least one task waited for memory", True),
     ("memory", "full", "time in which all tasks that could run waited for memory", True),
     ("cpu", "some", "time in which at least one task waited for a CPU", True),
-    ("cpu", "full", "time in which all tasks of a cgroup waited for a CPU", False),
     ("io", "some", "time in which at least one task waited for I/O", True),
     ("io", "full", "time in which all tasks that could run waited for I/O", False),
 )

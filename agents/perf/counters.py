@@ -96,7 +96,20 @@ class PerfCounters:
         self._follow_cgroup()
         self._follow_cpus()
         for one in self._counted:
-            emit(one.metric, one.count, one.readings(), out, self.unavailable, boundary=boundary)
+            readings = one.readings()
+            if self._cgroup is None:
+                self._revive(one, readings)
+            emit(one.metric, one.count, readings, out, self.unavailable, boundary=boundary)
+
+    def _revive(self, one: _Counted, readings: dict[int, Reading]) -> None:
+        """Open an event anew on a CPU that went and came back between two samples: it would read the same for ever."""
+        for cpu in [cpu for cpu, reading in readings.items() if one.count.stands_still(cpu, reading)]:
+            one.close_on(cpu)
+            self._lost(f"perf event {one.metric} on CPU {cpu}: it stood still and was opened anew")
+            if not self._open_on(one, [cpu]):
+                readings.clear()
+                return
+            del readings[cpu]
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -26,7 +26,12 @@ class ModelledCounters:
     def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:
         """Add each event's scaled count, and the times it was wanted and counted, to `out`."""
         for metric, count in self._counts.items():
-            emit(metric, count, self._read(metric), out, self.unavailable, boundary=boundary)
+            try:
+                readings = self._read(metric)
+            except (OSError, ValueError) as error:
+                self.unavailable[metric] = f"/perf/{metric}: {error}"
+                continue
+            emit(metric, count, readings, out, self.unavailable, boundary=boundary)
 
     def _read(self, metric: str) -> dict[int, Reading]:
         found: dict[int, Reading] = {}

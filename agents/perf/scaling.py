@@ -54,6 +54,10 @@ class ScaledCount:
         else:
             self.invalid = ""
 
+    def stands_still(self, cpu: int, reading: Reading) -> bool:
+        """Tell whether not even the enabled time has passed since the last reading: the event is dead."""
+        return cpu in self._last and reading[1] == self._last[cpu][1]
+
     def start_afresh(self, readings: Mapping[int, Reading]) -> None:
         """Forget open intervals: a period must not inherit what the one before it did not see."""
         self._last.update(readings)
@@ -73,6 +77,9 @@ def emit(
     boundary: bool,
 ) -> None:
     """Add the readings to a count and its values to a sample: the count only where it is valid, the times always."""
+    if not readings:
+        unavailable[metric] = "the event is counted on no CPU any more"
+        return
     count.add(readings)
     if not count.invalid:
         unavailable.pop(metric, None)

@@ -58,8 +58,11 @@ def open_event(kind: int, config: int, *, cpu: int, cgroup_fd: int = -1, config1
 
 
 def read_event(fd: int) -> tuple[int, int, int] | None:
-    """Return (count, nanoseconds enabled, nanoseconds running), None where the kernel has closed the event."""
-    data = os.read(fd, READING_BYTES)
+    """Return (count, nanoseconds enabled, nanoseconds running), None where the kernel has given the event up."""
+    try:
+        data = os.read(fd, READING_BYTES)
+    except OSError:
+        return None
     if len(data) < READING_BYTES:
         return None
     count, enabled, running = _READING.unpack(data)

@@ -1,0 +1,46 @@
+"""What watching costs: CPU seconds and memory of the agent's own process."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agents.collectors.notes import Notes, why
+from agents.sysroot import Reader, SysRoot
+
+_STATM = "proc/self/statm"
+METRICS = ("agent_cpu_seconds", "agent_rss_bytes")
+
+
+class OwnCost:
+    """This process, all its threads. A process that hosts many modelled hosts can't tell them apart: absent there."""
+
+    __slots__ = ("_page_bytes", "_reader")
+
+    def __init__(self, root: SysRoot, notes: Notes) -> None:
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._reader: Reader | None = None
+        if not root.real:
+            notes.missing(METRICS, "the agent does not run on the host that it reads")
+            return
+        try:
+            self._reader = root.reader(_STATM)
+        except OSError as error:
+            notes.missing(METRICS[1:], f"/{_STATM}: {why(error)}")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (_STATM,) if self._reader is not None else ()
+
+    def collect(self, out: dict[str, float]) -> None:
+        if self._reader is not None:
+            out["agent_cpu_seconds"] = time.process_time()
+            out["agent_rss_bytes"] = float(int(self._reader.read().split()[1]) * self._page_bytes)
+
+    def retry(self) -> None:
+        """Nothing to open again: a process does not lose itself."""
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

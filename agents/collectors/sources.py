@@ -1,0 +1,151 @@
+"""Files kept open and read at each sample. One that goes away is reported once and tried again at period boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from agents.collectors.notes import Notes, why
+from agents.sysroot import Reader, SysRoot
+
+Parser = Callable[[bytes, dict[str, float]], None]  # adds metrics to the sample; ValueError where it can't
+
+
+class Source(Protocol):
+    """Something that adds metrics to a sample."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that one `collect` reads now."""
+        ...
+
+    def collect(self, out: dict[str, float]) -> None: ...
+    def retry(self) -> None:
+        """Open what could not be opened before."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ParsedFile:
+    """One file with several metrics."""
+
+    __slots__ = ("_metrics", "_notes", "_parse", "_path", "_reader", "_root")
+
+    def __init__(self, root: SysRoot, path: str, parse: Parser, metrics: Sequence[str], notes: Notes) -> None:
+        self._root = root
+        self._path = path
+        self._parse = parse
+        self._metrics = tuple(metrics)
+        self._notes = notes
+        self._reader: Reader | None = None
+        self.retry()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self._path,) if self._reader is not None else ()
+
+    def collect(self, out: dict[str, float]) -> None:
+        if self._reader is None:
+            return
+        try:
+            self._parse(self._reader.read(), out)
+        except (OSError, ValueError) as error:
+            self._gone(error, out)
+
+    def _gone(self, error: OSError | ValueError, out: dict[str, float]) -> None:
+        reason = why(error)
+        self._notes.lost(f"/{self._path}: {reason}")
+        self.close()
+        self.retry()  # a file that was made anew, such as a restarted service's cgroup, is there at once
+        if self._reader is not None:
+            try:
+                self._parse(self._reader.read(), out)
+            except (OSError, ValueError):
+                self.close()
+        if self._reader is None:
+            self._notes.missing(self._metrics, f"/{self._path} went away: {reason}")
+
+    def retry(self) -> None:
+        if self._reader is not None:
+            return
+        reader: Reader | None = None
+        seen: dict[str, float] = {}
+        try:
+            reader = self._root.reader(self._path)
+            self._parse(reader.read(), seen)
+        except (OSError, ValueError) as error:
+            if reader is not None:
+                reader.close()
+            self._notes.missing(self._metrics, f"/{self._path}: {why(error)}")
+            return
+        self._reader = reader
+        self._notes.found(seen)
+        absent = [metric for metric in self._metrics if metric not in seen]
+        self._notes.missing(absent, f"/{self._path} has no such line on this kernel")
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class NumberFiles:
+    """Many files with one number each: the shape of sysfs counters."""
+
+    __slots__ = ("_missing", "_notes", "_open", "_reads", "_root")
+
+    def __init__(self, root: SysRoot, paths: Mapping[str, str], notes: Notes) -> None:
+        """Keep the files open; `paths` maps metric -> path."""
+        self._root = root
+        self._notes = notes
+        self._open: dict[str, tuple[str, Reader]] = {}
+        self._missing = dict(paths)
+        self._reads: tuple[tuple[str, Callable[[], bytes]], ...] = ()
+        self.retry()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for path, _ in self._open.values())
+
+    def collect(self, out: dict[str, float]) -> None:
+        failed: list[tuple[str, OSError | ValueError]] = []
+        for metric, read in self._reads:
+            try:
+                out[metric] = float(read())
+            except (OSError, ValueError) as error:
+                failed.append((metric, error))
+        if failed:
+            self._gone(failed, out)
+
+    def _gone(self, failed: Sequence[tuple[str, OSError | ValueError]], out: dict[str, float]) -> None:
+        for metric, error in failed:
+            path, reader = self._open.pop(metric)
+            reader.close()
+            self._missing[metric] = path
+            self._notes.lost(f"/{path}: {why(error)}")
+        self.retry()
+        for metric, _ in failed:
+            if metric in self._open:
+                try:
+                    out[metric] = float(self._open[metric][1].read())
+                except (OSError, ValueError) as error:
+                    self._notes.missing([metric], f"/{self._open[metric][0]}: {why(error)}")
+
+    def retry(self) -> None:
+        for metric, path in tuple(self._missing.items()):
+            try:
+                reader = self._root.reader(path)
+            except OSError as error:
+                self._notes.missing([metric], f"/{path}: {why(error)}")
+                continue
+            self._open[metric] = (path, reader)
+            del self._missing[metric]
+            self._notes.found([metric])
+        self._reads = tuple((metric, reader.read) for metric, (_, reader) in self._open.items())
+
+    def close(self) -> None:
+        for _, reader in self._open.values():
+            reader.close()
+        self._open.clear()
+        self._reads = ()
