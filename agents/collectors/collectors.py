@@ -5,6 +5,7 @@ Never read: smaps, smaps_rollup, numa_maps, pagemap. Reading them splits the 1 G
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class Collectors:
         rare = {**thp_files(self._root, self._rare_thp_sizes), **pool_files(self._root, self._rare_pools)}
         for metric, path in rare.items():
             try:
-                out[metric] = float(self._root.read(path))
+                out[metric] = float(int(self._root.read(path)))
             except (OSError, ValueError) as error:
                 self._notes.missing([metric], f"/{path}: {why(error)}")
         for family, path, parse in (
@@ -157,7 +158,8 @@ class Collectors:
     @property
     def paths(self) -> tuple[str, ...]:
         """The files that one `sample` reads."""
-        return tuple(path for source in self._sources for path in source.paths)
+        perf = (counters.paths for counters in self._counters if isinstance(counters, PerfCounters))
+        return tuple(itertools.chain(*(source.paths for source in self._sources), *perf))
 
     @property
     def descriptors(self) -> tuple[int, ...]:

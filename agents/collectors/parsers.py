@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 
 
 class KeyedTable:
     """Lines 'key value ...' of which some are wanted: vmstat, meminfo, memory.stat.
 
     The positions of the wanted words are learnt once and the keys found there compared at each reading, so that a
-    table which changes its shape is read right and one which does not is split only once.
+    table which changes its shape is read right and one which does not is split only once. Values are whole numbers.
     """
 
-    __slots__ = ("_count", "_keys", "_names", "_positions", "_scale", "_wanted")
+    __slots__ = ("_count", "_keys", "_keys_of", "_names", "_scale", "_values_of", "_wanted")
 
     def __init__(self, wanted: Mapping[str, str], *, scale: float = 1.0, ending: str = "") -> None:
         """`wanted` maps key -> metric; values are multiplied by `scale`; `ending` follows each key in the file."""
         self._wanted = {(key + ending).encode(): metric for key, metric in wanted.items()}
         self._scale = scale
-        self._count = -1  # words in the table
-        self._keys: list[bytes] = []
-        self._names: list[str] = []
-        self._positions: list[int] = []
+        self._learn([])
 
     def __call__(self, data: bytes, out: dict[str, float]) -> None:
         words = data.split()
-        if len(words) != self._count or [words[at] for at in self._positions] != self._keys:
+        if len(words) != self._count or self._keys_of(words) != self._keys:
             self._learn(words)
-        values = [float(words[at + 1]) for at in self._positions]
+        # float(int(...)): half the time of float(...) on bytes
+        values: Iterable[float] = map(float, map(int, self._values_of(words)))
         if self._scale != 1.0:
             values = [value * self._scale for value in values]
         out.update(zip(self._names, values, strict=True))
 
     def _learn(self, words: list[bytes]) -> None:
-        wanted = self._wanted
-        self._positions = [at for at, word in enumerate(words[:-1]) if word in wanted]
+        at = [position for position, word in enumerate(words[:-1]) if word in self._wanted]
         self._count = len(words)
-        self._keys = [words[at] for at in self._positions]
-        self._names = [wanted[key] for key in self._keys]
+        self._keys_of, self._values_of = _words_at(at), _words_at([position + 1 for position in at])
+        self._keys = self._keys_of(words)
+        self._names = [self._wanted[key] for key in self._keys]
+
+
+def _words_at(positions: list[int]) -> Callable[[list[bytes]], tuple[bytes, ...]]:
+    """Return what picks these words, always as a tuple: itemgetter does so only from two positions on."""
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda words: tuple(words[position] for position in positions)
 
 
 class Pressure:

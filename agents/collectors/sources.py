@@ -112,7 +112,7 @@ class NumberFiles:
         failed: list[tuple[str, OSError | ValueError]] = []
         for metric, read in self._reads:
             try:
-                out[metric] = float(read())
+                out[metric] = float(int(read()))
             except (OSError, ValueError) as error:
                 failed.append((metric, error))
         if failed:
@@ -128,7 +128,7 @@ class NumberFiles:
         for metric, _ in failed:
             if metric in self._open:
                 try:
-                    out[metric] = float(self._open[metric][1].read())
+                    out[metric] = float(int(self._open[metric][1].read()))
                 except (OSError, ValueError) as error:
                     self._notes.missing([metric], f"/{self._open[metric][0]}: {why(error)}")
 

@@ -96,20 +96,22 @@ class PerfCounters:
         self._follow_cgroup()
         self._follow_cpus()
         for one in self._counted:
-            readings = one.readings()
-            if self._cgroup is None:
-                self._revive(one, readings)
-            emit(one.metric, one.count, readings, out, self.unavailable, boundary=boundary)
+            emit(one.metric, one.count, one.readings(), out, self.unavailable, boundary=boundary)
+            if one.count.still and self._cgroup is None:  # a cgroup that sleeps rightly stands still
+                self._revive(one)
 
-    def _revive(self, one: _Counted, readings: dict[int, Reading]) -> None:
+    def _revive(self, one: _Counted) -> None:
         """Open an event anew on a CPU that went and came back between two samples: it would read the same for ever."""
-        for cpu in [cpu for cpu, reading in readings.items() if one.count.stands_still(cpu, reading)]:
+        for cpu in tuple(one.count.still):
             one.close_on(cpu)
             self._lost(f"perf event {one.metric} on CPU {cpu}: it stood still and was opened anew")
             if not self._open_on(one, [cpu]):
-                readings.clear()
                 return
-            del readings[cpu]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that one `collect` reads, beside the events."""
+        return (ONLINE,) if self._counted and self._online is not None else ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:

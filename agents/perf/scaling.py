@@ -19,24 +19,28 @@ _START: Reading = (0, 0, 0)
 class ScaledCount:
     """One event over its CPUs: `total` is the scaled count so far, `invalid` says why it may not be used now."""
 
-    __slots__ = ("_floor", "_last", "enabled_seconds", "invalid", "running_seconds", "total")
+    __slots__ = ("_floor", "_last", "enabled_seconds", "invalid", "running_seconds", "still", "total")
 
     def __init__(self, floor: float = COVERAGE_FLOOR) -> None:
         self.total = 0.0
         self.enabled_seconds = 0.0  # of the intervals already counted, summed over CPUs
         self.running_seconds = 0.0
         self.invalid = ""
+        self.still: list[int] = []  # CPUs where not even the enabled time has passed since the last reading
         self._floor = floor
         self._last: dict[int, Reading] = {}
 
     def add(self, readings: Mapping[int, Reading]) -> None:
         """Take the present readings, by CPU. A CPU seen for the first time counts from its event's start."""
         enabled_now = unseen = 0
+        self.still.clear()
         for cpu, reading in readings.items():
             last = self._last.get(cpu, _START)
             enabled, running = reading[1] - last[1], reading[2] - last[2]
             enabled_now += enabled
             if enabled == running:  # not multiplexed: the usual case
+                if enabled == 0:
+                    self.still.append(cpu)
                 self.total += reading[0] - last[0]
             elif running < self._floor * enabled:
                 unseen += enabled
@@ -53,10 +57,6 @@ class ScaledCount:
             )
         else:
             self.invalid = ""
-
-    def stands_still(self, cpu: int, reading: Reading) -> bool:
-        """Tell whether not even the enabled time has passed since the last reading: the event is dead."""
-        return cpu in self._last and reading[1] == self._last[cpu][1]
 
     def start_afresh(self, readings: Mapping[int, Reading]) -> None:
         """Forget open intervals: a period must not inherit what the one before it did not see."""
