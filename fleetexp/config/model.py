@@ -13,7 +13,7 @@ from analysis.plan import AnalysisPlan, AssignedUnit
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
-from fleetexp.config.quantities import Count, Duration, Share
+from fleetexp.config.quantities import Count, Duration, Share, lasting
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
 from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
@@ -76,9 +76,9 @@ class Periods(Section):
 
     baseline: Duration = 0.0
     washout: Duration = 10.0
-    measure: Annotated[Duration, Field(gt=0)] | None = None
+    measure: Annotated[Duration, lasting("200ms", "30d")] | None = None
     blocks: Annotated[Count, Field(ge=1, le=10_000)] | None = None
-    sample_every: Annotated[Duration, Field(ge=0.1)] | None = None
+    sample_every: Annotated[Duration, lasting("100ms", "1h")] | None = None
 
 
 Direction = Annotated[str, check_word("increase", "decrease")]
@@ -114,7 +114,7 @@ class SafetyRules(Section):
     """What bounds the damage."""
 
     max_failed_hosts: Count = 1
-    lease: Annotated[Duration, Field(ge=3, le=3600)] = 60.0
+    lease: Annotated[Duration, lasting("3s", "1h")] = 60.0
     on_drift: Annotated[str, check_word("halt", "reapply", "invalidate")] = "invalidate"
     max_attempts: Annotated[Count, Field(ge=1, le=10)] = 3
 

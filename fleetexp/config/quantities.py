@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from fleetexp.config.document import kind_of
 from fleetexp.config.problem import Refused
@@ -66,6 +66,18 @@ def format_duration(seconds: float) -> str:
         number, left = divmod(left, length)
         out += f"{number}{unit}" if number else ""
     return out or "0s"
+
+
+def lasting(shortest: str, longest: str) -> AfterValidator:
+    """Make a validator for the bounds of a duration, both included."""
+    low, high = parse_duration(shortest), parse_duration(longest)
+
+    def check(seconds: float) -> float:
+        if not low <= seconds <= high:
+            raise Refused(f"{format_duration(seconds)} is out of bounds", f"write {shortest} to {longest}")
+        return seconds
+
+    return AfterValidator(check)
 
 
 def parse_size(value: object) -> int:

@@ -1,0 +1,305 @@
+"""Specs: every file that must load, every file that must be refused, and what is made of what they say."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.messages import Arm
+from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role
+from fleetexp.config import Experiment, experiment_to_json, load_experiment, parse_experiment
+from fleetexp.config.document import MAX_BYTES
+from fleetexp.errors import ConfigError
+
+HERE = Path(__file__).parent
+CASES = HERE.parent / "cases" / "config"
+CONFIGS = HERE.parent.parent / "configs"
+GOOD = sorted(CASES.glob("good/*.yaml"))
+BAD = sorted(CASES.glob("bad/*.yaml"))
+SHIPPED = sorted(CONFIGS.glob("*.yaml"))
+
+MINIMAL = (CASES / "good" / "minimal.yaml").read_text()
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse_experiment(text, "spec.yaml")
+    return caught.value
+
+
+@pytest.mark.parametrize("path", [*GOOD, *SHIPPED], ids=lambda path: path.stem)
+def test_a_good_spec_loads_and_its_json_reads_back_the_same(path: Path) -> None:
+    experiment = load_experiment(path)
+    text = experiment_to_json(experiment)
+    assert parse_experiment(text, "json") == experiment
+    assert experiment_to_json(parse_experiment(text, "json")) == text
+    assert json.loads(text)["name"] == experiment.name
+    for arm in experiment.arms:
+        experiment.workload_for(arm)
+    assert experiment.analysis_plan().metrics[0].role is Role.PRIMARY
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_bad_spec_is_refused_with_place_and_remedy(path: Path) -> None:
+    expected = path.read_text().splitlines()[0].removeprefix("# expect: ")
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path)
+    error = caught.value
+    assert re.search(expected, str(error)), f"{error}\n does not say\n{expected}"
+    assert error.problems
+    assert error.remedy
+    for problem in error.problems:
+        assert re.match(rf"{re.escape(str(path))}:\d+:\d+ .+ — .+", problem), problem
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(again), again.problems) == (str(error), error.problems)
+
+
+def test_there_are_cases_of_both_kinds_and_the_promised_experiments() -> None:
+    assert len(GOOD) > 5
+    assert len(BAD) > 50
+    assert {"thp-2m-demo", "rfc-table", "thp-1g-pointer-chase", "thp-1g-web"} <= {path.stem for path in SHIPPED}
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_text() -> None:
+    error = refused(MINIMAL.replace("never", "true").replace("pointer_chase: {}", "pointer_chase: {region: 1GB}"))
+    assert len(error.problems) == 2
+    assert error.what == "2 problems"
+    assert error.problems[0].startswith("spec.yaml:4:13 arms.control.thp/2048kB/enabled: the boolean true")
+    assert error.problems[1].startswith("spec.yaml:6:28 workload.pointer_chase.region: '1GB'")
+    assert str(error).count("\n") == 2
+
+
+def test_one_problem_is_told_in_one_line() -> None:
+    error = refused(MINIMAL + "hypotesis: x\n")
+    assert error.where == "spec.yaml:8:1"
+    assert "\n" not in str(error)
+    assert "did you mean 'hypothesis'?" in error.remedy
+
+
+# ------------------------------------------------------------------ files
+def test_a_file_that_is_not_there_names_the_nearest_that_is(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text(MINIMAL)
+    with pytest.raises(ConfigError, match=r"no such file .*dmeo.yaml.* did you mean .*demo.yaml"):
+        load_experiment(tmp_path / "dmeo.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_experiment(tmp_path / "nowhere" / "demo.yaml")
+
+
+def test_a_folder_is_no_spec(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        load_experiment(tmp_path)
+
+
+def test_a_file_of_another_encoding_is_refused_with_the_line(tmp_path: Path) -> None:
+    spec = tmp_path / "latin.yaml"
+    spec.write_bytes(MINIMAL.encode() + "hypothesis: schön\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"byte 0xf6 at offset \d+ is no UTF-8 \[.*latin.yaml:8:1\] — save"):
+        load_experiment(spec)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    spec = tmp_path / "bom.yaml"
+    spec.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert load_experiment(spec).name == "minimal"
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
+    spec = tmp_path / "large.yaml"
+    spec.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match="a spec has at most"):
+        load_experiment(spec)
+    assert "at most" in str(refused("#" * (MAX_BYTES + 1)))
+
+
+def test_a_control_character_is_refused_with_its_line() -> None:
+    error = refused(MINIMAL + "hypothesis: a\x00b\n")
+    assert error.where == "spec.yaml:8:1"
+    assert "U+0000" in error.what
+
+
+def test_brackets_without_end_are_refused() -> None:
+    assert "nested too deeply" in str(refused("[" * 50_000))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_experiment_or_a_clear_error(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_experiment(text, "spec.yaml")
+    assert caught.value.where.startswith("spec.yaml")
+    assert caught.value.remedy
+
+
+@given(st.integers(0, len(MINIMAL)), st.text(alphabet="{}[]:,&*!|>-'\" \t\n%@#xe1", max_size=6))
+def test_a_spec_with_something_typed_in_is_an_experiment_or_a_clear_error(position: int, typed: str) -> None:
+    try:
+        assert isinstance(parse_experiment(MINIMAL[:position] + typed + MINIMAL[position:], "s"), Experiment)
+    except ConfigError as error:
+        assert error.where.startswith("s")
+        assert error.remedy
+
+
+# ------------------------------------------------------------------ what is made of it
+def test_a_minimal_spec_has_sensible_defaults() -> None:
+    experiment = parse_experiment(MINIMAL)
+    assert experiment.blocks >= 6
+    assert experiment.order == "pairs"
+    assert experiment.sample_every_seconds == 1.0
+    assert experiment.measure_seconds == 60.0
+    assert experiment.safety_rules.on_drift == "invalidate"
+    assert experiment.alpha == 0.05
+    assert experiment.warnings == ()
+    assert experiment.agent_arms[0] == Arm(name="control", knobs={"thp/2048kB/enabled": "never"})
+
+
+def test_the_default_seed_comes_from_the_name() -> None:
+    one, other = parse_experiment(MINIMAL), parse_experiment(MINIMAL.replace("minimal", "another"))
+    assert one.seed == parse_experiment(MINIMAL).seed != other.seed
+    assert parse_experiment(MINIMAL + "assignment: {seed: 5}").seed == 5
+
+
+def test_workload_options_arrive_in_base_units_and_per_arm() -> None:
+    experiment = load_experiment(CONFIGS / "rfc-table.yaml")
+    small, large = experiment.workload_for("4k"), experiment.workload_for("hugetlb-1g")
+    assert small is not None
+    assert large is not None
+    assert small.kind == "pointer_chase"
+    assert small.options == {
+        "region_bytes": 4 * 2**30,
+        "dereferences": 4_000_000,
+        "backing": "anonymous",
+        "page_size_kib": 2048,
+        "repeats": 0,
+        "pretouch": True,
+        "madvise": False,
+        "seed": 0,
+    }
+    assert large.options == {**small.options, "backing": "hugetlb", "page_size_kib": 1048576}
+    with pytest.raises(KeyError):
+        experiment.workload_for("nobody")
+
+
+def test_a_page_size_not_given_is_left_to_the_host() -> None:
+    spec = parse_experiment(MINIMAL).workload_for("control")
+    assert spec is not None
+    assert spec.options["page_size_kib"] == 0
+
+
+def test_a_command_keeps_its_words_and_environment() -> None:
+    spec = load_experiment(CASES / "good" / "command.yaml").workload_for("control")
+    assert spec is not None
+    assert spec.options == {
+        "argv": ("/usr/bin/stress", "--vm", "2"),
+        "timeout_seconds": 60.0,
+        "user": "nobody",
+        "env": ("LANG=C", "THREADS=2"),
+    }
+
+
+def test_a_command_without_options_has_its_words_only() -> None:
+    text = MINIMAL.replace("pointer_chase: {}", "command: {argv: [run]}")
+    spec = parse_experiment(text).workload_for("control")
+    assert spec is not None
+    assert spec.options == {"argv": ("run",)}
+
+
+def test_a_service_is_a_unit_or_a_cgroup() -> None:
+    web = load_experiment(CONFIGS / "thp-1g-web.yaml").workload_for("treatment")
+    assert web is not None
+    assert (web.kind, web.options) == ("service", {"unit": "web.service", "restart": "on_apply"})
+    group = load_experiment(CASES / "good" / "service-cgroup.yaml").workload_for("control")
+    assert group is not None
+    assert group.options == {"cgroup": "/sys/fs/cgroup/web", "restart": "never"}
+
+
+def test_no_workload_means_watching() -> None:
+    assert load_experiment(CASES / "good" / "watch-only.yaml").workload_for("control") is None
+
+
+def test_words_that_yaml_takes_for_booleans_stay_words() -> None:
+    experiment = load_experiment(CASES / "good" / "words-that-yaml-mistakes.yaml")
+    assert experiment.name == "no"
+    assert experiment.arm_names == ("off", "on", "yes")
+    assert experiment.hypothesis == "1:30"
+
+
+def test_numbers_are_knob_values_and_octal_is_not_guessed() -> None:
+    experiment = load_experiment(CASES / "good" / "watch-only.yaml")
+    assert experiment.arms["treatment"]["thp/khugepaged/max_ptes_none"] == "0"
+    text = MINIMAL.replace("thp/2048kB/enabled: always", "sysctl/vm.swappiness: 010")
+    assert parse_experiment(text).arms["treatment"] == {"sysctl/vm.swappiness": "010"}
+
+
+def test_the_plan_of_analysis_gives_each_metric_one_role() -> None:
+    units = (AssignedUnit(host="a", stratum="all", arm="control"),)
+    plan = load_experiment(CONFIGS / "thp-1g-web.yaml").analysis_plan(units)
+    roles = {metric.name: metric.role for metric in plan.metrics}
+    assert len(roles) == len(plan.metrics)
+    assert roles["dtlb_load_misses_per_kilo_instruction"] is Role.PRIMARY
+    assert roles["memory_used_bytes"] is Role.SECONDARY
+    assert roles["oom_kills"] is Role.GUARDRAIL
+    assert roles["thp_1048576kB_split"] is Role.EXPOSURE
+    assert roles["agent_cpu_seconds"] is Role.OBSERVER
+    assert plan.arms == ("control", "treatment")
+    assert plan.units == units
+    assert plan.guardrails == (
+        GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
+        GuardrailPlan(metric="oom_kills", worse=Direction.INCREASE, tripwire=1.0),
+    )
+
+
+def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:
+    experiment = load_experiment(CASES / "good" / "service-cgroup.yaml")
+    by_name = {metric.name: metric for metric in experiment.analysis_plan().metrics}
+    assert (by_name["memory_used_bytes"].unit, by_name["memory_used_bytes"].better) == ("bytes", Direction.DECREASE)
+    assert by_name["pgmajfault"].counter
+    assert by_name["pgmajfault"].unit == "faults per second"
+    assert not by_name["memory_used_bytes"].counter
+    text = MINIMAL.replace("primary: access_seconds", "primary: access_seconds, better: {access_seconds: increase}")
+    assert parse_experiment(text).analysis_plan().metrics[0].better is Direction.INCREASE
+
+
+def test_the_bad_direction_of_a_guardrail_is_the_opposite_of_the_good_one() -> None:
+    text = MINIMAL.replace(
+        "access_seconds",
+        "access_seconds, guardrails: [{metric: pgfault, margin: 10%}, {metric: memory_free_bytes, tripwire: 7}, "
+        "{metric: thp_2048kB_nr_anon, tripwire: 1}, {metric: fault_seconds, worse: decrease, margin: 150%}]"
+        ", better: {memory_free_bytes: increase}",
+    )
+    worse = {guardrail.metric: guardrail.worse for guardrail in parse_experiment(text).analysis_plan().guardrails}
+    assert worse == {
+        "pgfault": Direction.INCREASE,
+        "memory_free_bytes": Direction.DECREASE,
+        "thp_2048kB_nr_anon": Direction.INCREASE,
+        "fault_seconds": Direction.DECREASE,
+    }
+
+
+def test_a_metric_with_a_source_may_have_any_name_and_needs_a_direction() -> None:
+    source = "sources: {rps: {prometheus: 'http://localhost/metrics'}}"
+    error = refused(MINIMAL.replace("primary: access_seconds", f"primary: rps, {source}"))
+    assert "which way is better for rps?" in str(error)
+    text = MINIMAL.replace("primary: access_seconds", f"primary: rps, {source}, better: {{rps: increase}}")
+    assert parse_experiment(text).analysis_plan().metrics[0].unit == ""
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("periods: {blocks: 5}", "5 blocks can't show an effect"),
+        ("periods: {washout: 0s}", "without a washout"),
+    ],
+)
+def test_what_is_unwise_is_a_warning(added: str, said: str) -> None:
+    (warning,) = parse_experiment(MINIMAL + added).warnings
+    assert said in warning
+
+
+def test_a_service_that_is_never_restarted_is_a_warning() -> None:
+    (warning,) = load_experiment(CASES / "good" / "service-cgroup.yaml").warnings
+    assert "on_apply" in warning
