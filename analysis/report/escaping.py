@@ -11,7 +11,7 @@ _KEPT = {"\n", "\t"}
 
 # A colon only where it makes a link, an ampersand only where it could begin an entity, '_' not within a word.
 _MARKUP = re.compile(r"([\\`*{}\[\]<>#|~$]|:(?=//)|&(?=[#0-9A-Za-z])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))")
-_LINE_START = re.compile(r"\A(?:([-+](?=\s|\Z)|[-=]{2,}\Z|=\Z)|(\d+)([.)])(?=\s|\Z))")
+_LINE_START = re.compile(r"\A(?:([-+=])(?![0-9A-Za-z.])|(\d+)([.)])(?=\s|\Z))")
 
 
 def visible(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from analysis.plan import Role
@@ -19,10 +20,11 @@ from analysis.report.content import ReportInput
 from analysis.report.effects import estimate_row
 from analysis.report.escaping import visible
 from analysis.report.instants import instant
+from analysis.report.page import Page
 from analysis.report.sections import directions, page
+from analysis.report.templating import strict_environment
 from analysis.results import BlockContrast, Estimate
 
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_BLOCK_CHARTS = 12
 MOST_BLOCKS = 200
 
@@ -39,23 +41,25 @@ class Chart:
 
 def render_html(content: ReportInput) -> str:
     """Render the report as one self-contained HTML document. Equal input gives equal text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     colours = arm_colours(tuple(arm.name for arm in content.arms), content.control)
-    environment.filters["breakable"] = _breakable
     charts = {
         "blocks": _block_charts(content, colours),
         "lifts": _lift_charts(content, colours),
         "timeline": _timeline_charts(content, colours),
     }
-    return environment.get_template("report.html.j2").render(page=page(content), charts=charts)
+    return page_as_html(page(content), charts)
+
+
+def page_as_html(shown: Page, charts: Mapping[str, tuple[Chart, ...]]) -> str:
+    """Fill the template with a page; `charts` are keyed by the section they stand in."""
+    return _environment().get_template("report.html.j2").render(page=shown, charts=charts)
+
+
+@cache
+def _environment() -> Environment:
+    environment = strict_environment(_shown)
+    environment.filters["breakable"] = _breakable
+    return environment
 
 
 def _shown(value: object) -> object:

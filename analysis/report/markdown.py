@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from functools import cache
+
+from jinja2 import Environment
 from markupsafe import Markup
 
 from analysis.report.content import ReportInput
 from analysis.report.escaping import markdown_block, markdown_code, markdown_text
-from analysis.report.html import TEMPLATES
 from analysis.report.page import Cell, Listing
 from analysis.report.sections import page
+from analysis.report.templating import strict_environment
 
 
 def render_markdown(content: ReportInput) -> str:
     """Render the report's words, tables and listings as Markdown; the charts are in the HTML only."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_escaped,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    return _environment().get_template("report.md.j2").render(page=page(content))
+
+
+@cache
+def _environment() -> Environment:
+    environment = strict_environment(_escaped)
     environment.filters.update(cell=_cell, listing=_listing)
-    return environment.get_template("report.md.j2").render(page=page(content))
+    return environment
 
 
 def _escaped(value: object) -> Markup:

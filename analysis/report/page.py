@@ -17,7 +17,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table. `align` has one letter a column: 'l' left, 'n' left on one line, 'r' right; `folded` tables open on demand in HTML."""
+    """A table. `align` has one letter a column: 'l' left, 'n' left and on one line, 'r' right.
+
+    A `folded` table opens on demand in HTML.
+    """
 
     caption: str
     headers: tuple[str, ...]

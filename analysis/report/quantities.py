@@ -94,10 +94,8 @@ def number(value: float) -> str:
     if size == 0:
         return "0"
     if size >= 1e9 or size < 1e-4:
-        exponent = math.floor(math.log10(size))
-        mantissa = value / 10.0**exponent if exponent > -300 else value * 10.0**-exponent
-        power = str(exponent).replace("-", MINUS)
-        return f"{_sign(f'{mantissa:.2f}')} {TIMES} 10^{power}"
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{_sign(mantissa)} {TIMES} 10^{_sign(str(int(exponent)))}"
     if float(value).is_integer() or size >= 1000:
         return _sign(f"{value:,.0f}")
     decimals = max(0, 2 - math.floor(math.log10(size)))

@@ -55,7 +55,7 @@ def interval(low: float | None, high: float | None, *, excludes: bool = False) -
 
 
 def estimate(
-    metric: str, unit: str, role: Role, control: float, treatment: float, half: float, **more: object
+    metric: str, unit: str, role: Role, control: float, treatment: float, *, half: float, **more: object
 ) -> Estimate:
     """An estimate whose lift interval is `half` wide on each side, with everything else filled to match."""
     lift = treatment / control - 1
@@ -102,24 +102,45 @@ def findings() -> Findings:
                     treatment_value=treatment * drift * draw.gauss(1, spread),
                 )
             )
-    memory = estimate("memory_used_bytes", "bytes", Role.GUARDRAIL, 3.412e9, 3.431e9, 0.011)
+    memory = estimate("memory_used_bytes", "bytes", Role.GUARDRAIL, 3.412e9, 3.431e9, half=0.011)
     return Findings(
         decision="ship",
-        reason="chase_access_seconds fell by 34 % [−36 %, −33 %] against the control, and no guardrail failed.",
+        reason="chase_access_seconds fell by 34 % [33 % to 36 %] against the control, and no guardrail failed.",
         estimates=(
-            estimate("chase_access_seconds", "seconds", Role.PRIMARY, 0.134, 0.088, 0.013),
-            estimate("chase_fault_seconds", "seconds", Role.SECONDARY, 0.331, 0.142, 0.031, p_adjusted=0.0004),
-            estimate("chase_page_tables_bytes", "bytes", Role.SECONDARY, 2_121_728.0, 49_152.0, 0.004, p_adjusted=0.0001),
-            estimate("context_switches", "count", Role.EXPLORATORY, 1204.0, 1239.0, 0.088, p_adjusted=0.62),
-            memory,
-            estimate("thp_2048kB_backed_bytes", "bytes", Role.EXPOSURE, 0.0001, 1.0737e9, 0.001, lift=None, lift_interval=None),
-            estimate("agent_cpu_seconds", "seconds", Role.OBSERVER, 0.0121, 0.0122, 0.05),
+            estimate("chase_access_seconds", "seconds", Role.PRIMARY, 0.134, 0.088, half=0.013),
+            estimate("chase_fault_seconds", "seconds", Role.SECONDARY, 0.331, 0.142, half=0.031, p_adjusted=0.0004),
             estimate(
-                "chase_access_seconds", "seconds", Role.PRIMARY, 0.134, 0.088, 0.02,
-                method="sign-flip test on block contrasts", headline=False, p_value=0.0078,
+                "chase_page_tables_bytes", "bytes", Role.SECONDARY, 2_121_728.0, 49_152.0, half=0.004, p_adjusted=0.0001
+            ),
+            estimate("context_switches", "count", Role.EXPLORATORY, 1204.0, 1239.0, half=0.088, p_adjusted=0.62),
+            memory,
+            estimate(
+                "thp_2048kB_backed_bytes",
+                "bytes",
+                Role.EXPOSURE,
+                1.0,
+                1.0737e9,
+                half=0.001,
+                control_mean=0.0,
+                difference=1.0737e9,
+                difference_interval=interval(1.0717e9, 1.0757e9),
+                lift=None,
+                lift_interval=None,
+            ),
+            estimate("agent_cpu_seconds", "seconds", Role.OBSERVER, 0.0121, 0.0122, half=0.05),
+            estimate(
+                "chase_access_seconds",
+                "seconds",
+                Role.PRIMARY,
+                0.134,
+                0.088,
+                half=0.02,
+                method="sign-flip test on block contrasts",
+                headline=False,
+                p_value=0.0078,
                 warnings=("8 blocks can't get below p = 0.0078",),
             ),
-        ),  # fmt: skip
+        ),
         guardrails=(
             GuardrailResult(
                 plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
@@ -137,24 +158,42 @@ def findings() -> Findings:
             ),
         ),
         checks=(
-            Check(name="carry-over", passed=True, p_value=0.38, detail="First and second places in a block do not differ."),
-            Check(name="observer effect", passed=True, p_value=0.71, detail="The agent used 12 ms of CPU a period in both arms."),
-            Check(name="sample-ratio mismatch", passed=None, p_value=None, detail="A switchback gives every arm to every host."),
+            Check(
+                name="carry-over", passed=True, p_value=0.38, detail="First and second places in a block do not differ."
+            ),
+            Check(
+                name="observer effect",
+                passed=True,
+                p_value=0.71,
+                detail="The agent used 12 ms of CPU a period in both arms.",
+            ),
+            Check(
+                name="sample-ratio mismatch",
+                passed=None,
+                p_value=None,
+                detail="A switchback gives every arm to every host.",
+            ),
         ),
         contrasts=tuple(contrasts),
         excluded=(
             Excluded(
-                host=HOST, period_id=19, arm=TREATMENT, block=BROKEN_BLOCK,
+                host=HOST,
+                period_id=19,
+                arm=TREATMENT,
+                block=BROKEN_BLOCK,
                 reason="drift: thp/2048kB/enabled read 'madvise', wanted 'always'; the block was repeated",
             ),
             Excluded(
-                host=HOST, period_id=17, arm=CONTROL, block=BROKEN_BLOCK,
+                host=HOST,
+                period_id=17,
+                arm=CONTROL,
+                block=BROKEN_BLOCK,
                 reason="its block was repeated",
             ),
         ),
         alpha=0.05,
         warnings=("The block order was drawn in pairs; 8 blocks bear no claim beyond this workload.",),
-    )  # fmt: skip
+    )
 
 
 def periods() -> tuple[PeriodRow, ...]:
@@ -228,7 +267,7 @@ def sample() -> ReportInput:
         command="fleetexp run configs/thp-2m-chase.yaml --seed 20260202",
         environment=(
             ("kernel", "6.18.0 x86_64"),
-            ("processor", "2 × Intel Xeon (virtualised: kvm)"),
+            ("processor", "2 Intel Xeon (virtualised: kvm)"),
             ("memory", "23.4 GiB, 21.0 GiB available at start"),
             ("THP sizes", "16 KiB … 2 MiB; 1 GiB is not there"),
             ("THP at start", "enabled madvise, defrag madvise, 2 MiB inherit"),
@@ -254,12 +293,22 @@ def sample() -> ReportInput:
         ),
         exposure=(
             ExposureRow(
-                arm=CONTROL, page_size_kib=2048, assigned="never",
-                faulted_pages=0, fallbacks=0, splits=0, backed_bytes=0,
+                arm=CONTROL,
+                page_size_kib=2048,
+                assigned="never",
+                faulted_pages=0,
+                fallbacks=0,
+                splits=0,
+                backed_bytes=0,
             ),
             ExposureRow(
-                arm=TREATMENT, page_size_kib=2048, assigned="always",
-                faulted_pages=4096, fallbacks=37, splits=3, backed_bytes=1.0737e9,
+                arm=TREATMENT,
+                page_size_kib=2048,
+                assigned="always",
+                faulted_pages=4096,
+                fallbacks=37,
+                splits=3,
+                backed_bytes=1.0737e9,
             ),
         ),
         unavailable=(
@@ -270,12 +319,16 @@ def sample() -> ReportInput:
         ),
         notes=(
             MetricNote(metric="chase_access_seconds", meaning="time for all accesses", better=Direction.DECREASE),
-            MetricNote(metric="chase_fault_seconds", meaning="time to touch the region first", better=Direction.DECREASE),
-            MetricNote(metric="chase_page_tables_bytes", meaning="page tables, above the start", better=Direction.DECREASE),
-            MetricNote(metric="memory_used_bytes", meaning="MemTotal less MemAvailable", better=Direction.DECREASE),
+            MetricNote(
+                metric="chase_fault_seconds", meaning="time to touch the region first", better=Direction.DECREASE
+            ),
+            MetricNote(
+                metric="chase_page_tables_bytes", meaning="page tables, above the start", better=Direction.DECREASE
+            ),
+            MetricNote(metric="memory_used_bytes", meaning="total less available", better=Direction.DECREASE),
         ),
         suggestions=(
             SqlSuggestion(title="The effects", sql="SELECT * FROM effects WHERE run_id = 'r-20260202-100000-7f3a';"),
             SqlSuggestion(title="Who changed what", sql="SELECT * FROM knob_audit ORDER BY changed_at;"),
         ),
-    )  # fmt: skip
+    )

@@ -1,0 +1,211 @@
+"""Each section says what the record shows, and how much it leaves off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from types import ModuleType
+
+import pytest
+
+from analysis.report import KnobRow, ReportInput
+from analysis.report.instants import clock, length
+from analysis.report.page import Page, Section
+from analysis.report.restoration import restoration
+from analysis.report.sections import MOST_ROWS, p_text, page
+
+
+def section(shown: Page, key: str) -> Section:
+    return next(part for part in shown.sections if part.key == key)
+
+
+def words(part: Section) -> str:
+    cells = [f"{cell.text} {cell.note}" for table in part.tables for row in table.rows for cell in row]
+    captions = [f"{table.caption} {' '.join(table.headers)}" for table in part.tables]
+    return "\n".join([*part.paragraphs, *captions, *cells])
+
+
+# ---------------------------------------------------------------------------- was the host put back
+def test_every_knob_back_as_found_is_said(content: ReportInput) -> None:
+    found = restoration(content)
+    assert found.ok is True
+    assert found.sentences == (
+        "Every knob that was written reads as it was found: 1 on 1 host, 19 writes, each read back.",
+    )
+    assert page(content).alarms == ()
+
+
+def test_knob_that_was_not_put_back_is_the_loudest_thing(content: ReportInput) -> None:
+    broken = replace(content, knob_changes=content.knob_changes[:-1], state="halted")
+    shown = page(broken)
+    assert shown.alarms[0].startswith("Restore incomplete")
+    assert "bench-01: thp/2048kB/enabled reads 'always', found as 'madvise'" in shown.alarms[1] or (
+        "reads 'never', found as 'madvise'" in shown.alarms[1]
+    )
+
+
+def test_restore_incomplete_is_loud_even_where_the_record_looks_well(content: ReportInput) -> None:
+    assert page(replace(content, state="restore_incomplete")).alarms[0].startswith("Restore incomplete")
+
+
+def test_run_that_goes_on_claims_nothing_about_restoring(content: ReportInput) -> None:
+    found = restoration(replace(content, state="running"))
+    assert found.ok is None
+    assert "not over" in found.sentences[0]
+
+
+def test_many_unrestored_knobs_are_counted_not_listed(content: ReportInput, samples: ModuleType) -> None:
+    rows = tuple(
+        KnobRow(
+            host=f"h{number}", knob=samples.KNOB, before="madvise", wanted="always", after="always", reason="apply",
+            changed_at=samples.START,
+        )
+        for number in range(25)
+    )  # fmt: skip
+    assert restoration(replace(content, knob_changes=rows)).sentences[-1] == "and 5 more"
+
+
+def test_order_of_the_record_does_not_matter(content: ReportInput) -> None:
+    assert restoration(replace(content, knob_changes=content.knob_changes[::-1])) == restoration(content)
+
+
+# ---------------------------------------------------------------------------- how far it reaches
+def test_switchback_on_one_host_speaks_for_that_host_only(content: ReportInput) -> None:
+    assert "Measured on one host" in page(content).warnings[0]
+    parallel = replace(content, design="parallel")
+    assert page(parallel).warnings == content.findings.warnings
+
+
+@pytest.mark.parametrize(
+    ("decision", "tone"), [("ship", "good"), ("do not ship", "bad"), ("inconclusive", "quiet"), ("odd", "quiet")]
+)
+def test_decision_has_its_tone(content: ReportInput, decision: str, tone: str) -> None:
+    assert page(replace(content, findings=replace(content.findings, decision=decision))).tone == tone
+
+
+# ---------------------------------------------------------------------------- sections
+def test_each_treatment_arm_has_a_table_of_its_own(content: ReportInput) -> None:
+    more = tuple(replace(row, treatment="hugetlb") for row in content.findings.estimates)
+    both = replace(content, findings=replace(content.findings, estimates=content.findings.estimates + more))
+    tables = section(page(both), "effects").tables
+    assert [table.headers[2] for table in tables] == ["always", "hugetlb"]
+    assert tables[0].caption == "always (thp/2048kB/enabled = always) against never (thp/2048kB/enabled = never)"
+    assert tables[1].caption.startswith("hugetlb against")
+
+
+def test_rows_of_several_levels_leave_the_level_out_of_the_header(content: ReportInput) -> None:
+    first, *rest = content.findings.estimates
+    assert first.lift_interval is not None
+    other = replace(first, lift_interval=replace(first.lift_interval, level=0.9))
+    mixed = replace(content, findings=replace(content.findings, estimates=(other, *rest)))
+    assert section(page(mixed), "effects").tables[0].headers[3] == "change [interval]"
+
+
+def test_guardrail_without_data_is_shown_as_not_measured(content: ReportInput) -> None:
+    rows = section(page(content), "guardrails").tables[0].rows
+    assert [cell.text for cell in rows[0]][1:5] == ["no increase above 10 %", "always", "1 % higher", "pass"]
+    assert [cell.text for cell in rows[1]][1:5] == ["halts at 1", "always", "not measured", "inconclusive"]
+
+
+def test_guardrail_without_any_limit_says_so(content: ReportInput) -> None:
+    first = content.findings.guardrails[0]
+    bare = replace(first, plan=replace(first.plan, margin=None))
+    shown = page(replace(content, findings=replace(content.findings, guardrails=(bare,))))
+    assert section(shown, "guardrails").tables[0].rows[0][1].text == "no limit given"
+
+
+def test_exposure_sets_given_against_asked_for(content: ReportInput) -> None:
+    rows = section(page(content), "exposure").tables[0].rows
+    assert [cell.text for cell in rows[0]][3:] == ["0", "0", "none asked for", "0", "0 B"]
+    assert [cell.text for cell in rows[1]][3:] == ["4,096", "37", "99.1 % of 4,133", "3", "1.00 GiB"]
+
+
+def test_exposure_that_was_not_counted_is_unavailable(content: ReportInput) -> None:
+    blind = replace(content.exposure[1], faulted_pages=None, fallbacks=None, splits=None, backed_bytes=None)
+    rows = section(page(replace(content, exposure=(blind,))), "exposure").tables[0].rows
+    assert [cell.text for cell in rows[0]][3:] == ["unavailable"] * 5
+
+
+def test_what_was_left_out_is_counted_and_named(content: ReportInput) -> None:
+    part = section(page(content), "excluded")
+    assert part.paragraphs == ("16 of 18 measured periods were used.",)
+    assert "drift: thp/2048kB/enabled read 'madvise'" in words(part)
+
+
+def test_invalid_period_that_the_analysis_did_not_name_is_listed_too(content: ReportInput) -> None:
+    silent = replace(content, findings=replace(content.findings, excluded=()))
+    assert "drift on thp/2048kB/enabled" in words(section(page(silent), "excluded"))
+
+
+def test_excluded_period_without_a_record_is_unknown_not_invented(content: ReportInput) -> None:
+    shown = section(page(replace(content, periods=())), "excluded")
+    assert [cell.text for cell in shown.tables[0].rows[0]][3:5] == ["unknown", "unknown"]
+    assert shown.paragraphs == ()
+
+
+def test_nothing_left_out_is_said(content: ReportInput) -> None:
+    whole = replace(content, findings=replace(content.findings, excluded=()))
+    used = tuple(row for row in content.periods if row.state != "invalid")
+    assert section(page(replace(whole, periods=used)), "excluded").paragraphs == (
+        "Nothing: all 16 measured periods were used.",
+    )
+    assert section(page(replace(whole, periods=())), "excluded").paragraphs == ("Nothing.",)
+
+
+def test_check_that_could_not_be_made_is_not_passed(content: ReportInput) -> None:
+    rows = section(page(content), "checks").tables[0].rows
+    assert [(row[1].text, row[1].tone) for row in rows] == [
+        ("passed", "good"),
+        ("passed", "good"),
+        ("not testable", "quiet"),
+    ]
+    failed = replace(content.findings.checks[0], passed=False)
+    bad = page(replace(content, findings=replace(content.findings, checks=(failed,))))
+    assert section(bad, "checks").tables[0].rows[0][1].tone == "bad"
+
+
+def test_sensitivity_and_subgroup_rows_are_marked(content: ReportInput) -> None:
+    first = replace(content.findings.estimates[-1], stratum="web-a", stage=2)
+    shown = page(replace(content, findings=replace(content.findings, estimates=(first,))))
+    assert section(shown, "estimates").tables[0].rows[0][2].text == "primary, sensitivity, stratum web-a, stage 2"
+
+
+def test_failed_write_stands_out(content: ReportInput) -> None:
+    failed = replace(content.knob_changes[0], error="EINVAL", after="madvise")
+    row = section(page(replace(content, knob_changes=(failed,))), "timeline").tables[0].rows[0]
+    assert (row[7].text, row[7].tone, row[5].tone) == ("EINVAL", "bad", "bad")
+
+
+def test_long_tables_say_how_much_they_leave_off(content: ReportInput) -> None:
+    many = replace(content, knob_changes=content.knob_changes * 20)
+    part = section(page(many), "timeline")
+    assert len(part.tables[0].rows) == MOST_ROWS
+    assert "The table shows the first 200 of 380 rows; the store has them all." in part.paragraphs
+
+
+def test_reproduction_has_seed_command_spec_and_questions(content: ReportInput) -> None:
+    part = section(page(content), "reproduce")
+    assert "seed 20260202" in part.paragraphs[0]
+    assert [item.title for item in part.listings] == [
+        "Run it again", "The experiment as it was read", "The effects", "Who changed what",
+    ]  # fmt: skip
+    assert part.listings[1].text == content.spec
+    assert "control" in words(part)
+
+
+# ---------------------------------------------------------------------------- small words
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (0.04, "0 s"), (3.25, "3.2 s"), (60, "1 min"), (188, "3 min 8 s"), (7200, "2 h"), (90061, "1 d 1 h")],
+)
+def test_length_of_time_is_read_easily(seconds: float, shown: str) -> None:
+    assert length(seconds) == shown
+
+
+def test_clock_shows_the_time_of_day(samples: ModuleType) -> None:
+    assert clock(samples.START + timedelta(seconds=61)) == "10:01:01"
+    assert clock(None) == "unknown"
+
+
+def test_tiny_p_value_has_a_floor() -> None:
+    assert [p_text(value) for value in (0.00002, 0.0312, 1.0)] == ["< 0.001", "0.031", "1.000"]
