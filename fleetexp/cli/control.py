@@ -48,7 +48,7 @@ def abort(run_id: int, store_url: str, as_json: bool) -> None:
 
 
 def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
-    from fleetexp.cli.this_host import who
+    from fleetexp.cli.who import who
     from fleetexp.orchestrator.launch import request_stop
 
     request_stop(store_url, run_id, how, who())

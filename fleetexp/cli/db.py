@@ -56,9 +56,9 @@ def upgrade(store_url: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, store_url: str, as_json: bool) -> None:
-    """Look for damage: schema, integrity, orphan rows, runs left alive.
+    """Look for damage in the store.
 
-    Exit code 1 where something was found.
+    The schema, the file's integrity, orphan rows, runs left alive. Exit code 1 where something was found.
     """
     from fleetexp.store import store
 

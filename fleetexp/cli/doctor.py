@@ -28,6 +28,7 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     """
     from agents.claim import claim_status
     from agents.facts import survey
+
     from agents.sysroot import FolderRoot
     from fleetexp.cli.abilities import abilities
     from fleetexp.cli.doctor_screen import doctor_lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -122,4 +123,10 @@ def _works(title: str, found: Sequence[Ability], columns: int) -> Iterable[str]:
             text = f"{verdict}, {one.reason}"
         else:
             text = verdict if one.works else f"{verdict}, {one.reason}"
-        yield labelled("", visible(f"{one.name}: {text}"), columns=columns).replace(" " * 13, "  ", 1)
+        yield textwrap.fill(
+            visible(f"{one.name}: {text}"),
+            columns,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )

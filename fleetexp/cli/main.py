@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+
 import click
 
 from fleetexp.cli.failures import JSON_WANTED, report_failure

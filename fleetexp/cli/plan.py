@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import click
@@ -27,15 +28,15 @@ def plan(spec: Path, root: str, as_json: bool) -> None:
     the largest blast radius, and how long it takes.
     """
     from agents.facts import survey
+
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, plan_lines
-    from fleetexp.cli.this_host import this_host
     from fleetexp.config import load_experiment
-    from fleetexp.design import make_plan
+    from fleetexp.design import host_info, make_plan
 
     experiment = load_experiment(spec)
-    made = make_plan(experiment, [this_host()])
-    facts = survey(FolderRoot(root))
+    facts = survey(FolderRoot(root), host=platform.node())
+    made = make_plan(experiment, [host_info(facts)])
     if as_json:
         found = {knob: facts.knobs.get(knob) for knob in made.knobs}
         emit_json(

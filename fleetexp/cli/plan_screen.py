@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from agents.messages import HostFacts, WorkloadSpec
-from fleetexp.cli.output import duration, labelled, visible
+from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
 
 _HOSTS_SHOWN = 8
@@ -38,8 +38,7 @@ def plan_lines(name: str, hypothesis: str, plan: Plan, facts: HostFacts, *, colu
 def _arms(plan: Plan) -> Iterator[tuple[str, str]]:
     for arm in plan.arms:
         sets = ", ".join(f"{knob}={value}" for knob, value in arm.knobs.items()) or "every knob as found"
-        label = "arm (control)" if arm.name == plan.control else "arm"
-        yield label[:12], f"{arm.name}{' (control)' if arm.name == plan.control else ''}: {sets}"
+        yield "arm", f"{arm.name}{' (control)' if arm.name == plan.control else ''}: {sets}"
 
 
 def _workloads(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -54,8 +53,20 @@ def _workloads(plan: Plan) -> Iterator[tuple[str, str]]:
 def _workload(spec: WorkloadSpec | None) -> str:
     if spec is None:
         return "none: whatever runs on the host is watched"
-    options = ", ".join(f"{name} {value}" for name, value in spec.options.items() if value not in (None, "", ()))
+    options = ", ".join(_option(name, value) for name, value in spec.options.items() if value)
     return f"{spec.kind}: {options}" if options else spec.kind
+
+
+def _option(name: str, value: object) -> str:
+    """Write one option of a workload; one that is off, empty or 0 is left out by the caller."""
+    if value is True:
+        return name
+    for ending, kibibytes in (("_bytes", 1 / 1024), ("_kib", 1)):
+        if name.endswith(ending) and isinstance(value, (int, float)):
+            return f"{name.removesuffix(ending)} {size(value * kibibytes)}"
+    if isinstance(value, tuple):
+        return f"{name} {' '.join(str(part) for part in value)}"
+    return f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
 
 
 def _knobs(plan: Plan, facts: HostFacts) -> Iterator[tuple[str, str]]:
@@ -123,6 +134,6 @@ def _safety(plan: Plan) -> str:
     safety = plan.safety
     return (
         f"a host that is not heard from for {duration(safety.lease_seconds)} undoes itself; a broken block is tried "
-        f"{safety.max_attempts} times; more than {safety.max_failed_hosts} failed hosts end the run; "
+        f"{safety.max_attempts} times; more failed hosts than {safety.max_failed_hosts} end the run; "
         f"somebody else's write to a knob: {safety.on_drift}"
     )

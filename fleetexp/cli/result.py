@@ -98,7 +98,7 @@ def print_effects(content: ReportInput) -> None:
     from analysis.report import effect_rows
 
     better = {note.metric: note.better for note in content.notes if note.better is not None}
-    rows = effect_rows(content.findings, content.unavailable, better)
+    rows = effect_rows(content.findings, better=better)
     arms = {row.treatment_arm for row in rows if row.treatment_arm}
     several = len(arms) > 1
     levels = {row.level for row in rows if row.level is not None}
@@ -119,6 +119,8 @@ def print_effects(content: ReportInput) -> None:
     for row in rows:
         if row.remark:
             click.echo(wrapped(visible(f"{row.metric}: {row.remark}"), indent="  "))
+    for missing in content.unavailable:
+        click.echo(wrapped(visible(f"{missing.metric}: unavailable: {missing.reason}"), indent="  "))
     click.echo()
 
 
@@ -137,8 +139,10 @@ def sql_command(sql: str, store_url: str) -> Sequence[str]:
     """Write a command that can be pasted; a long query is broken between words, which SQL doesn't mind."""
     store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(without_password(store_url))}"
     query = " ".join(sql.split())
-    one = f"fleetexp sql{store} {shlex.quote(query)}"
+    # In double quotes SQL's own quotes stay readable; not where the shell would see something in it.
+    quoted = shlex.quote(query) if set(query) & set('"$`\\!') else f'"{query}"'
+    one = f"fleetexp sql{store} {quoted}"
     if len(one) <= NARROW - 2:
         return [one]
-    lines = textwrap.wrap(shlex.quote(query), NARROW - 6, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(quoted, NARROW - 6, break_long_words=False, break_on_hyphens=False)
     return [f"fleetexp sql{store} \\", *(f"  {line}" for line in lines)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ _reports = click.option(
     \b
     Example:
       fleetexp run configs/thp-2m-demo.yaml
-      fleetexp run my.yaml --store postgresql://fleet@db/fleetexp --require-decision
+      fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
+      fleetexp run my.yaml --json --require-decision > result.json
     """
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -64,17 +66,17 @@ def run(
     cleanly: the host is restored, what was measured is kept and marked.
     """
     from agents.facts import survey
+
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import plan_lines
-    from fleetexp.cli.this_host import this_host
     from fleetexp.config import load_experiment
-    from fleetexp.design import make_plan
+    from fleetexp.design import host_info, make_plan
     from fleetexp.orchestrator.launch import launch
 
     experiment = load_experiment(spec)
     host = FolderRoot(root)
-    facts = survey(host)
-    plan = make_plan(experiment, [this_host()])
+    facts = survey(host, host=platform.node())
+    plan = make_plan(experiment, [host_info(facts)])
     refuse_unwritable(plan, facts)
     if not as_json:
         for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts, columns=width()):

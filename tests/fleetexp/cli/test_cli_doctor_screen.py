@@ -1,0 +1,156 @@
+"""The map of a host: what works, what does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from agents.messages import EventSupport, HostFacts, ThpSize
+from fleetexp.cli.abilities import abilities, pmd_size_kib
+from fleetexp.cli.doctor_screen import doctor_lines
+
+FREE = "free: no run holds this host"
+
+
+def screen(facts: HostFacts, *, short: bool = False, claim: str = FREE) -> str:
+    return "\n".join(doctor_lines(facts, claim, short=short, columns=80))
+
+
+def verdicts(facts: HostFacts) -> dict[str, str]:
+    """The lines under 'what works here', by what they are about."""
+    lines = screen(facts, short=True).split("what works here\n")[1].splitlines()
+    joined = "".join(line.replace("  ", "\n", 1) if line[2] != " " else f" {line.strip()}" for line in lines)
+    name_and_verdict = (line.split(": ", 1) for line in joined.strip().splitlines())
+    return {name: verdict for name, verdict in name_and_verdict}  # noqa: C416 - dict() hides that each has two parts
+
+
+def test_a_usual_guest_fits_one_screen_of_80_columns(make_facts: Callable[..., HostFacts]) -> None:
+    lines = screen(make_facts()).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+
+
+def test_sizes_stand_under_what_they_do_now(make_facts: Callable[..., HostFacts]) -> None:
+    text = screen(make_facts())
+    assert "always (by inherit): 2M; never: 16K 32K 64K 128K 256K 512K 1M" in text
+
+
+def test_a_usual_guest_can_switch_back_and_has_hugetlb_but_no_gigabyte_thp(
+    make_facts: Callable[..., HostFacts],
+) -> None:
+    found = verdicts(make_facts())
+    assert found["switchback of 4K against 2M"] == "yes"
+    assert found["hugetlb 1G"].startswith("yes")
+    assert found["1 GB THP"] == "no, this kernel has no hugepages-1048576kB"
+    assert found["dTLB misses"] == "unavailable: ENOENT: the hypervisor hides it"
+
+
+def test_a_patched_kernel_can_run_gigabyte_thp(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    facts = make_facts(
+        thp_sizes=(make_thp(2048), make_thp(1048576, "always")),
+        writable_knobs=("thp/2048kB/enabled", "thp/1048576kB/enabled"),
+    )
+    assert verdicts(facts)["1 GB THP"] == "yes"
+
+
+def test_where_gigabyte_thp_exists_the_readers_that_split_it_are_a_warning(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    sizes = (make_thp(2048), make_thp(1048576, "always"))
+    text = " ".join(screen(make_facts(thp_sizes=sizes, page_splitting_readers=("smem", "atop"))).split())
+    assert "WARNING reading smaps, smaps_rollup, numa_maps or pagemap" in text
+    assert "known to do so: smem, atop" in text
+    assert "No program known to do so runs" in " ".join(screen(make_facts(thp_sizes=sizes)).split())
+    assert "WARNING" not in screen(make_facts(page_splitting_readers=("smem",)))
+
+
+def test_numa_balancing_is_named_as_a_splitter_where_gigabyte_thp_exists(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    sizes = (make_thp(2048), make_thp(1048576, "always"))
+    text = screen(make_facts(thp_sizes=sizes, numa_nodes=2, numa_balancing=True))
+    assert "2 nodes, balancing on: it splits 1 GB pages" in text
+    assert "splits 1 GB pages within" not in screen(make_facts(numa_nodes=2, numa_balancing=True))
+
+
+def test_without_root_every_verdict_says_why(make_facts: Callable[..., HostFacts]) -> None:
+    facts = make_facts(writable_knobs=(), not_writable_because="not root (uid 1000)")
+    found = verdicts(facts)
+    assert found["switchback of 4K against 2M"] == "no, not root (uid 1000)"
+    assert found["hugetlb 1G"] == "no, not root (uid 1000)"
+    assert "NONE can be written: not root (uid 1000)" in screen(facts)
+
+
+def test_gigabyte_thp_that_cannot_be_written_is_no(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    facts = make_facts(thp_sizes=(make_thp(1048576),), writable_knobs=(), not_writable_because="read-only sysfs")
+    assert verdicts(facts)["1 GB THP"] == "no, read-only sysfs"
+    assert verdicts(facts)["switchback of 4K against 2M"] == "no, this kernel has no hugepages-2048kB"
+
+
+def test_some_knobs_refused_are_named(make_facts: Callable[..., HostFacts]) -> None:
+    text = " ".join(screen(make_facts(writable_knobs=("thp/enabled",))).split())
+    assert "1 of 5 can be written; not hugetlb/1048576kB/nr_hugepages, hugetlb/2048kB/nr_hugepages, thp/2048kB" in text
+
+
+def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..., HostFacts]) -> None:
+    facts = make_facts(
+        thp_sizes=(),
+        hugetlb_pools=(),
+        perf_events=(),
+        cgroup_version=None,
+        pressure_available=False,
+        virtualisation="",
+        numa_balancing=None,
+        cpu_model="",
+        thp_top_level="",
+        thp_defrag="",
+        knobs={},
+        writable_knobs=(),
+    )
+    text, found = screen(facts), verdicts(facts)
+    assert "bare metal" in text
+    assert "x86_64; bare metal" in text
+    assert "balancing unknown" in text
+    assert "none: this kernel has no sizes of its own" in text
+    assert "no pools" in text
+    assert found["hugetlb 1G"].startswith("no, ")
+    assert found["dTLB misses"] == "unavailable: no such event was found"
+    assert found["memory pressure"].startswith("/proc/pressure can't be read")
+    assert found["per-cgroup counters"] == "no cgroup memory controller"
+
+
+def test_bare_metal_with_a_pmu_counts_dtlb_misses(make_facts: Callable[..., HostFacts]) -> None:
+    facts = make_facts(perf_events=(EventSupport(event="dtlb_load_misses", available=True),), virtualisation="")
+    assert verdicts(facts)["dTLB misses"] == "available"
+    assert "missing" not in screen(facts)
+
+
+def test_taint_managers_and_claim_are_shown(make_facts: Callable[..., HostFacts]) -> None:
+    text = screen(make_facts(kernel_taint=512, other_managers=("tuned",)), claim="held by run 3 of root@web-17 pid 9")
+    assert "TAINTED (512)" in text
+    assert "tuned: may write the same knobs" in text
+    assert "held by run 3 of root@web-17 pid 9" in text
+
+
+def test_a_host_name_cannot_drive_the_terminal(make_facts: Callable[..., HostFacts]) -> None:
+    assert "\x1b" not in screen(make_facts(host="evil\x1b[2J"))
+
+
+@pytest.mark.parametrize(("base_bytes", "pmd_kib"), [(4096, 2048), (16384, 32768), (65536, 524288)])
+def test_the_second_level_size_follows_the_base_page(base_bytes: int, pmd_kib: int) -> None:
+    assert pmd_size_kib(base_bytes) == pmd_kib
+
+
+def test_an_arm_host_with_64k_pages_is_asked_for_512m(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    facts = make_facts(
+        base_page_bytes=65536, thp_sizes=(make_thp(524288, "always"),), writable_knobs=("thp/524288kB/enabled",)
+    )
+    assert abilities(facts)[0].name == "switchback of 64K against 512M"
+    assert abilities(facts)[0].works
