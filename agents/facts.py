@@ -1,0 +1,174 @@
+"""The map of a host: what it is, which knobs it has, what can be counted. Reads only."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from agents.collectors.cgroup import cgroup_version
+from agents.collectors.pages import HUGETLB, THP, sizes_in
+from agents.collectors.parsers import Pressure
+from agents.errors import KnobError
+from agents.knobs import Knob, effective_thp, find_knobs, read_knob
+from agents.messages import HostFacts, HugetlbPool, ThpSize
+from agents.perf import probe_events
+from agents.perf.cpus import parse_numbers
+from agents.surroundings import find_managers, find_splitting_readers, find_virtualisation, process_names, read_text
+from agents.sysroot import SysRoot
+
+_PAGE_TABLE_ENTRY_BYTES = 8
+
+
+def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | None = None) -> HostFacts:
+    """Look the host over. What can't be found out is None, '' or 0, never a guess; nothing is written.
+
+    `host` is the name to file it under, by default the machine's own.
+    """
+    knobs = find_knobs(root)
+    values = _knob_values(root, knobs)
+    writable = tuple(knob.name for knob in knobs if root.writable(knob.path))
+    processes = process_names(root)
+    meminfo = _meminfo(root)
+    return HostFacts(
+        host=host or read_text(root, "proc/sys/kernel/hostname"),
+        taken_at=datetime.now(UTC),
+        boot_id=read_text(root, "proc/sys/kernel/random/boot_id"),
+        kernel=read_text(root, "proc/sys/kernel/osrelease"),
+        architecture=read_text(root, "proc/sys/kernel/arch") or (os.uname().machine if root.real else ""),
+        cpu_model=_cpu_model(root),
+        cpus=_cpus(root),
+        numa_nodes=max(1, sum(1 for name in root.names("sys/devices/system/node") if re.fullmatch(r"node\d+", name))),
+        numa_balancing=_switch(root, "proc/sys/kernel/numa_balancing"),
+        memory_total_bytes=meminfo.get("MemTotal", 0),
+        memory_available_bytes=meminfo.get("MemAvailable", 0),
+        swap_total_bytes=meminfo.get("SwapTotal", 0),
+        base_page_bytes=_base_page_bytes(root),
+        uptime_seconds=float((read_text(root, "proc/uptime") or "0").split()[0]),
+        thp_sizes=tuple(_thp_size(root, size) for size in sizes_in(root, THP)),
+        thp_top_level=values.get("thp/enabled", ""),
+        thp_defrag=values.get("thp/defrag", ""),
+        hugetlb_pools=tuple(_pool(root, size) for size in sizes_in(root, HUGETLB)),
+        knobs=values,
+        writable_knobs=writable,
+        not_writable_because="" if len(writable) == len(knobs) else _why_not_writable(root),
+        perf_events=probe_events(root),
+        cgroup_version=cgroup_version(root),
+        pressure_available=_pressure(root),
+        virtualisation=find_virtualisation(root),
+        kernel_taint=_number(root, "proc/sys/kernel/tainted"),
+        other_managers=find_managers(root, processes),
+        page_splitting_readers=find_splitting_readers(root, processes),
+        labels=dict(labels or {}),
+    )
+
+
+def _knob_values(root: SysRoot, knobs: tuple[Knob, ...]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for knob in knobs:
+        try:
+            values[knob.name] = read_knob(root, knob)
+        except KnobError:  # write-only, or gone since it was listed
+            continue
+    return values
+
+
+def _thp_size(root: SysRoot, size_kib: int) -> ThpSize:
+    folder = f"{THP}/hugepages-{size_kib}kB"
+    try:
+        effective = effective_thp(root, size_kib)
+    except KnobError:
+        effective = ""
+    return ThpSize(
+        size_kib=size_kib,
+        enabled=_chosen(read_text(root, f"{folder}/enabled")),
+        effective=effective,
+        shmem_enabled=_chosen(read_text(root, f"{folder}/shmem_enabled")) or None,
+        writable=root.writable(f"{folder}/enabled"),
+    )
+
+
+def _pool(root: SysRoot, size_kib: int) -> HugetlbPool:
+    folder = f"{HUGETLB}/hugepages-{size_kib}kB"
+    return HugetlbPool(
+        size_kib=size_kib,
+        total_pages=_number(root, f"{folder}/nr_hugepages"),
+        free_pages=_number(root, f"{folder}/free_hugepages"),
+        surplus_pages=_number(root, f"{folder}/surplus_hugepages"),
+        writable=root.writable(f"{folder}/nr_hugepages"),
+    )
+
+
+def _why_not_writable(root: SysRoot) -> str:
+    read_only = []
+    for line in read_text(root, "proc/self/mounts").splitlines():
+        words = line.split()
+        if len(words) > 3 and words[1] in {"/sys", "/proc", "/proc/sys"} and "ro" in words[3].split(","):
+            read_only.append(words[1])
+    if read_only:
+        return f"{', '.join(read_only)} mounted read-only: a container? run on the host itself"
+    if root.real and os.geteuid() != 0:
+        return "not root: run as root"
+    return "the kernel does not let them be opened for writing"
+
+
+def _base_page_bytes(root: SysRoot) -> int:
+    if root.real:
+        return os.sysconf("SC_PAGE_SIZE")
+    # A PMD maps as many pages as a page holds entries: PMD size = page x page / entry size.
+    pmd_bytes = _number(root, f"{THP}/hpage_pmd_size")
+    return math.isqrt(pmd_bytes * _PAGE_TABLE_ENTRY_BYTES)
+
+
+def _cpus(root: SysRoot) -> int:
+    try:
+        return len(parse_numbers(root.read("sys/devices/system/cpu/online")))
+    except (OSError, ValueError):
+        return 0
+
+
+def _cpu_model(root: SysRoot) -> str:
+    fields: dict[str, str] = {}
+    for line in read_text(root, "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    if model := fields.get("model name") or fields.get("Model") or fields.get("cpu model"):
+        return model
+    if "CPU part" in fields:  # arm64 gives numbers only
+        return f"implementer {fields.get('CPU implementer', '?')} part {fields['CPU part']}"
+    return ""
+
+
+def _pressure(root: SysRoot) -> bool:
+    try:
+        Pressure("psi")(root.read("proc/pressure/memory"), {})
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _meminfo(root: SysRoot) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for line in read_text(root, "proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
+            sizes[name] = int(words[0]) * 1024
+    return sizes
+
+
+def _switch(root: SysRoot, path: str) -> bool | None:
+    text = read_text(root, path)
+    return text != "0" if text.isdigit() else None
+
+
+def _chosen(text: str) -> str:
+    match = re.search(r"\[([^\]]+)\]", text)
+    return match[1] if match else text
+
+
+def _number(root: SysRoot, path: str) -> int:
+    text = read_text(root, path)
+    return int(text) if text.isdigit() else 0
