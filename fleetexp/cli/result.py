@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -138,11 +139,12 @@ def print_questions(content: ReportInput, store_url: str) -> None:
 def sql_command(sql: str, store_url: str) -> Sequence[str]:
     """Write a command that can be pasted; a long query is broken between words, which SQL doesn't mind."""
     store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(without_password(store_url))}"
-    query = " ".join(sql.split())
+    spaced_literal = re.search(r"'[^']*\s[^']*'", sql) is not None  # may not be broken, nor its blanks be joined
+    query = sql.strip() if spaced_literal else " ".join(sql.split())
     # In double quotes SQL's own quotes stay readable; not where the shell would see something in it.
     quoted = shlex.quote(query) if set(query) & set('"$`\\!') else f'"{query}"'
     one = f"fleetexp sql{store} {quoted}"
-    if len(one) <= NARROW - 2:
+    if len(one) <= NARROW - 2 or spaced_literal:
         return [one]
     lines = textwrap.wrap(quoted, NARROW - 6, break_long_words=False, break_on_hyphens=False)
     return [f"fleetexp sql{store} \\", *(f"  {line}" for line in lines)]

@@ -1,0 +1,153 @@
+"""What a person sees at the end of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from fleetexp.cli.result import Answer, ending, print_effects, sql_command, write_html
+from fleetexp.cli.run import exit_code
+from fleetexp.domain import RunState
+from fleetexp.exit_codes import ExitCode
+from fleetexp.orchestrator.progress import Outcome
+
+
+def outcome(state: RunState, decision: str = "", reason: str = "", code: ExitCode = ExitCode.DONE) -> Outcome:
+    return Outcome(run_id=3, state=state, decision=decision, reason=reason, exit_code=code)
+
+
+def test_the_table_has_both_arms_and_the_change_with_its_interval(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = report_samples.sample()
+    print_effects(content)
+    out = capsys.readouterr().out
+    header, access = out.splitlines()[0], next(line for line in out.splitlines() if "chase_access" in line)
+    assert header.split()[:3] == ["metric", content.control, "always"]
+    assert "[95 % interval]" in header
+    assert "faster [" in access
+    assert max(cell_len(line) for line in out.splitlines()) <= 80
+
+
+def test_what_could_not_be_measured_stands_below_with_its_reason(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_effects(report_samples.sample())
+    assert "dtlb_load_misses_per_kilo_instruction: unavailable: " in capsys.readouterr().out
+
+
+def test_several_treatments_get_a_column_that_names_them(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = report_samples.sample()
+    first = content.findings.estimates[0]
+    other = dataclasses.replace(first, treatment="hugetlb-1g", warnings=("few blocks",))
+    findings = dataclasses.replace(content.findings, estimates=(first, other))
+    print_effects(dataclasses.replace(content, findings=findings, unavailable=()))
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[:2] == ["metric", "arm"]
+    assert "hugetlb-1g" in out
+    assert "few blocks" in out
+
+
+def test_the_whole_answer_ends_with_report_and_three_commands(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    content = report_samples.sample()
+    html = write_html(content, tmp_path / "new" / "run-3.html")
+    answer = Answer(outcome=outcome(RunState.COMPLETED, "ship", "it is faster"), content=content, html=html)
+    answer.print("sqlite:///fleetexp.db")
+    out = capsys.readouterr().out
+    assert "decision: ship — it is faster" in out
+    assert f"report: {html}" in out
+    assert 1 <= out.count("fleetexp sql") <= 3
+    assert html.read_text().startswith("<!")
+    assert answer.as_json()["report"] == str(html)
+    json.dumps(answer.as_json(), allow_nan=False)
+
+
+def test_an_answer_without_findings_says_how_the_run_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = Answer(outcome=outcome(RunState.FAILED, reason="thp/enabled can't be written"), content=None, html=None)
+    answer.print("sqlite:///fleetexp.db")
+    assert capsys.readouterr().out.splitlines() == [
+        "run 3 failed: thp/enabled can't be written",
+        "Nothing was changed on any host.",
+    ]
+    assert answer.as_json()["findings"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (RunState.RESTORE_INCOMPLETE, "fleetexp restore"),
+        (RunState.PAUSED, "fleetexp resume 3"),
+        (RunState.HALTED, "kept and marked"),
+    ],
+)
+def test_every_ending_says_what_to_do_or_expect(state: RunState, word: str) -> None:
+    text = " ".join(ending(outcome(state, reason="because")))
+    assert word in text
+    assert "because" in text
+
+
+def test_an_incomplete_restore_comes_before_any_decision() -> None:
+    assert ending(outcome(RunState.RESTORE_INCOMPLETE, "ship", "x"))[0].startswith("RESTORE INCOMPLETE")
+
+
+def test_a_run_that_ended_without_reason_is_still_named() -> None:
+    assert ending(outcome(RunState.COMPLETED)) == ["run 3 completed"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "code", "required", "expected"),
+    [
+        ("inconclusive", ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
+        ("inconclusive", ExitCode.DONE, False, ExitCode.DONE),
+        ("", ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
+        ("ship", ExitCode.DONE, True, ExitCode.DONE),
+        ("do not ship", ExitCode.DONE, True, ExitCode.DONE),
+        ("inconclusive", ExitCode.RESTORE_INCOMPLETE, True, ExitCode.RESTORE_INCOMPLETE),
+        ("", ExitCode.HALTED, True, ExitCode.HALTED),
+    ],
+)
+def test_requiring_a_decision_never_hides_a_worse_code(
+    decision: str, code: ExitCode, required: bool, expected: ExitCode
+) -> None:
+    assert exit_code(outcome(RunState.COMPLETED, decision, code=code), require_decision=required) is expected
+
+
+_SQL = st.text(alphabet="abz '\"$`!\\*_=();", min_size=1, max_size=200).filter(lambda text: text.strip() != "")
+
+
+@given(_SQL)
+def test_a_suggested_command_means_the_query_when_pasted(sql: str) -> None:
+    pasted = "\n".join(sql_command(sql, "sqlite:///fleetexp.db"))
+    words = shlex.split(pasted.replace("\\\n", ""))
+    assert words[:2] == ["fleetexp", "sql"]
+    assert len(words) == 3
+    assert words[2].split() == sql.split()
+
+
+def test_blanks_inside_a_literal_are_left_alone() -> None:
+    sql = "select * from event where detail = 'a  b' and " + " and ".join(["x = 1"] * 20)  # noqa: S608 - printed, not asked
+    assert shlex.split("\n".join(sql_command(sql, "sqlite:///fleetexp.db")))[2] == sql
+
+
+def test_a_suggested_command_names_the_store_unless_it_is_the_usual_one() -> None:
+    assert sql_command("select 1", "sqlite:///fleetexp.db") == ['fleetexp sql "select 1"']
+    assert sql_command("select 1", "sqlite:///a b.db") == ["fleetexp sql --store 'sqlite:///a b.db' \"select 1\""]
+
+
+def test_a_suggested_command_fits_80_columns() -> None:
+    columns = ", ".join(f"column_{n}" for n in range(30))
+    lines = sql_command(f"select {columns} from effects", "sqlite:///x.db")  # noqa: S608 - printed, not asked
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 78
