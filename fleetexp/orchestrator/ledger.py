@@ -7,7 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from fleetexp.errors import StoreError
+from fleetexp.errors import StoreError, StoreFull, StoreLocked, StoreUnreachable
+
+# Worth trying again; every other error of the store is a defect or a broken file, and ends the run.
+PASSING = (StoreLocked, StoreFull, StoreUnreachable)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Ledger:
         while self._waiting:
             try:
                 self._waiting[0]()
-            except StoreError as error:
+            except PASSING as error:
                 self.refused(error)
                 return
             self._waiting.popleft()

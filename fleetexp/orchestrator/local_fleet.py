@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 from agents.messages import Request
-from fleetexp.errors import FleetError
+from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost
 
@@ -57,7 +57,7 @@ class LocalFleet:
                 )
                 node_id = ray.get_runtime_context().get_node_id()
         except (RuntimeError, OSError, ConnectionError) as error:
-            raise FleetError(
+            raise RunError(
                 f"Ray did not start: {error}",
                 where=self._host,
                 remedy="see the newest folder under /tmp/ray for its logs, or use '--fleet inline'",

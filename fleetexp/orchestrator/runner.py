@@ -40,10 +40,9 @@ from agents.messages import (
 )
 from agents.messages import Revert as RevertRequest
 from fleetexp.domain import PeriodKind, PeriodPlan, PeriodState, Plan, RunState
-from fleetexp.errors import StoreError
 from fleetexp.orchestrator.fleet import Answer, Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
-from fleetexp.orchestrator.ledger import Ledger
+from fleetexp.orchestrator.ledger import PASSING, Ledger
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import (
     Abandon,
@@ -148,6 +147,10 @@ class Runner:
         self._requests_at = 0.0
         self._poll_every = min(plan.safety.lease_seconds / 4, max(plan.sample_every_seconds / 2, 0.2), 2.0)
 
+    @property
+    def elapsed_seconds(self) -> float:
+        return self._clock() - self.started_at
+
     def ask(self, event: PauseRequested | StopRequested) -> None:
         """Ask for a pause or an abort; safe to call from a signal handler."""
         self._stop = event
@@ -211,7 +214,7 @@ class Runner:
             self._requests_at = now + REQUESTS_EVERY_SECONDS
             try:
                 request = self._store.requested(self.run_id)
-            except StoreError:
+            except PASSING:
                 request = None
             if request is not None:
                 how, who = request
@@ -419,7 +422,7 @@ class Runner:
         if polled.readings:
             try:
                 self._store.append(host, polled.readings)
-            except StoreError as error:
+            except PASSING as error:
                 self._ledger.refused(error)
                 self._polls_at[host] = self._clock() + self._poll_every
                 return  # not acknowledged: the agent keeps it and sends it again

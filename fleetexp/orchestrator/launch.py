@@ -1,0 +1,301 @@
+"""Launch a run, resume one, ask one to stop: where the spec, the store, a fleet, the machine and the runner meet."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from agents.claim import claim_status
+
+from agents.catalogue import CATALOGUE, MetricKind
+from agents.facts import survey
+from agents.messages import WorkloadSpec
+from agents.sysroot import FolderRoot, SysRoot
+from analysis import analyze
+from analysis.errors import AnalysisError
+from fleetexp.config import Experiment, experiment_to_json, parse_experiment
+from fleetexp.design import assigned_units, host_info, make_plan
+from fleetexp.domain import Design, PeriodKind, Plan, RunState, UnitState
+from fleetexp.errors import RunError
+from fleetexp.exit_codes import ExitCode
+from fleetexp.orchestrator.fleet import Fleet
+from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.inline_fleet import InlineFleet
+from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.messages import StopRequested
+from fleetexp.orchestrator.observe import observe
+from fleetexp.orchestrator.progress import Outcome, Progress
+from fleetexp.orchestrator.runner import Runner
+from fleetexp.store.store import Store, open_store
+
+Observer = Callable[[Progress], None]
+
+_VERSIONED = ("fleetexp", "ray", "sqlalchemy", "numpy", "pandas", "scipy", "numba")
+_EXIT = {
+    RunState.COMPLETED: ExitCode.DONE,
+    RunState.FAILED: ExitCode.ERROR,
+    RunState.HALTED: ExitCode.HALTED,
+    RunState.RESTORE_INCOMPLETE: ExitCode.RESTORE_INCOMPLETE,
+}
+
+
+def launch(
+    experiment: Experiment,
+    spec_text: str,
+    *,
+    store_url: str,
+    observer: Observer,
+    fleet: str = "local",
+    root: SysRoot | None = None,
+) -> Outcome:
+    """Run an experiment on this machine from plan to findings; returns when every host is restored.
+
+    `fleet` is 'local' (the agent is a Ray actor) or 'inline' (in this process). RunError where the design needs more
+    hosts than one; every other error of store, fleet or agent comes through as it is, after the hosts are restored.
+    """
+    if experiment.kind is Design.PARALLEL:
+        raise RunError(
+            "a parallel design needs hosts of its own for each arm, and this is one machine",
+            where="design",
+            remedy="use 'design: switchback' here, or launch over a Ray cluster",
+        )
+    root = root or FolderRoot()
+    plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
+    with contextlib.closing(open_store(store_url)) as store:
+        run_id = store.create_run(
+            experiment_name=experiment.name,
+            hypothesis=experiment.hypothesis,
+            spec_text=spec_text,
+            spec_json=experiment_to_json(experiment),
+            plan=plan,
+            launched_by=_who(),
+            versions=_versions(),
+            fleet=fleet,
+        )
+        machine = Machine(plan=plan)
+        return _drive(store, run_id, plan, experiment, machine, fleet, root, observer)
+
+
+def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | None = None) -> Outcome:
+    """Go on with a run that was paused or interrupted: finished blocks stay, the broken one is repeated.
+
+    RunError where the run is over, or is still being driven by a process that is alive.
+    """
+    root = root or FolderRoot()
+    with contextlib.closing(open_store(store_url, create=False)) as store:
+        record = store.run(run_id)
+        if record.state.is_terminal:
+            raise RunError(
+                f"run {run_id} is over: {record.state.value}",
+                where=f"run {run_id}",
+                remedy="start a new one with 'fleetexp run'",
+            )
+        experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
+        _wait_until_free(run_id, root, observer, record.plan)
+        store.record_event(run_id, "resumed", _who())
+        machine = Machine.resumed(record.plan, store.periods(run_id))
+        return _drive(store, run_id, record.plan, experiment, machine, record.fleet, root, observer)
+
+
+def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
+    """Ask the process that drives a run to pause ('pause') or to end ('abort') it; it listens within a second."""
+    with contextlib.closing(open_store(store_url, create=False)) as store:
+        record = store.run(run_id)
+        if record.state.is_terminal:
+            raise RunError(f"run {run_id} is over: {record.state.value}", where=f"run {run_id}", remedy="nothing to do")
+        store.request(run_id, how, who or _who())
+
+
+def _drive(
+    store: Store,
+    run_id: int,
+    plan: Plan,
+    experiment: Experiment,
+    machine: Machine,
+    fleet_name: str,
+    root: SysRoot,
+    observer: Observer,
+) -> Outcome:
+    analysis_plan = experiment.analysis_plan(assigned_units(plan))
+    counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
+
+    def analyse() -> None:
+        try:
+            findings = analyze(store.observations(run_id), analysis_plan, store.periods_frame(run_id))
+        except AnalysisError as error:
+            store.record_event(run_id, "analysis_failed", str(error))
+            return
+        store.save_findings(run_id, findings)
+
+    fleet = _fleet(fleet_name, run_id, plan, root)
+    try:
+        runner = Runner(
+            run_id=run_id,
+            plan=plan,
+            store=store,
+            fleet=fleet,
+            machine=machine,
+            owner=_who(),
+            restart=_restarts(plan),
+            tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
+            observe=lambda period_id: observe(store, period_id),
+            analyse=analyse,
+            progress=lambda runner: observer(_progress(runner)),
+        )
+        with _signals(runner):
+            state = runner.run()
+    finally:
+        fleet.close()
+    observer(_progress(runner))
+    return _outcome(store, run_id, state)
+
+
+def _fleet(name: str, run_id: int, plan: Plan, root: SysRoot) -> Fleet:
+    hosts = [unit.host for unit in plan.units]
+    if name == "inline":
+        return InlineFleet(dict.fromkeys(hosts, root), run=str(run_id), labels={})
+    if name == "local":
+        from fleetexp.orchestrator.local_fleet import LocalFleet  # noqa: PLC0415 - Ray takes a second to import
+
+        where = str(root.root) if isinstance(root, FolderRoot) else "/"
+        return LocalFleet(hosts[0], run=str(run_id), root=where)
+    raise RunError(f"no fleet is called {name!r}", where="--fleet", remedy="use 'local' or 'inline'")
+
+
+def _restarts(plan: Plan) -> dict[str, WorkloadSpec]:
+    """For each arm, the service that is restarted when the arm is applied."""
+    return {
+        arm: spec
+        for arm, spec in plan.workloads.items()
+        if spec.kind == "service" and spec.options.get("restart") == "on_apply"
+    }
+
+
+def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
+    record = store.run(run_id)
+    findings = store.findings(run_id)
+    if state is RunState.PAUSED:
+        asked = record.reason.startswith("paused by")
+        code = ExitCode.DONE if asked else ExitCode.TOO_MANY_HOSTS_FAILED
+    else:
+        code = _EXIT[state]
+    decided = findings is not None and state is RunState.COMPLETED
+    return Outcome(
+        run_id=run_id,
+        state=state,
+        decision=findings.decision if decided and findings is not None else "",
+        reason=findings.reason if decided and findings is not None else record.reason,
+        exit_code=code,
+    )
+
+
+def _progress(runner: Runner) -> Progress:
+    machine = runner.machine
+    units = list(machine.units.values())
+    left = sum(len(unit.queue) + (unit.current is not None) for unit in units)
+    total = sum(len(unit.plan.periods) for unit in units)
+    states: dict[UnitState, int] = {}
+    for unit in units:
+        states[unit.state] = states.get(unit.state, 0) + 1
+    return Progress(
+        run_id=runner.run_id,
+        state=machine.state,
+        planned_seconds=runner.plan.seconds,
+        elapsed_seconds=runner.elapsed_seconds,
+        periods_done=max(0, total - left),
+        periods_total=total,
+        units=states,
+        current=_current(runner),
+        latest=dict(runner.latest),
+        message=machine.goal[1] if machine.goal else "",
+    )
+
+
+def _current(runner: Runner) -> str:
+    for unit in runner.machine.units.values():
+        period = unit.current
+        if period is None:
+            continue
+        blocks = len({p.block for p in unit.plan.periods if p.block >= 0})
+        where = f"block {period.block + 1} of {blocks}, " if period.block >= 0 else ""
+        again = f", attempt {period.attempt + 1}" if period.attempt else ""
+        doing = {PeriodKind.WASHOUT: "washing out", PeriodKind.MEASURE: "measuring"}.get(period.kind, "baseline")
+        return f"{where}{period.arm}, {doing}{again}"
+    return runner.machine.state.value
+
+
+def _wait_until_free(run_id: int, root: SysRoot, observer: Observer, plan: Plan) -> None:
+    """Wait for the lease of the orchestrator that died to run out; the guardian puts the host back meanwhile."""
+    deadline = time.monotonic() + plan.safety.lease_seconds + 10.0
+    while (status := claim_status(root)) is not None and status.run == str(run_id):
+        if status.lease_remaining_seconds <= 0 and not status.guardian_alive:
+            return  # nobody is left to undo it: taking the host does that first
+        if _alive(status.owner):
+            raise RunError(
+                f"run {run_id} is still being driven by {status.owner}",
+                where=f"run {run_id}",
+                remedy=f"pause it with 'fleetexp pause {run_id}', or end it with 'fleetexp abort {run_id}'",
+            )
+        if time.monotonic() > deadline:
+            return  # claiming the host will say what is in the way
+        observer(
+            Progress(
+                run_id=run_id,
+                state=RunState.PREFLIGHT,
+                planned_seconds=plan.seconds,
+                elapsed_seconds=0.0,
+                current="waiting for the guardian of the interrupted run to put the host back",
+            )
+        )
+        time.sleep(0.25)
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process in 'user@host pid N' runs on this machine, and is not this one."""
+    where, _, pid = owner.rpartition(" pid ")
+    if not pid.isdigit() or not where.endswith(f"@{platform.node()}") or int(pid) == os.getpid():
+        return False
+    with contextlib.suppress(OSError):
+        return b"fleetexp" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+@contextlib.contextmanager
+def _signals(runner: Runner) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run cleanly: restore, keep what was measured, say so. A second one changes nothing."""
+
+    def stop(number: int, _frame: object) -> None:
+        runner.ask(StopRequested(who=f"{_who()} ({signal.Signals(number).name})"))
+
+    saved: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
+    with contextlib.suppress(ValueError):  # not the main thread: its signals are somebody else's
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            saved[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _who() -> str:
+    """Return 'user@host pid N' of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{platform.node()} pid {os.getpid()}"
+
+
+def _versions() -> Mapping[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+
+
+__all__ = ["Observer", "launch", "request_stop", "resume"]

@@ -1,0 +1,88 @@
+"""Turn a period's readings into observations: one row per metric, read, reported and derived."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.catalogue import DerivedMetric, MetricKind, derive, derived_for, describe, is_known
+from analysis.aggregate import Summary, summarise
+from analysis.errors import AnalysisError
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One metric over one period: instants in seconds, rising, and the values read at them."""
+
+    seconds: Floats
+    values: Floats
+
+
+def observations(samples: Mapping[str, Series], measured: Mapping[str, Series]) -> dict[str, Summary]:
+    """Summarise every metric of one period.
+
+    `samples` are the collectors' readings (counters raw), `measured` what the workload reported. A metric whose
+    readings can't be summarised (a counter that fell, a single reading) is left out: missing, never zero.
+    """
+    out: dict[str, Summary] = {}
+    for name, series in samples.items():
+        kind = "counter" if is_known(name) and describe(name).kind is MetricKind.COUNTER else "gauge"
+        _summarise_into(out, name, series, kind)
+    for metric in derived_for(samples):
+        if metric.name not in out:
+            series = _levels(metric, samples) if metric.kind is MetricKind.GAUGE else _ratio(metric, samples)
+            if series is not None:
+                _summarise_into(out, metric.name, series, "gauge")
+    for name, series in measured.items():
+        _summarise_into(out, name, series, "gauge")
+    return out
+
+
+def _summarise_into(out: dict[str, Summary], name: str, series: Series, kind: str) -> None:
+    try:
+        out[name] = summarise(series.seconds, series.values, "counter" if kind == "counter" else "gauge")
+    except AnalysisError as error:
+        log.info("metric %s is left out of this period: %s", name, error)
+
+
+def _levels(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
+    """A derived gauge: computed in each sample that has all its inputs."""
+    inputs = [samples[name] for name in metric.inputs]
+    common = inputs[0].seconds
+    for series in inputs[1:]:
+        common = np.intersect1d(common, series.seconds)
+    rows = list(_rows(metric, samples, common))
+    if not rows:
+        return None
+    seconds, values = zip(*rows, strict=True)
+    return Series(seconds=np.array(seconds), values=np.array(values))
+
+
+def _rows(metric: DerivedMetric, samples: Mapping[str, Series], instants: Floats) -> Iterator[tuple[float, float]]:
+    at = {name: dict(zip(samples[name].seconds, samples[name].values, strict=True)) for name in metric.inputs}
+    for instant in instants:
+        value = derive(metric, {name: float(values[instant]) for name, values in at.items()})
+        if value is not None:
+            yield float(instant), value
+
+
+def _ratio(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
+    """A derived counter: one value for the whole period, the ratio of the sums."""
+    risen: dict[str, float] = {}
+    for name in metric.inputs:
+        series = samples[name]
+        if series.values.size < 2 or (np.diff(series.values) < 0).any():
+            return None
+        risen[name] = float(series.values[-1] - series.values[0])
+    value = derive(metric, risen)
+    if value is None:
+        return None
+    return Series(seconds=samples[metric.inputs[0]].seconds[-1:], values=np.array([value]))
