@@ -80,7 +80,16 @@ def launch(
             fleet=fleet,
         )
         machine = Machine(plan=plan)
-        return _drive(store, run_id, plan, experiment, machine, fleet, root, observer)
+        return _drive(
+            store,
+            run_id=run_id,
+            plan=plan,
+            experiment=experiment,
+            machine=machine,
+            fleet_name=fleet,
+            root=root,
+            observer=observer,
+        )
 
 
 def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | None = None) -> Outcome:
@@ -101,7 +110,16 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
         _wait_until_free(run_id, root, observer, record.plan)
         store.record_event(run_id, "resumed", _who())
         machine = Machine.resumed(record.plan, store.periods(run_id))
-        return _drive(store, run_id, record.plan, experiment, machine, record.fleet, root, observer)
+        return _drive(
+            store,
+            run_id=run_id,
+            plan=record.plan,
+            experiment=experiment,
+            machine=machine,
+            fleet_name=record.fleet,
+            root=root,
+            observer=observer,
+        )
 
 
 def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
@@ -115,6 +133,7 @@ def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
 
 def _drive(
     store: Store,
+    *,
     run_id: int,
     plan: Plan,
     experiment: Experiment,
