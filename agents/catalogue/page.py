@@ -12,7 +12,9 @@ from agents.catalogue.table import CATALOGUE
 _INTRODUCTION = """\
 # Metrics
 
-This page is generated from `agents/catalogue`; a test keeps it current.
+This page is generated from `agents/catalogue`; a test keeps it current. To write it again:
+
+    python -c 'from agents.catalogue import render_catalogue as r; print(r(), end="")' > docs/METRICS.md
 
 A **counter** only rises while a host is up: a period's value is its last reading minus its first. A **gauge** is a
 level: a period's value is the mean over its samples. A source that a host does not have makes its metrics *absent*

@@ -1,0 +1,149 @@
+"""The catalogue: every name described, every derived metric computable, the page current."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agents.catalogue import (
+    CATALOGUE,
+    DERIVED,
+    DERIVED_PATTERNS,
+    PATTERNS,
+    DerivedMetric,
+    MetricKind,
+    derive,
+    derived_for,
+    describe,
+    find_derived,
+    is_known,
+    render_catalogue,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "METRICS.md"
+
+
+def test_the_page_in_the_repository_is_the_catalogue() -> None:
+    assert PAGE.read_text() == render_catalogue(), "write it again: see docs/METRICS.md, first line"
+
+
+def test_every_row_of_the_page_has_as_many_cells_as_its_header() -> None:
+    width = 0
+    for line in render_catalogue().splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        width = width or cells
+        assert cells == width, line
+
+
+def test_names_units_and_meanings_are_all_there() -> None:
+    for name, metric in CATALOGUE.items():
+        assert name == metric.name
+        assert re.fullmatch(r"[a-z][A-Za-z0-9_]*", name)
+        assert metric.unit
+        assert metric.source
+        assert metric.meaning
+
+
+def test_the_store_gets_a_column_for_what_is_asked_most() -> None:
+    columns = {name for name, metric in CATALOGUE.items() if metric.column}
+    assert 40 <= len(columns) <= 55
+    assert {"thp_split_pud", "thp_1048576kB_nr_anon", "dtlb_load_misses", "oom_kills", "agent_cpu_seconds"} <= columns
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.shape)
+def test_a_name_made_of_a_pattern_is_described(pattern: object) -> None:
+    example = pattern.example  # type: ignore[attr-defined]
+    described = describe(example)
+    assert described.name == example
+    assert described.unit
+    assert not described.column
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit"),
+    [
+        ("thp_524288kB_anon_fault_alloc", MetricKind.COUNTER, "pages"),
+        ("thp_64kB_nr_anon", MetricKind.GAUGE, "pages"),
+        ("thp_64kB_anon_fault_declined", MetricKind.COUNTER, "count"),  # a stat of a kernel to come
+        ("hugetlb_1048576kB_surplus_pages", MetricKind.GAUGE, "pages"),
+        ("cgroup_dtlb_load_misses", MetricKind.COUNTER, "misses"),
+        ("cgroup_cycles_time_enabled_seconds", MetricKind.COUNTER, "seconds"),
+        ("pageblocks_cma", MetricKind.GAUGE, "pageblocks"),
+        ("memory_used_bytes", MetricKind.GAUGE, "bytes"),
+        ("thp_1048576kB_backed_bytes", MetricKind.GAUGE, "bytes"),
+        ("dtlb_load_misses_coverage", MetricKind.COUNTER, "ratio"),
+    ],
+)
+def test_kind_and_unit_of_a_name(name: str, kind: MetricKind, unit: str) -> None:
+    assert (describe(name).kind, describe(name).unit) == (kind, unit)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("dtlb_load_mises", "dtlb_load_misses"),
+        ("thp_2048kb_backed_bytes", "thp_2048kB_backed_bytes"),
+        ("memory_used_byte", "memory_used_bytes"),
+        ("nothing_of_the_kind_coverage", None),
+        ("zzzzqqq", None),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, nearest: str | None) -> None:
+    assert not is_known(wrong)
+    with pytest.raises(KeyError, match=nearest or "docs/METRICS.md") as caught:
+        describe(wrong)
+    assert wrong in str(caught.value)
+
+
+def test_derived_metrics_ask_only_for_metrics_that_exist() -> None:
+    for metric in DERIVED.values():
+        for name in metric.inputs:
+            assert is_known(name), f"{metric.name} needs {name}"
+    assert not set(DERIVED) & set(CATALOGUE)
+
+
+def test_a_ratio_is_the_ratio_of_sums() -> None:
+    per_kilo = DERIVED["dtlb_load_misses_per_kilo_instruction"]
+    assert derive(per_kilo, {"dtlb_load_misses": 30.0, "instructions": 4000.0}) == 7.5
+
+
+def test_a_derived_metric_without_its_inputs_is_unavailable_not_zero() -> None:
+    per_kilo = DERIVED["dtlb_load_misses_per_kilo_instruction"]
+    assert derive(per_kilo, {"instructions": 4000.0}) is None
+    assert derive(per_kilo, {"dtlb_load_misses": 0.0, "instructions": 0.0}) is None
+
+
+def test_used_memory_is_total_less_available() -> None:
+    levels = {"memory_total_bytes": 100.0, "memory_available_bytes": 30.0}
+    assert derive(DERIVED["memory_used_bytes"], levels) == 70.0
+
+
+def test_backed_bytes_are_pages_times_their_size() -> None:
+    backed = find_derived("thp_1048576kB_backed_bytes")
+    assert backed is not None
+    assert derive(backed, {"thp_1048576kB_nr_anon": 68.0}) == 68 * 2**30
+
+
+def test_what_can_be_derived_follows_from_what_was_read() -> None:
+    names = {"thp_64kB_nr_anon", "thp_64kB_anon_fault_fallback", "memory_total_bytes", "memory_available_bytes"}
+    assert [metric.name for metric in derived_for(names)] == ["memory_used_bytes", "thp_64kB_backed_bytes"]
+    more = derived_for(
+        {*names, "thp_64kB_anon_fault_alloc", "cycles_time_enabled_seconds", "cycles_time_running_seconds"}
+    )
+    assert {"thp_64kB_fallback_share", "cycles_coverage"} <= {metric.name for metric in more}
+    for metric in more:
+        assert is_known(metric.name)
+
+
+def test_every_family_of_derived_metrics_makes_what_its_shape_says() -> None:
+    for family in DERIVED_PATTERNS:
+        argument = "cycles" if "event" in family.shape else "64"
+        made = family.make(argument)
+        assert isinstance(made, DerivedMetric)
+        assert family.expression.fullmatch(made.name)
+        assert find_derived(made.name) == made
