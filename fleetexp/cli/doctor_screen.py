@@ -62,6 +62,8 @@ def _page_rows(facts: HostFacts) -> list[tuple[str, str]]:
 
 def _by_effect(sizes: Sequence[ThpSize]) -> Iterable[str]:
     def effect(one: ThpSize) -> str:
+        if not one.effective:
+            return "shmem only"
         return f"{one.effective} (by inherit)" if one.enabled == "inherit" else one.effective
 
     for state, same in groupby(sorted(sizes, key=lambda one: (effect(one), one.size_kib)), key=effect):
@@ -85,7 +87,8 @@ def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
     missing: dict[str, list[str]] = {}
     for one in facts.perf_events:
         if not one.available:
-            missing.setdefault(one.reason or "no reason given", []).append(one.event)
+            why = one.reason.split(" (")[0] or "no reason given"  # what is in brackets is for --json
+            missing.setdefault(why, []).append(one.event)
     rows = [("perf events", ", ".join(able) or "none")]
     rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
     cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "none"

@@ -82,7 +82,7 @@ def run(
         for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts, columns=width()):
             click.echo(line)
         click.echo()
-    metrics = tuple(metric.name for metric in experiment.analysis_plan(plan.units).metrics)
+    metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
     _watched(
         lambda observer: launch(
             experiment, spec.read_text(encoding="utf-8"), store_url=store_url, observer=observer, fleet=fleet, root=host

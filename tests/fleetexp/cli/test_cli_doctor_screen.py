@@ -36,6 +36,21 @@ def test_sizes_stand_under_what_they_do_now(make_facts: Callable[..., HostFacts]
     assert "always (by inherit): 2M; never: 16K 32K 64K 128K 256K 512K 1M" in text
 
 
+def test_a_size_without_an_anonymous_knob_is_for_shmem_only(
+    make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
+) -> None:
+    sizes = (make_thp(8, "", ""), make_thp(2048, "madvise"))
+    assert "madvise: 2M; shmem only: 8K" in screen(make_facts(thp_sizes=sizes))
+
+
+def test_what_is_in_brackets_of_a_reason_is_left_to_json(make_facts: Callable[..., HostFacts]) -> None:
+    events = (
+        EventSupport(event="dtlb_walk_cycles", available=False, reason="no such event (a.walk in sys/x)"),
+        EventSupport(event="dtlb_store_walk_cycles", available=False, reason="no such event (b.walk in sys/x)"),
+    )
+    assert "dtlb_walk_cycles, dtlb_store_walk_cycles: no such event\n" in screen(make_facts(perf_events=events))
+
+
 def test_a_usual_guest_can_switch_back_and_has_hugetlb_but_no_gigabyte_thp(
     make_facts: Callable[..., HostFacts],
 ) -> None:
