@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from agents.messages import HostFacts
 from analysis.plan import AssignedUnit
@@ -137,12 +139,9 @@ def _stratum(experiment: Experiment, host: HostInfo) -> str:
 
 def _draw_arm(experiment: Experiment, host: str) -> str:
     ratio = experiment.ratio
-    left = uniform(experiment.seed, "arm", host) * sum(ratio.values())
-    for arm, part in ratio.items():
-        left -= part
-        if left < 0:
-            return arm
-    return arm
+    bounds = list(accumulate(ratio.values()))
+    point = uniform(experiment.seed, "arm", host) * bounds[-1]
+    return list(ratio)[bisect_right(bounds[:-1], point)]
 
 
 def _refuse_empty_arms(experiment: Experiment, arms: Mapping[str, str]) -> None:

@@ -50,7 +50,7 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
         if match is None:
             raise ValueError(f"{part.strip()!r} is no comparison")
         condition = Condition(operator=match[1] or "==", value=match[2].strip())
-        if condition.operator not in {"==", "!="} and not re.match(r"\d", condition.value):
+        if condition.operator not in {"==", "!="} and not re.match(r"[0-9]", condition.value):
             raise ValueError(f"{part.strip()!r} compares with what is no number, size or version")
         out.append(condition)
     return tuple(out)
@@ -85,7 +85,7 @@ def _order(actual: str, wanted: str) -> int | None:
     """Return -1, 0 or 1: actual below, equal to or above wanted, by what `wanted` looks like; None: no order."""
     if (size := _as_bytes(wanted)) is not None and (have := _as_bytes(actual)) is not None:
         return (have > size) - (have < size)
-    if re.fullmatch(r"\d+(\.\d+)*", wanted) and (found := re.match(r"\d+(\.\d+)*", actual)):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", wanted) and (found := re.match(r"[0-9]+(\.[0-9]+)*", actual)):
         parts = [int(part) for part in wanted.split(".")]
         # 6.19.3 is "6.19" for equality and for "<=": only the parts that were named count.
         here = ([int(part) for part in found[0].split(".")] + [0] * len(parts))[: len(parts)]
@@ -94,7 +94,7 @@ def _order(actual: str, wanted: str) -> int | None:
 
 
 def _as_bytes(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
     if match is None or ("." in match[1] and not match[2]):
         return None
     return int(float(match[1]) * 2 ** _BYTES[match[2] or ""])

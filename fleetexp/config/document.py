@@ -22,9 +22,8 @@ MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 20
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
-_ZERO_FIRST = re.compile(r"[-+]?0[0-9]+")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")  # 64 bits; a longer one, or one that starts with 0, stays text
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?")
 _WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -180,7 +179,7 @@ class _Reader:
             return _WORDS[text]
         if _INTEGER.fullmatch(text):
             return int(text)
-        if _NUMBER.fullmatch(text) and not _ZERO_FIRST.fullmatch(text) and len(text) <= 40:
+        if _NUMBER.fullmatch(text):
             return float(text)
         return text
 

@@ -17,10 +17,10 @@ _POOL = ("nr_hugepages", "nr_overcommit_hugepages")
 _SYSCTL = re.compile(r"sysctl/(vm|kernel)\.[a-z][a-z0-9_]*")
 _FORMS: tuple[re.Pattern[str], ...] = (
     re.compile(rf"thp/({'|'.join(_TOP)})"),
-    re.compile(rf"thp/[1-9]\d*kB/({'|'.join(_PER_SIZE)})"),
+    re.compile(rf"thp/[1-9][0-9]*kB/({'|'.join(_PER_SIZE)})"),
     re.compile(r"thp/khugepaged/[a-z][a-z0-9_]*"),
-    re.compile(rf"hugetlb/[1-9]\d*kB/({'|'.join(_POOL)})"),
-    re.compile(r"hugetlb/node\d+/[1-9]\d*kB/nr_hugepages"),
+    re.compile(rf"hugetlb/[1-9][0-9]*kB/({'|'.join(_POOL)})"),
+    re.compile(r"hugetlb/node[0-9]+/[1-9][0-9]*kB/nr_hugepages"),
     _SYSCTL,
 )
 _EXAMPLES = (
@@ -33,7 +33,7 @@ _EXAMPLES = (
     "sysctl/kernel.numa_balancing",
 )
 _UNITS: Mapping[str, int] = {"k": 1, "m": 1024, "g": 1024 * 1024}
-_SIZE = re.compile(r"(\d+)\s*([kmg])i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+)\s*([kmg])i?b?", re.IGNORECASE)
 
 
 def check_knob_name(name: str) -> str:
@@ -68,13 +68,13 @@ def check_knob_value(value: object) -> str:
 
 def pool_of(knob: str) -> int | None:
     """Return the page size in KiB where the knob is a hugetlb pool's size over all nodes, else None."""
-    match = re.fullmatch(r"hugetlb/(\d+)kB/nr_hugepages", knob)
+    match = re.fullmatch(r"hugetlb/([0-9]+)kB/nr_hugepages", knob)
     return int(match[1]) if match else None
 
 
 def thp_sizes(knobs: Mapping[str, str]) -> tuple[int, ...]:
     """Return the transparent-huge-page sizes in KiB that these knobs name, ascending."""
-    found = (re.fullmatch(r"thp/(\d+)kB/.*", name) for name in knobs)
+    found = (re.fullmatch(r"thp/([0-9]+)kB/.*", name) for name in knobs)
     return tuple(sorted({int(match[1]) for match in found if match}))
 
 

@@ -109,8 +109,7 @@ def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
 def _guardrails(experiment: Experiment) -> Iterator[GuardrailPlan]:
     for guardrail in experiment.metrics.guardrails:
         direction = worse(experiment, guardrail)
-        if direction is None:
-            raise ValueError(f"guardrail {guardrail.metric} has no bad direction")
+        assert direction is not None  # noqa: S101 - checked when the spec was read
         yield GuardrailPlan(
             metric=guardrail.metric, worse=direction, margin=guardrail.margin, tripwire=guardrail.tripwire
         )

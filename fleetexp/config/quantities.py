@@ -20,8 +20,8 @@ from fleetexp.config.document import kind_of
 from fleetexp.config.problem import Refused
 
 _DURATION_UNITS: Mapping[str, int] = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # in ms
-_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[dhms]))+")
-_DURATION_PART = re.compile(r"([\d.]+)(ms|[dhms])")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[dhms]))+")
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|[dhms])")
 MAX_DURATION_SECONDS = 366 * 86_400
 
 _SIZE_UNITS: Mapping[str, int] = {
@@ -31,18 +31,18 @@ _SIZE_UNITS: Mapping[str, int] = {
     **dict.fromkeys(("G", "GiB"), 2**30),
     **dict.fromkeys(("T", "TiB"), 2**40),
 }
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?([A-Za-z]+)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s?([A-Za-z]+)")
 _AMBIGUOUS: Mapping[str, str] = {"KB": "KiB", "MB": "MiB", "GB": "GiB", "TB": "TiB"}
 
 _COUNT_UNITS: Mapping[str, int] = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)([kMG]?)")
+_COUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kMG]?)")
 
 
 def parse_duration(value: object) -> float:
     """Return seconds; Refused unless it is text such as '1h30m' of whole milliseconds and at most a year."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Refused(f"the duration {value} has no unit", f"write '{value}s', '{value}m' or '{value}h'")
-    if isinstance(value, str) and re.fullmatch(r"\d+:\d+(:\d+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+:[0-9]+(:[0-9]+)?", value):
         raise Refused(f"{value!r} may be hours or minutes", "write '1h30m' or '1m30s'")
     if not isinstance(value, str) or not _DURATION.fullmatch(text := value.strip().replace(" ", "")):
         raise Refused(f"{kind_of(value)} is no duration", "write for example '500ms', '10s', '1h30m', '2d'")
@@ -126,7 +126,7 @@ def parse_share(value: object) -> float:
         if 0 <= value <= 1:
             return float(value)
         raise Refused(f"{value} is no share", f"write '{value}%' if you mean percent" if value > 0 else "write '10%'")
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s?%", value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s?%", value.strip()) if isinstance(value, str) else None
     if match is None:
         raise Refused(f"{kind_of(value)} is no share", "write for example '10%' or 0.1")
     return float(Decimal(match[1]) / 100)

@@ -155,7 +155,8 @@ class Workload(Section):
         """Write the workload in the language of the spec."""
         out: dict[str, Any] = {self.kind: self.base.model_dump(mode="json", exclude_none=True)}
         if self.per_arm:
-            own = {arm: options.model_dump(mode="json", exclude_none=True) for arm, options in self.per_arm.items()}
+            # Nothing is left out here: an arm may take back what the others have.
+            own = {arm: options.model_dump(mode="json") for arm, options in self.per_arm.items()}
             out["per_arm"] = own
         return out
 
