@@ -31,6 +31,8 @@ __all__ = [
     "WrongSchema",
 ]
 
+PROBLEMS_SHOWN = 20  # in the text of a ConfigError; `problems` has them all
+
 
 class FleetexpError(Exception):
     """Base of every error on this side; `what` failed, `where`, and the `remedy`."""
@@ -57,7 +59,11 @@ class ConfigError(FleetexpError):
 
     def __str__(self) -> str:
         head = FleetexpError.__str__(self)
-        return head if len(self.problems) < 2 else "\n  ".join((head, *self.problems))
+        if len(self.problems) < 2:
+            return head
+        more = len(self.problems) - PROBLEMS_SHOWN
+        rest = (f"and {more} more",) if more > 0 else ()
+        return "\n  ".join((head, *self.problems[:PROBLEMS_SHOWN], *rest))
 
 
 class RunError(FleetexpError):

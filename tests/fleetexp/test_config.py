@@ -75,6 +75,13 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_text() -> None:
     assert str(error).count("\n") == 2
 
 
+def test_a_flood_of_problems_is_cut_short() -> None:
+    error = refused("".join(f"key{n}: 1\n" for n in range(100)))
+    assert len(error.problems) == 104
+    assert str(error).count("\n") == 21
+    assert str(error).endswith("and 84 more")
+
+
 def test_one_problem_is_told_in_one_line() -> None:
     error = refused(MINIMAL + "hypotesis: x\n")
     assert error.where == "spec.yaml:8:1"
