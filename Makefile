@@ -37,7 +37,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	      echo "error: $(PYTHON) can't make a virtual environment — install python3-venv" >&2; exit 1; }; }; fi
 	@echo "installing fleetexp and its dependencies into $(VENV) (once)"
-	@$(BIN)/python -m pip install --quiet --root-user-action=ignore -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --root-user-action=ignore -c constraints.txt -e '.[dev]' >$(VENV)/install.log 2>&1 \
+	  || { tail -n 20 $(VENV)/install.log >&2; echo "error: pip could not install [$(VENV)/install.log] — see above" >&2; \
+	       exit 1; }
 	@touch $@
 
 system:
