@@ -72,6 +72,12 @@ def pool_of(knob: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def pool_sizes(knobs: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the sizes in KiB of the hugetlb pools that these knobs set, of the host or of a node, ascending."""
+    found = (re.fullmatch(r"hugetlb/(?:node[0-9]+/)?([0-9]+)kB/nr_hugepages", name) for name in knobs)
+    return tuple(sorted({int(match[1]) for match in found if match}))
+
+
 def thp_sizes(knobs: Mapping[str, str]) -> tuple[int, ...]:
     """Return the transparent-huge-page sizes in KiB that these knobs name, ascending."""
     found = (re.fullmatch(r"thp/([0-9]+)kB/.*", name) for name in knobs)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
 from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role
-from fleetexp.config.knob_names import thp_sizes
+from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
 OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
 OBSERVER_METRIC = "agent_cpu_seconds"
+_EXPOSURE_OF_A_POOL = ("total_pages", "free_pages")
 _EXPOSURE_OF_A_SIZE = ("backed_bytes", "anon_fault_alloc", "anon_fault_fallback", "split")
 
 
@@ -99,6 +100,9 @@ def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
     for size in sorted({size for knobs in experiment.arms.values() for size in thp_sizes(knobs)}):
         for what in _EXPOSURE_OF_A_SIZE:
             yield f"thp_{size}kB_{what}", Role.EXPOSURE
+    for size in sorted({size for knobs in experiment.arms.values() for size in pool_sizes(knobs)}):
+        for what in _EXPOSURE_OF_A_POOL:
+            yield f"hugetlb_{size}kB_{what}", Role.EXPOSURE
     yield OBSERVER_METRIC, Role.OBSERVER
     if experiment.workload is not None:
         for name, metric in CATALOGUE.items():

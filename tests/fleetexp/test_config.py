@@ -260,6 +260,12 @@ def test_the_plan_of_analysis_gives_each_metric_one_role() -> None:
     )
 
 
+def test_the_pages_that_an_arm_really_holds_are_exposure_for_pools_too() -> None:
+    plan = load_experiment(CASES / "good" / "acquire.yaml").analysis_plan()
+    exposure = [metric.name for metric in plan.metrics if metric.role is Role.EXPOSURE]
+    assert exposure == ["hugetlb_1048576kB_total_pages", "hugetlb_1048576kB_free_pages"]
+
+
 def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:
     experiment = load_experiment(CASES / "good" / "service-cgroup.yaml")
     by_name = {metric.name: metric for metric in experiment.analysis_plan().metrics}
