@@ -1,0 +1,282 @@
+"""Events counted by this machine's kernel: software events, which a virtual machine has too."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.perf import PerfCounters
+from agents.perf.counters import ONLINE
+from agents.perf.syscall import TYPE_SOFTWARE, open_event, read_event
+from agents.sysroot import FolderRoot, Reader
+
+CGROUP_MOUNTS = (Path("/sys/fs/cgroup/perf_event"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+PERF_EVENT_IOC_DISABLE = 0x2401
+TOUCH = (
+    "import mmap; m = mmap.mmap(-1, {n} * 4096, flags=34); m.madvise(15); "
+    "[m.__setitem__(i, 1) for i in range(0, {n} * 4096, 4096)]"
+)
+needs_perf_events = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/proc/sys/kernel/perf_event_paranoid").exists(),
+    reason="system-wide perf events need root and a kernel that has them",
+)
+
+
+class OtherOnline(FolderRoot):
+    """This machine, with a list of online CPUs that the test writes: taking a real CPU away would stop others here."""
+
+    def __init__(self, online: Path) -> None:
+        super().__init__("/")
+        self._folder = FolderRoot(online.parent)
+        self._name = online.name
+
+    def reader(self, path: str) -> Reader:
+        return self._folder.reader(self._name) if path == ONLINE else super().reader(path)
+
+
+def take(counters: PerfCounters) -> dict[str, float]:
+    out: dict[str, float] = {}
+    counters.collect(out)
+    return out
+
+
+@pytest.fixture
+def counters() -> Iterator[PerfCounters]:
+    made = PerfCounters(FolderRoot())
+    yield made
+    made.close()
+
+
+def touch_pages(pages: int) -> None:
+    with mmap.mmap(-1, pages * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        for at in range(0, pages * 4096, 4096):
+            memory[at] = 1
+
+
+@needs_perf_events
+def test_page_faults_of_this_process_are_all_counted(counters: PerfCounters) -> None:
+    before = take(counters)["page_faults"]
+    touch_pages(3000)
+    assert take(counters)["page_faults"] - before >= 3000
+
+
+@needs_perf_events
+def test_times_say_that_software_events_are_never_multiplexed(counters: PerfCounters) -> None:
+    touch_pages(10)
+    out = take(counters)
+    assert out["page_faults_time_enabled_seconds"] > 0
+    assert out["page_faults_time_enabled_seconds"] == out["page_faults_time_running_seconds"]
+
+
+@needs_perf_events
+def test_what_is_not_offered_is_absent_with_a_reason_never_zero(counters: PerfCounters) -> None:
+    out = take(counters)
+    for metric, reason in counters.unavailable.items():
+        assert metric not in out
+        assert f"{metric}_time_enabled_seconds" not in out
+        assert reason
+    assert {"page_faults", "context_switches", "cpu_migrations"} <= set(out)
+
+
+@needs_perf_events
+def test_counts_agree_with_perf_stat_over_the_same_window(counters: PerfCounters) -> None:
+    perf = shutil.which("perf")
+    if perf is None:
+        pytest.skip("no perf on this machine to compare with")
+    # Enough events of our own in the window that what falls between the two starts and ends is small beside them.
+    switch = "import os\nr, w = os.pipe(); s, x = os.pipe()\nif os.fork():\n"
+    switch += "  for _ in range({n}): os.write(w, b'.'); os.read(s, 1)\n"
+    switch += "else:\n  for _ in range({n}): os.read(r, 1); os.write(x, b'.')\n"
+    work = TOUCH.format(n=60_000) + "\n" + switch.format(n=20_000)
+    command = [perf, "stat", "-a", "-x,", "-e", "page-faults,context-switches", "--", sys.executable, "-S", "-c", work]
+    before = take(counters)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = take(counters)
+    theirs = {name: float(count) for count, name in re.findall(r"^(\d+),,([a-z-]+),", done.stderr, re.MULTILINE)}
+    for metric, name in (("page_faults", "page-faults"), ("context_switches", "context-switches")):
+        assert theirs[name] > 10_000
+        assert after[metric] - before[metric] == pytest.approx(theirs[name], rel=0.05), metric
+
+
+@needs_perf_events
+def test_closing_gives_every_descriptor_back() -> None:
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = held()
+    made = PerfCounters(FolderRoot())
+    assert held() > before
+    made.close()
+    made.close()
+    assert held() == before
+    assert take(made) == {}
+
+
+@needs_perf_events
+def test_too_few_descriptors_is_a_reason_and_leaks_none() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = os.listdir("/proc/self/fd")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, used)) + 1, hard))
+    fill: list[int] = []
+    try:
+        while True:
+            try:
+                fill.append(os.dup(0))
+            except OSError:
+                break
+        for fd in [fill.pop() for _ in range(min(2, len(fill)))]:
+            os.close(fd)
+        made = PerfCounters(FolderRoot())
+        reasons = dict(made.unavailable)
+        made.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fill:
+            os.close(fd)
+    assert "ulimit -n" in reasons["cpu_migrations"] or "Too many open files" in reasons["cpu_migrations"]
+    assert len(os.listdir("/proc/self/fd")) == len(used)
+
+
+@needs_perf_events
+def test_a_cpu_that_goes_offline_and_comes_back_is_followed(tmp_path: Path) -> None:
+    online = Path(f"/{ONLINE}").read_text()
+    if online.strip() == "0":
+        pytest.skip("one CPU only")
+    listed = tmp_path / "online"
+    listed.write_text(online)
+    lost: list[str] = []
+    made = PerfCounters(OtherOnline(listed), lost=lost.append)
+    whole = len(made.descriptors)
+    before = take(made)["page_faults"]
+    listed.write_text("0\n")
+    touch_pages(10)
+    fewer = take(made)
+    assert len(made.descriptors) < whole
+    assert any("CPU 1: it went offline" in sentence for sentence in lost)
+    assert fewer["page_faults"] >= before, "what was counted stays counted"
+    listed.write_text(online)
+    take(made)
+    assert len(made.descriptors) == whole
+    middle = take(made)["page_faults"]
+    touch_pages(2000)
+    assert take(made)["page_faults"] - middle >= 2000
+    made.close()
+
+
+@needs_perf_events
+def test_an_event_that_died_unseen_is_opened_anew() -> None:
+    lost: list[str] = []
+    made = PerfCounters(FolderRoot(), lost=lost.append)
+    take(made)
+    for fd in made.descriptors:  # as if its CPU had been away between two samples
+        fcntl.ioctl(fd, PERF_EVENT_IOC_DISABLE, 0)
+    take(made)
+    take(made)
+    assert any("stood still" in sentence for sentence in lost)
+    before = take(made)["page_faults"]
+    touch_pages(2000)
+    assert take(made)["page_faults"] - before >= 2000
+    made.close()
+
+
+@needs_perf_events
+def test_a_descriptor_that_no_longer_reads_is_given_up(tmp_path: Path) -> None:
+    fd = open_event(TYPE_SOFTWARE, 2, cpu=0)
+    assert read_event(fd) is not None
+    os.close(fd)
+    assert read_event(fd) is None
+
+
+def test_an_event_that_does_not_exist_is_refused_by_the_kernel() -> None:
+    with pytest.raises(OSError, match=r"(No such file|Invalid argument|not permitted|Permission|not supported)"):
+        open_event(TYPE_SOFTWARE, 9999, cpu=0)
+
+
+def test_an_architecture_without_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:4], "pdp11")))
+    with pytest.raises(OSError, match=r"pdp11|not implemented"):
+        open_event(TYPE_SOFTWARE, 2, cpu=0)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A fresh cgroup in a hierarchy with perf events."""
+    if os.geteuid() != 0:
+        pytest.skip("making a cgroup needs root")
+    mount = next((mount for mount in CGROUP_MOUNTS if (mount / "cgroup.procs").exists()), None)
+    if mount is None:
+        pytest.skip("no cgroup hierarchy with perf events")
+    made = mount / f"fleetexp-test-{os.getpid()}"
+    made.mkdir()
+    yield made
+    if made.exists():
+        made.rmdir()
+
+
+def run_in(cgroup: Path, code: str) -> None:
+    enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0')\n"
+    subprocess.run([sys.executable, "-S", "-c", enter + code], check=True)
+
+
+@needs_perf_events
+def test_a_cgroups_events_are_its_tasks_alone(cgroup: Path) -> None:
+    made = PerfCounters(FolderRoot(), cgroup=cgroup, prefix="cgroup_")
+    assert take(made)["cgroup_page_faults"] == 0
+    touch_pages(2000)  # ours: not in the cgroup
+    assert take(made)["cgroup_page_faults"] == 0
+    run_in(cgroup, TOUCH.format(n=5000))
+    faults = take(made)["cgroup_page_faults"]
+    assert 5000 <= faults < 15_000
+    made.close()
+
+
+@needs_perf_events
+def test_a_cgroup_made_anew_is_counted_again_not_as_zero(cgroup: Path) -> None:
+    lost: list[str] = []
+    made = PerfCounters(FolderRoot(), cgroup=cgroup, prefix="cgroup_", lost=lost.append)
+    take(made)
+    cgroup.rmdir()
+    cgroup.mkdir()
+    before = take(made)["cgroup_page_faults"]
+    assert any("made anew" in sentence for sentence in lost)
+    run_in(cgroup, TOUCH.format(n=3000))
+    assert take(made)["cgroup_page_faults"] - before >= 3000
+    made.close()
+
+
+@needs_perf_events
+def test_a_removed_cgroup_is_absent_with_the_reason(cgroup: Path) -> None:
+    lost: list[str] = []
+    made = PerfCounters(FolderRoot(), cgroup=cgroup, prefix="cgroup_", lost=lost.append)
+    take(made)
+    cgroup.rmdir()
+    assert take(made) == {}
+    assert made.unavailable["cgroup_page_faults"] == "the cgroup was removed"
+    assert lost
+    made.close()
+
+
+def test_a_cgroup_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
+    made = PerfCounters(FolderRoot(), cgroup=tmp_path / "none", prefix="cgroup_")
+    assert "No such file" in made.unavailable["cgroup_page_faults"]
+    made.close()
+
+
+@needs_perf_events
+def test_a_folder_that_is_no_cgroup_is_a_reason(tmp_path: Path) -> None:
+    made = PerfCounters(FolderRoot(), cgroup=tmp_path, prefix="cgroup_")
+    assert made.unavailable["cgroup_page_faults"]
+    assert take(made) == {}
+    made.close()
