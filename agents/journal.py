@@ -1,0 +1,267 @@
+"""The journal of a claim: what every knob held before, written down and fsynced before the first write.
+
+One file of JSON lines, `journal.jsonl`, is open while a host is claimed; its first line is the header, put in place
+whole by a rename. It is written ahead in zeros and keeps a reserve, so that on a full disk an apply is refused before
+anything is written while an undo can still be recorded. A line torn by a crash is passed over on reading. At the end
+it is closed with the outcome and moved to `closed/`, where the last 100 are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from agents.errors import JournalError
+from agents.journal_lines import (
+    ClosedJournal,
+    Entries,
+    Header,
+    Outcome,
+    change_record,
+    header_record,
+    now_text,
+    parse_header,
+    to_line,
+)
+from agents.messages import KnobChange, KnobReason
+from agents.process import ProcessMark
+
+__all__ = ["KEPT", "ClosedJournal", "Header", "Journal", "Outcome", "closed_journals"]
+
+log = logging.getLogger(__name__)
+
+KEPT = 100
+_OPEN = "journal.jsonl"
+_CLOSED = "closed"
+_CHUNK_BYTES = 64 * 1024
+_RESERVE_BYTES = 48 * 1024
+
+
+class Journal:
+    """The open journal of a host. Appending is for whoever holds the host lock."""
+
+    def __init__(self, path: Path, fd: int, header: Header, end: int) -> None:
+        self.header = header
+        self._path = path
+        self._fd = fd
+        self._end = end  # offset after the last whole line taken in
+        self._entries = Entries()
+
+    @classmethod
+    def create(cls, state_dir: Path, header: Header) -> Journal:
+        """Write the header durably; JournalError, and no file left behind, where that fails."""
+        path = state_dir / _OPEN
+        fresh = state_dir / f"{_OPEN}.new"
+        line = to_line({"kind": "claim", **header_record(header)})
+        try:
+            (state_dir / _CLOSED).mkdir(parents=True, exist_ok=True)
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _failed(path, error) from error
+        journal = cls(path, fd, header, len(line))
+        try:
+            journal._put(line, 0)
+            journal._keep_reserve()
+            fresh.rename(path)
+            _sync_folder(state_dir)
+        except OSError as error:
+            os.close(fd)
+            for left in (fresh, path):
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
+            raise _failed(path, error) from error
+        return journal
+
+    @classmethod
+    def open(cls, state_dir: Path, *, read_only: bool = False) -> Journal | None:
+        """Open the journal of the claim that holds this host; None where nobody does. JournalError if unreadable."""
+        path = state_dir / _OPEN
+        try:
+            fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _failed(path, error) from error
+        try:
+            first, newline, _ = _written(fd, 0).partition(b"\n")
+            journal = cls(path, fd, parse_header(first, path), len(first + newline))
+        except JournalError:
+            os.close(fd)
+            raise
+        if not journal._read_on().closed:
+            return journal
+        # Closed, and not yet moved away: whoever closed it had no room or no time.
+        if read_only:
+            journal.leave()
+        else:
+            journal._archive()
+        return None
+
+    # ------------------------------------------------------------------------------------------------ writing
+    def intend(self, knob: str, before: str, wanted: str, reason: KnobReason) -> None:
+        """Write down a write before it is made; JournalError, and it must not be made, where that can't be done."""
+        record = {"kind": "intent", "knob": knob, "before": before, "wanted": wanted}
+        self._append_with_reserve({**record, "reason": reason.value, "at": now_text()})
+
+    def record(self, change: KnobChange) -> None:
+        """Write down a write after it was read back; the reserve serves where the disk is full."""
+        self._append({"kind": "change", **change_record(change)})
+
+    def guard(self, process: ProcessMark) -> None:
+        """Write down a workload that has to die before the knobs are undone."""
+        record = {"kind": "guard", "pid": process.pid, "started": process.started, "session": process.session}
+        self._append_with_reserve(record)
+
+    def unguard(self, pid: int) -> None:
+        """Write down that a workload has ended."""
+        self._append({"kind": "unguard", "pid": pid})
+
+    def close(self, outcome: Outcome, detail: str = "") -> None:
+        """End the claim. Does what a full or vanished disk lets it do: by now nothing is left to undo."""
+        try:
+            self._append({"kind": "close", "outcome": outcome.value, "detail": detail, "at": now_text()})
+        except JournalError as error:
+            log.warning("the end of claim %s could not be recorded: %s", self.header.claim, error)
+        self._archive()
+
+    def leave(self) -> None:
+        """Close the descriptor; the journal stays as it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # ------------------------------------------------------------------------------------------------ reading
+    @property
+    def changes(self) -> tuple[KnobChange, ...]:
+        """Every write made under this claim so far, in order."""
+        return tuple(self._read_on().changes)
+
+    @property
+    def guarded(self) -> tuple[ProcessMark, ...]:
+        """The workloads that have to die before the knobs are undone."""
+        return tuple(self._read_on().guarded.values())
+
+    def is_open(self) -> bool:
+        """Whether this claim still is the one that holds the host.
+
+        A state folder that somebody removed ends no claim: what the knobs held is known here all the same.
+        """
+        if self._fd < 0 or self._read_on().closed is not None:
+            return False
+        return self.in_place or not self._path.exists()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the open journal of the host is this one, without reading it."""
+        try:
+            here, there = os.fstat(self._fd), self._path.stat()
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def _read_on(self) -> Entries:
+        """Take in the whole lines that agent or guardian have written since."""
+        if self._fd >= 0:
+            whole, newline, _ = _written(self._fd, self._end).rpartition(b"\n")
+            self._entries.take_in(whole.split(b"\n"))
+            self._end += len(whole + newline)
+        return self._entries
+
+    # ------------------------------------------------------------------------------------------------ the file
+    def _append_with_reserve(self, record: Mapping[str, object]) -> None:
+        self._read_on()
+        try:
+            self._keep_reserve()
+        except OSError as error:
+            raise _failed(self._path, error) from error
+        self._append(record)
+
+    def _append(self, record: Mapping[str, object]) -> None:
+        self._read_on()
+        line = to_line(record)
+        try:
+            if torn := _written(self._fd, self._end):
+                # Whoever wrote last died in the middle of a line: close it off, so that only that one is lost.
+                self._put(b"\n", self._end + len(torn))
+                self._read_on()
+            self._put(line, self._end)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise _failed(self._path, error) from error
+
+    def _put(self, data: bytes, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._fd, data, offset)
+            data, offset = data[written:], offset + written
+
+    def _keep_reserve(self) -> None:
+        """Keep room behind what is used: zeros really written, since only those are sure to have a place."""
+        size = os.fstat(self._fd).st_size
+        if size - self._end >= _RESERVE_BYTES:
+            return
+        start = max(size, self._end)
+        try:
+            self._put(bytes(_CHUNK_BYTES), start)
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, start)
+            raise
+
+    def _archive(self) -> None:
+        closed = self._path.parent / _CLOSED
+        stamp = self.header.claimed_at.strftime("%Y%m%dT%H%M%S.%f")
+        try:
+            os.ftruncate(self._fd, len(_written(self._fd, 0)))
+            os.fsync(self._fd)
+            if self.in_place:
+                self._path.rename(closed / f"{stamp}-{self.header.claim}.jsonl")
+                _sync_folder(closed)
+                _sync_folder(self._path.parent)
+            for old in sorted(closed.glob("*.jsonl"))[:-KEPT]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the closed journal %s could not be moved away: %s", self._path, error)
+        self.leave()
+
+
+def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJournal, ...]:
+    """Return how the claims of this host ended, oldest first; of one run only, where it is named."""
+    found = []
+    for path in sorted((state_dir / _CLOSED).glob("*.jsonl")):
+        try:
+            first, _, rest = path.read_bytes().partition(b"\n")
+            header = parse_header(first, path)
+        except (OSError, JournalError) as error:
+            log.warning("a closed journal can't be read: %s", error)
+            continue
+        entries = Entries()
+        entries.take_in(rest.split(b"\n"))
+        if run in (None, header.run):
+            found.append(ClosedJournal.of(header, entries))
+    return tuple(found)
+
+
+def _written(fd: int, start: int) -> bytes:
+    """Return what is written from an offset on, up to the zeros written ahead."""
+    data = os.pread(fd, max(0, os.fstat(fd).st_size - start), start)
+    end = data.find(b"\0")
+    return data if end < 0 else data[:end]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _failed(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"the journal can't be used: {error.strerror}",
+        where=str(path),
+        remedy="make room on the disk of the state folder, and run as a user who may write there",
+    )

@@ -1,0 +1,235 @@
+"""How long a claim may go unheard: the lease an agent renews, and the note its guardian keeps, both rewritten in place.
+
+Both are files of a fixed size written once and fsynced when the claim is taken, so that a full disk stops neither a
+renewal nor the guardian. Instants are seconds of CLOCK_BOOTTIME, which counts through a suspend and never steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from agents.errors import JournalError
+from agents.process import ProcessMark
+
+_RECORD_BYTES = 1024
+_DETAIL_BYTES = 500
+_READS = 20
+
+
+def boot_seconds() -> float:
+    """Return the time since boot in seconds, suspend included (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Record:
+    """A small JSON object in a file of fixed size, replaced by one pwrite; a torn read is seen by its checksum."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    @classmethod
+    def create(cls, path: Path, content: Mapping[str, object]) -> Record:
+        """Put a new file in the place of `path`, durable before it is seen; whoever has the old one open keeps it."""
+        fresh = path.with_name(f"{path.name}.new")
+        try:
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _no_room(path, error) from error
+        record = cls(path, fd)
+        try:
+            record.write(content)
+            os.fsync(fd)
+            fresh.rename(path)
+        except (OSError, JournalError) as error:
+            record.close()
+            fresh.unlink(missing_ok=True)
+            raise error if isinstance(error, JournalError) else _no_room(path, error) from error
+        return record
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Record | None:
+        """Open the record; None where there is none."""
+        try:
+            return cls(path, os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise JournalError(
+                f"can't be opened: {error.strerror}", str(path), "run as the user who claimed"
+            ) from error
+
+    def write(self, content: Mapping[str, object]) -> None:
+        text = json.dumps(content).encode()
+        line = b"%08x %b\n" % (zlib.crc32(text), text)
+        try:
+            if os.pwrite(self._fd, line.ljust(_RECORD_BYTES), 0) < len(line):
+                raise OSError(28, "no room for the whole record")
+        except OSError as error:
+            raise _no_room(self._path, error) from error
+
+    def read(self) -> dict[str, object]:
+        """Return the content; JournalError where it stays unreadable."""
+        for _ in range(_READS):
+            checksum, _, text = os.pread(self._fd, _RECORD_BYTES, 0).strip(b" \n\0").partition(b" ")
+            if checksum == b"%08x" % zlib.crc32(text):
+                content: dict[str, object] = json.loads(text)
+                return content
+            time.sleep(0.001)
+        raise JournalError("the record is damaged", str(self._path), "restore the host with 'fleetexp restore --force'")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _no_room(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"can't be written: {error.strerror}",
+        str(path),
+        "make room on the disk of the state folder, or make it writable",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the agent's side
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """What the lease says: until when, and whether the claim it belongs to is over."""
+
+    claim: str
+    expires_at_boot_seconds: float
+    over: bool
+
+    @property
+    def remaining_seconds(self) -> float:
+        return max(0.0, self.expires_at_boot_seconds - boot_seconds())
+
+    @property
+    def expired(self) -> bool:
+        return boot_seconds() >= self.expires_at_boot_seconds
+
+
+class Lease:
+    """The lease of a host's open claim."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    @staticmethod
+    def _path(state_dir: Path) -> Path:
+        return state_dir / "lease"
+
+    @classmethod
+    def create(cls, state_dir: Path, *, claim: str, seconds: float) -> Lease:
+        content = _lease_content(claim, boot_seconds() + seconds, over=False)
+        return cls(Record.create(cls._path(state_dir), content))
+
+    @classmethod
+    def open(cls, state_dir: Path, *, read_only: bool = False) -> Lease | None:
+        record = Record.open(cls._path(state_dir), read_only=read_only)
+        return None if record is None else cls(record)
+
+    def read(self) -> LeaseState:
+        content = self._record.read()
+        return LeaseState(
+            claim=str(content["claim"]),
+            expires_at_boot_seconds=float(str(content["expires"])),
+            over=bool(content["over"]),
+        )
+
+    def extend(self, claim: str, until_boot_seconds: float) -> None:
+        self._record.write(_lease_content(claim, until_boot_seconds, over=False))
+
+    def finish(self, claim: str) -> None:
+        """Say that the claim is over: its guardian leaves."""
+        self._record.write(_lease_content(claim, 0.0, over=True))
+
+    def close(self) -> None:
+        self._record.close()
+
+
+def _lease_content(claim: str, expires: float, *, over: bool) -> dict[str, object]:
+    return {"claim": claim, "expires": expires, "over": over}
+
+
+# --------------------------------------------------------------------------------------------- the guardian's side
+class Phase(StrEnum):
+    """What a guardian is doing: starting -> watching -> undoing -> done, with stuck where an undo doesn't succeed."""
+
+    STARTING = "starting"
+    WATCHING = "watching"
+    UNDOING = "undoing"
+    STUCK = "stuck"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardianState:
+    """What the guardian last wrote down; `process` is None until one has started."""
+
+    claim: str
+    phase: Phase
+    process: ProcessMark | None
+    detail: str = ""
+
+    @property
+    def has_taken_over(self) -> bool:
+        """Whether the guardian has begun to undo: from then on nobody may write under the claim."""
+        return self.phase in (Phase.UNDOING, Phase.STUCK, Phase.DONE)
+
+
+class GuardianNote:
+    """The guardian's own record of itself, read by agent, `doctor` and the next claim."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    @staticmethod
+    def _path(state_dir: Path) -> Path:
+        return state_dir / "guardian"
+
+    @classmethod
+    def create(cls, state_dir: Path, *, claim: str) -> GuardianNote:
+        state = GuardianState(claim=claim, phase=Phase.STARTING, process=None)
+        return cls(Record.create(cls._path(state_dir), _note_content(state)))
+
+    @classmethod
+    def open(cls, state_dir: Path, *, read_only: bool = False) -> GuardianNote | None:
+        record = Record.open(cls._path(state_dir), read_only=read_only)
+        return None if record is None else cls(record)
+
+    def read(self) -> GuardianState:
+        content = self._record.read()
+        process = content["process"]
+        return GuardianState(
+            claim=str(content["claim"]),
+            phase=Phase(str(content["phase"])),
+            process=ProcessMark(**process) if isinstance(process, dict) else None,
+            detail=str(content["detail"]),
+        )
+
+    def write(self, state: GuardianState) -> None:
+        self._record.write(_note_content(state))
+
+    def close(self) -> None:
+        self._record.close()
+
+
+def _note_content(state: GuardianState) -> dict[str, object]:
+    process = state.process
+    return {
+        "claim": state.claim,
+        "phase": state.phase.value,
+        "process": None
+        if process is None
+        else {"pid": process.pid, "started": process.started, "session": process.session},
+        "detail": state.detail.encode("ascii", "replace")[:_DETAIL_BYTES].decode(),
+    }

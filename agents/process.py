@@ -1,0 +1,118 @@
+"""A process known beyond its number: pid and start time, so that a recycled pid is never taken for it or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+_PROC = Path("/proc")
+_DEAD = frozenset("ZXx")
+_STOPPED = frozenset("Tt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMark:
+    """One process of this boot; `started` is its start time in clock ticks since boot, `session` its session id."""
+
+    pid: int
+    started: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    """What /proc/PID/stat says that we need (proc_pid_stat(5): fields 3, 5, 6 and 22)."""
+
+    state: str
+    pgrp: int
+    session: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return _Stat(fields[0], int(fields[2]), int(fields[3]), int(fields[19])) if len(fields) > 19 else None
+
+
+def mark_process(pid: int) -> ProcessMark | None:
+    """Mark a running process, or return None where there is none by that number."""
+    stat = _stat(pid)
+    if stat is None or stat.state in _DEAD:
+        return None
+    return ProcessMark(pid=pid, started=stat.started, session=stat.session)
+
+
+def is_alive(mark: ProcessMark) -> bool:
+    """Whether that very process still runs; a zombie doesn't."""
+    stat = _stat(mark.pid)
+    return stat is not None and stat.started == mark.started and stat.state not in _DEAD
+
+
+def is_stopped(mark: ProcessMark) -> bool:
+    """Whether that process is held by SIGSTOP or a debugger."""
+    stat = _stat(mark.pid)
+    return stat is not None and stat.started == mark.started and stat.state in _STOPPED
+
+
+def send_signal(mark: ProcessMark, number: signal.Signals) -> bool:
+    """Signal that very process through a pidfd; False where it is gone or isn't ours to signal."""
+    return _signal_if(mark.pid, number, lambda stat: stat.started == mark.started)
+
+
+def kill_with_group(mark: ProcessMark, *, patience_seconds: float = 2.0) -> bool:
+    """SIGKILL a process, and its process group where it leads one; wait until their memory is given back.
+
+    Members outlive their leader: they are known by group and session. Returns whether all are gone in time.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        left = _living(mark)
+        for pid in left:
+            _signal_if(pid, signal.SIGKILL, partial(_belongs, mark, pid))
+        if not left:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+
+
+def _belongs(mark: ProcessMark, pid: int, stat: _Stat) -> bool:
+    if pid == mark.pid:
+        return stat.started == mark.started
+    return stat.pgrp == mark.pid and stat.session == mark.session and stat.started >= mark.started
+
+
+def _living(mark: ProcessMark) -> list[int]:
+    leader = _stat(mark.pid)
+    if leader is not None and leader.started != mark.started:
+        return []  # the number now belongs to somebody else, so its group has died out
+    pids = [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
+    stats = ((pid, _stat(pid)) for pid in pids if pid != os.getpid())
+    return [pid for pid, stat in stats if stat and stat.state not in _DEAD and _belongs(mark, pid, stat)]
+
+
+def _signal_if(pid: int, number: signal.Signals, still: Callable[[_Stat], bool]) -> bool:
+    """Open the pid, look again whether it is the one meant, and only then signal it."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        stat = _stat(pid)
+        if stat is None or not still(stat):
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
