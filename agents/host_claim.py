@@ -1,0 +1,310 @@
+"""A claim as its agent holds it: apply arms, notice drift, keep the lease, put back, release."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+
+from agents.errors import (
+    AgentError,
+    JournalError,
+    KnobMismatch,
+    KnobRefused,
+    LeaseExpired,
+    RestoreIncomplete,
+    UnknownKnob,
+)
+from agents.guardian_start import start_guardian
+from agents.host_lock import HostLock
+from agents.journal import Journal, Outcome
+from agents.knobs import Knob, attempt_write, check_value, current_value, read_knob
+from agents.lease import GuardianNote, Lease, boot_seconds
+from agents.messages import Arm, KnobChange, KnobReason
+from agents.process import is_alive, mark_process, send_signal
+from agents.recovery import working_guardian
+from agents.sysroot import FolderRoot, Reader, SysRoot
+from agents.undo import Drift, differences, record_if_possible, shrinking_first, undo, undo_journaled
+
+log = logging.getLogger(__name__)
+
+_LEAVING_SECONDS = 2.0
+
+
+class HostClaim:
+    """The hold of one run on one host, from `take_claim` to `release`.
+
+    Everything that writes a knob happens under the host lock and only while the lease runs. `renew` and `drift` may be
+    called from other threads at any time. Once the guardian, a restore or a reboot has ended the claim, every call but
+    `release` raises LeaseExpired and writes nothing.
+    """
+
+    def __init__(
+        self,
+        root: SysRoot,
+        *,
+        journal: Journal,
+        lease: Lease,
+        note: GuardianNote,
+        knobs: Sequence[Knob],
+        leftovers: tuple[KnobChange, ...],
+        command: Sequence[str] | None,
+    ) -> None:
+        header = journal.header
+        self.found: Mapping[str, str] = MappingProxyType(dict(header.found))
+        self.leftovers = leftovers
+        self._root = root
+        self._header = header
+        self._journal = journal
+        self._lease = lease
+        self._note = note
+        self._command = command
+        self._knobs = {knob.name: knob for knob in knobs}
+        self._wanted = dict(header.found)
+        self._readers: dict[str, Reader] = {}
+        self._expires = boot_seconds() + header.lease_seconds
+        self._changing = threading.Lock()
+        self._ended = False
+
+    # ------------------------------------------------------------------ the lease
+    @property
+    def lease_remaining_seconds(self) -> float:
+        """Seconds until the guardian undoes this claim, 0.0 once it is over."""
+        return 0.0 if self._ended else max(0.0, self._expires - boot_seconds())
+
+    def renew(self) -> None:
+        """Start the lease anew. LeaseExpired where it has run out or the guardian has taken over."""
+        self._must_run()
+        until = boot_seconds() + self._header.lease_seconds
+        self._lease.extend(self._header.claim, until)
+        # The guardian decides with the lock held, by what it read before: what it has written down counts.
+        if self._note.read().has_taken_over or not self._journal.in_place:
+            raise self._expired("it has been ended by its guardian or a restore")
+        self._expires = until
+
+    def _must_run(self) -> None:
+        if self._ended:
+            raise self._expired("it is over")
+        if boot_seconds() >= self._expires:
+            raise self._expired("its lease has run out")
+
+    def _expired(self, why: str) -> LeaseExpired:
+        return LeaseExpired(
+            f"the claim of run {self._header.run} no longer holds this host: {why}",
+            where=str(self._root.state_dir),
+            remedy="nothing is written under it any more; the run must claim the host again",
+        )
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        """Hold the host lock with the claim known to be ours."""
+        self._must_run()
+        with HostLock(self._root.state_dir):
+            self._must_run()
+            if not self._journal.is_open() or self._note.read().has_taken_over:
+                raise self._expired("it has been ended by its guardian or a restore")
+            yield
+
+    # ------------------------------------------------------------------ knobs
+    def apply(self, arm: Arm, reason: KnobReason = KnobReason.APPLY) -> tuple[KnobChange, ...]:
+        """Make every claimed knob hold the arm, or what was found where the arm doesn't name it.
+
+        One change per knob, no-ops too. All or nothing: where a write fails, those made here are taken back and the
+        error says which knob it was. RestoreIncomplete where even that fails; `revert` can still be tried.
+        """
+        target = self._target(arm)
+        with self._changing, self._mine():
+            made: list[KnobChange] = []
+            try:
+                for knob, value in shrinking_first(self._root, target):
+                    self._write(knob, value, reason, made)
+                self._settle(target, reason, made)
+            except LeaseExpired:
+                raise  # what was made here is the guardian's now
+            except AgentError as error:
+                self._take_back(made, error)
+                raise
+            self._wanted = {knob.name: value for knob, value in target}
+            return tuple(made)
+
+    def _target(self, arm: Arm) -> list[tuple[Knob, str]]:
+        for name, value in arm.knobs.items():
+            if name not in self._knobs:
+                raise UnknownKnob(
+                    f"arm {arm.name} sets {name}, which this claim has not journaled",
+                    where=name,
+                    remedy=f"claim it too; claimed are {', '.join(self._knobs) or 'none'}",
+                )
+            if (problem := check_value(self._knobs[name], value)) is not None:
+                raise KnobRefused(problem, f"arm {arm.name}", "choose a value this kernel knows")
+        return [(self._knobs[name], arm.knobs.get(name, value)) for name, value in self.found.items()]
+
+    def _write(self, knob: Knob, value: str, reason: KnobReason, made: list[KnobChange]) -> None:
+        """Journal, write, read back, journal; the change is in `made` also where it went wrong."""
+        self._must_run()
+        before = read_knob(self._root, knob)
+        if before != value:
+            self._journal.intend(knob.name, before, value, reason)
+        change, failure = attempt_write(self._root, knob, value, reason)
+        made.append(change)
+        if change.before != change.after or failure is not None:
+            record_if_possible(self._journal, change)
+        if failure is not None:
+            raise failure
+
+    def _settle(self, target: Sequence[tuple[Knob, str]], reason: KnobReason, made: list[KnobChange]) -> None:
+        """Write once more what another write has moved; KnobMismatch where two knobs won't both hold."""
+        wanted = {knob.name: value for knob, value in target}
+        for drift in differences(self._root, wanted):
+            self._write(self._knobs[drift.knob], drift.wanted, reason, made)
+        if left := differences(self._root, wanted):
+            raise KnobMismatch(
+                f"{left[0].knob} was set to {left[0].wanted!r} and reads {left[0].actual!r} once the others are set",
+                where=self._knobs[left[0].knob].path,
+                remedy="two of this arm's knobs set the same thing, or another program writes it",
+            )
+
+    def _take_back(self, made: Sequence[KnobChange], cause: AgentError) -> None:
+        """Put back what held before this apply began; RestoreIncomplete, after trying all, where that fails."""
+        before: dict[str, str] = {}
+        for change in made:
+            before.setdefault(change.knob, change.before)
+        changes = undo(self._root, before, KnobReason.REVERT)
+        for change in changes:
+            if change.before != change.after or not change.ok:
+                record_if_possible(self._journal, change)
+        if failed := [change for change in changes if not change.ok]:
+            raise RestoreIncomplete(
+                f"{cause.what}; and {', '.join(change.knob for change in failed)} could not be put back",
+                where="; ".join(change.error or "" for change in failed),
+                remedy="the journal keeps the original values: revert the host",
+            ) from cause
+
+    def drift(self) -> tuple[Drift, ...]:
+        """Return the knobs that don't hold what was last applied, by kept descriptors; empty while we change them."""
+        if not self._changing.acquire(blocking=False):
+            return ()
+        try:
+            read = ((name, value, self._read_kept(name)) for name, value in self._wanted.items())
+            return tuple(Drift(knob=name, wanted=value, actual=now) for name, value, now in read if now != value)
+        finally:
+            self._changing.release()
+
+    def _read_kept(self, name: str) -> str:
+        try:
+            if name not in self._readers:
+                self._readers[name] = self._root.reader(self._knobs[name].path)
+            return current_value(self._readers[name].read().decode(errors="replace"))
+        except OSError:
+            kept = self._readers.pop(name, None)
+            if kept is not None:
+                kept.close()
+            return ""
+
+    def revert(self, reason: KnobReason = KnobReason.REVERT) -> tuple[KnobChange, ...]:
+        """Put every claimed knob back and read it back, also after the lease ran out if nobody else has done it.
+
+        One change per knob, with what went wrong in `error`; all are tried. LeaseExpired where the claim has ended.
+        """
+        if self._ended:
+            raise self._expired("it is over")
+        with self._changing, HostLock(self._root.state_dir):
+            if not self._journal.is_open():
+                raise self._expired("it has been ended by its guardian or a restore")
+            changes = undo_journaled(self._root, self._journal, reason)
+            self._wanted = dict(self.found)
+            return changes
+
+    # ------------------------------------------------------------------ workloads and guardian
+    def guard_process(self, pid: int) -> None:
+        """Have the guardian SIGKILL this workload, and the process group it leads, before it undoes the knobs."""
+        mark = mark_process(pid)
+        if mark is not None:
+            with self._mine():
+                self._journal.guard(mark)
+
+    def unguard_process(self, pid: int) -> None:
+        """Say that a workload has ended. Never raises: a process that is gone is never killed anyway."""
+        with suppress(AgentError), self._mine():
+            self._journal.unguard(pid)
+
+    def guardian_alive(self) -> bool:
+        """Whether the guardian runs (a stopped one doesn't); always where the claim was taken with none."""
+        if self._command is not None and not self._command:
+            return True
+        return not self._ended and working_guardian(self._note.read()) is not None
+
+    def ensure_guardian(self) -> bool:
+        """Start a new guardian where the old one has died; True where that was needed."""
+        if self.guardian_alive():
+            return False
+        with self._mine():
+            stopped = self._note.read().process
+            if stopped is not None:
+                send_signal(stopped, signal.SIGKILL)
+            self._start_guardian()
+        log.warning("the guardian of run %s had died and was started again", self._header.run)
+        return True
+
+    def start(self) -> None:
+        """Start the guardian and the lease; where that fails the claim ends, with nothing written."""
+        try:
+            self._start_guardian()
+            self.renew()
+        except AgentError as error:
+            self._over(Outcome.NOT_STARTED, str(error))
+            raise
+
+    def _start_guardian(self) -> None:
+        if self._command is None or self._command:
+            assert isinstance(self._root, FolderRoot)  # noqa: S101 - `take_claim` has seen to it
+            start_guardian(self._root, self._header.claim, self._command)
+
+    # ------------------------------------------------------------------ the end
+    def release(self) -> None:
+        """End the claim once everything reads as it was found; the guardian leaves.
+
+        RestoreIncomplete, and the claim stays, where something doesn't. Nothing to do where it has ended already.
+        """
+        if self._ended:
+            return
+        with self._changing, HostLock(self._root.state_dir):
+            if self._journal.is_open():
+                if left := differences(self._root, self.found):
+                    raise RestoreIncomplete(
+                        ", ".join(f"{drift.knob} reads {drift.actual!r}, found {drift.wanted!r}" for drift in left),
+                        where=str(self._root.state_dir),
+                        remedy="revert the host before it is released",
+                    )
+                self._over(Outcome.RELEASED, "")
+            else:
+                self._over(None, "")
+
+    def _over(self, outcome: Outcome | None, detail: str) -> None:
+        """Close the journal with its outcome (None: somebody else has), send the guardian away, let go of files."""
+        guardian = None
+        with suppress(AgentError):
+            guardian = self._note.read().process
+        if outcome is not None:
+            self._journal.close(outcome, detail)
+            with suppress(JournalError):
+                self._lease.finish(self._header.claim)
+        self._ended = True
+        if guardian is not None and outcome is not None:
+            send_signal(guardian, signal.SIGUSR1)  # it looks at the lease again, and leaves
+            deadline = time.monotonic() + _LEAVING_SECONDS
+            while is_alive(guardian) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        self._leave()
+
+    def _leave(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        self._lease.close()
+        self._note.close()
+        self._journal.leave()
