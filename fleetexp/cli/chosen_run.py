@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleetexp.store.store import RunRecord, Store
+    from fleetexp.store.records import RunRecord
+    from fleetexp.store.store import Store
 
 
 def chosen_run(store: Store, run_id: int | None) -> RunRecord:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fleetexp.cli.options import json_option, root_option
 from fleetexp.cli.output import duration, emit_json, width
+
+if TYPE_CHECKING:
+    from agents.recovery import ClaimStatus
 
 
 @click.command(
@@ -28,7 +33,6 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     """
     from agents.claim import claim_status
     from agents.facts import survey
-
     from agents.sysroot import FolderRoot
     from fleetexp.cli.abilities import abilities
     from fleetexp.cli.doctor_screen import doctor_lines
@@ -39,12 +43,24 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     if as_json:
         emit_json({"facts": facts, "abilities": abilities(facts), "claim": status})
         return
-    if status is None:
-        claim = "free: no run holds this host"
-    elif status.lease_remaining_seconds > 0:
-        left = duration(status.lease_remaining_seconds)
-        claim = f"held by run {status.run} of {status.owner}, lease {left}"
-    else:
-        claim = f"LEFT BEHIND by run {status.run} of {status.owner} — put it right with 'fleetexp restore'"
-    for line in doctor_lines(facts, claim, short=short, columns=width()):
+    for line in doctor_lines(facts, claim_line(status), short=short, columns=width()):
         click.echo(line)
+
+
+def claim_line(status: ClaimStatus | None) -> str:
+    """Say who holds the host, and what to do where a dead run left it changed."""
+    from agents.recovery import Standing
+
+    if status is None:
+        return "free: no run holds this host"
+    who = f"run {status.run} of {status.owner}"
+    changed = f"{len(status.changed)} knobs changed" if len(status.changed) != 1 else "1 knob changed"
+    match status.standing:
+        case Standing.HELD:
+            return f"held by {who}: {changed}, lease {duration(status.lease_remaining_seconds)}"
+        case Standing.UNDOING:
+            return f"left by {who}: its guardian is putting it back, {changed} still"
+        case Standing.REBOOTED:
+            return f"left by {who} before the last boot, which undid it; 'fleetexp restore' closes it"
+        case _:
+            return f"LEFT BEHIND by {who}: {changed} — put it right with 'fleetexp restore'"

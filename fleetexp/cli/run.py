@@ -66,7 +66,6 @@ def run(
     cleanly: the host is restored, what was measured is kept and marked.
     """
     from agents.facts import survey
-
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import load_experiment

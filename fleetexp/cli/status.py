@@ -14,7 +14,8 @@ from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import duration, emit_json, instant, labelled, print_table, visible
 
 if TYPE_CHECKING:
-    from fleetexp.store.store import RunRecord, Store
+    from fleetexp.store.records import RunRecord
+    from fleetexp.store.store import Store
 
 _WATCH_SECONDS = 1.0
 
@@ -63,6 +64,8 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
         "experiment": record.experiment,
         "state": record.state,
         "reason": record.reason,
+        "decision": record.decision,
+        "decision_reason": record.decision_reason,
         "launched_by": record.launched_by,
         "fleet": record.fleet,
         "created_at": record.created_at,
@@ -94,6 +97,8 @@ def status_lines(store: Store, record: RunRecord, now: datetime) -> list[str]:
             rows.append(("now", f"{period.host}: {period.plan.arm}{where}, {doing}"))
     for why in dict.fromkeys(period.reason for period in periods if period.state is PeriodState.INVALID):
         rows.append(("invalid", why))
+    if record.decision:
+        rows.append(("decision", f"{record.decision} — {record.decision_reason}"))
     rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
     return [labelled(label, visible(text)) for label, text in rows]
 

@@ -119,13 +119,20 @@ def fleetexp(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
+def _module(name: str, path: Path) -> ModuleType:
+    """Load a test module of another folder: tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+host_tree = _module("agents_conftest", Path(__file__).parents[2] / "agents" / "conftest.py").host_tree
+
+
 @pytest.fixture(scope="session")
 def report_samples() -> ModuleType:
     """The sample report of the report's own tests."""
-    path = Path(__file__).parents[2] / "analysis" / "report" / "sample.py"
-    spec = importlib.util.spec_from_file_location("report_sample", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["report_sample"] = module
-    spec.loader.exec_module(module)
-    return module
+    return _module("report_sample", Path(__file__).parents[2] / "analysis" / "report" / "sample.py")
