@@ -10,8 +10,9 @@ from operator import itemgetter
 class KeyedTable:
     """Lines 'key value ...' of which some are wanted: vmstat, meminfo, memory.stat.
 
-    The positions of the wanted words are learnt once and the keys found there compared at each reading, so that a
-    table which changes its shape is read right and one which does not is split only once. Values are whole numbers.
+    The positions of the wanted words are learnt once. At each reading the number of words and the keys found at those
+    positions are compared, and a table that has changed its shape is learnt anew. (The one change that goes unseen, a
+    line exchanged for another without a change of length, no kernel makes while it is up.) Values are whole numbers.
     """
 
     __slots__ = ("_count", "_keys", "_keys_of", "_names", "_scale", "_values_of", "_wanted")

@@ -1,0 +1,385 @@
+"""The sampler over a host in a folder, and over this machine."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.catalogue import is_known
+from agents.collectors import Collectors
+from agents.messages import HostEventKind
+from agents.sysroot import FolderRoot, Reader
+
+Tree = Callable[..., FolderRoot]
+STATS = "sys/kernel/mm/transparent_hugepage/hugepages-{}kB/stats"
+V2 = "sys/fs/cgroup/system.slice/web.service"
+V1 = "sys/fs/cgroup/memory/system.slice/web.service"
+FORBIDDEN = ("smaps", "smaps_rollup", "numa_maps", "pagemap", "clear_refs", "kpageflags")
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[Collectors], Collectors]]:
+    made: list[Collectors] = []
+
+    def keep(collectors: Collectors) -> Collectors:
+        made.append(collectors)
+        return collectors
+
+    yield keep
+    for collectors in made:
+        collectors.close()
+
+
+Closing = Callable[[Collectors], Collectors]
+
+
+# ---------------------------------------------------------------------------- values
+def test_counters_are_raw_and_levels_in_their_unit(host_tree: Tree, closing: Closing) -> None:
+    sample = closing(Collectors(host_tree())).sample()
+    assert sample["pgfault"] == 3025098.0
+    assert sample["memory_total_bytes"] == 24684092 * 1024.0
+    assert sample["psi_memory_some_seconds"] == pytest.approx(0.001)
+    assert sample["oom_kills"] == 0.0
+
+
+def test_a_sample_follows_the_files(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    collectors.sample()
+    (root.root / STATS.format(2048) / "nr_anon").write_text("17\n")
+    vmstat = root.root / "proc/vmstat"
+    vmstat.write_text(vmstat.read_text().replace("thp_split_pud 0", "thp_split_pud 5"))
+    sample = collectors.sample()
+    assert (sample["thp_2048kB_nr_anon"], sample["thp_split_pud"]) == (17.0, 5.0)
+
+
+@pytest.mark.parametrize("cgroup_version", [1, 2])
+def test_every_metric_that_is_sampled_is_in_the_catalogue(
+    host_tree: Tree, closing: Closing, cgroup_version: int
+) -> None:
+    root = host_tree(gigantic=True, cgroup_version=cgroup_version)
+    found = closing(Collectors(root, watch_sizes_kib=(64,), cgroup="system.slice/web.service")).boundary()
+    assert [name for name in found if not is_known(name)] == []
+
+
+def test_named_sizes_the_pmd_size_and_1_gb_are_in_each_sample_the_rest_at_boundaries(
+    host_tree: Tree, closing: Closing
+) -> None:
+    collectors = closing(Collectors(host_tree(gigantic=True), watch_sizes_kib=(64, 32768)))
+    sample, boundary = collectors.sample(), collectors.boundary()
+    stat = "anon_fault_alloc"
+    sizes = (16, 64, 1024, 2048, 1048576)
+    assert [size for size in sizes if f"thp_{size}kB_{stat}" in sample] == [64, 2048, 1048576]
+    assert [size for size in sizes if f"thp_{size}kB_{stat}" in boundary] == list(sizes)
+    assert "hugetlb_1048576kB_free_pages" in sample
+    assert sample.keys() <= boundary.keys()
+
+
+def test_a_stat_that_only_this_kernel_has_is_collected(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree(files={f"{STATS.format(2048)}/anon_fault_declined": "4"})
+    assert closing(Collectors(root)).sample()["thp_2048kB_anon_fault_declined"] == 4.0
+
+
+def test_fragmentation_is_read_at_boundaries_only(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree()))
+    assert not any(name.startswith(("buddyinfo", "pageblocks")) for name in collectors.sample())
+    boundary = collectors.boundary()
+    assert boundary["buddyinfo_order10_free_blocks"] == 752.0
+    assert boundary["pageblocks_unmovable"] == 141.0
+
+
+# ---------------------------------------------------------------------------- what is not there
+def test_a_missing_source_is_absent_with_the_reason_never_zero(host_tree: Tree, closing: Closing) -> None:
+    gone = dict.fromkeys(("proc/pressure/memory", "proc/vmstat", "proc/buddyinfo", "proc/pagetypeinfo"))
+    collectors = closing(Collectors(host_tree(files=gone)))
+    boundary = collectors.boundary()
+    for metric in ("psi_memory_some_seconds", "pgfault", "buddyinfo", "pageblocks"):
+        assert metric not in boundary
+        assert "ENOENT" in collectors.unavailable[metric]
+    assert "dtlb_load_misses" not in boundary
+    assert collectors.unavailable["dtlb_load_misses"]
+    assert "agent does not run on the host" in collectors.unavailable["agent_cpu_seconds"]
+
+
+def test_a_line_that_this_kernel_lacks_is_named(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree(files={"proc/vmstat": "pgfault 1"})))
+    assert "thp_split_pud" not in collectors.sample()
+    assert "no such line" in collectors.unavailable["thp_split_pud"]
+    assert "pgfault" not in collectors.unavailable
+
+
+def test_a_source_that_appears_is_read_from_the_next_boundary_on(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree(files={"proc/pressure/io": None})
+    collectors = closing(Collectors(root))
+    assert "psi_io_some_seconds" not in collectors.sample()
+    (root.root / "proc/pressure/io").write_text("some avg10=0.00 total=3000000\nfull avg10=0.00 total=1000000\n")
+    assert collectors.boundary()["psi_io_some_seconds"] == 3.0
+    assert "psi_io_some_seconds" not in collectors.unavailable
+    assert collectors.sample()["psi_io_some_seconds"] == 3.0
+
+
+def test_a_table_that_turns_to_garbage_is_reported_once_and_comes_back(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    vmstat = root.root / "proc/vmstat"
+    good = vmstat.read_text()
+    vmstat.write_text("pgfault many\n")
+    assert "pgfault" not in collectors.sample()
+    told = [(kind, detail) for kind, detail in collectors.events() if "vmstat" in detail]
+    assert [kind for kind, _ in told] == [HostEventKind.SOURCE_LOST]
+    collectors.sample()
+    assert collectors.events() == []
+    assert "went away" in collectors.unavailable["pgfault"] or "not understood" in collectors.unavailable["pgfault"]
+    vmstat.write_text(good)
+    assert collectors.boundary()["pgfault"] == 3025098.0
+
+
+def test_a_number_that_turns_to_garbage_leaves_the_others(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    file = root.root / STATS.format(2048) / "split"
+    file.write_text("?\n")
+    sample = collectors.sample()
+    assert "thp_2048kB_split" not in sample
+    assert sample["thp_2048kB_nr_anon"] == 0.0
+    assert any("stats/split" in detail for _, detail in collectors.events())
+    file.write_text("2\n")
+    assert collectors.sample()["thp_2048kB_split"] == 2.0
+
+
+# ---------------------------------------------------------------------------- cgroups
+@pytest.mark.parametrize("name", ["system.slice/web.service", "/system.slice/web.service", f"/{V2}"])
+def test_version_2_is_found_by_any_spelling_of_its_path(host_tree: Tree, closing: Closing, name: str) -> None:
+    sample = closing(Collectors(host_tree(), cgroup=name)).sample()
+    assert sample["cgroup_memory_bytes"] == 1076101120.0
+    assert sample["cgroup_memory_peak_bytes"] == 1080000000.0
+    assert sample["cgroup_anon_bytes"] == 1073741824.0
+    assert sample["cgroup_page_table_bytes"] == 2179072.0
+    assert sample["cgroup_oom_kills"] == 0.0
+    assert sample["cgroup_psi_memory_some_seconds"] == pytest.approx(0.00011)
+
+
+@pytest.mark.parametrize("name", ["system.slice/web.service", f"/{V1}"])
+def test_version_1_gives_what_it_counts_and_the_reason_for_the_rest(
+    host_tree: Tree, closing: Closing, name: str
+) -> None:
+    collectors = closing(Collectors(host_tree(cgroup_version=1), cgroup=name))
+    sample = collectors.sample()
+    assert sample["cgroup_memory_bytes"] == 1076101120.0
+    assert (sample["cgroup_anon_bytes"], sample["cgroup_anon_thp_bytes"]) == (1073741824.0, 0.0)
+    assert sample["cgroup_oom_kills"] == 0.0
+    for metric in ("cgroup_page_table_bytes", "cgroup_thp_fault_alloc", "cgroup_psi_memory_some_seconds"):
+        assert metric not in sample
+        assert "version 1" in collectors.unavailable[metric]
+
+
+def test_hybrid_takes_memory_from_version_1_and_pressure_from_version_2(host_tree: Tree, closing: Closing) -> None:
+    unified = "sys/fs/cgroup/unified"
+    files = {
+        f"{unified}/cgroup.controllers": "",
+        f"{unified}/system.slice/web.service/cgroup.procs": "4242",
+        f"{unified}/system.slice/web.service/memory.pressure": "some avg10=0 total=5000000\nfull avg10=0 total=0",
+    }
+    collectors = closing(Collectors(host_tree(cgroup_version=1, files=files), cgroup="system.slice/web.service"))
+    sample = collectors.sample()
+    assert sample["cgroup_memory_bytes"] == 1076101120.0
+    assert sample["cgroup_psi_memory_some_seconds"] == 5.0
+
+
+def test_a_cgroup_that_is_not_there_is_a_reason_not_an_error(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree(), cgroup="system.slice/wbe.service"))
+    assert not any(name.startswith("cgroup_") for name in collectors.sample())
+    assert "wbe.service" in collectors.unavailable["cgroup_memory_bytes"]
+
+
+def test_a_restarted_service_is_followed_into_its_new_cgroup(closing: Closing) -> None:
+    mount = Path("/sys/fs/cgroup/memory")
+    if os.geteuid() != 0 or not (mount / "memory.stat").exists():
+        pytest.skip("needs root and a version 1 memory hierarchy, whose files fail once their cgroup is gone")
+    folder = mount / f"fleetexp-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        collectors = closing(Collectors(FolderRoot(), cgroup=folder.name))
+        assert {"cgroup_memory_bytes", "cgroup_anon_bytes", "cgroup_oom_kills"} <= collectors.sample().keys()
+        folder.rmdir()
+        folder.mkdir()
+        assert {"cgroup_memory_bytes", "cgroup_anon_bytes", "cgroup_oom_kills"} <= collectors.sample().keys()
+        assert any("ENODEV" in detail for _, detail in collectors.events())
+        folder.rmdir()
+        gone = collectors.sample()
+        assert not any(name.startswith("cgroup_memory") for name in gone)
+        assert "cgroup_memory_bytes" in collectors.unavailable
+    finally:
+        if folder.exists():
+            folder.rmdir()
+
+
+def test_memory_of_a_real_version_1_cgroup_is_its_tasks_memory(closing: Closing) -> None:
+    mount = Path("/sys/fs/cgroup/memory")
+    if os.geteuid() != 0 or not (mount / "memory.stat").exists():
+        pytest.skip("needs root and a version 1 memory hierarchy")
+    folder = mount / f"fleetexp-test-{os.getpid()}-b"
+    folder.mkdir()
+    hold = (
+        f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0'); import mmap, sys\n"
+        "m = mmap.mmap(-1, 64 << 20, flags=34)\nfor i in range(0, 64 << 20, 4096): m[i] = 1\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        sample = closing(Collectors(FolderRoot(), cgroup=folder.name)).sample()
+        assert 64 << 20 <= sample["cgroup_anon_bytes"] < 96 << 20
+        assert sample["cgroup_memory_peak_bytes"] >= sample["cgroup_anon_bytes"]
+    finally:
+        child.communicate()
+        folder.rmdir()
+
+
+# ---------------------------------------------------------------------------- events
+def test_a_quiet_host_has_no_events(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree()))
+    collectors.sample()
+    assert collectors.events() == []
+
+
+def test_new_taint_flags_are_told_once_and_old_ones_never(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree(files={"proc/sys/kernel/tainted": "4096"})
+    collectors = closing(Collectors(root))
+    assert collectors.events() == []
+    (root.root / "proc/sys/kernel/tainted").write_text(f"{4096 | 1 << 7 | 1 << 9}\n")
+    assert collectors.events() == [
+        (HostEventKind.TAINT, "kernel died recently (oops or BUG)"),
+        (HostEventKind.TAINT, "kernel issued a warning"),
+    ]
+    assert collectors.events() == []
+
+
+def test_oom_kills_are_told_with_their_number(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    vmstat = root.root / "proc/vmstat"
+    vmstat.write_text(vmstat.read_text().replace("oom_kill 0", "oom_kill 2"))
+    collectors.sample()
+    assert collectors.events() == [(HostEventKind.OOM_KILL, "oom_kill rose by 2, from 0 to 2")]
+    collectors.sample()
+    assert collectors.events() == []
+
+
+def test_a_host_without_taint_says_so(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree(files={"proc/sys/kernel/tainted": None})))
+    assert collectors.events() == []
+    assert "kernel_taint" in collectors.unavailable
+
+
+def test_taint_that_turns_unreadable_is_no_event(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    (root.root / "proc/sys/kernel/tainted").write_text("?\n")
+    assert collectors.events() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="writing to the kernel log needs root")
+def test_this_machines_kernel_log_is_heard_through_the_collectors(closing: Closing) -> None:
+    collectors = closing(Collectors(FolderRoot()))
+    token = uuid.uuid4().hex
+    Path("/dev/kmsg").write_text(f"<6>fleetexp test: BUG: Bad page state {token}\n")
+    assert [kind for kind, detail in collectors.events() if token in detail] == [HostEventKind.BAD_PAGE]
+
+
+# ---------------------------------------------------------------------------- this machine
+def test_own_cost_is_this_process_with_all_its_threads(closing: Closing) -> None:
+    collectors = closing(Collectors(FolderRoot()))
+    before = collectors.sample()
+    spin_until = time.process_time() + 0.05
+    while time.process_time() < spin_until:
+        pass
+    after = collectors.sample()
+    assert after["agent_cpu_seconds"] - before["agent_cpu_seconds"] >= 0.05
+    assert after["agent_rss_bytes"] > 5 << 20
+
+
+def test_counters_of_this_machine_never_fall(closing: Closing) -> None:
+    from agents.catalogue import MetricKind, describe
+
+    collectors = closing(Collectors(FolderRoot()))
+    samples = [collectors.boundary() for _ in range(5)]
+    for one, next_one in itertools.pairwise(samples):
+        for name in one.keys() & next_one.keys():
+            if describe(name).kind is MetricKind.COUNTER:
+                assert next_one[name] >= one[name], name
+
+
+def test_closing_gives_every_descriptor_back_and_may_be_repeated() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    collectors = Collectors(FolderRoot(), watch_sizes_kib=(64,))
+    collectors.boundary()
+    assert len(os.listdir("/proc/self/fd")) > before
+    collectors.close()
+    collectors.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+class RecordingRoot(FolderRoot):
+    """This machine, with a list of every path that was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("/")
+        self.asked: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        self.asked.append(path)
+        return super().read(path)
+
+    def reader(self, path: str) -> Reader:
+        self.asked.append(path)
+        return super().reader(path)
+
+
+_opened: list[str] = []
+_listening = False
+
+
+def _listen(event: str, arguments: tuple[object, ...]) -> None:
+    if _listening and event == "open":
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_listen)
+
+
+def test_nothing_that_splits_big_pages_is_ever_opened() -> None:
+    """A whole period, by two witnesses: the root that is asked, and Python's own record of every open."""
+    global _listening  # noqa: PLW0603  an audit hook can't be taken out again, only told to be quiet
+    from agents.facts import survey
+
+    root = RecordingRoot()
+    _opened.clear()
+    _listening = True
+    try:
+        survey(root)
+        collectors = Collectors(root, watch_sizes_kib=(64,), cgroup="/")
+        collectors.boundary()
+        for _ in range(5):
+            collectors.sample()
+            collectors.events()
+        collectors.boundary()
+        collectors.close()
+    finally:
+        _listening = False
+    assert "/proc/vmstat" in _opened
+    assert "proc/vmstat" in root.asked
+    for path in (*_opened, *root.asked):
+        assert path.rpartition("/")[2] not in FORBIDDEN, path
+        assert not path.startswith(("/proc/kpage", "/sys/kernel/mm/page_idle")), path

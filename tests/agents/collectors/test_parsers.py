@@ -1,0 +1,128 @@
+"""Parsers of the kernel's tables, on texts taken from kernels."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
+
+
+def read(table: KeyedTable, text: str) -> dict[str, float]:
+    out: dict[str, float] = {}
+    table(text.encode(), out)
+    return out
+
+
+def test_only_what_is_wanted_is_taken_under_its_metric_name() -> None:
+    table = KeyedTable({"oom_kill": "oom_kills", "pgfault": "pgfault"})
+    assert read(table, "nr_free 7\npgfault 12\noom_kill 3\nlast 1\n") == {"pgfault": 12.0, "oom_kills": 3.0}
+
+
+def test_meminfo_is_in_bytes_also_beside_lines_without_a_unit() -> None:
+    table = KeyedTable({"MemTotal": "total", "Hugetlb": "hugetlb"}, scale=1024.0, ending=":")
+    text = "MemTotal:  24684092 kB\nHugePages_Total:  0\nHugetlb:   2048 kB\nDirectMap1G: 1 kB\n"
+    assert read(table, text) == {"total": 24684092 * 1024.0, "hugetlb": 2048 * 1024.0}
+
+
+def test_a_table_that_changes_its_shape_is_read_right() -> None:
+    table = KeyedTable({"a": "a", "b": "b", "c": "c"})
+    assert read(table, "a 1\nb 2\n") == {"a": 1.0, "b": 2.0}
+    assert read(table, "b 2\na 1\n") == {"a": 1.0, "b": 2.0}, "same length, other order"
+    assert read(table, "x 0\na 5\nb 6\nc 7\n") == {"a": 5.0, "b": 6.0, "c": 7.0}
+    assert read(table, "c 9\n") == {"c": 9.0}
+    assert read(table, "") == {}
+    assert read(table, "a 1\n") == {"a": 1.0}
+
+
+def test_a_key_without_a_value_is_left_out() -> None:
+    assert read(KeyedTable({"a": "a", "b": "b"}), "a 1\nb") == {"a": 1.0}
+
+
+@pytest.mark.parametrize("text", ["a one\n", "a 1.5\n", "a -\n"])
+def test_a_value_that_is_no_whole_number_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        read(KeyedTable({"a": "a"}), text)
+
+
+keys = st.text("abcdefgh_", min_size=1, max_size=6)
+
+
+@given(st.sets(keys, min_size=1, max_size=12), st.sets(keys), st.integers(1, 12), st.data())
+def test_lines_in_any_order_and_any_number_read_as_a_plain_parse_would(
+    lines: set[str], wanted: set[str], steps: int, data: st.DataObject
+) -> None:
+    parse = KeyedTable({key: key for key in wanted})
+    for _ in range(steps):
+        shown = data.draw(st.permutations(sorted(lines)))[: data.draw(st.sampled_from([len(lines), 0]))]
+        table = {key: data.draw(st.integers(0, 2**63)) for key in shown}
+        text = "".join(f"{key} {value}\n" for key, value in table.items())
+        assert read(parse, text) == {key: float(value) for key, value in table.items() if key in wanted}
+
+
+def test_pressure_totals_are_seconds() -> None:
+    out: dict[str, float] = {}
+    Pressure("psi_memory")(
+        b"some avg10=12.08 avg60=5.25 avg300=2.34 total=26856799\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=500\n",
+        out,
+    )
+    assert out == pytest.approx({"psi_memory_some_seconds": 26.856799, "psi_memory_full_seconds": 0.0005})
+
+
+def test_pressure_lines_that_were_not_asked_for_are_left_out() -> None:
+    out: dict[str, float] = {}
+    Pressure("psi_cpu", ("some",))(b"some avg10=0.00 total=1000000\nfull avg10=0.00 total=0\n", out)
+    assert out == {"psi_cpu_some_seconds": 1.0}
+
+
+@pytest.mark.parametrize("text", [b"some avg10=0.00\n", b"garbage\n", b"some total=x\n"])
+def test_pressure_that_is_not_understood_is_an_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"total|literal"):
+        Pressure("psi")(text, {})
+
+
+def test_free_blocks_are_summed_over_nodes_and_zones() -> None:
+    out: dict[str, float] = {}
+    parse_buddyinfo(
+        b"Node 0, zone      DMA      0      1      3 \nNode 0, zone   Normal   2687   1960    262 \n"
+        b"Node 1, zone   Normal      1      1      1 \n",
+        out,
+    )
+    assert out == {
+        "buddyinfo_order0_free_blocks": 2688.0,
+        "buddyinfo_order1_free_blocks": 1962.0,
+        "buddyinfo_order2_free_blocks": 266.0,
+    }
+
+
+def test_pageblocks_are_summed_by_migrate_type() -> None:
+    out: dict[str, float] = {}
+    parse_pagetypeinfo(
+        b"""Page block order: 9
+Pages per block:  512
+
+Free pages count per migrate type at order       0      1      2
+Node    0, zone      DMA, type    Unmovable      0      0      1
+Node    0, zone   Normal, type      Movable   >100000  956    475
+
+Number of blocks type     Unmovable      Movable  Reclaimable   HighAtomic          CMA      Isolate
+Node 0, zone      DMA            1            7            0            0            0            0
+Node 0, zone   Normal          141          848           99            0            4            0
+""",
+        out,
+    )
+    assert out == {
+        "pageblocks_unmovable": 142.0,
+        "pageblocks_movable": 855.0,
+        "pageblocks_reclaimable": 99.0,
+        "pageblocks_highatomic": 0.0,
+        "pageblocks_cma": 4.0,
+        "pageblocks_isolate": 0.0,
+    }
+
+
+@pytest.mark.parametrize("parse", [parse_buddyinfo, parse_pagetypeinfo])
+def test_a_fragmentation_table_of_another_shape_is_an_error(parse: object) -> None:
+    with pytest.raises(ValueError, match=r"buddyinfo|pageblocks"):
+        parse(b"something else\n", {})  # type: ignore[operator]
