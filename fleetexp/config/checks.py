@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import TypeAlias
 
+from agents.workloads.options import parse_options
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
 from fleetexp.config.metrics import OWN_WORKLOADS, better, known, nearest_metrics, reporters, worse
@@ -146,8 +147,9 @@ def _workload(experiment: Experiment) -> Iterator[Finding]:
                 what = f"the region of {format_size(options.region)} is smaller than one page"
                 yield (*path, "region"), what, f"make it at least {format_size(options.page_size)}"
             yield from _pool(options, arm, dict(knobs), path)
-        if isinstance(options, Service):
-            yield from _service(options, path)
+        # What the agent would refuse on every host is refused here already, in its words.
+        for problem in parse_options(workload.for_arm(arm))[1]:
+            yield path, problem.what, problem.remedy
 
 
 def _pool(options: PointerChase | PageFault, arm: str, knobs: dict[str, str], path: Path) -> Iterator[Finding]:
@@ -164,13 +166,6 @@ def _pool(options: PointerChase | PageFault, arm: str, knobs: dict[str, str], pa
         if int(value) < needed:
             what = f"a pool of {value} pages can't hold a region of {format_size(options.region)}"
             yield ("arms", arm, knob), what, f"write {needed} or more"
-
-
-def _service(options: Service, path: Path) -> Iterator[Finding]:
-    if (options.unit is None) == (options.cgroup is None):
-        yield path, "a service is named by its unit or by its cgroup", "write 'service: web.service'"
-    elif options.unit is None and options.restart == "on_apply":
-        yield (*path, "restart"), "a cgroup can't be restarted", "name the unit, or write 'restart: never'"
 
 
 def _metrics(experiment: Experiment) -> Iterator[Finding]:

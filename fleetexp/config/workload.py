@@ -70,12 +70,18 @@ class PageFault(Section):
     region: Size = 2**30
     page_size: PageSize | None = None
     backing: Backing = "anonymous"
+    repeats: Count = 1  # passes over the region; 0: until the period ends
+    pretouch: bool = True
+    madvise: bool = False
 
     def options(self) -> Options:
         return {
             "region_bytes": self.region,
             "page_size_kib": _page_size_kib(self.page_size),
             "backing": self.backing,
+            "repeats": self.repeats,
+            "pretouch": self.pretouch,
+            "madvise": self.madvise,
         }
 
 
@@ -86,9 +92,17 @@ class Acquire(Section):
     pages: Annotated[Count, Field(ge=1)]
     page_size: PageSize
     backing: Backing = "anonymous"
+    repeats: Count = 1  # 0: until the period ends
+    madvise: bool = False
 
     def options(self) -> Options:
-        return {"pages": self.pages, "page_size_kib": _page_size_kib(self.page_size), "backing": self.backing}
+        return {
+            "pages": self.pages,
+            "page_size_kib": _page_size_kib(self.page_size),
+            "backing": self.backing,
+            "repeats": self.repeats,
+            "madvise": self.madvise,
+        }
 
 
 def _argv(value: object) -> object:
@@ -105,9 +119,10 @@ class Command(Section):
     timeout: Duration | None = None
     user: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
+    capture: Annotated[str, check_word("metrics", "none")] = "metrics"  # whether its output is read as measurements
 
     def options(self) -> Options:
-        out: dict[str, Scalar | tuple[Scalar, ...]] = {"argv": self.argv}
+        out: dict[str, Scalar | tuple[Scalar, ...]] = {"argv": self.argv, "capture": self.capture}
         if self.timeout is not None:
             out["timeout_seconds"] = self.timeout
         if self.user is not None:

@@ -207,6 +207,7 @@ def test_a_command_keeps_its_words_and_environment() -> None:
         "timeout_seconds": 60.0,
         "user": "nobody",
         "env": ("LANG=C", "THREADS=2"),
+        "capture": "metrics",
     }
 
 
@@ -214,7 +215,7 @@ def test_a_command_without_options_has_its_words_only() -> None:
     text = MINIMAL.replace("pointer_chase: {}", "command: {argv: [run]}")
     spec = parse_experiment(text).workload_for("control")
     assert spec is not None
-    assert spec.options == {"argv": ("run",)}
+    assert spec.options == {"argv": ("run",), "capture": "metrics"}
 
 
 def test_a_service_is_a_unit_or_a_cgroup() -> None:
@@ -223,7 +224,7 @@ def test_a_service_is_a_unit_or_a_cgroup() -> None:
     assert (web.kind, web.options) == ("service", {"unit": "web.service", "restart": "on_apply"})
     group = load_experiment(CASES / "good" / "service-cgroup.yaml").workload_for("control")
     assert group is not None
-    assert group.options == {"cgroup": "/sys/fs/cgroup/web", "restart": "never"}
+    assert group.options == {"cgroup": "/system.slice/web.service", "restart": "never"}
 
 
 def test_no_workload_means_watching() -> None:
