@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import os
 import platform
 import signal
@@ -12,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from agents.claim import claim_status
-
 from agents.catalogue import CATALOGUE, MetricKind
+from agents.claim import claim_status
 from agents.facts import survey
 from agents.messages import WorkloadSpec
 from agents.sysroot import FolderRoot, SysRoot
@@ -33,6 +33,7 @@ from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.orchestrator.runner import Runner
+from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
 Observer = Callable[[Progress], None]
@@ -107,7 +108,7 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
                 remedy="start a new one with 'fleetexp run'",
             )
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
-        _wait_until_free(run_id, root, observer, record.plan)
+        _wait_until_free(record, root, observer)
         store.record_event(run_id, "resumed", _who())
         machine = Machine.resumed(record.plan, store.periods(run_id))
         return _drive(
@@ -153,10 +154,12 @@ def _drive(
             return
         store.save_findings(run_id, findings)
 
-    fleet = _fleet(fleet_name, run_id, plan, root)
+    name = claim_name(store.run(run_id))
+    fleet = _fleet(fleet_name, name, plan, root)
     try:
         runner = Runner(
             run_id=run_id,
+            claim_name=name,
             plan=plan,
             store=store,
             fleet=fleet,
@@ -176,15 +179,21 @@ def _drive(
     return _outcome(store, run_id, state)
 
 
-def _fleet(name: str, run_id: int, plan: Plan, root: SysRoot) -> Fleet:
+def claim_name(record: RunRecord) -> str:
+    """Return the name under which a run claims hosts: run 1 of another database is another run."""
+    stamp = hashlib.sha256(f"{record.experiment} {record.created_at.isoformat()}".encode()).hexdigest()[:8]
+    return f"{record.run_id}-{stamp}"
+
+
+def _fleet(name: str, run: str, plan: Plan, root: SysRoot) -> Fleet:
     hosts = [unit.host for unit in plan.units]
     if name == "inline":
-        return InlineFleet(dict.fromkeys(hosts, root), run=str(run_id), labels={})
+        return InlineFleet(dict.fromkeys(hosts, root), run=run, labels={})
     if name == "local":
         from fleetexp.orchestrator.local_fleet import LocalFleet  # noqa: PLC0415 - Ray takes a second to import
 
         where = str(root.root) if isinstance(root, FolderRoot) else "/"
-        return LocalFleet(hosts[0], run=str(run_id), root=where)
+        return LocalFleet(hosts[0], run=run, root=where)
     raise RunError(f"no fleet is called {name!r}", where="--fleet", remedy="use 'local' or 'inline'")
 
 
@@ -250,10 +259,11 @@ def _current(runner: Runner) -> str:
     return runner.machine.state.value
 
 
-def _wait_until_free(run_id: int, root: SysRoot, observer: Observer, plan: Plan) -> None:
+def _wait_until_free(record: RunRecord, root: SysRoot, observer: Observer) -> None:
     """Wait for the lease of the orchestrator that died to run out; the guardian puts the host back meanwhile."""
+    run_id, plan, name = record.run_id, record.plan, claim_name(record)
     deadline = time.monotonic() + plan.safety.lease_seconds + 10.0
-    while (status := claim_status(root)) is not None and status.run == str(run_id):
+    while (status := claim_status(root)) is not None and status.run == name:
         if status.lease_remaining_seconds <= 0 and not status.guardian_alive:
             return  # nobody is left to undo it: taking the host does that first
         if _alive(status.owner):

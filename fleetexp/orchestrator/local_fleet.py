@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from agents.messages import Request
+from agents.messages import Request, Survey
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost
@@ -32,6 +32,7 @@ class LocalFleet:
         self._run = run
         self._labels = dict(labels or {})
         self._root = root
+        self._waiting: Request | None = None  # something has been asked and not been given up
         self._fleet = self._start()
 
     def _start(self) -> RayFleet:
@@ -69,12 +70,20 @@ class LocalFleet:
         return (self._host,)
 
     def send(self, host: str, request: Request, timeout_seconds: float) -> None:
+        self._waiting = request
         self._fleet.send(host, request, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> list[Answer]:
+        # An actor goes on answering for a while after its raylet has died: a node in that state is not one to trust.
+        if self._waiting is not None and not self._alive():
+            request, self._waiting = self._waiting, None
+            self._fleet.forget(self._host)
+            error = ConnectionError("the Ray node on this machine has died")
+            return [Answer(host=self._host, request=request, error=error, lost=True)]
         return self._fleet.receive(timeout_seconds)
 
     def forget(self, host: str) -> None:
+        self._waiting = None
         self._fleet.forget(host)
 
     def reconnect(self, host: str, timeout_seconds: float) -> None:
@@ -82,6 +91,7 @@ class LocalFleet:
             log.warning("Ray is gone: starting it again")
             self._shut_down()
             self._fleet = self._start()
+        self._waiting = Survey()
         self._fleet.reconnect(host, timeout_seconds)
 
     def _alive(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,26 +11,26 @@ from numpy.typing import NDArray
 from agents.catalogue import DerivedMetric, MetricKind, derive, derived_for, describe, is_known
 from analysis.aggregate import Summary, summarise
 from analysis.errors import AnalysisError
+from fleetexp.store.records import PeriodReadings, Series
+from fleetexp.store.store import Store
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One metric over one period: instants in seconds, rising, and the values read at them."""
-
-    seconds: Floats
-    values: Floats
+def observe(store: Store, period_id: int) -> None:
+    """Read a period back from the store, summarise it, and store the observations."""
+    store.save_observations(period_id, observations(store.period_readings(period_id)))
 
 
-def observations(samples: Mapping[str, Series], measured: Mapping[str, Series]) -> dict[str, Summary]:
+def observations(readings: PeriodReadings) -> dict[str, Summary]:
     """Summarise every metric of one period.
 
-    `samples` are the collectors' readings (counters raw), `measured` what the workload reported. A metric whose
-    readings can't be summarised (a counter that fell, a single reading) is left out: missing, never zero.
+    A metric whose readings can't be summarised (a counter that fell, a single reading) is left out: missing, never
+    zero.
     """
+    samples = readings.samples
     out: dict[str, Summary] = {}
     for name, series in samples.items():
         kind = "counter" if is_known(name) and describe(name).kind is MetricKind.COUNTER else "gauge"
@@ -41,8 +40,9 @@ def observations(samples: Mapping[str, Series], measured: Mapping[str, Series]) 
             series = _levels(metric, samples) if metric.kind is MetricKind.GAUGE else _ratio(metric, samples)
             if series is not None:
                 _summarise_into(out, metric.name, series, "gauge")
-    for name, series in measured.items():
-        _summarise_into(out, name, series, "gauge")
+    for name, series in readings.measured.items():
+        # Numbered, not timed: two values may have been reported in one microsecond.
+        _summarise_into(out, name, Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge")
     return out
 
 

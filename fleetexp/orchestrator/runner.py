@@ -106,6 +106,7 @@ class Runner:
         self,
         *,
         run_id: int,
+        claim_name: str,
         plan: Plan,
         store: Store,
         fleet: Fleet,
@@ -126,6 +127,7 @@ class Runner:
         self._store = store
         self._fleet = fleet
         self._owner = owner
+        self._claim_name = claim_name
         self._restart = restart
         self._tripwires = tripwires
         self._observe = observe
@@ -246,7 +248,7 @@ class Runner:
                 self._send(host, Survey())
             case Snapshot(host=host):
                 claim = Claim(
-                    run=f"{self.run_id}",
+                    run=self._claim_name,
                     owner=self._owner,
                     knobs=self.plan.knobs,
                     lease_seconds=self.plan.safety.lease_seconds,
