@@ -21,7 +21,8 @@ from analysis.report.effects import estimate_row
 from analysis.report.escaping import visible
 from analysis.report.instants import instant
 from analysis.report.page import Page
-from analysis.report.sections import directions, page
+from analysis.report.sections import page
+from analysis.report.tables import directions
 from analysis.report.templating import strict_environment
 from analysis.results import BlockContrast, Estimate
 
@@ -64,8 +65,6 @@ def _environment() -> Environment:
 
 def _shown(value: object) -> object:
     """Spell out what can't be seen in any text that reaches the page; markup made by us passes."""
-    if value is None:
-        return "unknown"
     return value if isinstance(value, Markup) else visible(str(value))
 
 
@@ -81,17 +80,22 @@ def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Cha
     for row in content.findings.contrasts:
         found.setdefault((row.metric, row.treatment), []).append(row)
     estimates = {(row.metric, row.treatment): row for row in content.findings.estimates if _is_result(row)}
+    units = {row.metric: row.unit for row in content.findings.estimates}
     order = {key: place for place, key in enumerate(estimates)}
     keys = sorted(found, key=lambda key: order.get(key, len(order)))
     charts = []
     for place, (metric, arm) in enumerate(keys[:MOST_BLOCK_CHARTS]):
         rows = sorted(found[metric, arm], key=lambda row: (row.host, row.block))
         estimate = estimates.get((metric, arm))
-        unit = estimate.unit if estimate is not None else ""
         colour = colours.get(arm, Colour.ARM_1)
         cut = f"The first {MOST_BLOCKS} of {len(rows):,} blocks. " if len(rows) > MOST_BLOCKS else ""
         svg = block_chart(
-            rows[:MOST_BLOCKS], estimate, unit=unit, control=content.control, colour=colour, key=f"blocks-{place}"
+            rows[:MOST_BLOCKS],
+            estimate,
+            unit=units.get(metric, ""),
+            control=content.control,
+            colour=colour,
+            key=f"blocks-{place}",
         )
         legend = ((content.control, "control"), (arm, _css(colour)))
         charts.append(Chart(svg=svg, heading=metric, legend=legend, remark=cut))

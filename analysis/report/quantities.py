@@ -103,10 +103,12 @@ def number(value: float) -> str:
 
 
 def tick(value: float) -> str:
-    """Show a number on an axis, where matplotlib has chosen round ones."""
-    rounded = round(value, 9)
-    size = abs(rounded)
-    return number(rounded) if size >= 1e5 or 0 < size < 1e-3 else _sign(f"{rounded:,g}")
+    """Show a number on an axis, where matplotlib has chosen round ones, in few letters: 0.6, 1,200, 40k, 1.4M."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            step = 1000.0 if letter == "k" else size
+            return _sign(f"{round(value / step, 9):,g}{letter}")
+    return _sign(f"{round(value, 12):,g}".replace("e-0", "e-"))
 
 
 def signed(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.report.content import KnobRow, ReportInput
+from analysis.report.tables import counted
 
 _LIVE = {"preflight", "running", "paused", "analysing", "halting"}
 _MOST_NAMED = 20
@@ -34,13 +35,13 @@ def restoration(content: ReportInput) -> Restoration:
             for host, knob in off[:_MOST_NAMED]
         ]
         more = (f"and {len(off) - _MOST_NAMED} more",) * (len(off) > _MOST_NAMED)
-        told = "Restore incomplete: not every host reads as it was found. Run `fleetexp restore` on it."
+        told = "Restore incomplete: not every host reads as it was found. Run fleetexp restore there."
         return Restoration(ok=False, sentences=(told, *named, *more))
     if not first:
         return Restoration(ok=None, sentences=("No knob was written.",))
     hosts = len({host for host, _ in first})
     told = (
-        f"Every knob that was written reads as it was found: {len(first)} on {hosts} host{'' if hosts == 1 else 's'}, "
-        f"{len(content.knob_changes):,} writes, each read back."
+        f"Every knob that was written reads as it was found: {counted(len(first), 'setting')} on "
+        f"{counted(hosts, 'host')}, {counted(len(content.knob_changes), 'write')}, each read back."
     )
     return Restoration(ok=True, sentences=(told,))

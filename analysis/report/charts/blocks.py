@@ -28,8 +28,8 @@ def block_chart(
     scale = scale_for(unit, values)
 
     def build(figure: Figure) -> None:
-        upper = figure.add_axes((0.15, 0.45, 0.83, 0.46))
-        lower = figure.add_axes((0.15, 0.13, 0.83, 0.2))
+        upper = figure.add_axes((0.16, 0.45, 0.82, 0.46))
+        lower = figure.add_axes((0.16, 0.13, 0.82, 0.2))
         _values(upper, contrasts, scale, colour)
         _differences(lower, contrasts, estimate, scale, colour)
         _headings(figure, scale, control, first.treatment)

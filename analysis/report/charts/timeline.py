@@ -130,7 +130,10 @@ class _Sheet:
     colours: Mapping[str, Colour]
     askers: Mapping[tuple[str, str], Colour]  # (knob, value) -> the colour of the arm that sets it
 
-    def at(self, instant: datetime) -> float:
+    def at(self, instant: datetime | None) -> float:
+        """Where an instant stands; what has not happened yet stands at the right edge."""
+        if instant is None:
+            return self.seconds
         return min(max(seconds_between(self.start, instant), 0.0), self.seconds)
 
     def fits(self, text: str, left: float, right: float) -> bool:
@@ -194,10 +197,7 @@ def _draw_host(sheet: _Sheet, host: HostLanes, top: float) -> None:
 
 def _draw_period(sheet: _Sheet, period: PeriodRow, top: float, bottom: float) -> None:
     """Shade one period: a bar in its arm's colour, a tint over the lanes below; dashed where it is not used."""
-    if period.started_at is None:
-        return
-    left = sheet.at(period.started_at)
-    right = sheet.seconds if period.ended_at is None else sheet.at(period.ended_at)
+    left, right = sheet.at(period.started_at), sheet.at(period.ended_at)
     invalid, measured = period.state == "invalid", period.kind == "measure"
     colour = sheet.colours.get(period.arm, Colour.QUIET)
     axes, edge = sheet.axes, top + _STRIP
@@ -242,4 +242,4 @@ def _describe(host: HostLanes) -> str:
     ]
     begun = [row.started_at for row in host.periods if row.started_at is not None]
     since = f" from {clock(min(begun))} UTC" if begun else ""
-    return f"{host.host}{since}: {len(host.periods)} periods; " + "; ".join(lanes)
+    return f"{host.host}{since}: {len(host.periods)} period{'' if len(host.periods) == 1 else 's'}; " + "; ".join(lanes)

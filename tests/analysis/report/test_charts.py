@@ -129,6 +129,17 @@ def test_blocks_past_the_most_are_said_to_be_left_off(content: ReportInput, read
     assert len(document) < 500_000
 
 
+def test_unbounded_interval_has_no_band(samples: ModuleType) -> None:
+    bounded = samples.findings().estimates[0]
+    open_ended = replace(bounded, difference_interval=Interval(low=-0.1, high=None, level=0.95))
+    band, none = (
+        block_chart(contrasts(4), row, unit="seconds", control="c", colour=Colour.ARM_1, key="k")
+        for row in (bounded, open_ended)
+    )
+    assert band.count("opacity: 0.16") == 1
+    assert "opacity: 0.16" not in none
+
+
 def test_equal_values_still_make_a_chart() -> None:
     same = [replace(row, control_value=0.0, treatment_value=0.0) for row in contrasts(2)]
     assert "<svg" in block_chart(same, None, unit="bytes", control="c", colour=Colour.ARM_1, key="k")
@@ -219,7 +230,7 @@ def test_period_without_an_end_reaches_to_the_edge(content: ReportInput, samples
     shown = timeline(running)
     assert shown is not None
     assert shown.hosts[0].periods == (open_period,)
-    assert "h000 from 11:00:00 UTC: 1 periods" in timeline_chart(running, shown, {}, "k")
+    assert "h000 from 11:00:00 UTC: 1 period;" in timeline_chart(running, shown, {}, "k")
 
 
 def test_nothing_with_a_time_makes_no_timeline(content: ReportInput) -> None:

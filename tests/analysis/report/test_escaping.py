@@ -6,7 +6,7 @@ import unicodedata
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -50,6 +50,7 @@ def test_what_hides_is_spelled_out_and_letters_stay(text: str, shown: str) -> No
     assert visible(text) == shown
 
 
+@settings(deadline=None)
 @given(ANYTHING)
 def test_visible_text_holds_nothing_that_hides(text: str) -> None:
     shown = visible(text)
@@ -59,6 +60,7 @@ def test_visible_text_holds_nothing_that_hides(text: str) -> None:
     shown.encode()
 
 
+@settings(deadline=None)
 @given(ANYTHING)
 @example("-- -")
 @example("a\\|b")
@@ -75,6 +77,7 @@ def test_markdown_text_is_read_back_as_it_was(text: str) -> None:
         assert found.text.strip() == one_line(text)
 
 
+@settings(deadline=None)
 @given(ANYTHING, st.sampled_from([markdown_text, markdown_code]))
 @example("a|b\\|c\\\\|d", markdown_text)
 @example("`a``b|", markdown_code)
@@ -97,9 +100,14 @@ def test_table_cell_stays_one_cell(text: str, escape: object) -> None:
     assert found.text.split() == ["a", "b", *one_line(text).split(), "x"]
 
 
+@settings(deadline=None)
 @given(ANYTHING)
 @example("````\n```")
 def test_listing_is_not_left_by_what_it_lists(text: str) -> None:
     found = Text(RENDER.render(markdown_block(text, "yaml") + "\n\nafter\n"))
     assert found.tags == ["pre", "code", "p"]
     assert found.text.split("\n") == [*visible(text).rstrip().split("\n"), "", "after", ""] or not visible(text).strip()
+
+
+def test_code_of_nothing_is_nothing() -> None:
+    assert markdown_code(" \n") == ""

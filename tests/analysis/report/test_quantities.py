@@ -85,6 +85,15 @@ def test_interval_end_past_zero_is_seen_to_be_past_zero(low: float, middle: floa
         assert (shown > 0, shown < 0) == (end > 0, end < 0)
 
 
+def test_decimals_grow_until_nothing_reads_as_zero() -> None:
+    assert decimals_for([0.3, 400.0], 200.0) == 1
+    assert decimals_for([0.04, 400.0], 200.0) == 2
+
+
+def test_without_an_interval_large_percentages_have_no_decimals() -> None:
+    assert [decimals_for([34.3], None), decimals_for([5.93], None), decimals_for([0.0], None)] == [0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("value", "decimals", "shown"),
     [
@@ -99,7 +108,12 @@ def test_percentage_has_sign_and_decimals_asked_for(value: float, decimals: int,
     assert percentage(value, decimals) == shown
 
 
-def test_ticks_have_no_trailing_zeros() -> None:
-    assert [tick(value) for value in (0.6000000000001, -25.0, 1200.0, 0.0, 2e9)] == [
-        "0.6", f"{MINUS}25", "1,200", "0", "2.00 × 10^9",  # noqa: RUF001
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.6000000000001, "0.6"), (-25.0, f"{MINUS}25"), (1200.0, "1,200"), (0.0, "0"), (40_000.0, "40k"),
+        (-1_400_000.0, f"{MINUS}1.4M"), (2e9, "2G"), (3e15, "3,000T"), (0.00002, f"2e{MINUS}5"),
+    ],
+)  # fmt: skip
+def test_ticks_take_few_letters(value: float, shown: str) -> None:
+    assert tick(value) == shown

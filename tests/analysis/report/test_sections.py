@@ -12,7 +12,8 @@ from analysis.report import KnobRow, ReportInput
 from analysis.report.instants import clock, length
 from analysis.report.page import Page, Section
 from analysis.report.restoration import restoration
-from analysis.report.sections import MOST_ROWS, p_text, page
+from analysis.report.sections import page
+from analysis.report.tables import MOST_ROWS, p_text
 
 
 def section(shown: Page, key: str) -> Section:
@@ -30,7 +31,7 @@ def test_every_knob_back_as_found_is_said(content: ReportInput) -> None:
     found = restoration(content)
     assert found.ok is True
     assert found.sentences == (
-        "Every knob that was written reads as it was found: 1 on 1 host, 19 writes, each read back.",
+        "Every knob that was written reads as it was found: 1 setting on 1 host, 19 writes, each read back.",
     )
     assert page(content).alarms == ()
 
@@ -91,6 +92,15 @@ def test_each_treatment_arm_has_a_table_of_its_own(content: ReportInput) -> None
     assert [table.headers[2] for table in tables] == ["always", "hugetlb"]
     assert tables[0].caption == "always (thp/2048kB/enabled = always) against never (thp/2048kB/enabled = never)"
     assert tables[1].caption.startswith("hugetlb against")
+
+
+def test_long_unit_stands_below_the_metric(content: ReportInput) -> None:
+    unit = "misses per 1000 instructions"
+    rows = tuple(replace(row, unit=unit) for row in content.findings.estimates)
+    shown = page(replace(content, findings=replace(content.findings, estimates=rows)))
+    table = section(shown, "effects").tables[0]
+    assert table.rows[0][0].note == f"time for all accesses, {unit}"
+    assert table.rows[4][0].note == unit
 
 
 def test_rows_of_several_levels_leave_the_level_out_of_the_header(content: ReportInput) -> None:
@@ -167,7 +177,8 @@ def test_check_that_could_not_be_made_is_not_passed(content: ReportInput) -> Non
 def test_sensitivity_and_subgroup_rows_are_marked(content: ReportInput) -> None:
     first = replace(content.findings.estimates[-1], stratum="web-a", stage=2)
     shown = page(replace(content, findings=replace(content.findings, estimates=(first,))))
-    assert section(shown, "estimates").tables[0].rows[0][2].text == "primary, sensitivity, stratum web-a, stage 2"
+    role = section(shown, "estimates").tables[0].rows[0][2]
+    assert (role.text, role.note) == ("primary", "sensitivity, stratum web-a, stage 2")
 
 
 def test_failed_write_stands_out(content: ReportInput) -> None:

@@ -1,0 +1,174 @@
+"""The sections on what the data show: effects, blocks, lifts, guardrails, every estimate."""
+
+from __future__ import annotations
+
+from analysis.plan import Role
+from analysis.report.content import ReportInput
+from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row
+from analysis.report.page import Cell, Section, Table
+from analysis.report.quantities import DASH, number, quantity
+from analysis.report.tables import MOST_ROWS, change_header, directions, effect_cells, left_off_note, p_text
+from analysis.results import Estimate, GuardrailResult, Verdict
+
+_RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
+
+
+def effects(content: ReportInput) -> Section:
+    """Put the effects in a table for each treatment arm, and name what could not be measured."""
+    rows = effect_rows(content.findings, content.unavailable, directions(content))
+    shown = [row for row in rows if row.role in _RESULTS]
+    missing = [row for row in rows if row.outcome is Outcome.UNAVAILABLE]
+    tables = [_effect_table(content, arm, shown, missing) for arm in _treatments(content, shown)]
+    paragraphs = [
+        "An interval is that of the relative change from the control, and a minus is a decrease. "
+        "Where it holds 0, or the test does not bear it out, the row says that there is no clear change."
+    ]
+    if not tables:
+        paragraphs = ["No effect could be estimated."]
+        tables = [_unavailable_table(missing)] if missing else []
+    return Section(key="effects", title="What changed", paragraphs=tuple(paragraphs), tables=tuple(tables))
+
+
+def _treatments(content: ReportInput, rows: list[EffectRow]) -> list[str]:
+    """The treatment arms that have rows, in the experiment's order."""
+    found = dict.fromkeys(row.treatment_arm for row in rows)
+    named = [arm.name for arm in content.arms if arm.name in found]
+    return named + [name for name in found if name not in named]
+
+
+def _effect_table(content: ReportInput, arm: str, rows: list[EffectRow], missing: list[EffectRow]) -> Table:
+    mine = [row for row in rows if row.treatment_arm == arm]
+    return Table(
+        caption=f"{_arm(content, arm)} against {_arm(content, content.control)}",
+        headers=("metric", f"{content.control} (control)", arm, change_header(mine)),
+        rows=tuple(effect_cells(content, row) for row in mine) + tuple(_unavailable_cells(row) for row in missing),
+        align="lrrl",
+    )
+
+
+def _unavailable_cells(row: EffectRow) -> tuple[Cell, ...]:
+    return (Cell(text=row.metric, code=True), Cell(text=DASH), Cell(text=DASH), Cell(text=row.change, tone="quiet"))
+
+
+def _unavailable_table(rows: list[EffectRow]) -> Table:
+    return Table(
+        caption="Not measured",
+        headers=("metric", "why"),
+        rows=tuple((Cell(text=row.metric, code=True), Cell(text=row.change)) for row in rows),
+        align="ll",
+    )
+
+
+def _arm(content: ReportInput, name: str) -> str:
+    knobs = next((arm.knobs for arm in content.arms if arm.name == name), None)
+    if knobs is None:
+        return name
+    return f"{name} ({', '.join(f'{knob} = {value}' for knob, value in knobs.items()) or 'as found'})"
+
+
+def blocks(content: ReportInput) -> Section:
+    """Introduce the charts of blocks and list the values behind them."""
+    contrasts = content.findings.contrasts
+    if not contrasts:
+        return Section(
+            key="blocks", title="Block by block", paragraphs=("There are no blocks to show in this design.",)
+        )
+    units = {row.metric: row.unit for row in content.findings.estimates}
+    rows = tuple(
+        (
+            Cell(text=row.metric, code=True),
+            Cell(text=row.treatment),
+            Cell(text=row.host),
+            Cell(text=str(row.block)),
+            Cell(text=quantity(row.control_value, units.get(row.metric, ""))),
+            Cell(text=quantity(row.treatment_value, units.get(row.metric, ""))),
+        )
+        for row in contrasts[:MOST_ROWS]
+    )
+    headers = ("metric", "arm", "host", "block", f"{content.control} (control)", "arm's value")
+    values = Table(caption="Values behind the charts", headers=headers, rows=rows, align="lllrrr", folded=True)
+    paragraphs = (
+        "Each block holds every arm once, close together in time, so what drifts slowly touches both alike. "
+        "The estimate rests on the differences within blocks.",
+        *left_off_note(len(contrasts)),
+    )
+    return Section(key="blocks", title="Block by block", paragraphs=paragraphs, tables=(values,))
+
+
+def lifts(content: ReportInput) -> Section:
+    """Introduce the chart of lifts."""
+    if not any(row.lift is not None and row.headline for row in content.findings.estimates):
+        return Section(key="lifts", title="Against zero", paragraphs=("No relative change could be estimated.",))
+    text = "Relative change of each metric with its interval. A line that crosses zero shows no clear change."
+    return Section(key="lifts", title="Against zero", paragraphs=(text,))
+
+
+def guardrails(content: ReportInput) -> Section:
+    """Set each guardrail's limit against what was seen."""
+    results = content.findings.guardrails
+    if not results:
+        return Section(key="guardrails", title="Guardrails", paragraphs=("The experiment names no guardrails.",))
+    table = Table(
+        caption="Limits that must hold",
+        headers=("metric", "limit", "arm", "change [interval]", "verdict", "reason"),
+        rows=tuple(_guardrail_cells(content, row) for row in results),
+        align="llnlnl",
+    )
+    return Section(key="guardrails", title="Guardrails", tables=(table,))
+
+
+def _guardrail_cells(content: ReportInput, result: GuardrailResult) -> tuple[Cell, ...]:
+    tone = {Verdict.PASS: "good", Verdict.FAIL: "bad"}.get(result.verdict, "quiet")
+    seen = Cell(text="not measured", tone="quiet")
+    unit = ""
+    if result.estimate is not None:
+        row = estimate_row(result.estimate, content.findings.alpha)
+        seen, unit = Cell(text=row.change, note=row.interval), result.estimate.unit
+    return (
+        Cell(text=result.plan.metric, code=True),
+        Cell(text=_limit(result, unit)),
+        Cell(text=result.treatment),
+        seen,
+        Cell(text=result.verdict.value, tone=tone),
+        Cell(text=result.reason),
+    )
+
+
+def _limit(result: GuardrailResult, unit: str) -> str:
+    plan, limits = result.plan, []
+    if plan.margin is not None:
+        limits.append(f"no {plan.worse.value} above {number(plan.margin * 100)} %")
+    if plan.tripwire is not None:
+        limits.append(f"halts at {quantity(plan.tripwire, unit)}")
+    return "; ".join(limits) or "no limit given"
+
+
+def estimates(content: ReportInput) -> Section:
+    """List every estimate with its method, sensitivity and subgroup rows too."""
+    alpha = content.findings.alpha
+    rows = tuple(_estimate_cells(row, alpha) for row in content.findings.estimates[:MOST_ROWS])
+    if not rows:
+        return Section(key="estimates", title="Every estimate", paragraphs=("There are none.",))
+    headers = ("metric", "arm", "role", "change [interval]", "p", "adjusted p", "n", "method and remarks")
+    table = Table(caption="Every estimate and how it was made", headers=headers, rows=rows, align="lnllrrrl")
+    text = f"Error rate {number(alpha * 100)} %. A sensitivity or subgroup row is a check, never the result."
+    left_off = left_off_note(len(content.findings.estimates))
+    return Section(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))
+
+
+def _estimate_cells(estimate: Estimate, alpha: float) -> tuple[Cell, ...]:
+    row = estimate_row(estimate, alpha)
+    kind = [] if estimate.headline else ["sensitivity"]
+    kind += [f"stratum {estimate.stratum}"] if estimate.stratum else []
+    kind += [f"stage {estimate.stage}"] if estimate.stage is not None else []
+    count = f"{estimate.n_control} + {estimate.n_treatment}"
+    return (
+        Cell(text=estimate.metric, code=True),
+        Cell(text=estimate.treatment),
+        Cell(text=estimate.role.value, note=", ".join(kind)),
+        Cell(text=row.change, note=row.interval),
+        Cell(text=DASH if estimate.p_value is None else p_text(estimate.p_value)),
+        Cell(text=DASH if estimate.p_adjusted is None else p_text(estimate.p_adjusted)),
+        Cell(text=count),
+        Cell(text=estimate.method, note="; ".join(part for part in (estimate.estimand, row.remark) if part)),
+    )
