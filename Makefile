@@ -3,8 +3,10 @@
 # make help   the rest
 
 # The first of these that is new enough; or say which: make PYTHON=/path/to/python3.12 test
-PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
-    $(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
 
 VENV      := .venv
 BIN       := $(VENV)/bin
