@@ -26,13 +26,18 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricPlan:
-    """One metric to estimate. A ratio metric names its denominator; both are summed within host first."""
+    """One metric to estimate. A ratio metric names its denominator; both are summed within host first.
+
+    `name` is the metric's name in the observations, and of a ratio's numerator. `counter` says that the observations
+    hold per-second rates: a tripwire then looks at the total, rate times seconds.
+    """
 
     name: str
     unit: str
     role: Role
     better: Direction | None = None
     denominator: str | None = None
+    counter: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,201 @@
+"""Two means and what is known of their errors: from there, every method answers the same way.
+
+Welch, paired, adjusted, stratified and ratio estimates differ only in how they come to a `Contrast`. Difference,
+interval, p-value and Fieller's set for the lift follow from it in this one place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+
+from analysis.plan import MetricPlan
+from analysis.results import Estimate, Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """The means of two arms, the variances and the covariance of these means, and their degrees of freedom."""
+
+    control: float
+    treatment: float
+    control_variance: float
+    treatment_variance: float
+    df: float
+    n_control: int
+    n_treatment: int
+    covariance: float = 0.0
+
+    @property
+    def difference(self) -> float:
+        return self.treatment - self.control
+
+    @property
+    def variance(self) -> float:
+        """Squared standard error of the difference; what is left of rounding is 0."""
+        total = self.control_variance + self.treatment_variance - 2 * self.covariance
+        dust = 1e-24 * max(self.control**2, self.treatment**2)
+        return total if total > dust else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        return math.sqrt(self.variance)
+
+    def p_value(self, null: float = 0.0) -> float | None:
+        """Two-sided p of `difference == null`. None without any spread: a t-test has nothing to measure with."""
+        if self.variance == 0 or self.df <= 0:
+            return None
+        return float(2 * stats.t.sf(abs(self.difference - null) / self.standard_error, self.df))
+
+    def interval(self, level: float) -> Interval | None:
+        """Confidence interval of the difference; None without any spread."""
+        if self.variance == 0 or self.df <= 0:
+            return None
+        half = t_quantile(level, self.df) * self.standard_error
+        return Interval(low=self.difference - half, high=self.difference + half, level=level)
+
+    def lift(self) -> float | None:
+        """Relative difference; None where the control mean is 0 or too small to divide by."""
+        if self.control == 0:
+            return None
+        lift = self.treatment / self.control - 1
+        return lift if math.isfinite(lift) else None
+
+    def lift_interval(self, level: float) -> Interval | None:
+        """Fieller's confidence set of the lift, shifted by 1 from that of the ratio of means."""
+        if self.variance == 0 or self.df <= 0:
+            return None
+        ratio = fieller(self, level)
+        low = None if ratio.low is None else ratio.low - 1
+        high = None if ratio.high is None else ratio.high - 1
+        return Interval(low=low, high=high, level=level, excludes=ratio.excludes)
+
+
+def t_quantile(level: float, df: float) -> float:
+    """Half-width of a two-sided interval in standard errors."""
+    return float(stats.t.ppf(0.5 + level / 2, df))
+
+
+def fieller(contrast: Contrast, level: float) -> Interval:
+    """Every ratio r of means that the test of `treatment - r * control == 0` does not reject.
+
+    Bounded where the control mean differs from 0; else the outside of an interval (`excludes`), a half-line, or
+    everything. Fieller (1954), Some problems in interval estimation, J. R. Stat. Soc. B 16:175-185.
+    """
+    t2 = t_quantile(level, contrast.df) ** 2
+    c, t = contrast.control, contrast.treatment
+    a = c * c - t2 * contrast.control_variance
+    b = c * t - t2 * contrast.covariance
+    k = t * t - t2 * contrast.treatment_variance
+    discriminant = b * b - a * k
+    if a == 0:  # exactly at the border: one root has gone to infinity
+        if b == 0:
+            return Interval(low=None, high=None, level=level)
+        root = k / (2 * b)
+        return Interval(low=root if b > 0 else None, high=None if b > 0 else root, level=level)
+    if a < 0 and discriminant <= 0:
+        return Interval(low=None, high=None, level=level)
+    # The larger root first and the other from their product: no cancellation.
+    spread = math.sqrt(max(discriminant, 0.0))
+    far = b + math.copysign(spread, b)
+    roots = sorted((far / a, k / far)) if far != 0 else [0.0, 0.0]
+    if not all(math.isfinite(root) for root in roots):
+        return Interval(low=None, high=None, level=level)
+    return Interval(low=roots[0], high=roots[1], level=level, excludes=a < 0)
+
+
+def estimate(
+    contrast: Contrast,
+    metric: MetricPlan,
+    *,
+    treatment: str,
+    control: str,
+    estimand: str,
+    method: str,
+    level: float,
+    withhold_p: bool = False,
+    headline: bool = True,
+    stratum: str = "",
+    stage: int | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Estimate:
+    """Turn a contrast into the answer that is stored and shown. `withhold_p`: too few units to call anything."""
+    said = list(warnings)
+    lift, lift_interval = contrast.lift(), contrast.lift_interval(level)
+    if contrast.variance == 0:
+        said.append("no spread between units: neither interval nor t-test")
+    if lift is None:
+        lift_interval = None
+        said.append("the control mean is 0: no relative change")
+    elif lift_interval is not None and not lift_interval.bounded:
+        said.append("the control mean is not clearly different from 0: the relative change is unbounded")
+    return Estimate(
+        metric=metric.name,
+        unit=metric.unit,
+        role=metric.role,
+        treatment=treatment,
+        control=control,
+        estimand=estimand,
+        method=method,
+        n_control=contrast.n_control,
+        n_treatment=contrast.n_treatment,
+        control_mean=contrast.control,
+        treatment_mean=contrast.treatment,
+        difference=contrast.difference,
+        difference_interval=contrast.interval(level),
+        lift=lift,
+        lift_interval=lift_interval,
+        standard_error=contrast.standard_error,
+        df=contrast.df if contrast.df > 0 else None,
+        p_value=None if withhold_p else contrast.p_value(),
+        headline=headline,
+        stratum=stratum,
+        stage=stage,
+        warnings=tuple(said),
+    )
+
+
+def no_estimate(
+    metric: MetricPlan,
+    *,
+    treatment: str,
+    control: str,
+    estimand: str,
+    method: str,
+    n_control: int,
+    n_treatment: int,
+    control_mean: float | None,
+    treatment_mean: float | None,
+    reason: str,
+    headline: bool = True,
+    stratum: str = "",
+) -> Estimate:
+    """Say what is known where there are too few units for an error: the means and the reason, no inference."""
+    known = control_mean is not None and treatment_mean is not None
+    difference = treatment_mean - control_mean if control_mean is not None and treatment_mean is not None else None
+    lift = difference / control_mean if known and difference is not None and control_mean else None
+    return Estimate(
+        metric=metric.name,
+        unit=metric.unit,
+        role=metric.role,
+        treatment=treatment,
+        control=control,
+        estimand=estimand,
+        method=method,
+        n_control=n_control,
+        n_treatment=n_treatment,
+        control_mean=control_mean,
+        treatment_mean=treatment_mean,
+        difference=difference,
+        difference_interval=None,
+        lift=lift,
+        lift_interval=None,
+        standard_error=None,
+        df=None,
+        p_value=None,
+        headline=headline,
+        stratum=stratum,
+        warnings=(reason,),
+    )

@@ -1,0 +1,23 @@
+"""`analyze`: from observations and plan to everything the data show."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.frame import check_plan, checked_observations, checked_periods, unusable
+from analysis.plan import AnalysisPlan
+from analysis.results import Findings
+from analysis.switchback_findings import switchback_findings
+
+
+def analyze(observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None = None) -> Findings:
+    """Answer the plan from the observations of complete periods.
+
+    `observations` has one row per period and metric with the columns period_id, host, arm, kind, block, attempt,
+    position, seconds, metric, mean (and may have more); `periods` has every period in whatever state with period_id,
+    host, arm, kind, block, attempt, position, state, reason, and serves to list and explain what was left out. Equal
+    input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and BadObservations.
+    """
+    check_plan(plan)
+    rows = checked_observations(observations, plan)
+    return switchback_findings(rows, plan, checked_periods(periods), unusable(observations))

@@ -1,0 +1,106 @@
+"""The observations as they come in, checked once: columns, numbers, arms, one row per period and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import BadObservations, BadPlan
+from analysis.plan import AnalysisPlan, GuardrailPlan, MetricPlan, Role
+
+OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
+TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
+
+
+def checked_observations(observations: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
+    """Return the rows worth estimating from: known arms, finite means. Raises BadObservations with the first fault."""
+    _columns(observations, OBSERVED, "observations")
+    if strangers := sorted(set(observations["arm"].dropna()) - set(plan.arms)):
+        raise BadObservations(
+            f"arm {strangers[0]!r} is not in the plan",
+            "observations, column arm",
+            f"the plan has {', '.join(plan.arms)}",
+        )
+    if (doubled := observations.duplicated(["period_id", "metric"])).any():
+        row = observations[doubled].iloc[0]
+        raise BadObservations(
+            f"metric {row['metric']!r} comes twice",
+            f"period {row['period_id']}",
+            "one row per period and metric: drop the copies",
+        )
+    try:
+        means = observations["mean"].to_numpy(dtype=np.float64)
+        seconds = observations["seconds"].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadObservations(str(error), "observations, columns mean and seconds", "give numbers") from error
+    usable = np.isfinite(means) & (seconds > 0)
+    # One order whatever the order of the rows: sums of floats depend on it in the last digit.
+    rows: pd.DataFrame = observations[usable]
+    return rows.sort_values(["period_id", "metric"], kind="stable", ignore_index=True)
+
+
+def unusable(observations: pd.DataFrame) -> tuple[str, ...]:
+    """Name the metrics of which some value is not a finite number, as warnings."""
+    means = observations["mean"].to_numpy(dtype=np.float64)
+    bad = observations.loc[~np.isfinite(means), "metric"].value_counts()
+    return tuple(f"{name}: {count} values are not finite numbers and were left out" for name, count in bad.items())
+
+
+def checked_periods(periods: pd.DataFrame | None) -> pd.DataFrame | None:
+    if periods is not None:
+        _columns(periods, TRACED, "periods")
+    return periods
+
+
+def check_plan(plan: AnalysisPlan) -> None:
+    """Refuse a plan that cannot be carried out, before any number is looked at."""
+    if plan.design not in {"switchback", "parallel"}:
+        raise BadPlan(f"unknown design {plan.design!r}", "design", "'switchback' or 'parallel'")
+    if plan.control not in plan.arms:
+        raise BadPlan(f"the control {plan.control!r} is not an arm", "control", f"one of {', '.join(plan.arms)}")
+    if len(set(plan.arms)) != len(plan.arms) or len(plan.arms) < 2:
+        raise BadPlan("arms must be two or more with different names", "arms", "name each arm once")
+    if not 0 < plan.alpha < 0.5:
+        raise BadPlan(f"alpha {plan.alpha:g} is no error rate", "alpha", "between 0 and 0.5, such as 0.05")
+    if sum(metric.role is Role.PRIMARY for metric in plan.metrics) > 1:
+        raise BadPlan("more than one primary metric", "metrics", "choose one; make the others secondary")
+    if (twice := _first_twice(metric_label(metric) for metric in plan.metrics)) is not None:
+        raise BadPlan(f"metric {twice!r} is named twice", "metrics", "name it once")
+    for guardrail in plan.guardrails:
+        _check_guardrail(guardrail)
+    looks = plan.information_fractions
+    if not looks or looks[-1] != 1.0 or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
+        raise BadPlan("the looks do not rise to 1", "information_fractions", "such as (0.25, 0.5, 1.0)")
+    if not 0 <= plan.look < len(looks):
+        raise BadPlan(f"look {plan.look} is not among the {len(looks)} planned", "look", "count from 0")
+
+
+def metric_label(metric: MetricPlan) -> str:
+    """The name under which a metric is reported: a ratio's two parts."""
+    return metric.name if metric.denominator is None else f"{metric.name} / {metric.denominator}"
+
+
+def _check_guardrail(guardrail: GuardrailPlan) -> None:
+    if guardrail.margin is None and guardrail.tripwire is None:
+        raise BadPlan("a guardrail without a limit", f"guardrail {guardrail.metric}", "give a margin or a tripwire")
+    if guardrail.margin is not None and not 0 <= guardrail.margin < float("inf"):
+        raise BadPlan(f"margin {guardrail.margin!r} is not a share", f"guardrail {guardrail.metric}", "0.1 means 10 %")
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _columns(frame: pd.DataFrame, wanted: tuple[str, ...], what: str) -> None:
+    if missing := [name for name in wanted if name not in frame.columns]:
+        raise BadObservations(
+            f"{what} lack {', '.join(missing)}", what, f"the columns are {', '.join(wanted)} and optional others"
+        )

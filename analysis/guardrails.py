@@ -1,0 +1,58 @@
+"""Guardrails: was harm beyond the margin ruled out, shown, or neither? No data never passes."""
+
+from __future__ import annotations
+
+from analysis.plan import Direction, GuardrailPlan
+from analysis.results import Estimate, GuardrailResult, Interval, Verdict
+
+
+def margin_verdict(guardrail: GuardrailPlan, estimate: Estimate | None, bounds: Interval | None) -> tuple[Verdict, str]:
+    """Judge a relative margin from the lift's set at level 1 - 2 alpha: each end is a one-sided bound at alpha.
+
+    Pass: the whole set is on the good side of the margin. Fail: the whole set is beyond it. Else, and for an
+    unbounded set, no estimate or a control mean that is not positive: inconclusive.
+    """
+    margin = guardrail.margin
+    if margin is None:
+        raise ValueError("a guardrail without a margin has no margin to be judged by")
+    if estimate is None or estimate.lift is None or estimate.control_mean is None:
+        return Verdict.INCONCLUSIVE, "No relative change could be estimated."
+    if estimate.control_mean <= 0:
+        return Verdict.INCONCLUSIVE, "A relative margin needs a positive control mean; use a tripwire."
+    if bounds is None or not bounds.bounded or bounds.low is None or bounds.high is None:
+        return Verdict.INCONCLUSIVE, "The relative change has no bounded interval."
+    best, worst = (bounds.low, bounds.high) if guardrail.worse is Direction.INCREASE else (-bounds.high, -bounds.low)
+    harm = f"{'An' if guardrail.worse is Direction.INCREASE else 'A'} {guardrail.worse.value} of {margin:.3g} or more"
+    confidence = f"at {(1 + bounds.level) / 2:.4g} one-sided"
+    if worst < margin:
+        return Verdict.PASS, f"{harm} is ruled out {confidence} (bound {worst:+.3g})."
+    if best > margin:
+        return Verdict.FAIL, f"{harm} is shown {confidence} (bound {best:+.3g})."
+    return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({best:+.3g} to {worst:+.3g})."
+
+
+def tripwire_verdict(guardrail: GuardrailPlan, worst: float | None, enough: bool) -> tuple[Verdict, str]:
+    """Judge an absolute limit from the worst value that any treated unit reached; None: it was never read."""
+    limit = guardrail.tripwire
+    if limit is None:
+        raise ValueError("a guardrail without a tripwire has none to be crossed")
+    if worst is None:
+        return Verdict.INCONCLUSIVE, "No data: the metric was not read under the treatment."
+    crossed = worst >= limit if guardrail.worse is Direction.INCREASE else worst <= limit
+    if crossed:
+        return Verdict.FAIL, f"The tripwire {limit:g} was reached: {worst:g}."
+    if not enough:
+        return Verdict.INCONCLUSIVE, f"Not reached ({worst:g}, limit {limit:g}), but too few units were watched."
+    return Verdict.PASS, f"The tripwire {limit:g} was not reached: at worst {worst:g}."
+
+
+def judged(
+    guardrail: GuardrailPlan,
+    treatment: str,
+    estimate: Estimate | None,
+    *answers: tuple[Verdict, str],
+) -> GuardrailResult:
+    """Join a guardrail's answers (a margin's, a tripwire's): the worst one counts."""
+    rank = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
+    verdict, reason = min(answers, key=lambda answer: rank.index(answer[0]))
+    return GuardrailResult(plan=guardrail, treatment=treatment, verdict=verdict, estimate=estimate, reason=reason)

@@ -1,0 +1,50 @@
+"""Several estimates at once: Holm for what was promised, Benjamini-Hochberg for what is only explored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scipy import stats
+
+from analysis.plan import Role
+from analysis.results import Estimate
+
+_HOLM = (Role.PRIMARY, Role.SECONDARY)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust so that the chance of any false claim stays at alpha. Holm (1979), Scand. J. Statist. 6:65-70."""
+    count = len(p_values)
+    adjusted = [0.0] * count
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjust so that the share of false among the claims stays at alpha. J. R. Stat. Soc. B 57:289-300 (1995)."""
+    return [float(p) for p in stats.false_discovery_control(p_values, method="bh")] if p_values else []
+
+
+def adjust(estimates: Sequence[Estimate], spent: float = 1.0) -> tuple[Estimate, ...]:
+    """Give every headline estimate of a family its adjusted p: primary over the arms, secondaries, exploratory.
+
+    `spent` is alpha over the level that this look may use: an early look multiplies p, so that one comparison with
+    alpha serves at every look.
+    """
+    rows = list(estimates)
+    for role in (*_HOLM, Role.EXPLORATORY):
+        family = [
+            (place, row.p_value)
+            for place, row in enumerate(rows)
+            if row.role is role and row.headline and not row.stratum and row.p_value is not None
+        ]
+        values = [p for _, p in family]
+        adjusted = holm(values) if role in _HOLM else benjamini_hochberg(values)
+        for (place, _), p_adjusted in zip(family, adjusted, strict=True):
+            early = spent if role is Role.PRIMARY else 1.0
+            rows[place] = replace(rows[place], p_adjusted=min(1.0, p_adjusted * early))
+    return tuple(rows)

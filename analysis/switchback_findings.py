@@ -1,0 +1,122 @@
+"""A switchback's findings: each metric over the blocks, checks, guardrails, the decision for these hosts only."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.blocks import excluded_periods, measured, order_of, used_periods
+from analysis.carryover import carry_over
+from analysis.decision import decide
+from analysis.frame import metric_label
+from analysis.guardrails import judged, margin_verdict, tripwire_verdict
+from analysis.multiplicity import adjust
+from analysis.observer import observer_effect
+from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.results import BlockContrast, Check, Estimate, Findings, GuardrailResult
+from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects
+
+
+def switchback_findings(
+    observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, warnings: tuple[str, ...] = ()
+) -> Findings:
+    """Answer a switchback from checked observations."""
+    every = measured(observations)
+    used = used_periods(every, plan, periods)
+    rows = every[every["period_id"].isin(used)]
+    metrics = with_guardrail_metrics(plan)
+    level = 1 - plan.alpha
+    estimates: list[Estimate] = []
+    contrasts: list[BlockContrast] = []
+    effects: dict[tuple[str, str], BlockEffects] = {}
+    said = list(warnings)
+    for metric in metrics:
+        for treatment in (arm for arm in plan.arms if arm != plan.control):
+            found = block_effects(rows, metric, treatment, plan, level)
+            effects[metric_label(metric), treatment] = found
+            estimates += found.estimates
+            contrasts += found.contrasts
+        if not any(effects[metric_label(metric), arm].estimates for arm in plan.arms if arm != plan.control):
+            said.append(f"{metric_label(metric)}: unavailable, no block has it under two arms")
+    units = len(rows.drop_duplicates(["host", "block"])) // (2 if plan.order == "abba" else 1)
+    if units < MIN_BLOCKS:
+        said.append(f"{units} whole blocks of at least {MIN_BLOCKS}: nothing is called significant")
+    adjusted = adjust(estimates)
+    guardrails = tuple(
+        _guardrail(
+            guardrail,
+            effects[metric_label(metric), treatment],
+            worst_value(every, metric, treatment, guardrail.worse),
+            treatment,
+            plan.alpha,
+        )
+        for guardrail in plan.guardrails
+        for metric in metrics
+        if metric.name == guardrail.metric
+        for treatment in plan.arms
+        if treatment != plan.control
+    )
+    checks = _checks(rows, plan, periods, adjusted)
+    decision, reason = decide(plan, adjusted, guardrails, checks, _scope(rows))
+    return Findings(
+        decision=decision,
+        reason=reason,
+        estimates=adjusted,
+        guardrails=guardrails,
+        checks=checks,
+        contrasts=tuple(contrasts),
+        excluded=excluded_periods(every, used, periods),
+        alpha=plan.alpha,
+        warnings=tuple(said),
+    )
+
+
+def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
+    """The plan's metrics, and those that only a guardrail names."""
+    named = {metric.name for metric in plan.metrics}
+    extra = dict.fromkeys(guardrail.metric for guardrail in plan.guardrails if guardrail.metric not in named)
+    return (*plan.metrics, *(MetricPlan(name=name, unit="", role=Role.GUARDRAIL) for name in extra))
+
+
+def _scope(rows: pd.DataFrame) -> str:
+    hosts = sorted(set(rows["host"].astype(str)))
+    if len(hosts) == 1:
+        return f" (on {hosts[0]} only: one host does not speak for others)"
+    if 1 < len(hosts) < MIN_HOSTS:
+        return f" (on these {len(hosts)} hosts only: too few to speak for others)"
+    return ""
+
+
+def _guardrail(
+    guardrail: GuardrailPlan, found: BlockEffects, worst: float | None, treatment: str, alpha: float
+) -> GuardrailResult:
+    row = found.estimates[0] if found.estimates else None
+    answers = []
+    if guardrail.margin is not None:
+        bounds = None if found.bounds is None else found.bounds.lift_interval(1 - 2 * alpha)
+        answers.append(margin_verdict(guardrail, row, bounds))
+    if guardrail.tripwire is not None:
+        answers.append(tripwire_verdict(guardrail, worst, found.bounds is not None))
+    return judged(guardrail, treatment, row, *answers)
+
+
+def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: Direction) -> float | None:
+    """The worst that any host reached under the treatment: a counter's total, else the worst single reading."""
+    own = rows[(rows["metric"] == metric.name) & (rows["arm"] == treatment)]
+    if own.empty:
+        return None
+    up = worse is Direction.INCREASE
+    if metric.counter:
+        totals = (own["mean"] * own["seconds"]).groupby(own["host"]).sum()
+        return float(totals.max() if up else totals.min())
+    column = "maximum" if up else "minimum"
+    source = own[column] if column in own.columns else own["mean"]
+    return float(source.max() if up else source.min())
+
+
+def _checks(
+    rows: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, estimates: tuple[Estimate, ...]
+) -> tuple[Check, ...]:
+    primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
+    checks = [] if primary is None else [carry_over(rows, primary, order_of(rows, periods))]
+    checks += [observer_effect(row) for row in estimates if row.headline and row.role is Role.OBSERVER]
+    return tuple(checks)
