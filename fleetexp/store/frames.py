@@ -1,0 +1,131 @@
+"""Rows as pandas frames: what the analysis and a notebook start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from sqlalchemy import Connection, select
+
+from fleetexp.domain import PeriodState
+from fleetexp.store.readings import decoded
+from fleetexp.store.tables import (
+    METRIC_COLUMNS,
+    Assignment,
+    Host,
+    Observation,
+    Period,
+    SampleRow,
+    column_of,
+    table,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_OF_PERIOD = ["period_id", "host", "stratum", "arm", "kind", "stage", "block", "attempt", "position", "seconds"]
+_FIGURES = ["n", "mean", "variance", "minimum", "maximum", "p50", "p99"]
+
+
+def periods(connection: Connection, run_id: int) -> DataFrame:
+    """Return the periods of a run, one row each, by host and place.
+
+    `seconds` is how long it was sampled (NaN where it was not), `planned_seconds` how long it should have been.
+    """
+    row = Period
+    statement = (
+        select(
+            row.period_id,
+            Host.name.label("host"),
+            Assignment.stratum,
+            row.arm,
+            row.kind,
+            row.stage,
+            row.block,
+            row.attempt,
+            row.position,
+            row.planned_seconds,
+            row.state,
+            row.reason,
+            row.started_at,
+            row.ended_at,
+            row.boot_id,
+        )
+        .join(Host, Host.host_id == row.host_id)
+        .join(Assignment, (Assignment.run_id == row.run_id) & (Assignment.host_id == row.host_id))
+        .where(row.run_id == run_id)
+        .order_by(Host.name, row.position, row.attempt)
+    )
+    result = connection.execute(statement)
+    names = list(result.keys())
+    frame = pd.DataFrame(result.all(), columns=names)
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    frame.insert(
+        names.index("planned_seconds"), "seconds", (frame["ended_at"] - frame["started_at"]).dt.total_seconds()
+    )
+    return frame
+
+
+def observations(
+    connection: Connection, run_id: int, *, metrics: Sequence[str] | None, complete_only: bool
+) -> DataFrame:
+    """Return one row per period and metric, with what the period was."""
+    frame = periods(connection, run_id)
+    if complete_only:
+        frame = frame[frame["state"] == PeriodState.COMPLETE.value]
+    row = Observation
+    statement = (
+        select(row.period_id, row.metric, row.n, row.mean, row.variance, row.minimum, row.maximum, row.p50, row.p99)
+        .join(Period, Period.period_id == row.period_id)
+        .where(Period.run_id == run_id)
+    )
+    if complete_only:
+        statement = statement.where(Period.state == PeriodState.COMPLETE.value)
+    if metrics is not None:
+        statement = statement.where(row.metric.in_(list(metrics)))
+    found = pd.DataFrame(
+        connection.execute(statement.order_by(row.period_id, row.metric)).all(),
+        columns=["period_id", "metric", *_FIGURES],
+    )
+    # The periods' order is the schedule's; a merge keeps it.
+    return frame[_OF_PERIOD].merge(found, on="period_id", how="inner")[[*_OF_PERIOD, "metric", *_FIGURES]]
+
+
+def samples(
+    connection: Connection, run_id: int, *, host: str | None, period_ids: Sequence[int] | None, extra: bool
+) -> DataFrame:
+    """Return one row per sample, metrics by their own names; `extra`: also those without a column of their own."""
+    columns = table(SampleRow).columns
+    names = [*map(column_of, METRIC_COLUMNS)]
+    statement = (
+        select(
+            columns.period_id,
+            Host.name.label("host"),
+            Period.arm,
+            Period.kind,
+            columns.sequence,
+            columns.taken_at,
+            columns.boottime_seconds,
+            *(columns[name] for name in names),
+            *([columns.extra] if extra else []),
+        )
+        .join(Period, Period.period_id == columns.period_id)
+        .join(Host, Host.host_id == Period.host_id)
+        .where(Period.run_id == run_id)
+        .order_by(columns.period_id, columns.sequence)
+    )
+    if host is not None:
+        statement = statement.where(Host.name == host)
+    if period_ids is not None:
+        statement = statement.where(columns.period_id.in_(list(period_ids)))
+    result = connection.execute(statement)
+    frame = pd.DataFrame(result.all(), columns=list(result.keys()))
+    frame = frame.rename(columns=dict(zip(names, METRIC_COLUMNS, strict=True)))
+    frame["taken_at"] = pd.to_datetime(frame["taken_at"], utc=True)
+    frame[list(METRIC_COLUMNS)] = frame[list(METRIC_COLUMNS)].astype(float)
+    if not extra:
+        return frame
+    others = pd.DataFrame([decoded(one) for one in frame.pop("extra")], index=frame.index, dtype=float)
+    return pd.concat([frame, others], axis=1)

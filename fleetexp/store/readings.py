@@ -1,0 +1,131 @@
+"""What hosts read: into the database each reading once, and out again as one series per metric."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from agents.messages import HostEvent, Measurement, Reading, Sample
+from fleetexp.errors import NoSuchRun, StoreError
+from fleetexp.store import runs
+from fleetexp.store.audit import host_number
+from fleetexp.store.bulk import BulkWriter
+from fleetexp.store.column_types import clean_text
+from fleetexp.store.records import Floats, PeriodReadings, Series
+from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, measurement_rows, sample_rows
+from fleetexp.store.tables import METRIC_COLUMNS, Host, MeasurementRow, Period, SampleRow, column_of, table
+
+
+def append(connection: Connection, bulk: BulkWriter, host: str, readings: Sequence[Reading]) -> int:
+    """Write a batch of one host's readings; those that are there already stay. Returns how many were new."""
+    run_of = _runs_of(connection, host, {reading.period_id for reading in readings})
+    samples = [reading for reading in readings if isinstance(reading, Sample)]
+    measurements = [reading for reading in readings if isinstance(reading, Measurement)]
+    events = [reading for reading in readings if isinstance(reading, HostEvent)]
+    new = bulk.write(connection, SAMPLES, list(sample_rows(samples, bulk.instant, bulk.extra)))
+    new += bulk.write(connection, MEASUREMENTS, list(measurement_rows(measurements, bulk.instant)))
+    if events:
+        host_id = host_number(connection, host)
+        if any(event.period_id == 0 for event in events):
+            run_of[0] = runs.holding(connection, host)
+        rows = [
+            (
+                run_of[event.period_id],
+                host_id,
+                event.period_id or None,
+                event.sequence,
+                bulk.instant(event.taken_at),
+                event.kind.value,
+                clean_text(event.detail),
+            )
+            for event in events
+        ]
+        new += bulk.write(connection, EVENTS, rows)
+    return new
+
+
+def _runs_of(connection: Connection, host: str, period_ids: set[int]) -> dict[int, int | None]:
+    """Return the run of each period; errors for a period that is not there, or is another host's."""
+    wanted = sorted(period_ids - {0})
+    statement = (
+        select(Period.period_id, Period.run_id, Host.name)
+        .join(Host, Host.host_id == Period.host_id)
+        .where(Period.period_id.in_(wanted))
+    )
+    found = {row.period_id: row for row in connection.execute(statement)} if wanted else {}
+    for period_id in wanted:
+        if period_id not in found:
+            raise NoSuchRun(f"there is no period {period_id}", f"readings of {host}", "they belong to another database")
+        if found[period_id].name != host:
+            raise StoreError(
+                f"period {period_id} is one of {found[period_id].name}",
+                f"readings of {host}",
+                "two hosts answer to each other's names: give each its own",
+            )
+    return {period_id: row.run_id for period_id, row in found.items()}
+
+
+def of_period(connection: Connection, period_id: int) -> PeriodReadings:
+    """Read one period back, in the order in which it was read."""
+    if connection.execute(select(Period.period_id).where(Period.period_id == period_id)).first() is None:
+        raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")
+    return PeriodReadings(
+        period_id=period_id, samples=_samples(connection, period_id), measured=_measured(connection, period_id)
+    )
+
+
+def decoded(extra: str | Mapping[str, float] | None) -> Mapping[str, float]:
+    """Return the metrics without a column: text from SQLite, parsed from PostgreSQL."""
+    if extra is None:
+        return {}
+    found: Mapping[str, float] = json.loads(extra) if isinstance(extra, str) else extra
+    return found
+
+
+def _samples(connection: Connection, period_id: int) -> dict[str, Series]:
+    columns = table(SampleRow).columns
+    names = ("boottime_seconds", "extra", *map(column_of, METRIC_COLUMNS))
+    statement = select(*(columns[name] for name in names)).where(columns.period_id == period_id)
+    rows = connection.execute(statement.order_by(columns.sequence)).all()
+    if not rows:
+        return {}
+    seconds = np.array([row[0] for row in rows])
+    out = {}
+    common = np.array([row[2:] for row in rows], dtype=np.float64)  # None becomes NaN
+    for place, name in enumerate(METRIC_COLUMNS):
+        there = ~np.isnan(common[:, place])
+        if there.any():
+            out[name] = Series(seconds=seconds[there], values=common[there, place])
+    others: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for row in rows:
+        for name, value in decoded(row[1]).items():
+            at, values = others[name]
+            at.append(row[0])
+            values.append(value)
+    for name, (at, values) in others.items():
+        out[name] = Series(seconds=np.array(at), values=np.array(values, dtype=np.float64))
+    return out
+
+
+def _measured(connection: Connection, period_id: int) -> dict[str, Series]:
+    row = MeasurementRow
+    statement = select(row.metric, row.taken_at, row.value).where(row.period_id == period_id).order_by(row.sequence)
+    found: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for metric, taken_at, value in connection.execute(statement):
+        found[metric][0].append(taken_at.timestamp())
+        found[metric][1].append(value)
+    return {
+        metric: Series(seconds=_rising(np.array(seconds)), values=np.array(values))
+        for metric, (seconds, values) in found.items()
+    }
+
+
+def _rising(seconds: Floats) -> Floats:
+    """Move instants that don't rise (many at once, a clock set back) to a microsecond after the one before."""
+    steps = np.arange(seconds.size) * 1e-6
+    rising: Floats = np.maximum.accumulate(seconds - steps) + steps
+    return rising

@@ -1,0 +1,69 @@
+"""What the store hands out: runs, readings of a period, as frozen records with the domain's own types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleetexp.domain import Plan, RunState
+
+Floats = NDArray[np.float64]
+
+# A run in one of these states holds its hosts; paused and ended runs have given them back.
+LIVE = (RunState.PREFLIGHT, RunState.RUNNING, RunState.ANALYSING, RunState.HALTING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as the store knows it. Instants are aware UTC; `decision` is '' before the analysis."""
+
+    run_id: int
+    experiment: str
+    hypothesis: str
+    state: RunState
+    reason: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    spec_text: str
+    plan: Plan
+    launched_by: str
+    fleet: str
+    versions: Mapping[str, str]
+    decision: str
+    decision_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One metric over one period: instants in seconds, rising, and the values read at them."""
+
+    seconds: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodReadings:
+    """Everything read in one period. A metric that was not available in a sample has no value there, never zero.
+
+    `samples`: metric -> raw readings by CLOCK_BOOTTIME; `measured`: metric -> what the workload reported, by Unix time.
+    """
+
+    period_id: int
+    samples: Mapping[str, Series]
+    measured: Mapping[str, Series]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """Something that happened in a run; `host` is '' and `period_id` 0 where it concerns the whole run."""
+
+    at: datetime
+    host: str
+    period_id: int
+    kind: str
+    detail: str

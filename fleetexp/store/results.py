@@ -1,0 +1,113 @@
+"""Rows of what was found: observations of a period, and the findings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from analysis.aggregate import Summary
+from analysis.results import Estimate, Findings, Interval
+from fleetexp.store.documents import from_document, to_document
+from fleetexp.store.inserts import insert_new
+from fleetexp.store.runs import no_such_run
+from fleetexp.store.tables import EstimateRow, GuardrailCheck, Observation, Run
+
+
+def replace_observations(connection: Connection, period_id: int, summaries: Mapping[str, Summary]) -> None:
+    connection.execute(delete(Observation).where(Observation.period_id == period_id))
+    rows = [
+        {
+            "period_id": period_id,
+            "metric": metric,
+            "n": one.n,
+            "mean": one.mean,
+            "variance": one.variance,
+            "minimum": one.minimum,
+            "maximum": one.maximum,
+            "p50": one.p50,
+            "p99": one.p99,
+        }
+        for metric, one in summaries.items()
+    ]
+    insert_new(connection, Observation, rows)
+
+
+def replace_findings(connection: Connection, run_id: int, findings: Findings) -> None:
+    """Enter the findings in place of those there are: whole, as a document; estimates and guardrails, as rows too."""
+    values = {
+        "findings": to_document(findings),
+        "decision": findings.decision,
+        "decision_reason": findings.reason,
+    }
+    if connection.execute(update(Run).where(Run.run_id == run_id).values(**values)).rowcount == 0:
+        raise no_such_run(run_id)
+    for model in (EstimateRow, GuardrailCheck):
+        connection.execute(delete(model).where(model.run_id == run_id))
+    if findings.estimates:
+        connection.execute(insert(EstimateRow), [_estimate(run_id, estimate) for estimate in findings.estimates])
+    if findings.guardrails:
+        rows = [
+            {
+                "run_id": run_id,
+                "metric": one.plan.metric,
+                "treatment": one.treatment,
+                "worse": one.plan.worse.value,
+                "margin": one.plan.margin,
+                "tripwire": one.plan.tripwire,
+                "verdict": one.verdict.value,
+                "reason": one.reason,
+            }
+            for one in findings.guardrails
+        ]
+        connection.execute(insert(GuardrailCheck), rows)
+
+
+def _estimate(run_id: int, estimate: Estimate) -> dict[str, Any]:
+    difference, lift = estimate.difference_interval, estimate.lift_interval
+    known = difference or lift
+    return {
+        "run_id": run_id,
+        "metric": estimate.metric,
+        "unit": estimate.unit,
+        "role": estimate.role.value,
+        "treatment": estimate.treatment,
+        "control": estimate.control,
+        "estimand": estimate.estimand,
+        "method": estimate.method,
+        "stratum": estimate.stratum,
+        "stage": estimate.stage,
+        "headline": estimate.headline,
+        "n_control": estimate.n_control,
+        "n_treatment": estimate.n_treatment,
+        "control_mean": estimate.control_mean,
+        "treatment_mean": estimate.treatment_mean,
+        "difference": estimate.difference,
+        "difference_low": _low(difference),
+        "difference_high": _high(difference),
+        "lift": estimate.lift,
+        "lift_low": _low(lift),
+        "lift_high": _high(lift),
+        "lift_excludes": lift.excludes if lift is not None else False,
+        "level": known.level if known is not None else None,
+        "standard_error": estimate.standard_error,
+        "df": estimate.df,
+        "p_value": estimate.p_value,
+        "p_adjusted": estimate.p_adjusted,
+    }
+
+
+def _low(interval: Interval | None) -> float | None:
+    return interval.low if interval is not None else None
+
+
+def _high(interval: Interval | None) -> float | None:
+    return interval.high if interval is not None else None
+
+
+def findings_of(connection: Connection, run_id: int) -> Findings | None:
+    row = connection.execute(select(Run.findings).where(Run.run_id == run_id)).first()
+    if row is None:
+        raise no_such_run(run_id)
+    return from_document(Findings, row.findings) if row.findings is not None else None

@@ -1,0 +1,193 @@
+"""Rows of experiments, runs and hosts: entering a run, its states, what is asked of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from fleetexp.domain import Plan, RunState
+from fleetexp.errors import NoSuchRun
+from fleetexp.store import periods
+from fleetexp.store.audit import add_event
+from fleetexp.store.documents import from_document, to_document
+from fleetexp.store.inserts import chunks, insert_new
+from fleetexp.store.records import LIVE, RunRecord
+from fleetexp.store.tables import Assignment, Experiment, Host, Run
+
+
+def create(
+    connection: Connection,
+    *,
+    experiment_name: str,
+    hypothesis: str,
+    spec_text: str,
+    spec_json: Any,  # noqa: ANN401 - JSON is anything
+    plan: Plan,
+    launched_by: str,
+    versions: Mapping[str, str],
+    fleet: str,
+) -> int:
+    """Enter a run with everything that is planned; the experiment is the same where name and spec are."""
+    now = datetime.now(UTC)
+    spec_hash = hashlib.sha256(spec_text.encode()).hexdigest()
+    experiment = {
+        "name": experiment_name,
+        "hypothesis": hypothesis,
+        "spec_hash": spec_hash,
+        "spec_text": spec_text,
+        "spec": spec_json,
+        "created_at": now,
+    }
+    insert_new(connection, Experiment, [experiment])
+    experiment_id = connection.execute(
+        select(Experiment.experiment_id).where(Experiment.name == experiment_name, Experiment.spec_hash == spec_hash)
+    ).scalar_one()
+    values = {
+        "experiment_id": experiment_id,
+        "state": RunState.PLANNED.value,
+        "reason": "",
+        "design": plan.design.value,
+        "control_arm": plan.control,
+        "seed": plan.seed,
+        "plan": to_document(plan),
+        "launched_by": launched_by,
+        "fleet": fleet,
+        "versions": dict(versions),
+        "created_at": now,
+    }
+    run_id = connection.execute(insert(Run).values(**values).returning(Run.run_id)).scalar_one()
+    hosts = _hosts(connection, [unit.host for unit in plan.units], now)
+    assigned = [
+        {
+            "run_id": run_id,
+            "host_id": hosts[unit.host],
+            "stratum": unit.stratum,
+            "arm": unit.arm,
+            "stage": unit.stage,
+        }
+        for unit in plan.units
+    ]
+    insert_new(connection, Assignment, assigned)
+    periods.enter(connection, run_id, [(hosts[unit.host], unit.periods) for unit in plan.units])
+    add_event(connection, run_id, "launched", f"by {launched_by}", at=now)
+    return run_id
+
+
+def _hosts(connection: Connection, names: list[str], now: datetime) -> dict[str, int]:
+    insert_new(connection, Host, [{"name": name, "first_seen_at": now} for name in names])
+    return {
+        found.name: found.host_id
+        for piece in chunks(names)
+        for found in connection.execute(select(Host.name, Host.host_id).where(Host.name.in_(piece)))
+    }
+
+
+def one(connection: Connection, run_id: int) -> RunRecord:
+    found = connection.execute(_records().where(Run.run_id == run_id)).first()
+    if found is None:
+        raise no_such_run(run_id)
+    return _record(found)
+
+
+def every(connection: Connection) -> list[RunRecord]:
+    return [_record(found) for found in connection.execute(_records().order_by(Run.run_id))]
+
+
+def no_such_run(run_id: int) -> NoSuchRun:
+    return NoSuchRun(f"there is no run {run_id}", f"run {run_id}", "'fleetexp runs' lists those there are")
+
+
+def _records() -> Select[*tuple[Any, ...]]:
+    return select(
+        Run.run_id,
+        Experiment.name,
+        Experiment.hypothesis,
+        Experiment.spec_text,
+        Run.state,
+        Run.reason,
+        Run.created_at,
+        Run.started_at,
+        Run.ended_at,
+        Run.plan,
+        Run.launched_by,
+        Run.fleet,
+        Run.versions,
+        Run.decision,
+        Run.decision_reason,
+    ).join(Experiment, Experiment.experiment_id == Run.experiment_id)
+
+
+def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
+    return RunRecord(
+        run_id=found.run_id,
+        experiment=found.name,
+        hypothesis=found.hypothesis,
+        state=RunState(found.state),
+        reason=found.reason,
+        created_at=found.created_at,
+        started_at=found.started_at,
+        ended_at=found.ended_at,
+        spec_text=found.spec_text,
+        plan=from_document(Plan, found.plan),
+        launched_by=found.launched_by,
+        fleet=found.fleet,
+        versions=found.versions,
+        decision=found.decision or "",
+        decision_reason=found.decision_reason or "",
+    )
+
+
+def enter_state(connection: Connection, run_id: int, state: RunState, reason: str) -> None:
+    """Note the state of a run, and when it began and ended.
+
+    A run that starts again forgets a pause that nobody was there to hear; an abort still holds.
+    """
+    row = connection.execute(
+        select(Run.state, Run.reason, Run.started_at, Run.request).where(Run.run_id == run_id)
+    ).first()
+    if row is None:
+        raise no_such_run(run_id)
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": now if state.is_terminal else None}
+    if state is RunState.RUNNING and row.started_at is None:
+        values["started_at"] = now
+    if state is RunState.PREFLIGHT and row.request == "pause":
+        values |= {"request": None, "requested_by": None}
+    connection.execute(update(Run).where(Run.run_id == run_id).values(**values))
+    if (row.state, row.reason) != (state.value, reason):
+        add_event(connection, run_id, "state", f"{state.value}: {reason}" if reason else state.value, at=now)
+
+
+def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
+    """Leave a request for the process that drives a run; an abort is not weakened to a pause."""
+    row = connection.execute(select(Run.request).where(Run.run_id == run_id)).first()
+    if row is None:
+        raise no_such_run(run_id)
+    if row.request != "abort":
+        connection.execute(update(Run).where(Run.run_id == run_id).values(request=how, requested_by=who))
+    add_event(connection, run_id, f"{how}_requested", f"by {who}")
+
+
+def asked(connection: Connection, run_id: int) -> tuple[str, str] | None:
+    row = connection.execute(select(Run.request, Run.requested_by).where(Run.run_id == run_id)).first()
+    return (row.request, row.requested_by or "") if row is not None and row.request is not None else None
+
+
+def forget_request(connection: Connection, run_id: int) -> None:
+    connection.execute(update(Run).where(Run.run_id == run_id).values(request=None, requested_by=None))
+
+
+def holding(connection: Connection, host: str) -> int | None:
+    """Return the newest run that holds a host, None where it is free."""
+    statement = (
+        select(Run.run_id)
+        .join(Assignment, Assignment.run_id == Run.run_id)
+        .join(Host, Host.host_id == Assignment.host_id)
+        .where(Host.name == host, Run.state.in_([state.value for state in LIVE]))
+        .order_by(Run.run_id.desc())
+    )
+    return connection.execute(statement).scalar()

@@ -1,0 +1,331 @@
+"""The tables of the store, as typed mappings. Every column says its unit; migrations/ creates what is written here.
+
+experiment   what is asked: a name and a spec
+run          one execution of it: plan, state, findings
+host         a unit, by name; host_facts is what it was at the time of a run
+assignment   (run, host) -> stratum, arm
+period       one slot of time on a host under one arm; the schedule of a run
+sample       one reading of the collectors: wide, a column per common metric, the rest in `extra`
+measurement  one value that a workload reported
+observation  one summary per (period, metric): where the analysis starts
+knob_change  every write to a kernel setting
+event        what happened on a host, and who did what with a run
+estimate, guardrail_check   what the analysis found
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from sqlalchemy import ForeignKey, Index, MetaData, Table, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from agents.catalogue import CATALOGUE
+from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
+
+# The newest revision in migrations/versions; older and newer databases are refused.
+SCHEMA_VERSION = "0001"
+
+Json = Annotated[Any, mapped_column(Document())]
+
+
+class Base(DeclarativeBase):
+    """Base of every table: names of constraints are said, not made up by the database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {int: Whole, float: Real, str: Words(), datetime: Instant(), bool: Flag}
+
+
+STRICT = {"sqlite_strict": True}
+NUMBERED = {"sqlite_strict": True, "sqlite_autoincrement": True}  # a number is never given twice
+
+
+class Experiment(Base):
+    __tablename__ = "experiment"
+    __table_args__ = (UniqueConstraint("name", "spec_hash"), {**NUMBERED, "comment": "What is asked: one spec."})
+
+    experiment_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the experiment")
+    name: Mapped[str] = mapped_column(comment="name in the spec")
+    hypothesis: Mapped[str] = mapped_column(comment="what the experimenter expects, in words")
+    spec_hash: Mapped[str] = mapped_column(comment="SHA-256 of spec_text, hexadecimal")
+    spec_text: Mapped[str] = mapped_column(comment="the YAML as it was written")
+    spec: Mapped[Json] = mapped_column(comment="the spec as parsed, JSON")
+    created_at: Mapped[datetime] = mapped_column(comment="when it was first launched, UTC")
+
+
+class Run(Base):
+    __tablename__ = "run"
+    __table_args__ = ({**NUMBERED, "comment": "One execution of an experiment."},)
+
+    run_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the run")
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("experiment.experiment_id"), index=True, comment="the experiment that is run"
+    )
+    state: Mapped[str] = mapped_column(comment="where the run is: planned, running, completed, halted, ...")
+    reason: Mapped[str] = mapped_column(comment="why it is in this state; empty where that needs no word")
+    design: Mapped[str] = mapped_column(comment="switchback or parallel")
+    control_arm: Mapped[str] = mapped_column(comment="the arm that the others are compared with")
+    seed: Mapped[int] = mapped_column(comment="seed of the randomisation")
+    plan: Mapped[Json] = mapped_column(comment="everything that was planned, JSON")
+    launched_by: Mapped[str] = mapped_column(comment="user@host pid of the orchestrator")
+    fleet: Mapped[str] = mapped_column(comment="kind of fleet: local, inline, ray, simulated")
+    versions: Mapped[Json] = mapped_column(comment="package -> version, JSON")
+    created_at: Mapped[datetime] = mapped_column(comment="when the run was entered, UTC")
+    started_at: Mapped[datetime | None] = mapped_column(comment="when it first ran, UTC")
+    ended_at: Mapped[datetime | None] = mapped_column(comment="when it reached its last state, UTC")
+    request: Mapped[str | None] = mapped_column(comment="what was asked of the orchestrator: pause or abort")
+    requested_by: Mapped[str | None] = mapped_column(comment="who asked")
+    decision: Mapped[str | None] = mapped_column(comment="ship, do not ship, inconclusive; NULL before the analysis")
+    decision_reason: Mapped[str | None] = mapped_column(comment="the decision's reason in one sentence")
+    findings: Mapped[Json | None] = mapped_column(comment="everything the analysis found, JSON")
+
+
+class Host(Base):
+    __tablename__ = "host"
+    __table_args__ = ({**NUMBERED, "comment": "A unit of randomisation."},)
+
+    host_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the host")
+    name: Mapped[str] = mapped_column(unique=True, comment="name of the host in the fleet")
+    first_seen_at: Mapped[datetime] = mapped_column(comment="when a plan first named it, UTC")
+
+
+class HostFactsRow(Base):
+    __tablename__ = "host_facts"
+    __table_args__ = (
+        UniqueConstraint("run_id", "host_id", "taken_at"),
+        {**NUMBERED, "comment": "What a host was when a run surveyed it."},
+    )
+
+    host_facts_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the survey")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), comment="the run that asked")
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.host_id"), index=True, comment="the host")
+    taken_at: Mapped[datetime] = mapped_column(comment="when it was surveyed, UTC")
+    boot_id: Mapped[str] = mapped_column(comment="changes with every boot")
+    kernel: Mapped[str] = mapped_column(comment="release of the kernel")
+    architecture: Mapped[str] = mapped_column(comment="machine, as uname says it")
+    cpu_model: Mapped[str] = mapped_column(comment="model name of the first CPU")
+    cpus: Mapped[int] = mapped_column(comment="online CPUs")
+    numa_nodes: Mapped[int] = mapped_column(comment="NUMA nodes with memory or CPUs")
+    memory_total_bytes: Mapped[int] = mapped_column(comment="memory that the kernel manages, bytes")
+    virtualisation: Mapped[str] = mapped_column(comment="hypervisor or container; empty for bare metal")
+    facts: Mapped[Json] = mapped_column(comment="all facts, JSON")
+
+
+class Assignment(Base):
+    __tablename__ = "assignment"
+    __table_args__ = ({**STRICT, "comment": "Which host is in which run, stratum and arm."},)
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), primary_key=True, comment="the run")
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.host_id"), primary_key=True, index=True, comment="the host")
+    stratum: Mapped[str] = mapped_column(comment="what the randomisation kept together, such as pool and SKU")
+    arm: Mapped[str | None] = mapped_column(comment="arm of the host; NULL in a switchback, where it has every arm")
+    stage: Mapped[int] = mapped_column(comment="stage at which the host joins, from 0")
+
+
+class Period(Base):
+    __tablename__ = "period"
+    __table_args__ = (
+        UniqueConstraint("run_id", "host_id", "position", "attempt"),
+        {**NUMBERED, "comment": "One slot of time on a host under one arm."},
+    )
+
+    period_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the period")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), comment="the run")
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.host_id"), index=True, comment="the host")
+    position: Mapped[int] = mapped_column(comment="place in the host's schedule, from 0")
+    attempt: Mapped[int] = mapped_column(comment="how often the block had been tried before, from 0")
+    kind: Mapped[str] = mapped_column(comment="baseline, washout or measure")
+    arm: Mapped[str] = mapped_column(comment="the arm whose knobs hold")
+    block: Mapped[int] = mapped_column(comment="pair or set of arms that it belongs to; -1 outside any")
+    stage: Mapped[int] = mapped_column(comment="stage of the ramp, from 0")
+    planned_seconds: Mapped[float] = mapped_column(comment="planned length, seconds")
+    state: Mapped[str] = mapped_column(comment="planned, running, complete or invalid")
+    reason: Mapped[str] = mapped_column(comment="why it is invalid; empty otherwise")
+    started_at: Mapped[datetime | None] = mapped_column(comment="when sampling began, UTC")
+    ended_at: Mapped[datetime | None] = mapped_column(comment="when sampling ended, UTC")
+    boot_id: Mapped[str | None] = mapped_column(comment="boot in which it began: counters don't go on over a boot")
+
+
+class SampleRow(Base):
+    __tablename__ = "sample"
+    __table_args__ = ({**STRICT, "comment": "One reading of the collectors. NULL: unavailable there, never zero."},)
+
+    period_id: Mapped[int] = mapped_column(
+        ForeignKey("period.period_id"), primary_key=True, autoincrement=False, comment="the period"
+    )
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="order within the period")
+    taken_at: Mapped[datetime] = mapped_column(comment="when it was read, UTC")
+    boottime_seconds: Mapped[float] = mapped_column(comment="CLOCK_BOOTTIME when it was read, seconds")
+    extra: Mapped[str | None] = mapped_column(Extra, comment="metric -> value as read, of those without a column; JSON")
+
+
+METRIC_COLUMNS = tuple(name for name, metric in CATALOGUE.items() if metric.column)
+
+
+def column_of(metric: str) -> str:
+    """Return the column of a metric: in lower case, so that SQL finds it without quotes however it is typed."""
+    return metric.lower()
+
+
+for _name in METRIC_COLUMNS:
+    _metric = CATALOGUE[_name]
+    _comment = f"{_metric.meaning}; {_metric.unit}, {_metric.kind.value}, {_metric.source}"
+    setattr(SampleRow, column_of(_name), mapped_column(column_of(_name), Real, nullable=True, comment=_comment))
+
+
+class MeasurementRow(Base):
+    __tablename__ = "measurement"
+    __table_args__ = ({**STRICT, "comment": "One value that a workload reported."},)
+
+    period_id: Mapped[int] = mapped_column(
+        ForeignKey("period.period_id"), primary_key=True, autoincrement=False, comment="the period"
+    )
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="order within the period")
+    taken_at: Mapped[datetime] = mapped_column(comment="when it was reported, UTC")
+    metric: Mapped[str] = mapped_column(comment="name of the metric")
+    value: Mapped[float] = mapped_column(comment="the value, in the metric's unit")
+
+
+class Observation(Base):
+    __tablename__ = "observation"
+    __table_args__ = (
+        {**STRICT, "comment": "One metric over one period. Of a counter, every figure is a rate per second."},
+    )
+
+    period_id: Mapped[int] = mapped_column(
+        ForeignKey("period.period_id"), primary_key=True, autoincrement=False, comment="the period"
+    )
+    metric: Mapped[str] = mapped_column(primary_key=True, comment="name of the metric")
+    n: Mapped[int] = mapped_column(comment="readings (of a counter: differences) summarised")
+    mean: Mapped[float] = mapped_column(comment="mean, in the metric's unit (of a counter: per second)")
+    variance: Mapped[float] = mapped_column(comment="variance of the readings, unit squared")
+    minimum: Mapped[float] = mapped_column(comment="smallest reading, unit as the mean")
+    maximum: Mapped[float] = mapped_column(comment="largest reading, unit as the mean")
+    p50: Mapped[float] = mapped_column(comment="median, unit as the mean")
+    p99: Mapped[float] = mapped_column(comment="99th percentile, unit as the mean")
+
+
+class KnobChangeRow(Base):
+    __tablename__ = "knob_change"
+    __table_args__ = (
+        UniqueConstraint("run_id", "host_id", "knob", "changed_at"),
+        {**NUMBERED, "comment": "One write to a kernel setting, also where nothing had to change."},
+    )
+
+    knob_change_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the write")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), comment="the run")
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.host_id"), index=True, comment="the host")
+    knob: Mapped[str] = mapped_column(comment="name of the setting")
+    before: Mapped[str] = mapped_column(comment="what was read before the write")
+    wanted: Mapped[str] = mapped_column(comment="what was written")
+    after: Mapped[str] = mapped_column(comment="what was read back")
+    reason: Mapped[str] = mapped_column(comment="apply, revert, reapply, guardian or restore")
+    error: Mapped[str | None] = mapped_column(comment="why the write failed; NULL where it did not")
+    changed_at: Mapped[datetime] = mapped_column(comment="when it was written, UTC")
+
+
+class Event(Base):
+    __tablename__ = "event"
+    __table_args__ = (
+        # What a host sent again after a broken connection is there once: told apart as samples are within a period,
+        # by its own clock outside any.
+        Index(
+            "uq_event_period_id_sequence",
+            "period_id",
+            "sequence",
+            unique=True,
+            sqlite_where=text("period_id IS NOT NULL"),
+            postgresql_where=text("period_id IS NOT NULL"),
+        ),
+        Index(
+            "uq_event_host_id_sequence_at_kind",
+            "host_id",
+            "sequence",
+            "at",
+            "kind",
+            unique=True,
+            sqlite_where=text("period_id IS NULL AND sequence IS NOT NULL"),
+            postgresql_where=text("period_id IS NULL AND sequence IS NOT NULL"),
+        ),
+        {**NUMBERED, "comment": "What happened on a host, and who did what with a run."},
+    )
+
+    event_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the event")
+    run_id: Mapped[int | None] = mapped_column(
+        ForeignKey("run.run_id"), index=True, comment="the run; NULL outside any"
+    )
+    host_id: Mapped[int | None] = mapped_column(ForeignKey("host.host_id"), comment="the host; NULL: the whole run")
+    period_id: Mapped[int | None] = mapped_column(
+        ForeignKey("period.period_id"), comment="the period; NULL outside any"
+    )
+    sequence: Mapped[int | None] = mapped_column(comment="order in the host's readings; NULL: the orchestrator's own")
+    at: Mapped[datetime] = mapped_column(comment="when it happened, UTC")
+    kind: Mapped[str] = mapped_column(comment="what happened: drift, kernel_oops, launched, paused, ...")
+    detail: Mapped[str] = mapped_column(comment="the particulars, in words")
+
+
+class EstimateRow(Base):
+    __tablename__ = "estimate"
+    __table_args__ = ({**NUMBERED, "comment": "One effect of one arm against the control on one metric."},)
+
+    estimate_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the estimate")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), index=True, comment="the run")
+    metric: Mapped[str] = mapped_column(comment="name of the metric, of a ratio both parts")
+    unit: Mapped[str] = mapped_column(comment="unit of the means and the difference")
+    role: Mapped[str] = mapped_column(comment="primary, secondary, guardrail, exploratory, exposure or observer")
+    treatment: Mapped[str] = mapped_column(comment="the arm")
+    control: Mapped[str] = mapped_column(comment="the arm that it is compared with")
+    estimand: Mapped[str] = mapped_column(comment="what is estimated: mean over hosts, fleet ratio, mean over blocks")
+    method: Mapped[str] = mapped_column(comment="how")
+    stratum: Mapped[str] = mapped_column(comment="stratum; empty for all")
+    stage: Mapped[int | None] = mapped_column(comment="stage of the ramp; NULL for all")
+    headline: Mapped[bool] = mapped_column(comment="false: a sensitivity or subgroup row, not the result")
+    n_control: Mapped[int] = mapped_column(comment="units (hosts, in a switchback blocks) under control")
+    n_treatment: Mapped[int] = mapped_column(comment="units (hosts, in a switchback blocks) under the arm")
+    control_mean: Mapped[float | None] = mapped_column(comment="mean under control, in `unit`")
+    treatment_mean: Mapped[float | None] = mapped_column(comment="mean under the arm, in `unit`")
+    difference: Mapped[float | None] = mapped_column(comment="arm minus control, in `unit`")
+    difference_low: Mapped[float | None] = mapped_column(comment="lower end of its interval; NULL: none, or unbounded")
+    difference_high: Mapped[float | None] = mapped_column(comment="upper end of its interval; NULL: none, or unbounded")
+    lift: Mapped[float | None] = mapped_column(comment="difference over the control mean, ratio (0.05 is +5 %)")
+    lift_low: Mapped[float | None] = mapped_column(comment="lower end of its interval, ratio; NULL: none, or unbounded")
+    lift_high: Mapped[float | None] = mapped_column(
+        comment="upper end of its interval, ratio; NULL: none, or unbounded"
+    )
+    lift_excludes: Mapped[bool] = mapped_column(comment="true: the set is what lies outside of lift_low to lift_high")
+    level: Mapped[float | None] = mapped_column(comment="confidence level of the intervals, ratio")
+    standard_error: Mapped[float | None] = mapped_column(comment="standard error of the difference, in `unit`")
+    df: Mapped[float | None] = mapped_column(comment="degrees of freedom")
+    p_value: Mapped[float | None] = mapped_column(comment="p-value, two-sided")
+    p_adjusted: Mapped[float | None] = mapped_column(comment="p-value adjusted for the number of metrics of its role")
+
+
+class GuardrailCheck(Base):
+    __tablename__ = "guardrail_check"
+    __table_args__ = ({**NUMBERED, "comment": "One guardrail's answer. No data never passes."},)
+
+    guardrail_check_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the check")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), index=True, comment="the run")
+    metric: Mapped[str] = mapped_column(comment="name of the metric")
+    treatment: Mapped[str] = mapped_column(comment="the arm")
+    worse: Mapped[str] = mapped_column(comment="the direction that hurts: increase or decrease")
+    margin: Mapped[float | None] = mapped_column(comment="largest tolerable change, ratio to control")
+    tripwire: Mapped[float | None] = mapped_column(comment="absolute limit, in the metric's unit")
+    verdict: Mapped[str] = mapped_column(comment="pass, fail or inconclusive")
+    reason: Mapped[str] = mapped_column(comment="why, in one sentence")
+
+
+def table(model: type[Base]) -> Table:
+    """Return the Core table of a mapping."""
+    found = model.__table__
+    assert isinstance(found, Table)  # noqa: S101 - narrows SQLAlchemy's FromClause
+    return found

@@ -1,0 +1,77 @@
+"""A real PostgreSQL server for the tests, from Debian's package: own folder, free loopback port, not root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg
+
+
+def programs() -> Path | None:
+    """Return the folder of the newest PostgreSQL installed here, None where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).parent if on_path else None
+
+
+class Server:
+    """A server that can be killed and started again. `durable`: commits are on the disk, as in production."""
+
+    def __init__(self, bin_folder: Path, *, durable: bool = False) -> None:
+        self._bin = bin_folder
+        self._as = {"user": "postgres", "group": "postgres", "extra_groups": ()} if os.geteuid() == 0 else {}
+        self._folder = Path(tempfile.mkdtemp(prefix="fleetexp-postgresql-"))
+        if self._as:
+            entry = pwd.getpwnam("postgres")
+            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
+        self._data = self._folder / "data"
+        self._databases = 0
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self._folder,
+            "shared_buffers": "128MB",
+            "fsync": "on" if durable else "off",
+            "full_page_writes": "on" if durable else "off",
+        }
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, check=False, **self._as)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        log = self._folder / "log"
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(log), "-w", "-t", "30", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; 'immediate' is a crash: no checkpoint, connections cut."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "-t", "30", "stop")
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        self._databases += 1
+        name = f"store_{self._databases}"
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
