@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from agents.messages import HostFacts, WorkloadSpec
@@ -65,7 +66,7 @@ def _option(name: str, value: object) -> str:
         if name.endswith(ending) and isinstance(value, (int, float)):
             return f"{name.removesuffix(ending)} {size(value * kibibytes)}"
     if isinstance(value, tuple):
-        return f"{name} {' '.join(str(part) for part in value)}"
+        return f"{name} {shlex.join(str(part) for part in value)}"
     return f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
 
 

@@ -33,7 +33,6 @@ def report(run_id: int | None, html: Path | None, markdown: bool, store_url: str
     from fleetexp.cli.chosen_run import chosen_run
     from fleetexp.cli.result import print_effects, print_questions, write_html
     from fleetexp.errors import RunError
-    from fleetexp.reporting import report_content
     from fleetexp.store.store import open_store
 
     if markdown and as_json:
@@ -46,6 +45,8 @@ def report(run_id: int | None, html: Path | None, markdown: bool, store_url: str
                 where=f"run {record.run_id}",
                 remedy=f"'fleetexp status {record.run_id}' says how far it is",
             )
+        from fleetexp.reporting import report_content
+
         content = report_content(store, record.run_id)
     if html is not None:
         write_html(content, html)

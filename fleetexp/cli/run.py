@@ -70,13 +70,14 @@ def run(
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import load_experiment
     from fleetexp.design import host_info, make_plan
-    from fleetexp.orchestrator.launch import launch
 
     experiment = load_experiment(spec)
     host = FolderRoot(root)
     facts = survey(host, host=platform.node())
     plan = make_plan(experiment, [host_info(facts)])
     refuse_unwritable(plan, facts)
+    from fleetexp.orchestrator.launch import launch
+
     if not as_json:
         for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts, columns=width()):
             click.echo(line)

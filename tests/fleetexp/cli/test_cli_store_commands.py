@@ -13,13 +13,13 @@ from types import ModuleType
 
 import pytest
 from click.testing import Result
-from fleetexp.store.store import Store, open_store
 
 from agents.messages import HostFacts
 from fleetexp.config import experiment_to_json, load_experiment
 from fleetexp.design import host_info, make_plan
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.exit_codes import ExitCode
+from fleetexp.store.store import Store, open_store
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 BEGAN = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
