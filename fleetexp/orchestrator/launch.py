@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import json
 import os
 import platform
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -67,6 +69,12 @@ def launch(
             where="design",
             remedy="use 'design: switchback' here, or launch over a Ray cluster",
         )
+    if any(stage.approve == "manual" for stage in experiment.stages):
+        raise RunError(
+            "a stage that waits for approval would keep this one machine changed meanwhile",
+            where="stages",
+            remedy="leave out 'approve: manual'",
+        )
     root = root or FolderRoot()
     plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
     with contextlib.closing(open_store(store_url)) as store:
@@ -74,7 +82,7 @@ def launch(
             experiment_name=experiment.name,
             hypothesis=experiment.hypothesis,
             spec_text=spec_text,
-            spec_json=experiment_to_json(experiment),
+            spec_json=json.loads(experiment_to_json(experiment)),
             plan=plan,
             launched_by=_who(),
             versions=_versions(),
@@ -303,15 +311,16 @@ def _signals(runner: Runner) -> Iterator[None]:
     def stop(number: int, _frame: object) -> None:
         runner.ask(StopRequested(who=f"{_who()} ({signal.Signals(number).name})"))
 
-    saved: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
-    with contextlib.suppress(ValueError):  # not the main thread: its signals are somebody else's
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            saved[number] = signal.signal(number, stop)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread():  # its signals are somebody else's
+        yield
+        return
+    saved = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in saved.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
 
 def _who() -> str:

@@ -37,9 +37,9 @@ def observations(readings: PeriodReadings) -> dict[str, Summary]:
         _summarise_into(out, name, series, kind)
     for metric in derived_for(samples):
         if metric.name not in out:
-            series = _levels(metric, samples) if metric.kind is MetricKind.GAUGE else _ratio(metric, samples)
-            if series is not None:
-                _summarise_into(out, metric.name, series, "gauge")
+            derived = _levels(metric, samples) if metric.kind is MetricKind.GAUGE else _ratio(metric, samples)
+            if derived is not None:
+                _summarise_into(out, metric.name, derived, "gauge")
     for name, series in readings.measured.items():
         # Numbered, not timed: two values may have been reported in one microsecond.
         _summarise_into(out, name, Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge")

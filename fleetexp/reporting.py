@@ -1,0 +1,207 @@
+"""Fill a report from the store: the facts of one run in the words of `analysis.report`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agents.catalogue import describe, is_known
+from agents.messages import HostFacts
+from analysis.plan import Direction, Role
+from analysis.report.content import (
+    ArmRow,
+    EventRow,
+    ExposureRow,
+    KnobRow,
+    MetricNote,
+    PeriodRow,
+    ReportInput,
+    SqlSuggestion,
+    UnavailableMetric,
+)
+from fleetexp.config import Experiment, parse_experiment
+from fleetexp.domain import PeriodKind
+from fleetexp.errors import RunError
+from fleetexp.store.records import RunRecord
+from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_SIZE = re.compile(r"^thp/(\d+)kB/enabled$")
+
+
+def report_content(store: Store, run_id: int) -> ReportInput:
+    """Read everything a report says about a run; RunError where it has not been analysed."""
+    record = store.run(run_id)
+    findings = store.findings(run_id)
+    if findings is None:
+        raise RunError(
+            f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
+        )
+    experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
+    facts = store.host_facts(run_id)
+    measured = store.observations(run_id)
+    measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
+    return ReportInput(
+        run_id=str(run_id),
+        experiment=record.experiment,
+        hypothesis=record.hypothesis,
+        design=record.plan.design.value,
+        state=record.state.value,
+        launched_by=record.launched_by,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        seed=record.plan.seed,
+        spec=record.spec_text,
+        versions=record.versions,
+        command=f"fleetexp run {record.experiment}.yaml --fleet {record.fleet}",
+        environment=tuple(_environment(facts)),
+        arms=tuple(_arms(record)),
+        control=record.plan.control,
+        findings=findings,
+        periods=tuple(_periods(store, run_id)),
+        knob_changes=tuple(
+            KnobRow(
+                host=host,
+                knob=change.knob,
+                before=change.before,
+                wanted=change.wanted,
+                after=change.after,
+                reason=change.reason.value,
+                changed_at=change.changed_at,
+                error=change.error,
+            )
+            for host, change in store.knob_changes(run_id)
+        ),
+        events=tuple(
+            EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
+            for event in store.events(run_id)
+        ),
+        exposure=tuple(_exposure(record, facts, measured)),
+        unavailable=tuple(_unavailable(experiment, facts, measured)),
+        notes=tuple(_notes(experiment)),
+        suggestions=_suggestions(run_id, experiment),
+    )
+
+
+def _environment(facts: list[HostFacts]) -> Iterator[tuple[str, str]]:
+    for host in facts[:1]:
+        sizes = ", ".join(f"{size.size_kib} kB {size.enabled} ({size.effective})" for size in host.thp_sizes)
+        yield "Host", host.host if len(facts) == 1 else f"{host.host} and {len(facts) - 1} more"
+        yield "Kernel", f"{host.kernel} ({host.architecture})"
+        yield "CPU", f"{host.cpu_model}, {host.cpus} CPUs, {host.numa_nodes} NUMA nodes"
+        yield "Virtualisation", host.virtualisation or "none seen"
+        yield "Memory", f"{host.memory_total_bytes / 2**30:.1f} GiB, swap {host.swap_total_bytes / 2**30:.1f} GiB"
+        yield "Uptime at the start", f"{host.uptime_seconds / 3600:.1f} h"
+        yield "THP, as found", f"top level {host.thp_top_level}, defrag {host.thp_defrag}"
+        yield "THP sizes, as found", sizes
+        pools = ", ".join(f"{pool.size_kib} kB: {pool.total_pages} pages" for pool in host.hugetlb_pools)
+        yield "hugetlb pools, as found", pools or "none"
+        balancing = {None: "not known", True: "on", False: "off"}[host.numa_balancing]
+        yield "NUMA balancing", balancing
+        yield "Kernel taint", str(host.kernel_taint)
+        if host.other_managers:
+            yield "Other managers of these knobs", ", ".join(host.other_managers)
+        if host.page_splitting_readers:
+            yield "Programs that read smaps or pagemap", ", ".join(host.page_splitting_readers)
+
+
+def _arms(record: RunRecord) -> Iterator[ArmRow]:
+    for arm in record.plan.arms:
+        spec = record.plan.workloads.get(arm.name)
+        options = "" if spec is None else ", ".join(f"{key} {value}" for key, value in spec.options.items())
+        workload = "" if spec is None else f"{spec.kind}: {options}"
+        yield ArmRow(name=arm.name, knobs=dict(arm.knobs), workload=workload)
+
+
+def _periods(store: Store, run_id: int) -> Iterator[PeriodRow]:
+    for record in store.periods(run_id):
+        yield PeriodRow(
+            period_id=record.period_id,
+            host=record.host,
+            arm=record.plan.arm,
+            kind=record.plan.kind.value,
+            block=record.plan.block,
+            attempt=record.plan.attempt,
+            position=record.plan.index,
+            state=record.state.value,
+            reason=record.reason,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+        )
+
+
+def _exposure(record: RunRecord, facts: list[HostFacts], measured: DataFrame) -> Iterator[ExposureRow]:
+    """What was asked for against what was received: assigned to an arm is not backed by its pages."""
+    sizes = sorted({int(match[1]) for knob in record.plan.knobs if (match := _SIZE.match(knob))})
+    found = {size.size_kib: size.enabled for host in facts[:1] for size in host.thp_sizes}
+    for arm in record.plan.arms:
+        own = measured[measured["arm"] == arm.name]
+        for size in sizes:
+            asked = arm.knobs.get(f"thp/{size}kB/enabled", f"as found ({found.get(size, 'not known')})")
+            backed = own.loc[own["metric"] == f"thp_{size}kB_backed_bytes", "mean"]
+            yield ExposureRow(
+                arm=arm.name,
+                page_size_kib=size,
+                assigned=asked,
+                faulted_pages=_total(own, f"thp_{size}kB_anon_fault_alloc"),
+                fallbacks=_total(own, f"thp_{size}kB_anon_fault_fallback"),
+                splits=_total(own, f"thp_{size}kB_split"),
+                backed_bytes=float(backed.mean()) if len(backed) else None,
+            )
+
+
+def _total(rows: DataFrame, metric: str) -> float | None:
+    """A counter over all periods: rate times seconds sampled, which is last minus first; None where it was not read."""
+    own = rows[rows["metric"] == metric]
+    return float(round((own["mean"] * own["seconds"]).sum())) if len(own) else None
+
+
+def _unavailable(experiment: Experiment, facts: list[HostFacts], measured: DataFrame) -> Iterator[UnavailableMetric]:
+    """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
+    reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
+    have = set(measured["metric"])
+    plan = experiment.analysis_plan()
+    asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
+    for name in dict.fromkeys([*asked, *reasons]):
+        if name not in have:
+            yield UnavailableMetric(metric=name, reason=_reason(name, reasons))
+
+
+def _reason(name: str, reasons: dict[str, str]) -> str:
+    for event, reason in reasons.items():
+        if name == event or name.startswith(f"{event}_"):
+            return reason
+    return "no source on this host gave a value for it"
+
+
+def _notes(experiment: Experiment) -> Iterator[MetricNote]:
+    for metric in experiment.analysis_plan().metrics:
+        meaning = describe(metric.name).meaning if is_known(metric.name) else ""
+        better = None if metric.better is None else Direction(metric.better)
+        if meaning or better:
+            yield MetricNote(metric=metric.name, meaning=meaning, better=better)
+
+
+def _suggestions(run_id: int, experiment: Experiment) -> tuple[SqlSuggestion, ...]:
+    primary = experiment.metrics.primary
+    return (
+        SqlSuggestion(
+            title="The primary metric, period by period",
+            sql=(
+                f"SELECT block, arm, mean, seconds FROM period_metrics WHERE run_id = {run_id} "
+                f"AND metric = '{primary}' AND kind = 'measure' AND state = 'complete' ORDER BY position"
+            ),
+        ),
+        SqlSuggestion(
+            title="Every write to a knob, and whether it was put back",
+            sql=f"SELECT * FROM knob_audit WHERE run_id = {run_id} ORDER BY changed_at",
+        ),
+        SqlSuggestion(
+            title="What happened on the host, in order",
+            sql=f"SELECT * FROM host_timeline WHERE run_id = {run_id} ORDER BY at",
+        ),
+    )
