@@ -1,0 +1,298 @@
+"""A workload in a process group of its own: its output is drained, its time bounded, its end certain."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from agents.errors import WorkloadError
+from agents.messages import WorkloadState
+from agents.process import kill_with_group, mark_process
+from agents.workloads.environment import Identity
+from agents.workloads.kept_output import KeptOutput
+from agents.workloads.printed import LINE_BYTES_AT_MOST, Printed, quoted
+from agents.workloads.running import Measured
+
+log = logging.getLogger(__name__)
+
+PENDING_AT_MOST = 100_000  # measurements between two calls of `measurements`
+_CHUNK = 65536
+_LAST_CHUNKS = 64  # what is read after the end: more than a pipe holds, less than for ever
+_AFTER_KILL_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 3600.0  # select(2) takes no infinite wait as a number
+_LIVE = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to start, and as whom. `order` is written to stdin, which then stays open; without one there is no stdin."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    program: str | None = None
+    identity: Identity | None = None
+    order: bytes | None = None
+
+
+class ProcessWorkload:
+    """One process group from its start to its last word. A thread drains it, so nothing it prints can block it.
+
+    When the leader ends, whatever it left behind in its group is killed. A line that is no measurement, or more time
+    than allowed, ends it as failed.
+    """
+
+    cgroup: str | None = None
+
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        name: str,
+        printed: Printed,
+        work_dir: Path,
+        time_limit_seconds: float,
+        may_run_out: bool,
+    ) -> None:
+        """Start the process; WorkloadError where that fails, and then nothing runs and nothing is left open.
+
+        `may_run_out`: whether the time limit is a good end for one that has reported anything.
+        """
+        self._name = name
+        self._printed = printed
+        self._limit = time_limit_seconds
+        self._may_run_out = may_run_out
+        self._line = bytearray()
+        self._measured: list[Measured] = []
+        self._reported = False
+        self._stopping = False
+        self._state = WorkloadState.RUNNING if printed.ready else WorkloadState.STARTING
+        self._detail = ""
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        with contextlib.ExitStack() as undo:
+            self._stdout = _keep(work_dir, f"{name}.stdout")
+            undo.callback(self._stdout.close)
+            self._stderr = _keep(work_dir, f"{name}.stderr")
+            undo.callback(self._stderr.close)
+            self._process, stdout, stderr = _spawn(launch)
+            undo.pop_all()
+        self.pid: int | None = self._process.pid
+        self._mark = mark_process(self._process.pid)
+        self._takers = {stdout.fileno(): self._take_stdout, stderr.fileno(): self._stderr.write}
+        self._exited = os.pidfd_open(self._process.pid)
+        threading.Thread(target=self._watch, name=f"workload-{self.pid}", daemon=True).start()
+
+    def poll(self) -> tuple[WorkloadState, str]:
+        with self._lock:
+            return self._state, self._detail
+
+    def measurements(self) -> list[Measured]:
+        with self._lock:
+            measured, self._measured = self._measured, []
+            return measured
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        with self._lock:
+            self._stopping = True
+            self._signal(signal.SIGTERM)
+        if self._over.wait(timeout_seconds):
+            return
+        self._signal(signal.SIGKILL)
+        if not self._over.wait(_AFTER_KILL_SECONDS):
+            log.error("workload %s, process %d: not gone %g s after SIGKILL", self._name, self.pid, _AFTER_KILL_SECONDS)
+            self._settle(WorkloadState.FAILED, "the process could not be killed: it hangs in the kernel")
+
+    # ------------------------------------------------------------------ the thread
+    def _watch(self) -> None:
+        try:
+            with selectors.DefaultSelector() as selector:
+                for descriptor in self._takers:
+                    os.set_blocking(descriptor, False)
+                    selector.register(descriptor, selectors.EVENT_READ)
+                selector.register(self._exited, selectors.EVENT_READ)
+                self._drain_until_exit(selector)
+            self._signal(signal.SIGKILL)  # what is left of the group, while its dead leader still keeps the number
+            if self._mark is not None:
+                kill_with_group(self._mark)
+            for descriptor in self._takers:
+                for _ in range(_LAST_CHUNKS):
+                    if not self._read(descriptor):
+                        break
+        finally:
+            self._close()
+
+    def _drain_until_exit(self, selector: selectors.BaseSelector) -> None:
+        deadline = time.monotonic() + self._limit
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._run_out()
+                deadline, left = math.inf, math.inf
+            ready = [key.fd for key, _ in selector.select(min(left, _LOOK_AGAIN_SECONDS))]
+            for descriptor in ready:
+                if descriptor != self._exited and self._read(descriptor) is False:
+                    selector.unregister(descriptor)
+            if self._exited in ready:
+                return
+
+    def _read(self, descriptor: int) -> bool | None:
+        """Take one chunk; False at the end of the output, None where there is nothing now."""
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return None
+        self._takers[descriptor](chunk)
+        return bool(chunk)
+
+    def _close(self) -> None:
+        with self._lock:
+            code = self._process.wait()
+            os.close(self._exited)
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._stdout.close()
+            self._stderr.close()
+            self._end(code)
+        self._over.set()
+
+    def _take_stdout(self, chunk: bytes) -> None:
+        self._stdout.write(chunk)
+        self._understand(chunk)
+
+    def _understand(self, chunk: bytes) -> None:
+        with self._lock:
+            if self._state not in _LIVE:
+                return
+            *lines, rest = (bytes(self._line) + chunk).split(b"\n")
+            self._line[:] = rest[: LINE_BYTES_AT_MOST + 1]
+            try:
+                for line in lines:
+                    self._report(self._printed.line(line[: LINE_BYTES_AT_MOST + 1]))
+                if len(rest) > LINE_BYTES_AT_MOST:
+                    self._report(self._printed.line(bytes(self._line)))
+                    self._line.clear()
+            except WorkloadError as error:
+                self._fail(str(error))
+            if self._state is WorkloadState.STARTING and self._printed.ready:
+                self._state = WorkloadState.RUNNING
+
+    def _report(self, measured: list[Measured]) -> None:
+        self._reported = self._reported or bool(measured)
+        self._measured += measured
+        if len(self._measured) > PENDING_AT_MOST:
+            raise WorkloadError(
+                f"more than {PENDING_AT_MOST:,} measurements between two samples",
+                where=self._name,
+                remedy="report less often",
+            )
+
+    # ------------------------------------------------------------------ ways to end
+    def _run_out(self) -> None:
+        with self._lock:
+            if self._may_run_out and self._reported:
+                self._settle(WorkloadState.FINISHED, f"ended by its time limit of {self._limit:g} s")
+            else:
+                self._settle(WorkloadState.FAILED, f"still running after its time limit of {self._limit:g} s")
+            self._signal(signal.SIGKILL)
+
+    def _fail(self, detail: str) -> None:
+        self._settle(WorkloadState.FAILED, detail)
+        self._signal(signal.SIGKILL)
+
+    def _end(self, code: int) -> None:
+        if self._state not in _LIVE:
+            return
+        stopped = self._stopping  # a program may answer SIGTERM with any exit status
+        if code != 0 and not stopped:
+            self._settle(WorkloadState.FAILED, _ending(code, self._stderr.last_line()))
+            return
+        try:
+            if self._line.strip() and not stopped:  # a last line without its newline; half a line when stopped
+                self._report(self._printed.line(bytes(self._line)))
+            self._report(self._printed.end())
+        except WorkloadError as error:
+            self._settle(WorkloadState.FAILED, str(error))
+            return
+        if stopped and not self._printed.ready:
+            self._settle(WorkloadState.FAILED, "stopped before it was ready to measure")
+        else:
+            self._settle(WorkloadState.FINISHED, "stopped" if stopped else "")
+
+    def _settle(self, state: WorkloadState, detail: str) -> None:
+        with self._lock:
+            if self._state in _LIVE:
+                self._state, self._detail = state, detail
+
+    def _signal(self, number: signal.Signals) -> None:
+        with self._lock:  # only while the leader is not reaped is its number sure to be ours
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+
+
+def _keep(work_dir: Path, name: str) -> KeptOutput:
+    try:
+        return KeptOutput(work_dir / name)
+    except OSError as error:
+        raise WorkloadError(
+            f"the workload's output can't be kept: {error.strerror}",
+            where=str(work_dir / name),
+            remedy="make room on the disk, or make the folder writable for the agent",
+        ) from error
+
+
+def _spawn(launch: Launch) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
+    """Start the leader of a new session; return it with its stdout and stderr."""
+    user = launch.identity if launch.identity is not None and launch.identity.uid != os.geteuid() else None
+    try:
+        process = subprocess.Popen(
+            launch.argv,
+            executable=launch.program,
+            env=launch.environment,
+            stdin=subprocess.DEVNULL if launch.order is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,
+            user=None if user is None else user.uid,
+            group=None if user is None else user.gid,
+            extra_groups=None if user is None else user.groups,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WorkloadError(
+            f"the workload can't be started: {reason}",
+            where=launch.program or launch.argv[0],
+            remedy="check that the file is a program that this user may run",
+        ) from error
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit status and last words say why
+            process.stdin.write(launch.order or b"")
+    return process, cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
+
+
+def _ending(code: int, last_words: bytes) -> str:
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        how = f"killed by {names.get(-code, f'signal {-code}')}"
+        if -code == signal.SIGBUS:
+            how += ": the kernel had no page for the memory it touched (a cgroup or NUMA limit on hugetlb?)"
+        elif -code == signal.SIGKILL:
+            how += " (out of memory? see the kernel log)"
+    else:
+        how = f"exit status {code}"
+    return f"{how}; its last words: {quoted(last_words)}" if last_words else how

@@ -1,0 +1,88 @@
+"""The process that a memory workload of ours runs in: `python -m agents.workloads.run`, one spec on stdin.
+
+Stdin stays open as long as the agent lives. When it ends, for whatever reason, this process ends itself at once: a
+death signal from the kernel (PR_SET_PDEATHSIG) would follow the thread that started us, not the agent. SIGTERM has
+its default action, so a repeat that is under way is dropped and no line is ever half written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from agents.errors import WorkloadError
+from agents.messages import WorkloadSpec
+from agents.sysroot import FolderRoot, SysRoot
+from agents.workloads.emit import Emit
+from agents.workloads.host_pages import BASE_PAGE_KIB
+from agents.workloads.options import Acquire, Backing, Memory, PageFault, PointerChase, read_options
+
+ORPHANED = 70
+
+
+def main() -> int:
+    """Read the spec, measure, report; 0 when it finished by itself, 1 when it could not."""
+    emit = Emit()
+    line = sys.stdin.buffer.readline()
+    threading.Thread(target=_end_with_the_agent, name="agent-watch", daemon=True).start()
+    _be_the_first_victim()
+    try:
+        message = json.loads(line)
+        spec = WorkloadSpec(kind=message["kind"], options=message["options"])
+        run_spec(spec, FolderRoot("/"), emit)
+    except WorkloadError as error:
+        emit.failed(what=error.what, where=error.where, remedy=error.remedy)
+        return 1
+    return 0
+
+
+def run_spec(spec: WorkloadSpec, root: SysRoot, emit: Emit) -> None:
+    """Run one memory workload to its end; WorkloadError where it can't run or must not be believed."""
+    options = read_options(spec)
+    if not isinstance(options, Memory):
+        raise WorkloadError(f"{spec.kind} does not run in this process", where="workload", remedy="start it as it is")
+    _check_not_switched_off(options, root)
+    # Compiled, or read from the cache on disk, by being imported: only what is needed, and before anything is measured.
+    match options:
+        case PointerChase():
+            from agents.workloads.pointer_chase import run_pointer_chase  # noqa: PLC0415
+
+            run_pointer_chase(options, root, emit)
+        case PageFault():
+            from agents.workloads.page_fault import run_page_fault  # noqa: PLC0415
+
+            run_page_fault(options, root, emit)
+        case Acquire():
+            from agents.workloads.acquire import run_acquire  # noqa: PLC0415
+
+            run_acquire(options, root, emit)
+
+
+def _check_not_switched_off(options: Memory, root: SysRoot) -> None:
+    """Refuse where PR_SET_THP_DISABLE was inherited: no knob of any arm would reach this process."""
+    if options.backing is Backing.HUGETLB or options.page_size_kib == BASE_PAGE_KIB:
+        return
+    if b"THP_enabled:\t0" in root.read("proc/self/status"):
+        raise WorkloadError(
+            "transparent huge pages are switched off for this process (PR_SET_THP_DISABLE, inherited)",
+            where="/proc/self/status, THP_enabled",
+            remedy="start the agent from a parent that does not switch them off",
+        )
+
+
+def _be_the_first_victim() -> None:
+    """Ask the kernel to kill this process before any other when memory runs out: a benchmark is worth least here."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _end_with_the_agent() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""What the agent holds of a workload that runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from agents.messages import WorkloadState
+
+Measured: TypeAlias = tuple[datetime, str, float]  # taken at (UTC), metric, value in the metric's unit
+
+
+class RunningWorkload(Protocol):
+    """A process of ours, or a service that we only watch. May be used from several threads."""
+
+    @property
+    def pid(self) -> int | None:
+        """Leader of a process group and session of its own; None where the process is not ours."""
+        ...
+
+    @property
+    def cgroup(self) -> str | None:
+        """Path of the service's cgroup below its hierarchy."""
+        ...
+
+    def poll(self) -> tuple[WorkloadState, str]:
+        """Return the state now, and why it failed or how it ended."""
+        ...
+
+    def measurements(self) -> list[Measured]:
+        """Return what was reported since the last call, oldest first."""
+        ...
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """End the process group (SIGTERM, then SIGKILL) and keep what it still said; a service runs on. Idempotent."""
+        ...
