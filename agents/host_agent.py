@@ -6,7 +6,6 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from agents.claim import HostClaim, claim_status, closed_journals, restore, take_claim
@@ -249,7 +248,7 @@ class HostAgent:
         state, detail = period.workload
         return Ended(
             period_id=period.period_id,
-            ended_at=datetime.now(UTC),
+            ended_at=period.ended_at,
             last_position=self._spool.last_position if self._spool is not None else 0,
             workload=state,
             workload_detail=detail,

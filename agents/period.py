@@ -70,7 +70,8 @@ class Period:
         boot_id: Callable[[], str],
     ) -> None:
         self.period_id = period_id
-        self.begun_at = datetime.now(UTC)
+        # Of the first and the last sample: a rate times this length is what a counter really rose by.
+        self.begun_at = self.ended_at = datetime.now(UTC)
         self.invalid = ""
         self.drift: dict[str, str] = {}
         self._every = every_seconds
@@ -93,8 +94,8 @@ class Period:
 
     def start(self) -> None:
         """Take the first boundary sample and start the beat; OSError where the first reading fails."""
-        self.begun_at = datetime.now(UTC)
         self._read(boundary=True)
+        self.begun_at = self.ended_at
         self._thread.start()
 
     def stop(self) -> None:
@@ -137,6 +138,7 @@ class Period:
     def _read(self, *, boundary: bool) -> None:
         values = self._source.boundary() if boundary else self._source.sample()
         taken_at, boottime = datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.ended_at = taken_at
         sequence = self._next_sequence()
         self._spool.append(
             lambda position: Sample(
