@@ -108,7 +108,7 @@ def _signal_if(pid: int, number: signal.Signals, still: Callable[[_Stat], bool])
         return False
     try:
         stat = _stat(pid)
-        if stat is None or not still(stat):
+        if stat is None or stat.state in _DEAD or not still(stat):
             return False
         signal.pidfd_send_signal(fd, number)
     except OSError:

@@ -75,10 +75,8 @@ def undo(
         time.sleep(pause)
         pause *= 2
         _make_room(root, again)
-    for name in again:
-        if changes[name].ok:
-            now = _reading(root, name)
-            changes[name] = replace(changes[name], after=now, error=f"{name} was put back and reads {now!r} again")
+    for name, change in changes.items():
+        changes[name] = _as_it_stands(change, _reading(root, name))
     return tuple(changes.values())
 
 
@@ -121,6 +119,13 @@ def _put_back(root: SysRoot, name: str, value: str, reason: KnobReason) -> KnobC
         return KnobChange(
             knob=name, before="", wanted=value, after="", reason=reason, changed_at=datetime.now(UTC), error=str(error)
         )
+
+
+def _as_it_stands(change: KnobChange, now: str) -> KnobChange:
+    """Judge a change by what its knob reads in the end: pages come free late, and others may write again."""
+    if now == change.wanted:
+        return replace(change, after=now, error=None)
+    return replace(change, after=now, error=change.error or f"{change.knob} was put back and reads {now!r} again")
 
 
 def _reading(root: SysRoot, name: str) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from agents.lease import GuardianNote
+from agents.process import send_signal
 from agents.sysroot import FolderRoot
 
 THP = "sys/kernel/mm/transparent_hugepage"
@@ -239,3 +245,50 @@ def host_tree(tmp_path: Path) -> Callable[..., FolderRoot]:
         return FolderRoot(folder)
 
     return build
+
+
+@pytest.fixture
+def no_guardian_left(tmp_path: Path) -> Iterator[None]:
+    """End the guardians that a test leaves behind, below its own folder only."""
+    yield
+    for state_dir in tmp_path.glob("*/var/lib/fleetexp"):
+        note = GuardianNote.open(state_dir, read_only=True)
+        process = note.read().process if note is not None else None
+        if note is not None:
+            note.close()
+        if process is not None:
+            send_signal(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[..., None]]:
+    """Return `mounted("-t", "tmpfs", ..., folder)`: mount for one test, and unmount at its end. Needs root."""
+    folders: list[str] = []
+
+    def mount(*arguments: str) -> None:
+        made = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"can't mount here: {made.stderr.strip()}")
+        if "remount" not in ",".join(arguments):
+            folders.append(arguments[-1])
+
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    yield mount
+    for folder in reversed(folders):
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def wait_until(true: Callable[[], bool], *, within_seconds: float = 10.0) -> float:
+    """Poll until something holds, and return how long that took; AssertionError past the deadline."""
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < within_seconds, f"not within {within_seconds} s"
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., float]:
+    """Return `wait_until`."""
+    return wait_until

@@ -1,0 +1,166 @@
+"""Processes by pid and start time: the right one dies, with its family, and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agents.errors import HostClaimed, JournalError
+from agents.host_lock import HostLock
+from agents.process import is_alive, is_stopped, kill_with_group, mark_process, send_signal
+
+Spawn = Callable[..., subprocess.Popen[str]]
+FAMILY = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); {after}"
+HOLD = """
+import sys
+from pathlib import Path
+from agents.host_lock import HostLock
+with HostLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start a Python program in a session of its own; it is killed and reaped at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd=Path(__file__).parents[2],
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_we_are_alive_and_a_number_nobody_has_is_not() -> None:
+    mine = mark_process(os.getpid())
+    assert mine is not None
+    assert is_alive(mine)
+    assert not is_stopped(mine)
+    assert mark_process(2**22 + 1) is None
+    assert not is_alive(replace(mine, pid=2**22 + 1))
+
+
+def test_a_zombie_is_dead(spawn: Spawn, wait_until: Callable[..., float]) -> None:
+    process = spawn("pass")
+    mark = mark_process(process.pid)
+    wait_until(lambda: mark_process(process.pid) is None)
+    assert mark is None or not is_alive(mark)
+
+
+def test_a_stopped_process_is_seen_and_can_be_signalled(spawn: Spawn, wait_until: Callable[..., float]) -> None:
+    mark = mark_process(spawn("import time; time.sleep(60)").pid)
+    assert mark is not None
+    assert send_signal(mark, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(mark))
+    assert is_alive(mark)
+    assert kill_with_group(mark)
+    assert not send_signal(mark, signal.SIGTERM)
+
+
+def test_a_family_dies_with_its_head(spawn: Spawn) -> None:
+    process = spawn(FAMILY.format(after="p.wait()"))
+    child = mark_process(int(line(process)))
+    head = mark_process(process.pid)
+    assert child is not None
+    assert head is not None
+    assert kill_with_group(head)
+    assert not is_alive(head)
+    assert not is_alive(child)
+
+
+def test_a_family_dies_also_after_its_head_has_gone(spawn: Spawn, wait_until: Callable[..., float]) -> None:
+    process = spawn(FAMILY.format(after="sys.stdin.read()"))
+    child = mark_process(int(line(process)))
+    head = mark_process(process.pid)
+    assert child is not None
+    assert head is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    process.stdin = None
+    assert process.wait(timeout=10) == 0
+    assert is_alive(child)
+    assert kill_with_group(head)
+    assert not is_alive(child)
+
+
+def test_a_recycled_number_is_left_alone(spawn: Spawn) -> None:
+    process = spawn(FAMILY.format(after="p.wait()"))
+    child = mark_process(int(line(process)))
+    head = mark_process(process.pid)
+    assert child is not None
+    assert head is not None
+    earlier = replace(head, started=head.started - 1)
+    assert kill_with_group(earlier)  # nothing of it is left, and nothing else is touched
+    assert not send_signal(earlier, signal.SIGKILL)
+    assert is_alive(head)
+    assert is_alive(child)
+
+
+def test_what_cannot_be_killed_is_reported() -> None:
+    mine = mark_process(os.getpid())
+    assert mine is not None
+    # A member that may not be touched: ourselves, as the guardian would be if it were listed.
+    assert kill_with_group(mine, patience_seconds=0.0)
+    assert is_alive(mine)
+
+
+def test_the_host_lock_is_exclusive_and_names_its_holder(spawn: Spawn, tmp_path: Path) -> None:
+    process = spawn(HOLD, str(tmp_path))
+    assert line(process) == "held"
+    with pytest.raises(HostClaimed, match=f"process {process.pid} has been changing"):
+        HostLock(tmp_path, patience_seconds=0.05).__enter__()
+    lock = HostLock(tmp_path)
+    holder = lock.holder()
+    assert holder is not None
+    assert holder.pid == process.pid
+    process.kill()
+    assert lock.acquire(10)  # a dead holder holds nothing
+    lock.release()
+    lock.release()
+
+
+def test_the_host_lock_holds_between_threads_of_one_process_too(tmp_path: Path) -> None:
+    with HostLock(tmp_path), pytest.raises(HostClaimed):
+        HostLock(tmp_path, patience_seconds=0.0).__enter__()
+    with HostLock(tmp_path, patience_seconds=0.0):
+        pass
+
+
+def test_a_lock_without_a_readable_signature_still_refuses(tmp_path: Path) -> None:
+    with HostLock(tmp_path):
+        (tmp_path / "state.lock").write_text("garbage")
+        assert HostLock(tmp_path).holder() is None
+        with pytest.raises(HostClaimed, match="another process"):
+            HostLock(tmp_path, patience_seconds=0.0).__enter__()
+
+
+def test_a_state_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="state folder"):
+        HostLock(tmp_path / "nowhere").__enter__()
