@@ -96,7 +96,7 @@ def migrate(engine: Engine, database: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         for name, sql in view_sql(connection.dialect.name).items():
-            connection.exec_driver_sql(f"CREATE VIEW {name} AS {sql}")
+            _execute(connection, f"CREATE VIEW {name} AS {sql}")
         _comment(connection)
 
 
@@ -104,7 +104,7 @@ def _drop_views(connection: Connection) -> None:
     there = set(inspect(connection).get_view_names())
     for view in reversed(VIEWS):
         if view.name in there:
-            connection.exec_driver_sql(f"DROP VIEW {view.name}")
+            _execute(connection, f"DROP VIEW {view.name}")
 
 
 def _comment(connection: Connection) -> None:
@@ -116,9 +116,13 @@ def _comment(connection: Connection) -> None:
         for column in table.columns:
             connection.execute(SetColumnComment(column))
     for view in VIEWS:
-        connection.exec_driver_sql(f"COMMENT ON VIEW {view.name} IS {_quoted(view.question)}")
+        _execute(connection, f"COMMENT ON VIEW {view.name} IS {_quoted(view.question)}")
         for name, meaning in view.columns.items():
-            connection.exec_driver_sql(f"COMMENT ON COLUMN {view.name}.{name} IS {_quoted(meaning)}")
+            _execute(connection, f"COMMENT ON COLUMN {view.name}.{name} IS {_quoted(meaning)}")
+
+
+def _execute(connection: Connection, sql: str) -> None:
+    connection.execute(text(sql.replace(":", "\\:")))  # no colon of ours begins a parameter
 
 
 def _quoted(words: str) -> str:
