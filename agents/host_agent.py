@@ -224,9 +224,15 @@ class HostAgent:
             root=self._root,
             work_dir=self._root.state_dir / "work",
             time_limit_seconds=time_limit_seconds,
+            hold=True,
         )
         if workload.pid is not None:
             claim.guard_process(workload.pid)
+        try:
+            workload.wait_until_ready(time_limit_seconds)
+        except WorkloadError:
+            self._halt_workload(workload)
+            raise
         return workload
 
     def _sources(self, cgroup: str | None) -> Collectors:

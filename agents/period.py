@@ -31,6 +31,7 @@ class Watched(Protocol):
     """The workload under the period (`agents.workloads.RunningWorkload`)."""
 
     def poll(self) -> tuple[WorkloadState, str]: ...
+    def go(self) -> None: ...
     def measurements(self) -> list[tuple[datetime, str, float]]: ...
     def stop(self, timeout_seconds: float = 10.0) -> None: ...
 
@@ -93,8 +94,10 @@ class Period:
         return self._workload_state
 
     def start(self) -> None:
-        """Take the first boundary sample and start the beat; OSError where the first reading fails."""
+        """Take the first boundary sample, let the workload go, start the beat; OSError where the reading fails."""
         self._read(boundary=True)
+        if self._workload is not None:
+            self._workload.go()
         self.begun_at = self.ended_at
         self._thread.start()
 

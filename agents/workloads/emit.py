@@ -17,12 +17,16 @@ VALUES = "values"
 class Emit:
     """Writes lines; `write` takes one whole line, and the default is a write(2) to stdout without a buffer."""
 
-    def __init__(self, write: Callable[[bytes], object] = lambda line: os.write(1, line)) -> None:
+    def __init__(
+        self, write: Callable[[bytes], object] = lambda line: os.write(1, line), go: Callable[[], object] = lambda: None
+    ) -> None:
         self._write = write
+        self._go = go
 
     def ready(self) -> None:
-        """Say that everything is compiled and warm, and that measuring begins."""
+        """Say that everything is compiled and warm; measuring begins when the agent has taken its first sample."""
         self._line({READY: True})
+        self._go()
 
     def measured(self, values: Mapping[str, float]) -> None:
         """Report values that belong to one instant."""

@@ -27,6 +27,7 @@ from agents.workloads.running import Measured
 log = logging.getLogger(__name__)
 
 PENDING_AT_MOST = 100_000  # measurements between two calls of `measurements`
+GO = b"go\n"
 _CHUNK = 65536
 _LAST_CHUNKS = 64  # what is read after the end: more than a pipe holds, less than for ever
 _AFTER_KILL_SECONDS = 5.0
@@ -80,6 +81,9 @@ class ProcessWorkload:
         self._detail = ""
         self._lock = threading.RLock()
         self._over = threading.Event()
+        self._settled = threading.Event()  # no longer starting
+        if printed.ready:
+            self._settled.set()
         with contextlib.ExitStack() as undo:
             self._stdout = _keep(work_dir, f"{name}.stdout")
             undo.callback(self._stdout.close)
@@ -96,6 +100,22 @@ class ProcessWorkload:
     def poll(self) -> tuple[WorkloadState, str]:
         with self._lock:
             return self._state, self._detail
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        if not self._settled.wait(timeout_seconds):
+            raise WorkloadError(
+                f"the workload was not ready to measure after {timeout_seconds:g} s",
+                where=self._name,
+                remedy="a smaller region, or look at what else this host is doing",
+            )
+        state, detail = self.poll()
+        if state is WorkloadState.FAILED:
+            raise WorkloadError(f"the workload failed before it could measure: {detail}", where=self._name)
+
+    def go(self) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):  # it has ended: `poll` says why
+            if self._process.stdin is not None:
+                self._process.stdin.write(GO)
 
     def measurements(self) -> list[Measured]:
         with self._lock:
@@ -188,6 +208,7 @@ class ProcessWorkload:
                 self._fail(str(error))
             if self._state is WorkloadState.STARTING and self._printed.ready:
                 self._state = WorkloadState.RUNNING
+                self._settled.set()
 
     def _report(self, measured: list[Measured]) -> None:
         self._reported = self._reported or bool(measured)
@@ -235,6 +256,7 @@ class ProcessWorkload:
         with self._lock:
             if self._state in _LIVE:
                 self._state, self._detail = state, detail
+            self._settled.set()
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:  # only while the leader is not reaped is its number sure to be ours

@@ -25,9 +25,11 @@ ORPHANED = 70
 
 def main() -> int:
     """Read the spec, measure, report; 0 when it finished by itself, 1 when it could not."""
-    emit = Emit()
-    line = sys.stdin.buffer.readline()
-    threading.Thread(target=_end_with_the_agent, name="agent-watch", daemon=True).start()
+    go = threading.Event()
+    emit = Emit(go=go.wait)
+    with open(0, "rb", buffering=0, closefd=False) as stdin:  # unbuffered: what comes after the line is the watch's
+        line = stdin.readline()
+    threading.Thread(target=_end_with_the_agent, args=(go,), name="agent-watch", daemon=True).start()
     _be_the_first_victim()
     try:
         message = json.loads(line)
@@ -78,9 +80,9 @@ def _be_the_first_victim() -> None:
     Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _end_with_the_agent() -> None:
-    while os.read(0, 4096):
-        pass
+def _end_with_the_agent(go: threading.Event) -> None:
+    while os.read(0, 4096):  # the agent writes one line only: to let the measuring begin
+        go.set()
     os._exit(ORPHANED)
 
 

@@ -27,6 +27,14 @@ class RunningWorkload(Protocol):
         """Return the state now, and why it failed or how it ended."""
         ...
 
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Wait until it could measure at once; WorkloadError where it fails first, or takes too long."""
+        ...
+
+    def go(self) -> None:
+        """Let one that was started with `hold` begin. A user's command is not held: it runs from its start."""
+        ...
+
     def measurements(self) -> list[Measured]:
         """Return what was reported since the last call, oldest first."""
         ...

@@ -58,6 +58,12 @@ class AttachedService:
                 self._fail(f"{self._name}: no process is left in its cgroup {self._cgroup}")
         return self._state, self._detail
 
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """It was found alive: it is."""
+
+    def go(self) -> None:
+        """It has been running all along."""
+
     def measurements(self) -> list[Measured]:
         return []  # what a service does is read from its cgroup and from the sources that the spec names
 

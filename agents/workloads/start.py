@@ -15,7 +15,7 @@ from agents.workloads.checks import check_workload
 from agents.workloads.environment import command_environment, find_identity, find_program, kept_environment
 from agents.workloads.options import Command, Memory, Service, read_options
 from agents.workloads.printed import CommandLines, NotRead, OwnLines
-from agents.workloads.process import Launch, ProcessWorkload
+from agents.workloads.process import GO, Launch, ProcessWorkload
 from agents.workloads.running import RunningWorkload
 from agents.workloads.service import attach_service
 
@@ -23,9 +23,12 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 _COMPILED = Path(__file__).resolve().parent / "__pycache__"
 
 
-def start_workload(spec: WorkloadSpec, *, root: SysRoot, work_dir: Path, time_limit_seconds: float) -> RunningWorkload:
+def start_workload(
+    spec: WorkloadSpec, *, root: SysRoot, work_dir: Path, time_limit_seconds: float, hold: bool = False
+) -> RunningWorkload:
     """Start a workload in a session of its own, its output kept below `work_dir`; WorkloadError where it can't start.
 
+    With `hold` one of ours gets ready (compiles, warms its memory) and measures only after `go`.
     It ends by itself, by `stop`, or killed at its time limit. A workload of ours also ends when this process does.
     """
     options = read_options(spec)
@@ -38,20 +41,27 @@ def start_workload(spec: WorkloadSpec, *, root: SysRoot, work_dir: Path, time_li
         case Command():
             return _start_command(options, work_dir, time_limit_seconds)
         case _:
-            return _start_own(spec, options, root, work_dir, time_limit_seconds)
+            order = json.dumps({"kind": spec.kind, "options": dict(spec.options)}).encode() + b"\n"
+            return _start_own(
+                options,
+                name=spec.kind,
+                order=order if hold else order + GO,
+                root=root,
+                work_dir=work_dir,
+                time_limit_seconds=time_limit_seconds,
+            )
 
 
 def _start_own(
-    spec: WorkloadSpec, options: Memory, root: SysRoot, work_dir: Path, time_limit_seconds: float
+    options: Memory, *, name: str, order: bytes, root: SysRoot, work_dir: Path, time_limit_seconds: float
 ) -> ProcessWorkload:
     path = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
     environment = {**kept_environment(), "PYTHONPATH": path}
     if not os.access(_COMPILED if _COMPILED.exists() else _COMPILED.parent, os.W_OK):
         environment["NUMBA_CACHE_DIR"] = str(root.state_dir / "numba")
-    order = json.dumps({"kind": spec.kind, "options": dict(spec.options)}).encode() + b"\n"
     return ProcessWorkload(
         Launch(argv=(sys.executable, "-P", "-m", "agents.workloads.run"), environment=environment, order=order),
-        name=spec.kind,
+        name=name,
         printed=OwnLines(),
         work_dir=work_dir,
         time_limit_seconds=time_limit_seconds,

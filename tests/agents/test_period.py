@@ -78,9 +78,13 @@ class Work:
     said: list[tuple[datetime, str, float]] = field(default_factory=list)
     last_words: list[tuple[datetime, str, float]] = field(default_factory=list)
     stopped: int = 0
+    gone: bool = False
 
     def poll(self) -> tuple[WorkloadState, str]:
         return self.state
+
+    def go(self) -> None:
+        self.gone = True
 
     def measurements(self) -> list[tuple[datetime, str, float]]:
         said, self.said = self.said, []
