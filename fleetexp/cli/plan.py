@@ -28,7 +28,6 @@ def plan(spec: Path, root: str, as_json: bool) -> None:
     the largest blast radius, and how long it takes.
     """
     from agents.facts import survey
-
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, plan_lines
     from fleetexp.config import load_experiment

@@ -27,7 +27,6 @@ def restore(force: bool, root: str, as_json: bool) -> None:
     """
     from agents.claim import claim_status
     from agents.claim import restore as put_back
-
     from agents.errors import RestoreIncomplete
     from agents.sysroot import FolderRoot
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetexp.cli.failures import failure_lines
 from fleetexp.cli.options import json_option, root_option, store_option
 from fleetexp.cli.output import emit_json, width, without_password
 from fleetexp.exit_codes import ExitCode
@@ -151,12 +152,19 @@ def _watched(
 ) -> None:
     """Start or resume a run, show it while it goes on, then its answer; leave with the exit code of the outcome."""
     from fleetexp.cli.progress_view import progress_view
-    from fleetexp.cli.result import conclude
+    from fleetexp.cli.result import Answer, conclude
 
     with progress_view(metrics, to_stderr=as_json) as view:
         outcome = start(view.show)
-    answer = conclude(outcome, store_url=store_url, reports=reports)
     code = exit_code(outcome, require_decision=require_decision)
+    try:
+        answer = conclude(outcome, store_url=store_url, reports=reports)
+    except Exception as error:  # a full disk, say: how the hosts are must be told all the same
+        for line in failure_lines(error):
+            click.echo(line, err=True)
+        click.echo(f"the run is stored: 'fleetexp report {outcome.run_id}' shows it again", err=True)
+        answer = Answer(outcome=outcome, content=None, html=None)
+        code = code or ExitCode.ERROR
     if as_json:
         emit_json({**answer.as_json(), "store": without_password(store_url), "exit_code": int(code)})
     else:

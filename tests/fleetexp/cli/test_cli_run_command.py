@@ -84,6 +84,20 @@ def test_json_is_one_object_and_progress_goes_to_stderr(invoke: Invoke, host_tre
     assert "measuring" in result.stderr
 
 
+def test_a_report_that_cannot_be_written_does_not_hide_how_the_run_ended(
+    invoke: Invoke, host_tree: HostTree, spec: Path
+) -> None:
+    root = host_tree()
+    Path("in-the-way").write_text("a file where the folder of the reports should be")
+    command = ["run", str(spec), "--fleet", "inline", "--root", str(root.root), "--reports"]
+    result = invoke(*command, "in-the-way/reports")
+    assert result.exit_code == ExitCode.ERROR
+    assert "decision: " in result.stdout
+    assert "error: Not a directory [in-the-way" in result.stderr
+    assert "'fleetexp report 1' shows it again" in result.stderr
+    assert invoke("report", "1").exit_code == 0
+
+
 def test_a_host_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path, spec: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("a read-only /sys of one's own needs root and unshare")
