@@ -119,6 +119,7 @@ class HostClaim:
         target = self._target(arm)
         with self._changing, self._mine():
             made: list[KnobChange] = []
+            before = {name: read_knob(self._root, knob) for name, knob in self._knobs.items()}
             try:
                 for knob, value in shrinking_first(self._root, target):
                     self._write(knob, value, reason, made)
@@ -126,7 +127,7 @@ class HostClaim:
             except LeaseExpired:
                 raise  # what was made here is the guardian's now
             except AgentError as error:
-                self._take_back(made, error)
+                self._take_back(before, error)
                 raise
             self._wanted = {knob.name: value for knob, value in target}
             return tuple(made)
@@ -168,11 +169,8 @@ class HostClaim:
                 remedy="two of this arm's knobs set the same thing, or another program writes it",
             )
 
-    def _take_back(self, made: Sequence[KnobChange], cause: AgentError) -> None:
-        """Put back what held before this apply began; RestoreIncomplete, after trying all, where that fails."""
-        before: dict[str, str] = {}
-        for change in made:
-            before.setdefault(change.knob, change.before)
+    def _take_back(self, before: Mapping[str, str], cause: AgentError) -> None:
+        """Put back what held when this apply began; RestoreIncomplete, after trying all, where that fails."""
         changes = undo(self._root, before, KnobReason.REVERT)
         for change in changes:
             if change.before != change.after or not change.ok:
