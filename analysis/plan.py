@@ -29,7 +29,9 @@ class MetricPlan:
     """One metric to estimate. A ratio metric names its denominator; both are summed within host first.
 
     `name` is the metric's name in the observations, and of a ratio's numerator. `counter` says that the observations
-    hold per-second rates: a tripwire then looks at the total, rate times seconds.
+    hold per-second rates: a tripwire then looks at the total, rate times seconds. `statistic` is the column of the
+    observations that counts: 'mean', or 'p99' for a tail metric, taken within the host first. `estimand` of a ratio
+    is 'mean over hosts' (every host weighs alike) or 'fleet ratio' (sum over sum of the whole fleet).
     """
 
     name: str
@@ -38,6 +40,8 @@ class MetricPlan:
     better: Direction | None = None
     denominator: str | None = None
     counter: bool = False
+    statistic: str = "mean"
+    estimand: str = "mean over hosts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,18 @@ class GuardrailPlan:
     worse: Direction
     margin: float | None = None
     tripwire: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradePlan:
+    """Which metrics make up the trade in servers: load a server can take against memory it needs.
+
+    `memory_bound_share` of the fleet (0 to 1) is sized by memory, the rest by throughput.
+    """
+
+    throughput: str
+    memory: str
+    memory_bound_share: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +91,7 @@ class AnalysisPlan:
     information_fractions: tuple[float, ...] = (1.0,)  # of the planned looks, the last is 1
     look: int = 0  # which of them this is, from 0
     order: str = "pairs"  # switchback: 'pairs' or 'abba', what the randomisation drew from
+    ratio: tuple[float, ...] = ()  # of the arms, in their order, that assignment aimed at; () is the same for all
+    stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts
+    unplanned_look: bool = False  # at no planned look: intervals that hold at every moment (confidence sequences)
+    trade: TradePlan | None = None

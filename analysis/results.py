@@ -103,6 +103,16 @@ class Excluded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """Servers needed for the same work: `saved` per 1,000 (negative: added), with an interval."""
+
+    treatment: str
+    saved_per_1000: float
+    interval: Interval | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """Everything the data show, and the decision with its reason in one sentence."""
 
@@ -115,3 +125,4 @@ class Findings:
     excluded: tuple[Excluded, ...]
     alpha: float
     warnings: tuple[str, ...] = ()
+    trades: tuple[Trade, ...] = ()
