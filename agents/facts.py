@@ -142,11 +142,12 @@ def _cpu_model(root: SysRoot) -> str:
 
 
 def _pressure(root: SysRoot) -> bool:
+    found: dict[str, float] = {}
     try:
-        Pressure("psi")(root.read("proc/pressure/memory"), {})
+        Pressure("psi")(root.read("proc/pressure/memory"), found)
     except (OSError, ValueError):
         return False
-    return True
+    return bool(found)
 
 
 def _meminfo(root: SysRoot) -> dict[str, int]:

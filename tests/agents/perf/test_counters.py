@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,24 +90,59 @@ def test_what_is_not_offered_is_absent_with_a_reason_never_zero(counters: PerfCo
     assert {"page_faults", "context_switches", "cpu_migrations"} <= set(out)
 
 
+class PerfStat:
+    """`perf stat -a`, switched on and off over pipes, so that its window is ours to within the length of a message."""
+
+    def __init__(self, perf: str, events: str) -> None:
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        control = ["--control", f"fd:{orders},{answers}", "--delay", "-1"]
+        command = [perf, "stat", "-a", "-x,", "-e", events, *control]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=(orders, answers))
+        os.close(orders)
+        os.close(answers)
+
+    def order(self, word: str) -> None:
+        os.write(self._orders, f"{word}\n".encode())
+        assert os.read(self._answers, 100).startswith(b"ack")
+
+    def counts(self) -> dict[str, float]:
+        self._process.send_signal(signal.SIGINT)
+        _, text = self._process.communicate(timeout=20)
+        os.close(self._orders)
+        os.close(self._answers)
+        return {name: float(count) for count, name in re.findall(r"^(\d+),,([a-z-]+),", text, re.MULTILINE)}
+
+
+def switch_tasks(times: int) -> None:
+    """Pass a byte to and fro between two processes: at least one context switch for each way."""
+    there, back = os.pipe(), os.pipe()
+    code = f"import os\nfor _ in range({times}): os.write({back[1]}, os.read({there[0]}, 1))"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], pass_fds=(there[0], back[1])):
+        for _ in range(times):
+            os.write(there[1], b".")
+            os.read(back[0], 1)
+    for fd in (*there, *back):
+        os.close(fd)
+
+
 @needs_perf_events
 def test_counts_agree_with_perf_stat_over_the_same_window(counters: PerfCounters) -> None:
     perf = shutil.which("perf")
     if perf is None:
         pytest.skip("no perf on this machine to compare with")
-    # Enough events of our own in the window that what falls between the two starts and ends is small beside them.
-    switch = "import os\nr, w = os.pipe(); s, x = os.pipe()\nif os.fork():\n"
-    switch += "  for _ in range({n}): os.write(w, b'.'); os.read(s, 1)\n"
-    switch += "else:\n  for _ in range({n}): os.read(r, 1); os.write(x, b'.')\n"
-    work = TOUCH.format(n=60_000) + "\n" + switch.format(n=20_000)
-    command = [perf, "stat", "-a", "-x,", "-e", "page-faults,context-switches", "--", sys.executable, "-S", "-c", work]
+    stat = PerfStat(perf, "page-faults,context-switches")
+    stat.order("enable")
     before = take(counters)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    touch_pages(20_000)
+    switch_tasks(10_000)
     after = take(counters)
-    theirs = {name: float(count) for count, name in re.findall(r"^(\d+),,([a-z-]+),", done.stderr, re.MULTILINE)}
+    stat.order("disable")
+    theirs = stat.counts()
     for metric, name in (("page_faults", "page-faults"), ("context_switches", "context-switches")):
+        ours = after[metric] - before[metric]
         assert theirs[name] > 10_000
-        assert after[metric] - before[metric] == pytest.approx(theirs[name], rel=0.05), metric
+        assert ours == pytest.approx(theirs[name], rel=0.05), metric
 
 
 @needs_perf_events
