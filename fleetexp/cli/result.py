@@ -117,11 +117,14 @@ def print_effects(content: ReportInput) -> None:
         for row in rows
     ]
     print_table(headers, table)
+    notes: dict[str, list[str]] = {}  # what is to be said -> of which metrics
     for row in rows:
         if row.remark:
-            click.echo(wrapped(visible(f"{row.metric}: {row.remark}"), indent="  "))
+            notes.setdefault(row.remark, []).append(row.metric)
     for missing in content.unavailable:
-        click.echo(wrapped(visible(f"{missing.metric}: unavailable: {missing.reason}"), indent="  "))
+        notes.setdefault(f"unavailable: {missing.reason}", []).append(missing.metric)
+    for note, metrics in notes.items():
+        click.echo(wrapped(visible(f"{', '.join(dict.fromkeys(metrics))}: {note}"), indent="  "))
     click.echo()
 
 
@@ -139,7 +142,8 @@ def print_questions(content: ReportInput, store_url: str) -> None:
 def sql_command(sql: str, store_url: str) -> Sequence[str]:
     """Write a command that can be pasted; a long query is broken between words, which SQL doesn't mind."""
     store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(without_password(store_url))}"
-    spaced_literal = re.search(r"'[^']*\s[^']*'", sql) is not None  # may not be broken, nor its blanks be joined
+    # A literal with blanks may not be broken, nor its blanks be joined.
+    spaced_literal = any(re.search(r"\s", literal) for literal in re.findall(r"'[^']*'", sql))
     query = sql.strip() if spaced_literal else " ".join(sql.split())
     # In double quotes SQL's own quotes stay readable; not where the shell would see something in it.
     quoted = shlex.quote(query) if set(query) & set('"$`\\!') else f'"{query}"'

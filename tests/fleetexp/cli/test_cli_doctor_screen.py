@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from agents.messages import EventSupport, HostFacts, ThpSize
+from agents.recovery import ClaimStatus, Standing
+from agents.undo import Drift
 from fleetexp.cli.abilities import abilities, pmd_size_kib
+from fleetexp.cli.doctor import claim_line
 from fleetexp.cli.doctor_screen import doctor_lines
 
 FREE = "free: no run holds this host"
@@ -169,3 +173,36 @@ def test_an_arm_host_with_64k_pages_is_asked_for_512m(
     )
     assert abilities(facts)[0].name == "switchback of 64K against 512M"
     assert abilities(facts)[0].works
+
+
+@pytest.mark.parametrize(
+    ("standing", "words"),
+    [
+        (Standing.HELD, "held by run 3 of root@web-17 pid 9: 2 knobs changed, lease 12 s"),
+        (
+            Standing.UNDOING,
+            "left by run 3 of root@web-17 pid 9: its guardian is putting it back, 2 knobs changed still",
+        ),
+        (Standing.DEAD, "LEFT BEHIND by run 3 of root@web-17 pid 9: 2 knobs changed — put it right with"),
+        (Standing.REBOOTED, "left by run 3 of root@web-17 pid 9 before the last boot, which undid it"),
+    ],
+)
+def test_a_claim_is_described_by_how_it_stands(standing: Standing, words: str) -> None:
+    status = ClaimStatus(
+        claim="c",
+        run="3",
+        owner="root@web-17 pid 9",
+        claimed_at=datetime(2026, 11, 23, tzinfo=UTC),
+        standing=standing,
+        lease_remaining_seconds=12.0,
+        agent_alive=False,
+        guardian_pid=None,
+        guardian_alive=False,
+        guardian_detail="",
+        changed=(Drift(knob="a", wanted="x", actual="y"), Drift(knob="b", wanted="x", actual="y")),
+    )
+    assert claim_line(status).startswith(words)
+
+
+def test_a_host_that_nobody_holds_is_free() -> None:
+    assert claim_line(None).startswith("free")
