@@ -110,6 +110,7 @@ class Collectors:
         for metric, path in rare.items():
             try:
                 out[metric] = float(int(self._root.read(path)))
+                self._notes.found([metric])
             except (OSError, ValueError) as error:
                 self._notes.missing([metric], f"/{path}: {why(error)}")
         for family, path, parse in (

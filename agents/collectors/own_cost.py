@@ -15,11 +15,12 @@ METRICS = ("agent_cpu_seconds", "agent_rss_bytes")
 class OwnCost:
     """This process, all its threads. A process that hosts many modelled hosts can't tell them apart: absent there."""
 
-    __slots__ = ("_page_bytes", "_reader")
+    __slots__ = ("_page_bytes", "_reader", "_watching")
 
     def __init__(self, root: SysRoot, notes: Notes) -> None:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._reader: Reader | None = None
+        self._watching = root.real
         if not root.real:
             notes.missing(METRICS, "the agent does not run on the host that it reads")
             return
@@ -33,8 +34,9 @@ class OwnCost:
         return (_STATM,) if self._reader is not None else ()
 
     def collect(self, out: dict[str, float]) -> None:
-        if self._reader is not None:
+        if self._watching:
             out["agent_cpu_seconds"] = time.process_time()
+        if self._reader is not None:
             out["agent_rss_bytes"] = float(int(self._reader.read().split()[1]) * self._page_bytes)
 
     def retry(self) -> None:

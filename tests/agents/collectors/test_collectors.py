@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import subprocess
@@ -383,3 +384,95 @@ def test_nothing_that_splits_big_pages_is_ever_opened() -> None:
     for path in (*_opened, *root.asked):
         assert path.rpartition("/")[2] not in FORBIDDEN, path
         assert not path.startswith(("/proc/kpage", "/sys/kernel/mm/page_idle")), path
+
+
+# ---------------------------------------------------------------------------- faults
+class Failing(FolderRoot):
+    """A host where some files can't be read or opened, for the reason the test gives."""
+
+    def __init__(self, root: FolderRoot, errors: dict[str, int]) -> None:
+        super().__init__(root.root)
+        self.errors = errors
+
+    def _check(self, path: str) -> None:
+        for ending, code in self.errors.items():
+            if path.endswith(ending):
+                raise OSError(code, os.strerror(code), path)
+
+    def read(self, path: str) -> bytes:
+        self._check(path)
+        return super().read(path)
+
+    def reader(self, path: str) -> Reader:
+        self._check(path)
+        return super().reader(path)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("proc/pressure/memory", errno.EOPNOTSUPP, "psi_memory_full_seconds", "compiled in but off; boot with psi=1"),
+        ("proc/pagetypeinfo", errno.EACCES, "pageblocks", "run as root"),
+        ("hugepages-16kB/stats/split", errno.EIO, "thp_16kB_split", "EIO: Input/output error"),
+        ("hugepages-2048kB/stats/split", errno.EMFILE, "thp_2048kB_split", "ulimit -n"),
+        ("proc/meminfo", errno.EACCES, "memory_total_bytes", "run as root"),
+    ],
+)
+def test_why_a_file_can_not_be_read_is_said_in_words(
+    host_tree: Tree, closing: Closing, case: tuple[str, int, str, str]
+) -> None:
+    ending, code, metric, words = case
+    collectors = closing(Collectors(Failing(host_tree(), {ending: code})))
+    boundary = collectors.boundary()
+    assert metric not in boundary
+    assert words in collectors.unavailable[metric]
+    assert "pgfault" in boundary
+
+
+def test_what_was_unreadable_at_one_boundary_is_read_at_the_next(host_tree: Tree, closing: Closing) -> None:
+    root = Failing(host_tree(), {"hugepages-16kB/stats/split": errno.EIO, "proc/buddyinfo": errno.EACCES})
+    collectors = closing(Collectors(root))
+    collectors.boundary()
+    root.errors.clear()
+    boundary = collectors.boundary()
+    assert boundary["thp_16kB_split"] == 0.0
+    assert "buddyinfo_order0_free_blocks" in boundary
+    assert not {"thp_16kB_split", "buddyinfo"} & collectors.unavailable.keys()
+
+
+def test_a_kernel_without_huge_pages_is_sampled_all_the_same(tmp_path: Path, closing: Closing) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/vmstat").write_text("pgfault 5\n")
+    collectors = closing(Collectors(FolderRoot(tmp_path), watch_sizes_kib=(2048,)))
+    assert collectors.boundary() == {"pgfault": 5.0}
+
+
+def test_a_host_without_a_kernel_log_says_so(host_tree: Tree, closing: Closing) -> None:
+    collectors = closing(Collectors(host_tree(files={"dev/kmsg": None})))
+    assert "ENOENT" in collectors.unavailable["kernel_log"]
+    assert collectors.events() == []
+
+
+def test_a_cgroup_without_perf_events_says_so_for_each_event(closing: Closing) -> None:
+    collectors = closing(Collectors(FolderRoot(), cgroup="no/such.slice"))
+    assert "perf events" in collectors.unavailable["cgroup_page_faults"]
+    assert "memory controller" in collectors.unavailable["cgroup_memory_bytes"]
+
+
+def test_what_one_sample_reads_is_listed(closing: Closing) -> None:
+    collectors = closing(Collectors(FolderRoot()))
+    assert {"proc/vmstat", "proc/meminfo", "proc/self/statm"} <= set(collectors.paths)
+    assert len(collectors.paths) == len(set(collectors.paths))
+    for fd in collectors.descriptors:
+        assert os.fstat(fd)
+
+
+def test_without_statm_the_cpu_time_is_still_told(host_tree: Tree, closing: Closing) -> None:
+    class RealFolder(FolderRoot):
+        @property
+        def real(self) -> bool:
+            return True
+
+    collectors = closing(Collectors(RealFolder(host_tree().root)))
+    assert "ENOENT" in collectors.unavailable["agent_rss_bytes"]
+    assert collectors.sample()["agent_cpu_seconds"] > 0
