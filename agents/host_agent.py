@@ -99,9 +99,11 @@ class HostAgent:
         try:
             if self._claim is not None:
                 self._alone(lambda: self._revert(Revert()))
-                self._alone(self._release)
+            self._alone(self._release)
         except AgentError:
             log.exception("%s: closing the agent; the guardian holds the journal", self.host)
+        finally:
+            self._let_go()
 
     def _alone(self, act: Callable[[], T]) -> T:
         with self._changing:
@@ -182,13 +184,17 @@ class HostAgent:
         if self._claim is not None:
             self._claim.release()
             self._claim = None
+        self._let_go()
+        return Released()
+
+    def _let_go(self) -> None:
+        """Close what is kept open for sampling; what was not fetched stays on the disk."""
         if self._collectors is not None:
             self._collectors.close()
             self._collectors = None
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-        return Released()
 
     # ------------------------------------------------------------------ measuring
     def _begin(self, request: Begin) -> Begun:

@@ -163,7 +163,11 @@ def _drive(
         store.save_findings(run_id, findings)
 
     name = claim_name(store.run(run_id))
-    fleet = _fleet(fleet_name, name, plan, root)
+    try:
+        fleet = _fleet(fleet_name, name, plan, root)
+    except Exception as error:
+        store.set_run_state(run_id, RunState.FAILED, f"the fleet did not start: {error}")
+        raise
     try:
         runner = Runner(
             run_id=run_id,

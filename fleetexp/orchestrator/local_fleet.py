@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agents.messages import Request, Survey
 from fleetexp.errors import RunError
-from fleetexp.orchestrator.fleet import Answer
-from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost
+from fleetexp.orchestrator.fleet import Answer, Fleet
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +34,16 @@ class LocalFleet:
         self._waiting: Request | None = None  # something has been asked and not been given up
         self._fleet = self._start()
 
-    def _start(self) -> RayFleet:
+    def _start(self) -> Fleet:
         # Set before Ray is imported anywhere: it reads them once. Another user of this machine must not be able to
         # run code as root through our node, hence a token even on loopback.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray  # noqa: PLC0415 - a second of import, and the environment above comes first
+        import ray  # noqa: PLC0415 - the environment above comes first
+
+        from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost  # noqa: PLC0415 - it imports Ray
 
         try:
             with _signals_kept():
