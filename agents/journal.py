@@ -229,19 +229,23 @@ class Journal:
 
 def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJournal, ...]:
     """Return how the claims of this host ended, oldest first; of one run only, where it is named."""
-    found = []
-    for path in sorted((state_dir / _CLOSED).glob("*.jsonl")):
+    found: dict[str, ClosedJournal] = {}
+    # The one that is closed and about to be moved comes first, so that a move meanwhile hides nothing.
+    for path in (state_dir / _OPEN, *sorted((state_dir / _CLOSED).glob("*.jsonl"))):
         try:
-            first, _, rest = path.read_bytes().partition(b"\n")
+            first, _, rest = path.read_bytes().rstrip(b"\0").partition(b"\n")
             header = parse_header(first, path)
+        except FileNotFoundError:
+            continue
         except (OSError, JournalError) as error:
             log.warning("a closed journal can't be read: %s", error)
             continue
         entries = Entries()
         entries.take_in(rest.split(b"\n"))
-        if run in (None, header.run):
-            found.append(ClosedJournal.of(header, entries))
-    return tuple(found)
+        ended = entries.closed is not None or path.name != _OPEN
+        if ended and run in (None, header.run):
+            found[header.claim] = ClosedJournal.of(header, entries)
+    return tuple(sorted(found.values(), key=lambda closed: closed.claimed_at))
 
 
 def _written(fd: int, start: int) -> bytes:
