@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,49 +112,62 @@ def test_no_call_waits_for_the_log() -> None:
     log.close()
 
 
-class Pipe:
-    """A log whose reads answer what the test says: the real one can't be made to overrun without losing its content."""
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., KernelLog]]:
+    """Make a log whose reads answer what the test says: the real one can't be made to overrun and keep its content."""
+    made: list[KernelLog] = []
+    real_open, real_read = os.open, os.read
+    descriptors: list[int] = []
 
-    def __init__(self, answers: list[bytes | int]) -> None:
-        self._answers = answers
+    def make(answers: list[bytes | int]) -> KernelLog:
+        def open_and_note(path: str, flags: int) -> int:
+            fd = real_open(path, flags)
+            descriptors.append(fd)
+            return fd
 
-    def read(self, fd: int, size: int) -> bytes:
-        answer = self._answers.pop(0) if self._answers else errno.EAGAIN
-        if isinstance(answer, bytes):
-            return answer
-        raise OSError(answer, os.strerror(answer))
+        def read(fd: int, size: int) -> bytes:
+            if fd not in descriptors:
+                return real_read(fd, size)
+            answer = answers.pop(0) if answers else errno.EAGAIN
+            if isinstance(answer, bytes):
+                return answer
+            raise OSError(answer, os.strerror(answer))
+
+        with monkeypatch.context() as during:
+            during.setattr(os, "open", open_and_note)
+            made.append(KernelLog(FolderRoot()))
+        monkeypatch.setattr(os, "read", read)
+        return made[-1]
+
+    yield make
+    monkeypatch.undo()
+    for log in made:
+        log.close()
 
 
 @needs_kmsg
-def test_an_overrun_is_told_and_reading_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = KernelLog(FolderRoot())
-    monkeypatch.setattr(kernel_log.os, "read", Pipe([errno.EPIPE, b"4,9,9,-;kernel BUG at mm/rmap.c:1!\n"]).read)
-    assert log.events() == [
+def test_an_overrun_is_told_and_reading_goes_on(answering: Callable[..., KernelLog]) -> None:
+    assert answering([errno.EPIPE, b"4,9,9,-;kernel BUG at mm/rmap.c:1!\n"]).events() == [
         (HostEventKind.SOURCE_LOST, "kernel log: records were overwritten before they were read"),
         (OOPS, "kernel BUG at mm/rmap.c:1!"),
     ]
-    monkeypatch.undo()
-    log.close()
 
 
 @needs_kmsg
-def test_a_log_that_can_not_be_read_any_more_is_given_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = KernelLog(FolderRoot())
-    monkeypatch.setattr(kernel_log.os, "read", Pipe([errno.EINVAL]).read)
+def test_a_log_that_can_not_be_read_any_more_is_given_up_with_the_reason(answering: Callable[..., KernelLog]) -> None:
+    log = answering([errno.EINVAL, b"4,9,9,-;kernel BUG at mm/rmap.c:1!\n"])
     assert log.events() == []
-    monkeypatch.undo()
     assert "EINVAL" in log.unavailable
     assert log.events() == []
 
 
 @needs_kmsg
-def test_a_flood_is_worked_off_over_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = KernelLog(FolderRoot())
+def test_a_flood_is_worked_off_over_several_calls(
+    answering: Callable[..., KernelLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernel_log, "_AT_MOST", 2)
-    monkeypatch.setattr(kernel_log.os, "read", Pipe([b"4,1,1,-;Oops: %d\n" % number for number in range(5)]).read)
+    log = answering([b"4,1,1,-;Oops: %d\n" % number for number in range(5)])
     assert [len(log.events()) for _ in range(4)] == [2, 2, 1, 0]
-    monkeypatch.undo()
-    log.close()
 
 
 def test_the_log_of_a_modelled_host_is_read_as_it_grows(host_tree: Tree) -> None:
