@@ -32,7 +32,7 @@ arms:
   never: {thp/2048kB/enabled: never}
   always: {thp/2048kB/enabled: always}
 assignment: {order: pairs, seed: 3}
-periods: {washout: 100ms, measure: 600ms, blocks: 6, sample_every: 200ms}
+periods: {washout: 100ms, measure: 600ms, blocks: 3, sample_every: 200ms}
 workload:
   command: {argv: [/bin/sh, -c, "echo score 1.$$; sleep 0.2"], timeout: 5s}
 metrics:
@@ -73,6 +73,7 @@ def test_a_run_ends_with_table_decision_report_and_commands(invoke: Invoke, host
         assert invoke("sql", command.strip('"')).exit_code == 0, command
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_progress_goes_to_stderr(invoke: Invoke, host_tree: HostTree, spec: Path) -> None:
     root = host_tree()
     result = invoke("run", str(spec), "--fleet", "inline", "--root", str(root.root), "--json")
@@ -84,6 +85,7 @@ def test_json_is_one_object_and_progress_goes_to_stderr(invoke: Invoke, host_tre
     assert "measuring" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_does_not_hide_how_the_run_ended(
     invoke: Invoke, host_tree: HostTree, spec: Path
 ) -> None:
@@ -138,7 +140,7 @@ def test_ctrl_c_puts_the_host_back_and_a_second_one_changes_nothing(host_tree: H
     os.close(follower)
     seen: list[str] = []
     try:
-        _until("block 2 of 6", leader, seen)
+        _until("block 2 of 3", leader, seen)
         process.send_signal(signal.SIGINT)
         _until("Putting every knob back", leader, seen)
         process.send_signal(signal.SIGINT)
@@ -160,7 +162,7 @@ def test_a_paused_run_is_resumed_from_another_terminal(invoke: Invoke, host_tree
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=spec.parent)
     assert process.stdout is not None
     said = ""
-    while "block 2 of 6" not in said:
+    while "block 2 of 3" not in said:
         line = process.stdout.readline()
         assert line, said
         said += line
