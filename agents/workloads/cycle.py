@@ -5,7 +5,8 @@ length n whatever P is. Slot s holds the place of P(P^-1(s) + 1), so that laying
 and any position of the chase can be computed, which is how a chase is verified.
 
 P adds, multiplies by odd numbers and folds high bits into low ones, modulo 2^bits, each step invertible (the kind of
-mixing that ends MurmurHash3); numbers outside the region are walked on until they fall into it (cycle walking:
+mixing that ends MurmurHash3). With four folds the jumps from line to line repeat no oftener than those of a random
+permutation; with two they do. Numbers outside the region are walked on until they fall into it (cycle walking:
 J. Black and P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002).
 """
 
@@ -23,16 +24,21 @@ WORDS_PER_LINE = np.uint64(8)
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 _ONE = np.uint64(1)
+_FOLDS = 4
+# Where a key holds what: slots, mask, fold, offset, then a factor before the first fold and after each, then inverses.
+_FIRST = 4
+_LAST = _FIRST + _FOLDS
+_INVERSE = _FOLDS + 1
 _MASK64 = 2**64 - 1
 
 
 def make_key(slots: int, seed: int) -> Words:
-    """Return the bijection over `slots` as numbers: slots, mask, fold, offset, three factors, their inverses."""
+    """Return the bijection over `slots` as numbers, drawn from a seed."""
     if slots < 1:
         raise ValueError(f"a cycle needs at least one slot, not {slots}")
     bits = max(1, (slots - 1).bit_length())
     modulus = 2**bits
-    offset, *factors = _random_words(seed, 4)
+    offset, *factors = _random_words(seed, 1 + _FOLDS + 1)
     odd = [(factor | 1) % modulus for factor in factors]
     inverses = [pow(factor, -1, modulus) for factor in odd]
     # Folding by at least half the bits undoes itself.
@@ -56,9 +62,9 @@ def slot_at(key: Words, step: np.uint64) -> np.uint64:
     slots, mask, fold = key[0], key[1], key[2]
     at: np.uint64 = step
     while True:
-        at = ((at + key[3]) * key[4]) & mask
-        at = ((at ^ (at >> fold)) * key[5]) & mask
-        at = ((at ^ (at >> fold)) * key[6]) & mask
+        at = ((at + key[3]) * key[_FIRST]) & mask
+        for factor in range(_FIRST + 1, _LAST + 1):
+            at = ((at ^ (at >> fold)) * key[factor]) & mask
         if at < slots:
             return at
 
@@ -69,10 +75,10 @@ def step_of(key: Words, slot: np.uint64) -> np.uint64:
     slots, mask, fold = key[0], key[1], key[2]
     at: np.uint64 = slot
     while True:
-        at = (at * key[9]) & mask
-        at = ((at ^ (at >> fold)) * key[8]) & mask
-        at = ((at ^ (at >> fold)) * key[7]) & mask
-        at = (at - key[3]) & mask
+        for factor in range(_LAST, _FIRST, -1):
+            at = (at * key[factor + _INVERSE]) & mask
+            at = at ^ (at >> fold)
+        at = (at * key[_FIRST + _INVERSE] - key[3]) & mask
         if at < slots:
             return at
 
