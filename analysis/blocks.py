@@ -64,11 +64,19 @@ def excluded_periods(rows: pd.DataFrame, used: set[int], periods: pd.DataFrame |
         repeated = (row["host"], row["block"]) in blocks_used
         reason = "its block was repeated" if repeated else "its block, or the other half of its ABBA, is not whole"
         left[row["period_id"]] = _excluded(row, reason)
-    if periods is not None:
-        kinds = periods["kind"].isin(["measure", "baseline"])
-        for row in _records(periods[kinds & ~periods["state"].isin(["complete", "planned"])]):
-            left[row["period_id"]] = _excluded(row, str(row["reason"] or f"the period is {row['state']}"))
-    return tuple(left[key] for key in sorted(left))
+    return (*broken_periods(periods, skip=frozenset(left)), *(left[key] for key in sorted(left)))
+
+
+def broken_periods(periods: pd.DataFrame | None, skip: frozenset[int] = frozenset()) -> tuple[Excluded, ...]:
+    """List the baselines and measurements that began and did not become whole, with the reason kept for each."""
+    if periods is None:
+        return ()
+    begun = periods["kind"].isin(["measure", "baseline"]) & ~periods["state"].isin(["complete", "planned"])
+    return tuple(
+        _excluded(row, str(row["reason"] or f"the period is {row['state']}"))
+        for row in _records(periods[begun].sort_values("period_id"))
+        if row["period_id"] not in skip
+    )
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

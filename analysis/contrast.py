@@ -57,8 +57,8 @@ class Contrast:
         return Interval(low=self.difference - half, high=self.difference + half, level=level)
 
     def lift(self) -> float | None:
-        """Relative difference; None where the control mean is 0 or too small to divide by."""
-        if self.control == 0:
+        """Relative difference; None where the control mean is 0 but for rounding."""
+        if abs(self.control) <= 1e-12 * abs(self.treatment):
             return None
         lift = self.treatment / self.control - 1
         return lift if math.isfinite(lift) else None

@@ -22,7 +22,7 @@ def decide(
     """Return the decision and why.
 
     Ship: the primary is clearly better, every guardrail passes and no check of the experiment itself failed. Do not
-    ship: a guardrail fails or the primary is clearly worse. Anything else is inconclusive. `scope` is said after.
+    ship: a guardrail fails, or the primary is clearly worse. Anything else is inconclusive. `scope` is said after.
     With several treatments each is judged; one that ships is enough, and is named.
     """
     answers = []
@@ -47,10 +47,11 @@ def _decide_one(
     rails = [rail for rail in guardrails if rail.treatment == treatment]
     failed_checks = [check.name for check in checks if check.passed is False]
     failed = [rail for rail in rails if rail.verdict is Verdict.FAIL]
+    if failed:  # harm counts also in an experiment that is in doubt
+        also = f" (and {', '.join(failed_checks)} failed)" if failed_checks else ""
+        return DO_NOT_SHIP, f"guardrail {failed[0].plan.metric}: {failed[0].reason.rstrip('.')}{also}"
     if failed_checks:
         return INCONCLUSIVE, f"the experiment itself is in doubt: {', '.join(failed_checks)} failed"
-    if failed:
-        return DO_NOT_SHIP, f"guardrail {failed[0].plan.metric}: {failed[0].reason.rstrip('.')}"
     primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
     if primary is None:
         return INCONCLUSIVE, "no primary metric was named"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.frame import check_plan, checked_observations, checked_periods, unusable
+from analysis.parallel_findings import parallel_findings
 from analysis.plan import AnalysisPlan
 from analysis.results import Findings
 from analysis.switchback_findings import switchback_findings
@@ -20,4 +21,6 @@ def analyze(observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFram
     """
     check_plan(plan)
     rows = checked_observations(observations, plan)
+    if plan.design == "parallel":
+        return parallel_findings(rows, plan, checked_periods(periods), unusable(observations))
     return switchback_findings(rows, plan, checked_periods(periods), unusable(observations))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.plan import Direction, GuardrailPlan
+import pandas as pd
+
+from analysis.contrast import Contrast
+from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Estimate, GuardrailResult, Interval, Verdict
 
 
@@ -46,13 +49,46 @@ def tripwire_verdict(guardrail: GuardrailPlan, worst: float | None, enough: bool
     return Verdict.PASS, f"The tripwire {limit:g} was not reached: at worst {worst:g}."
 
 
-def judged(
+def judge(
     guardrail: GuardrailPlan,
     treatment: str,
+    *,
     estimate: Estimate | None,
-    *answers: tuple[Verdict, str],
+    contrast: Contrast | None,
+    worst: float | None,
+    alpha: float,
 ) -> GuardrailResult:
-    """Join a guardrail's answers (a margin's, a tripwire's): the worst one counts."""
+    """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts.
+
+    `contrast` None says that too few units were watched for a claim.
+    """
+    answers = []
+    if guardrail.margin is not None:
+        bounds = None if contrast is None else contrast.lift_interval(1 - 2 * alpha)
+        answers.append(margin_verdict(guardrail, estimate, bounds))
+    if guardrail.tripwire is not None:
+        answers.append(tripwire_verdict(guardrail, worst, contrast is not None))
     rank = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
     verdict, reason = min(answers, key=lambda answer: rank.index(answer[0]))
     return GuardrailResult(plan=guardrail, treatment=treatment, verdict=verdict, estimate=estimate, reason=reason)
+
+
+def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
+    """The plan's metrics, and those that only a guardrail names."""
+    named = {metric.name for metric in plan.metrics}
+    extra = dict.fromkeys(guardrail.metric for guardrail in plan.guardrails if guardrail.metric not in named)
+    return (*plan.metrics, *(MetricPlan(name=name, unit="", role=Role.GUARDRAIL) for name in extra))
+
+
+def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: Direction) -> float | None:
+    """The worst that any host reached under the treatment: a counter's total, else the worst single reading."""
+    own = rows[(rows["metric"] == metric.name) & (rows["arm"] == treatment)]
+    if own.empty:
+        return None
+    up = worse is Direction.INCREASE
+    if metric.counter:
+        totals = (own["mean"] * own["seconds"]).groupby(own["host"]).sum()
+        return float(totals.max() if up else totals.min())
+    column = "maximum" if up else "minimum"
+    source = own[column] if column in own.columns else own["mean"]
+    return float(source.max() if up else source.min())

@@ -8,11 +8,11 @@ from analysis.blocks import excluded_periods, measured, order_of, used_periods
 from analysis.carryover import carry_over
 from analysis.decision import decide
 from analysis.frame import metric_label
-from analysis.guardrails import judged, margin_verdict, tripwire_verdict
+from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.multiplicity import adjust
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
-from analysis.results import BlockContrast, Check, Estimate, Findings, GuardrailResult
+from analysis.plan import AnalysisPlan, Role
+from analysis.results import BlockContrast, Check, Estimate, Findings
 from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects
 
 
@@ -42,12 +42,13 @@ def switchback_findings(
         said.append(f"{units} whole blocks of at least {MIN_BLOCKS}: nothing is called significant")
     adjusted = adjust(estimates)
     guardrails = tuple(
-        _guardrail(
+        judge(
             guardrail,
-            effects[metric_label(metric), treatment],
-            worst_value(every, metric, treatment, guardrail.worse),
             treatment,
-            plan.alpha,
+            estimate=next(iter(effects[metric_label(metric), treatment].estimates), None),
+            contrast=effects[metric_label(metric), treatment].bounds,
+            worst=worst_value(every, metric, treatment, guardrail.worse),
+            alpha=plan.alpha,
         )
         for guardrail in plan.guardrails
         for metric in metrics
@@ -70,13 +71,6 @@ def switchback_findings(
     )
 
 
-def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
-    """The plan's metrics, and those that only a guardrail names."""
-    named = {metric.name for metric in plan.metrics}
-    extra = dict.fromkeys(guardrail.metric for guardrail in plan.guardrails if guardrail.metric not in named)
-    return (*plan.metrics, *(MetricPlan(name=name, unit="", role=Role.GUARDRAIL) for name in extra))
-
-
 def _scope(rows: pd.DataFrame) -> str:
     hosts = sorted(set(rows["host"].astype(str)))
     if len(hosts) == 1:
@@ -84,33 +78,6 @@ def _scope(rows: pd.DataFrame) -> str:
     if 1 < len(hosts) < MIN_HOSTS:
         return f" (on these {len(hosts)} hosts only: too few to speak for others)"
     return ""
-
-
-def _guardrail(
-    guardrail: GuardrailPlan, found: BlockEffects, worst: float | None, treatment: str, alpha: float
-) -> GuardrailResult:
-    row = found.estimates[0] if found.estimates else None
-    answers = []
-    if guardrail.margin is not None:
-        bounds = None if found.bounds is None else found.bounds.lift_interval(1 - 2 * alpha)
-        answers.append(margin_verdict(guardrail, row, bounds))
-    if guardrail.tripwire is not None:
-        answers.append(tripwire_verdict(guardrail, worst, found.bounds is not None))
-    return judged(guardrail, treatment, row, *answers)
-
-
-def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: Direction) -> float | None:
-    """The worst that any host reached under the treatment: a counter's total, else the worst single reading."""
-    own = rows[(rows["metric"] == metric.name) & (rows["arm"] == treatment)]
-    if own.empty:
-        return None
-    up = worse is Direction.INCREASE
-    if metric.counter:
-        totals = (own["mean"] * own["seconds"]).groupby(own["host"]).sum()
-        return float(totals.max() if up else totals.min())
-    column = "maximum" if up else "minimum"
-    source = own[column] if column in own.columns else own["mean"]
-    return float(source.max() if up else source.min())
 
 
 def _checks(

@@ -16,4 +16,5 @@ def _register(name: str) -> None:
     spec.loader.exec_module(module)
 
 
+_register("fleet_data")
 _register("switchback_data")

@@ -1,0 +1,56 @@
+"""Looking at any moment: intervals that hold at all of them together, for alarms that may stop a run."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import optimize
+
+from analysis.contrast import Contrast
+from analysis.errors import NotEnoughData
+from analysis.results import Interval
+
+FEWEST_HOSTS = 20
+
+
+def widening(n: float, alpha: float, tuned_for: float) -> float:
+    """How many standard errors wide an asymptotic confidence sequence is at n units, narrowest near `tuned_for`.
+
+    sqrt((n r + 1) / (n r) log((n r + 1) / alpha^2)) with r = rho^2. Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas
+    (2024), Time-uniform central limit theory and asymptotic confidence sequences, Ann. Statist. 52:2613-2640.
+    """
+    scaled = n * _rho_squared(tuned_for, alpha)
+    return math.sqrt((scaled + 1) / scaled * math.log((scaled + 1) / alpha**2))
+
+
+def sequence_interval(contrast: Contrast, level: float, planned_hosts: float | None = None) -> Interval | None:
+    """Confidence interval of a difference that may be looked at after every host; None without spread.
+
+    Tuned for the planned number of hosts (default: those that are in). Raises NotEnoughData below 20 hosts: the
+    theory is asymptotic.
+    """
+    n = contrast.n_control + contrast.n_treatment
+    if n < FEWEST_HOSTS:
+        raise NotEnoughData(
+            f"{n} hosts of at least {FEWEST_HOSTS}", "confidence sequence", "wait, or plan the looks in advance"
+        )
+    if contrast.variance == 0:
+        return None
+    half = widening(n, 1 - level, planned_hosts or n) * contrast.standard_error
+    return Interval(low=contrast.difference - half, high=contrast.difference + half, level=level)
+
+
+def sequence_level(n: int, alpha: float, planned_hosts: float | None = None) -> float:
+    """The fixed two-sided error rate whose normal interval is as wide: lets every other interval follow."""
+    return math.erfc(widening(n, alpha, planned_hosts or n) / math.sqrt(2))
+
+
+def _rho_squared(tuned_for: float, alpha: float) -> float:
+    """Solve for the rho^2 that makes the sequence narrowest at that n; by its derivative, without Lambert's W."""
+
+    def width(log_scaled: float) -> float:
+        scaled = math.exp(log_scaled)
+        return (scaled + 1) / scaled * math.log((scaled + 1) / alpha**2)
+
+    best = optimize.minimize_scalar(width, bounds=(-5.0, 10.0), method="bounded", options={"xatol": 1e-10})
+    return math.exp(float(best.x)) / tuned_for

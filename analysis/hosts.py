@@ -1,0 +1,136 @@
+"""Observations of a parallel design to one number per host and metric: all that the arms are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.errors import BadObservations
+from analysis.plan import AnalysisPlan, AssignedUnit, MetricPlan
+
+_Floats = NDArray[np.float64]
+FLEET_RATIO = "fleet ratio"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoArms:
+    """The reporting hosts of two arms: outcome, stratum, and the same metric before the arms differed (NaN: none)."""
+
+    hosts: NDArray[np.str_]
+    treated: NDArray[np.bool_]
+    strata: NDArray[np.str_]
+    y: _Floats
+    before: _Floats
+    numerator: _Floats  # of a ratio; else y and ones
+    denominator: _Floats
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return int((~self.treated).sum()), int(self.treated.sum())
+
+    def arms(self, values: _Floats) -> tuple[_Floats, _Floats]:
+        """Split values by arm: control, treatment."""
+        return values[~self.treated], values[self.treated]
+
+
+class HostTable:
+    """Observations by host, looked up by metric; only the units of the plan (or those seen, where it names none)."""
+
+    def __init__(self, rows: pd.DataFrame, plan: AnalysisPlan) -> None:
+        self.units: tuple[AssignedUnit, ...] = plan.units or _units_seen(rows)
+        self._control = plan.control
+        self._by_host = {unit.host: unit for unit in self.units}
+        if len(self._by_host) != len(self.units):
+            raise BadObservations("a host is assigned twice", "plan.units", "name every unit once")
+        relevant = rows[rows["kind"].isin(["measure", "baseline"]) & rows["host"].isin(list(self._by_host))]
+        attempts = relevant.groupby(["host", "kind", "block"])["attempt"].transform("max")
+        kept = relevant[relevant["attempt"] == attempts]
+        self._of = {
+            (str(metric), str(kind)): part for (metric, kind), part in kept.groupby(["metric", "kind"], observed=True)
+        }
+        self.reporting = frozenset(kept.loc[kept["kind"] == "measure", "host"].astype(str))
+        self.misplaced = _misplaced(kept, self._by_host)
+
+    def two_arms(self, metric: MetricPlan, treatment: str) -> TwoArms:
+        """Gather the hosts of control and treatment that have the metric, in the order of their names."""
+        top = self.values(metric.name, metric.statistic, "measure")
+        bottom = None if metric.denominator is None else self.values(metric.denominator, "mean", "measure")
+        y = top if bottom is None else (top / bottom).where(bottom > 0).dropna()
+        wanted = (self._control, treatment)
+        hosts = sorted(host for host in y.index if self._by_host[host].arm in wanted)
+        units = [self._by_host[host] for host in hosts]
+        before = self._before(metric)
+        return TwoArms(
+            hosts=np.array(hosts, dtype=np.str_),
+            treated=np.array([unit.arm == treatment for unit in units], dtype=np.bool_),
+            strata=np.array([unit.stratum for unit in units], dtype=np.str_),
+            y=y.reindex(hosts).to_numpy(dtype=np.float64),
+            before=before.reindex(hosts).to_numpy(dtype=np.float64),
+            numerator=top.reindex(hosts).to_numpy(dtype=np.float64),
+            denominator=np.ones(len(hosts)) if bottom is None else bottom.reindex(hosts).to_numpy(dtype=np.float64),
+        )
+
+    def values(self, metric: str, statistic: str, kind: str) -> pd.Series:
+        """One value per host: its periods of that kind, weighed by their seconds."""
+        part = self._of.get((metric, kind))
+        if part is None:
+            return pd.Series(dtype=np.float64)
+        if statistic not in part.columns:
+            raise BadObservations(f"observations lack {statistic}", f"metric {metric}", "use 'mean', or add the column")
+        if not part["host"].duplicated().any():
+            return pd.Series(part[statistic].to_numpy(dtype=np.float64), index=part["host"].astype(str)).dropna()
+        weighed = pd.DataFrame(
+            {"host": part["host"].astype(str), "sum": part[statistic] * part["seconds"], "seconds": part["seconds"]}
+        )
+        sums = weighed.groupby("host")[["sum", "seconds"]].sum()
+        return (sums["sum"] / sums["seconds"]).dropna()
+
+    def _before(self, metric: MetricPlan) -> pd.Series:
+        top = self.values(metric.name, metric.statistic, "baseline")
+        if metric.denominator is None:
+            return top
+        bottom = self.values(metric.denominator, "mean", "baseline")
+        return (top / bottom).where(bottom > 0).dropna()
+
+    def assigned(self, arm: str) -> int:
+        return sum(unit.arm == arm for unit in self.units)
+
+    def lost(self, arm: str) -> int:
+        """Hosts of an arm without one complete measured period."""
+        return sum(unit.arm == arm and unit.host not in self.reporting for unit in self.units)
+
+    def counts(self, arms: Sequence[str]) -> dict[str, tuple[list[int], Sequence[str]]]:
+        """Reporting hosts per arm: of the whole ('') and of each stratum and stage."""
+        reporting = [unit for unit in self.units if unit.host in self.reporting]
+        parts: dict[str, list[AssignedUnit]] = {"": reporting}
+        strata, stages = {unit.stratum for unit in self.units}, {unit.stage for unit in self.units}
+        if len(strata) > 1:
+            parts |= {f"stratum {name}": [u for u in reporting if u.stratum == name] for name in sorted(strata)}
+        if len(stages) > 1:
+            parts |= {f"stage {number}": [u for u in reporting if u.stage == number] for number in sorted(stages)}
+        return {name: ([sum(u.arm == arm for u in units) for arm in arms], arms) for name, units in parts.items()}
+
+
+def _units_seen(rows: pd.DataFrame) -> tuple[AssignedUnit, ...]:
+    measured = rows[rows["kind"] == "measure"].drop_duplicates(["host", "arm"]).sort_values("host")
+    if (twice := measured["host"].duplicated()).any():
+        raise BadObservations(
+            f"host {measured[twice]['host'].iloc[0]!r} was measured under two arms",
+            "observations",
+            "name the units' arms in the plan; a host that changes arms is a switchback",
+        )
+    strata = measured["stratum"] if "stratum" in measured.columns else ["all"] * len(measured)
+    return tuple(
+        AssignedUnit(host=str(host), stratum=str(stratum), arm=str(arm))
+        for host, stratum, arm in zip(measured["host"], strata, measured["arm"], strict=True)
+    )
+
+
+def _misplaced(rows: pd.DataFrame, units: dict[str, AssignedUnit]) -> tuple[str, ...]:
+    """Hosts measured under another arm than the one they were assigned."""
+    seen = rows[rows["kind"] == "measure"].drop_duplicates(["host", "arm"])
+    return tuple(sorted(str(h) for h, arm in zip(seen["host"], seen["arm"], strict=True) if units[h].arm != arm))

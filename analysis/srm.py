@@ -1,0 +1,69 @@
+"""Sample-ratio mismatch: are the arms as large as the draw should have made them, among the hosts that report?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from analysis.results import Check
+
+ALARM = 0.001
+CHI_SQUARE_FROM = 5.0  # expected hosts in the smallest cell
+ENUMERATE_UP_TO = 200_000
+
+
+def ratio_p(counts: Sequence[int], ratio: Sequence[float]) -> float | None:
+    """P-value of these counts under these odds: chi-square, or exact (multinomial) where a cell expects few.
+
+    None without any unit. Fabijan et al. (2019), Diagnosing Sample Ratio Mismatch, KDD.
+    """
+    total = sum(counts)
+    if total == 0:
+        return None
+    odds = np.asarray(ratio, dtype=np.float64) / sum(ratio)
+    expected = total * odds
+    if len(counts) == 2 and expected.min() < CHI_SQUARE_FROM:
+        return float(stats.binomtest(counts[0], total, odds[0]).pvalue)
+    cells = np.prod([total + place for place in range(1, len(counts))], dtype=np.float64)
+    if expected.min() < CHI_SQUARE_FROM and cells <= ENUMERATE_UP_TO:
+        law = stats.multinomial(total, odds)
+        every = law.pmf(list(_compositions(total, len(counts))))
+        return float(min(1.0, every[every <= law.pmf(counts) * (1 + 1e-9)].sum()))
+    return float(stats.chisquare(counts, expected).pvalue)
+
+
+def ratio_check(groups: Mapping[str, tuple[Sequence[int], Sequence[str]]], ratio: Sequence[float]) -> Check:
+    """Check the whole and each part (stratum, stage): `groups` maps a part's name ('' the whole) to counts and arms.
+
+    Alarm at .001 for the whole; the parts share another .001 (Bonferroni).
+    """
+    name = "sample-ratio mismatch"
+    found = {part: ratio_p(counts, ratio) for part, (counts, _) in groups.items()}
+    tested = {part: p for part, p in found.items() if p is not None}
+    if "" not in tested:
+        return Check(name=name, passed=None, p_value=None, detail="No host reports.")
+    parts = {part: min(1.0, p * (len(tested) - 1)) for part, p in tested.items() if part}
+    failed = [part for part, p in {"": tested[""], **parts}.items() if p < ALARM]
+    counts, arms = groups[""]
+    sizes = ", ".join(f"{arm} {count}" for arm, count in zip(arms, counts, strict=True))
+    if failed:
+        where = ", ".join(part or "the whole fleet" for part in failed)
+        detail = (
+            f"Hosts per arm do not fit the configured ratio in {where} ({sizes}): find out who is missing, and why."
+        )
+        worst = min(tested[""], *parts.values()) if parts else tested[""]
+        return Check(name=name, passed=False, p_value=worst, detail=detail)
+    return Check(
+        name=name, passed=True, p_value=tested[""], detail=f"Hosts per arm fit the configured ratio ({sizes})."
+    )
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        for rest in _compositions(total - first, parts - 1):
+            yield (first, *rest)

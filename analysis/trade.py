@@ -1,0 +1,51 @@
+"""The trade in one number: servers saved per 1,000 when each carries more load and needs more memory."""
+
+from __future__ import annotations
+
+from analysis.errors import BadPlan
+from analysis.results import Interval, Trade
+
+
+def servers_per_1000(
+    treatment: str,
+    throughput: tuple[float, Interval | None],
+    memory: tuple[float, Interval | None],
+    memory_bound_share: float,
+) -> Trade:
+    """Weigh a throughput lift against a memory lift, each with an interval at level 1 - alpha / 2 (both hold at once).
+
+    A fleet sized by throughput needs 1 / (1 + lift) of its servers for the same work, one sized by memory needs
+    1 + growth; `memory_bound_share` says how much of the fleet is of the second kind. The interval takes both worst
+    ends together, so it needs no correlation and holds at 1 - alpha (Bonferroni).
+    """
+    if not 0 <= memory_bound_share <= 1:
+        raise BadPlan("memory_bound_share is no share", "trade", "between 0 and 1")
+    gain, growth = throughput[0], memory[0]
+    detail = (
+        f"throughput {gain:+.1%}, memory {growth:+.1%}; "
+        f"{memory_bound_share:.0%} of the fleet is sized by memory, the rest by throughput"
+    )
+    saved = _saved(gain, growth, memory_bound_share)
+    interval = None
+    more, less = _ends(throughput[1]), _ends(memory[1])
+    if more is not None and less is not None and throughput[1] is not None and more[0] > -1:
+        interval = Interval(
+            low=_saved(more[0], less[1], memory_bound_share),
+            high=_saved(more[1], less[0], memory_bound_share),
+            level=1 - 2 * (1 - throughput[1].level),
+        )
+    return Trade(treatment=treatment, saved_per_1000=saved, interval=interval, detail=detail)
+
+
+def _saved(gain: float, growth: float, share: float) -> float:
+    if gain <= -1:
+        raise BadPlan(
+            "throughput fell to nothing: no number of servers does the same work", "trade", "look at the data"
+        )
+    return 1000 * (1 - (1 - share) / (1 + gain) - share * (1 + growth))
+
+
+def _ends(interval: Interval | None) -> tuple[float, float] | None:
+    if interval is None or not interval.bounded or interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
