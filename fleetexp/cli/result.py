@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fleetexp.orchestrator.progress import Outcome
 
 _QUESTIONS = 3
+_NAME = 28  # columns of a metric's name in the table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,7 @@ def print_effects(content: ReportInput) -> None:
     headers = ["metric", *(["arm"] if several else []), content.control, treatment, f"change{interval}"]
     table = [
         [
-            row.metric,
+            folded(row.metric),
             *([row.treatment_arm] if several else []),
             row.control,
             row.treatment,
@@ -116,7 +117,10 @@ def print_effects(content: ReportInput) -> None:
         ]
         for row in rows
     ]
-    print_table(headers, table)
+    if table:
+        print_table(headers, table)
+    else:
+        click.echo("no effect could be estimated")
     notes: dict[str, list[str]] = {}  # what is to be said -> of which metrics
     for row in rows:
         if row.remark:
@@ -126,6 +130,16 @@ def print_effects(content: ReportInput) -> None:
     for note, metrics in notes.items():
         click.echo(wrapped(visible(f"{', '.join(dict.fromkeys(metrics))}: {note}"), indent="  "))
     click.echo()
+
+
+def folded(name: str) -> str:
+    """Break a long name after an underscore, so that the numbers beside it have room."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_|[^_]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > _NAME:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def print_questions(content: ReportInput, store_url: str) -> None:

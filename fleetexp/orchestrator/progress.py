@@ -26,17 +26,21 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """How far the run is, 0 to 1: by time, held below 1 until it has ended."""
+        """How far the run is, 0 to 1: by periods, by time where none is planned; below 1 until it has ended."""
         if self.state.is_terminal:
             return 1.0
-        if self.planned_seconds <= 0:
-            return 0.0
-        return min(self.elapsed_seconds / self.planned_seconds, 0.99)
+        if self.periods_total:
+            return min(self.periods_done / self.periods_total, 0.99)
+        return min(self.elapsed_seconds / self.planned_seconds, 0.99) if self.planned_seconds > 0 else 0.0
 
     @property
     def remaining_seconds(self) -> float:
-        """Planned time that is left; 0 where the plan has been overrun."""
-        return 0.0 if self.state.is_terminal else max(self.planned_seconds - self.elapsed_seconds, 0.0)
+        """Time that is left: as planned, or at the pace so far where that is slower. A resumed run has no pace yet."""
+        if self.state.is_terminal:
+            return 0.0
+        share = self.share
+        at_this_pace = self.elapsed_seconds * (1 - share) / share if share else 0.0
+        return max(self.planned_seconds * (1 - share), at_this_pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ def test_lines_appear_when_the_run_moves_on_and_not_otherwise() -> None:
     view.show(progress("block 3 of 8, 4k, washing out", elapsed=30))
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
-    assert " ".join(lines[1].split()) == "30 s 30 % block 3 of 8, 4k, washing out"
+    assert " ".join(lines[1].split()) == "30 s 25 % block 3 of 8, 4k, washing out"
 
 
 def test_a_message_is_a_line_of_its_own_once() -> None:

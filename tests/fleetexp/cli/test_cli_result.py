@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fleetexp.cli.result import Answer, ending, print_effects, sql_command, write_html
+from fleetexp.cli.result import Answer, ending, folded, print_effects, sql_command, write_html
 from fleetexp.cli.run import exit_code
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
@@ -42,6 +42,29 @@ def test_what_could_not_be_measured_stands_below_with_its_reason(
 ) -> None:
     print_effects(report_samples.sample())
     assert "dtlb_load_misses_per_kilo_instruction: unavailable: " in capsys.readouterr().out
+
+
+def test_a_run_that_stopped_early_has_no_table_and_says_so(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = report_samples.sample()
+    findings = dataclasses.replace(content.findings, estimates=())
+    print_effects(dataclasses.replace(content, findings=findings))
+    assert capsys.readouterr().out.startswith("no effect could be estimated\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("score", "score"),
+        ("access_nanoseconds_per_dereference", "access_nanoseconds_per_\ndereference"),
+        ("dtlb_load_misses_per_kilo_instruction", "dtlb_load_misses_per_kilo_\ninstruction"),
+        ("_x__y_", "_x__y_"),
+        ("", ""),
+    ],
+)
+def test_a_long_name_breaks_after_an_underscore(name: str, lines: str) -> None:
+    assert folded(name) == lines
 
 
 def test_several_treatments_get_a_column_that_names_them(
