@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgresql_server import Server, programs
+
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 LOCK = Path("/run/lock/fleetexp-tests.lock")
 
@@ -45,3 +47,16 @@ def real_knobs() -> Iterator[dict[Path, str]]:
         for path in left:
             path.write_text(before[path])
         assert not left, f"the test left the host changed: {left}"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Run a PostgreSQL server of our own for the session; skips where the package is not installed."""
+    folder = programs()
+    if folder is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    server = Server(folder)
+    server.start()
+    yield server
+    server.stop("immediate")
+    server.remove()

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from fleetexp.store.column_types import instant_text
-from fleetexp.store.rows import Row, Target, extra_text
+from fleetexp.store.rows import Row, Target
 
 
 class BulkWriter(Protocol):
@@ -21,8 +22,8 @@ class BulkWriter(Protocol):
         """Return an instant as this database's rows hold it."""
         ...
 
-    def extra(self, values: dict[str, float]) -> object:
-        """Return the metrics without a column as this database's rows hold them."""
+    def json(self, text: bytes) -> object:
+        """Return a JSON document as this database's rows hold it."""
         ...
 
     def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
@@ -36,8 +37,8 @@ class SqliteBulk:
     def instant(self, at: datetime) -> object:
         return instant_text(at)
 
-    def extra(self, values: dict[str, float]) -> object:
-        return extra_text(values)
+    def json(self, text: bytes) -> object:
+        return text.decode()
 
     def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
         if not rows:
@@ -60,8 +61,8 @@ class PostgresqlBulk:
         instant_text(at)  # refuses an instant without a time zone, as SQLite's writer does
         return at
 
-    def extra(self, values: dict[str, float]) -> object:
-        return values
+    def json(self, text: bytes) -> object:
+        return Jsonb(text, dumps=_as_it_is)
 
     def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
         if not rows:
@@ -76,6 +77,10 @@ class PostgresqlBulk:
             return _merge(driver, target, rows)
         attempt.commit()
         return len(rows)
+
+
+def _as_it_is(text: bytes) -> bytes:
+    return text
 
 
 def _copy(driver: psycopg.Connection, target: Target, table: str, rows: Sequence[Row]) -> None:

@@ -16,7 +16,7 @@ from fleetexp.store.audit import host_number
 from fleetexp.store.bulk import BulkWriter
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.records import Floats, PeriodReadings, Series
-from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, measurement_rows, sample_rows
+from fleetexp.store.rows import EVENTS, MEASUREMENTS, measurement_rows, sample_rows
 from fleetexp.store.tables import METRIC_COLUMNS, Host, MeasurementRow, Period, SampleRow, column_of, table
 
 
@@ -26,7 +26,7 @@ def append(connection: Connection, bulk: BulkWriter, host: str, readings: Sequen
     samples = [reading for reading in readings if isinstance(reading, Sample)]
     measurements = [reading for reading in readings if isinstance(reading, Measurement)]
     events = [reading for reading in readings if isinstance(reading, HostEvent)]
-    new = bulk.write(connection, SAMPLES, list(sample_rows(samples, bulk.instant, bulk.extra)))
+    new = sum(bulk.write(connection, *group) for group in sample_rows(samples, bulk.instant, bulk.json))
     new += bulk.write(connection, MEASUREMENTS, list(measurement_rows(measurements, bulk.instant)))
     if events:
         host_id = host_number(connection, host)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeAlias
+
+from pydantic_core import to_json
 
 from agents.messages import Measurement, Sample
 from fleetexp.store.column_types import clean_text
@@ -17,7 +18,8 @@ from fleetexp.store.tables import METRIC_COLUMNS, column_of
 
 Row: TypeAlias = tuple[Any, ...]
 WriteInstant: TypeAlias = Callable[[datetime], Any]
-WriteExtra: TypeAlias = Callable[[dict[str, float]], Any]
+WriteJson: TypeAlias = Callable[[bytes], Any]
+Take: TypeAlias = Callable[[Mapping[str, float]], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +30,13 @@ class Target:
     columns: Mapping[str, str]
 
 
-SAMPLES = Target(
-    table="sample",
-    columns={
-        "period_id": "int8",
-        "sequence": "int8",
-        "taken_at": "timestamptz",
-        "boottime_seconds": "float8",
-        "extra": "jsonb",
-        **{column_of(name): "float8" for name in METRIC_COLUMNS},
-    },
-)
+SAMPLE_HEAD = {
+    "period_id": "int8",
+    "sequence": "int8",
+    "taken_at": "timestamptz",
+    "boottime_seconds": "float8",
+    "extra": "jsonb",
+}
 MEASUREMENTS = Target(
     table="measurement",
     columns={"period_id": "int8", "sequence": "int8", "taken_at": "timestamptz", "metric": "text", "value": "float8"},
@@ -57,40 +55,54 @@ EVENTS = Target(
 )
 
 _HAS_COLUMN = frozenset(METRIC_COLUMNS)
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def extra_text(extra: dict[str, float]) -> str:
-    """Write the metrics without a column as JSON."""
-    return _encode(extra)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Layout:
+    """Where the values of samples with the same metrics go: some into columns, the others into `extra`."""
+
+    target: Target
+    take_common: Take
+    others: tuple[str, ...]
+    take_others: Take
 
 
-def sample_rows(samples: Iterable[Sample], write_instant: WriteInstant, write_extra: WriteExtra) -> Iterator[Row]:
-    """Yield the samples as rows of SAMPLES. What is not finite was not measured: it is left out."""
+@lru_cache(maxsize=256)
+def _layout(names: tuple[str, ...]) -> _Layout:
+    """Work out where the metrics of a sample go: once for each kind of host, because its samples all have the same."""
+    common = tuple(name for name in names if name in _HAS_COLUMN)
+    others = tuple(name for name in names if name not in _HAS_COLUMN)
+    target = Target(table="sample", columns={**SAMPLE_HEAD, **{column_of(name): "float8" for name in common}})
+    return _Layout(target=target, take_common=_taker(common), others=others, take_others=_taker(others))
+
+
+def _taker(names: Sequence[str]) -> Take:
+    if len(names) > 1:
+        take: Take = itemgetter(*names)
+        return take
+    return lambda values: tuple(values[name] for name in names)
+
+
+def sample_rows(
+    samples: Iterable[Sample], write_instant: WriteInstant, write_json: WriteJson
+) -> list[tuple[Target, list[Row]]]:
+    """Return the samples as rows, those with the same metrics together. What is not finite was not measured."""
+    groups: dict[_Layout, list[Row]] = {}
     for sample in samples:
         values = sample.values
         if not math.isfinite(sum(values.values())):
             values = {name: value for name, value in values.items() if math.isfinite(value)}
-        common, others = _layout(tuple(values))
-        have = values.get
-        yield (
+        layout = _layout(tuple(values))
+        row = (
             sample.period_id,
             sample.sequence,
             write_instant(sample.taken_at),
             sample.boottime_seconds,
-            write_extra(dict(zip(others, map(values.__getitem__, others), strict=True))) if others else None,
-            *(common(values) if common is not None else map(have, METRIC_COLUMNS)),
+            write_json(to_json(dict(zip(layout.others, layout.take_others(values), strict=True)))),
+            *layout.take_common(values),
         )
-
-
-@lru_cache(maxsize=256)
-def _layout(names: tuple[str, ...]) -> tuple[itemgetter[Any] | None, tuple[str, ...]]:
-    """Split the names of a sample: how to take those with columns (None: some are missing), and the others.
-
-    A host's samples all have the same names, so this is worked out once a host and kernel.
-    """
-    others = tuple(name for name in names if name not in _HAS_COLUMN)
-    return (itemgetter(*METRIC_COLUMNS) if _HAS_COLUMN.issubset(names) else None), others
+        groups.setdefault(layout, []).append(row)
+    return [(layout.target, rows) for layout, rows in groups.items()]
 
 
 def measurement_rows(measurements: Iterable[Measurement], write_instant: WriteInstant) -> Iterator[Row]:

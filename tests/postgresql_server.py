@@ -22,13 +22,19 @@ def programs() -> Path | None:
     return Path(on_path).parent if on_path else None
 
 
+def _folder_in_memory() -> str | None:
+    """Return a folder without a disk behind it where there is room, else None: the usual one."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
+
+
 class Server:
     """A server that can be killed and started again. `durable`: commits are on the disk, as in production."""
 
     def __init__(self, bin_folder: Path, *, durable: bool = False) -> None:
         self._bin = bin_folder
         self._as = {"user": "postgres", "group": "postgres", "extra_groups": ()} if os.geteuid() == 0 else {}
-        self._folder = Path(tempfile.mkdtemp(prefix="fleetexp-postgresql-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="fleetexp-postgresql-", dir=_folder_in_memory()))
         if self._as:
             entry = pwd.getpwnam("postgres")
             os.chown(self._folder, entry.pw_uid, entry.pw_gid)
@@ -65,12 +71,13 @@ class Server:
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def new_database(self, like: str = "template1") -> str:
+        """Make a database, empty or a copy of another, and return its URL."""
         self._databases += 1
         name = f"store_{self._databases}"
+        template = like.rpartition("/")[2]
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self._url(name)
 
     def _url(self, database: str) -> str:

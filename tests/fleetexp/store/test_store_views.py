@@ -1,0 +1,185 @@
+"""Each view answers its question with the columns it promises, on both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from agents.messages import KnobReason
+from analysis.aggregate import Summary
+from fleetexp.domain import PeriodState, RunState
+from fleetexp.store.dictionary import render_dictionary
+from fleetexp.store.store import Store, query
+from fleetexp.store.tables import Base
+from fleetexp.store.views import VIEWS, View
+from tests.fleetexp.store.rows import KNOB, NOW, findings, host_event, knob_change, make_plan, new_run
+
+
+def summary(mean: float) -> Summary:
+    return Summary(n=30, mean=mean, variance=0.5, minimum=mean - 1, maximum=mean + 1, p50=mean, p99=mean)
+
+
+@pytest.fixture
+def run_id(store: Store) -> int:
+    """A run with one complete period, one broken, knobs put back on h1 and not on h2."""
+    run_id = new_run(store, make_plan(["h1", "h2"]))
+    store.set_run_state(run_id, RunState.RUNNING)
+    first, second, *_ = store.periods(run_id)
+    store.start_period(first.period_id, NOW, "boot-1")
+    store.end_period(first.period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
+    observed = {
+        "thp_2048kB_backed_bytes": 1024.0,
+        "thp_1048576kB_backed_bytes": 0.0,
+        "anon_bytes": 4096.0,
+        "thp_2048kB_split": 0.5,
+        "thp_64kB_split_failed": 0.1,
+        "thp_split_pud": 0.2,
+        "thp_split_page": 0.3,
+        "thp_2048kB_split_deferred": 9.0,
+        "access_seconds": 1.5,
+    }
+    store.save_observations(first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
+    store.start_period(second.period_id, NOW + timedelta(seconds=40), "boot-1")
+    store.end_period(second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift")
+    store.append("h1", [replace(host_event(second.period_id, 1), taken_at=NOW + timedelta(seconds=45))])
+    back = replace(knob_change("always", "inherit", at=60), reason=KnobReason.REVERT)
+    store.record_knob_changes(run_id, "h1", [knob_change("inherit", "always", at=1), back])
+    failed = replace(knob_change("always", "inherit", "always", at=60), error="EIO", reason=KnobReason.REVERT)
+    store.record_knob_changes(run_id, "h2", [knob_change("inherit", "always", at=2), failed])
+    store.save_findings(run_id, findings())
+    return run_id
+
+
+def ask(url: str, sql: str) -> list[dict[str, Any]]:
+    columns, rows = query(url, sql, 1000)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_a_view_has_the_columns_it_documents_and_rows(run_id: int, store_url: str, view: View) -> None:
+    columns, rows = query(store_url, f"select * from {view.name}", 1000)  # noqa: S608 - our names
+    assert columns == list(view.columns)
+    assert rows
+    assert view.question.endswith("?")
+
+
+def test_run_summary_says_what_was_run_and_decided(run_id: int, store: Store, store_url: str) -> None:
+    store.set_run_state(run_id, RunState.COMPLETED, "done")
+    (row,) = ask(store_url, "select * from run_summary")
+    assert (row["run_id"], row["experiment"], row["state"], row["reason"]) == (run_id, "thp-2m", "completed", "done")
+    assert (row["decision"], row["decision_reason"]) == ("ship", "the primary metric moved")
+    assert (row["hosts"], row["periods"], row["periods_complete"], row["periods_invalid"]) == (2, 4, 1, 1)
+    assert (row["knob_writes"], row["design"], row["control_arm"]) == (4, "switchback", "never")
+    assert 0 <= row["seconds"] < 60
+
+
+def test_period_metrics_give_each_metric_of_each_period(run_id: int, store_url: str) -> None:
+    (row,) = ask(store_url, "select * from period_metrics where metric = 'access_seconds'")
+    assert (row["host"], row["arm"], row["stratum"], row["state"]) == ("h1", "never", "web|sku1", "complete")
+    assert (row["seconds"], row["n"], row["mean"], row["maximum"]) == (30.0, 30, 1.5, 2.5)
+
+
+def test_effects_give_the_lift_in_percent(run_id: int, store_url: str) -> None:
+    rows = ask(store_url, "select * from effects order by headline desc")
+    assert [row["headline"] for row in rows] == [1, 0]
+    assert rows[0]["metric"] == "access_seconds"
+    assert rows[0]["lift_percent"] == pytest.approx(-34.0)
+    assert rows[0]["lift_low_percent"] == pytest.approx(-40.0)
+    assert rows[0]["lift_high_percent"] is None  # unbounded there
+    assert (rows[0]["lift_excludes"], rows[0]["guardrail"], rows[0]["decision"]) == (0, None, "ship")
+
+
+def test_an_effect_on_a_guardrail_carries_its_verdict(run_id: int, store: Store, store_url: str) -> None:
+    estimate = replace(findings().estimates[0], metric="memory_used_bytes")
+    store.save_findings(run_id, replace(findings(), estimates=(estimate,)))
+    assert [row["guardrail"] for row in ask(store_url, "select * from effects")] == ["pass"]
+
+
+def test_thp_backing_gives_bytes_and_share_of_every_size(run_id: int, store_url: str) -> None:
+    rows = ask(store_url, "select * from thp_backing order by size_kib")
+    assert [(row["size_kib"], row["backed_bytes"], row["backed_share"]) for row in rows] == [
+        (2048, 1024.0, 0.25),
+        (1048576, 0.0, 0.0),
+    ]
+    assert rows[0]["anon_bytes"] == 4096.0
+
+
+def test_split_rates_tell_sizes_from_totals(run_id: int, store_url: str) -> None:
+    rows = {row["metric"]: row for row in ask(store_url, "select * from split_rates")}
+    assert set(rows) == {"thp_2048kB_split", "thp_64kB_split_failed", "thp_split_pud", "thp_split_page"}
+    assert (rows["thp_2048kB_split"]["size_kib"], rows["thp_2048kB_split"]["splits"]) == (2048, 15.0)
+    assert rows["thp_2048kB_split"]["backed_bytes"] == 1024.0
+    assert (rows["thp_64kB_split_failed"]["size_kib"], rows["thp_64kB_split_failed"]["backed_bytes"]) == (64, None)
+    assert (rows["thp_split_pud"]["size_kib"], rows["thp_split_pud"]["backed_bytes"]) == (None, None)
+
+
+def test_knob_audit_says_which_host_was_put_back(run_id: int, store_url: str) -> None:
+    rows = ask(store_url, "select * from knob_audit order by host, changed_at")
+    assert [(row["host"], row["reason"], row["restored"]) for row in rows] == [
+        ("h1", "apply", "yes"),
+        ("h1", "revert", "yes"),
+        ("h2", "apply", "no"),
+        ("h2", "revert", "no"),
+    ]
+    assert (rows[0]["knob"], rows[0]["found"], rows[0]["last"]) == (KNOB, "inherit", "inherit")
+    assert (rows[2]["found"], rows[2]["last"], rows[3]["error"]) == ("inherit", "always", "EIO")
+
+
+def test_host_timeline_is_everything_in_the_order_of_time(run_id: int, store_url: str) -> None:
+    rows = ask(store_url, "select * from host_timeline where host = 'h1' order by at")
+    assert [row["what"] for row in rows] == [
+        "period started",
+        "knob written",
+        "period ended",
+        "period started",
+        "drift",
+        "period ended",
+        "knob written",
+    ]
+    assert rows[0]["detail"] == "never, measure, block 0"
+    assert rows[5]["detail"] == "always, measure, invalid: drift"
+    assert rows[1]["detail"] == f"{KNOB}: inherit -> always (apply)"
+    failed = ask(store_url, "select * from host_timeline where host = 'h2' order by at desc")[0]
+    assert failed["detail"] == f"{KNOB}: always -> always (revert), failed: EIO"
+    assert [row["what"] for row in ask(store_url, "select * from host_timeline where host = '' order by at")] == [
+        "launched",
+        "state",
+    ]
+
+
+def test_every_column_of_every_table_says_what_it_means() -> None:
+    for table in Base.metadata.sorted_tables:
+        assert table.comment, table.name
+        for column in table.columns:
+            assert column.comment, f"{table.name}.{column.name}"
+
+
+def test_the_dictionary_names_every_view_table_and_column() -> None:
+    page = render_dictionary()
+    for view in VIEWS:
+        assert f"### {view.name}\n\n{view.question}" in page
+        assert all(f"| `{column}` | " in page for column in view.columns)
+    for table in Base.metadata.sorted_tables:
+        assert f"### {table.name}\n\n{table.comment}" in page
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
+
+
+@pytest.mark.postgresql
+def test_postgresql_carries_the_meanings_as_comments(migrated_database: str) -> None:
+    with psycopg.connect(migrated_database) as connection:
+        found = dict(
+            connection.execute(
+                "select c.relname || '.' || a.attname, col_description(c.oid, a.attnum) from pg_attribute a "
+                "join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace "
+                "where n.nspname = 'public' and a.attnum > 0 and c.relkind in ('r', 'v')"
+            ).fetchall()
+        )
+    for view in VIEWS:
+        assert {name: found[f"{view.name}.{name}"] for name in view.columns} == dict(view.columns)
+    for table in Base.metadata.sorted_tables:
+        assert all(found[f"{table.name}.{column.name}"] == column.comment for column in table.columns)
