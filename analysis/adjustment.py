@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
+from analysis.welch import welch
 
 _Floats = NDArray[np.float64]
 Robust: TypeAlias = Literal["HC2", "HC3"]
@@ -27,23 +28,27 @@ def ancova(
 ) -> Contrast:
     """Compare adjusted means: `y ~ arm + covariates`, one row per host, covariates [host, k] without a constant.
 
-    Covariates are centred, so that the arms' means are those at the fleet's average host; `interact` lets their slopes
-    differ by arm. Degrees of freedom are those of Bell and McCaffrey with HC2, else the residual ones.
+    Covariates are centred, so that the arms' means are those at the average host; `interact` lets their slopes differ
+    by arm. The hosts are taken as drawn from a larger fleet, so that their average is itself uncertain. Degrees of
+    freedom are those of Bell and McCaffrey with HC2, else the residual ones.
 
     Deng et al. (2013), CUPED, WSDM; Lin (2013), Ann. Appl. Stat. 7:295-318; MacKinnon and White (1985),
-    J. Econometrics 29:305-325; Bell and McCaffrey (2002), Survey Methodology 28:169-181. Raises NotEnoughData.
+    J. Econometrics 29:305-325; Bell and McCaffrey (2002), Survey Methodology 28:169-181. Without a covariate that
+    varies it is Welch's comparison. Raises NotEnoughData.
     """
     centred = independent_columns(covariates)
+    if centred.shape[1] == 0:
+        return welch(y[~treated], y[treated])
     z = treated.astype(np.float64)[:, np.newaxis]
     parts = [1 - z, z, centred]
     if interact:
-        parts.append(independent_columns(centred * (z - z.mean())))
+        parts.append(centred * (z - z.mean()))
     design = np.hstack(parts)
     n, k = design.shape
     n_control, n_treatment = int((~treated).sum()), int(treated.sum())
     if min(n_control, n_treatment) < 2 or n - k < 1 or np.linalg.matrix_rank(design) < k:
         raise NotEnoughData(
-            f"{n_control} and {n_treatment} hosts cannot carry {k} coefficients", "ANCOVA", "use fewer strata"
+            f"{n_control} and {n_treatment} hosts cannot carry {k} coefficients", "ANCOVA", "use Welch, or fewer strata"
         )
     q, r = np.linalg.qr(design)
     beta = np.linalg.solve(r, q.T @ y)
@@ -54,6 +59,8 @@ def ancova(
     at[0, 0] = at[1, 1] = 1.0  # centred covariates are 0 at the average host
     weights = q @ np.linalg.solve(r.T, at)  # [host, arm]: how each host's residual enters each adjusted mean
     covariance = weights.T @ (weights * squares[:, np.newaxis])
+    slopes = _slopes(beta[2:], centred.shape[1], float(z.mean()))
+    covariance += slopes @ np.cov(centred, rowvar=False).reshape(centred.shape[1], -1) @ slopes.T / n
     df = float(n - k)
     if small_sample_df and robust == "HC2" and n <= SATTERTHWAITE_UP_TO:
         df = _bell_mccaffrey(q, (weights[:, 1] - weights[:, 0]) / np.sqrt(1 - leverage))
@@ -67,6 +74,14 @@ def ancova(
         n_control=n_control,
         n_treatment=n_treatment,
     )
+
+
+def _slopes(coefficients: _Floats, columns: int, share: float) -> _Floats:
+    """Slope of each covariate [arm, column]; with interactions, those of the arms lie `share` apart on either side."""
+    common, differing = coefficients[:columns], coefficients[columns:]
+    if not differing.size:
+        return np.vstack((common, common))
+    return np.vstack((common - share * differing, common + (1 - share) * differing))
 
 
 def independent_columns(columns: _Floats) -> _Floats:

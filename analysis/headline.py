@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.adjustment import LIN_FROM, ancova, independent_columns, stratum_columns
 from analysis.contrast import Contrast
+from analysis.errors import NotEnoughData
 from analysis.hosts import FLEET_RATIO, TwoArms
 from analysis.plan import MetricPlan
 from analysis.welch import fleet_ratio, welch
@@ -39,11 +40,16 @@ def headline(sample: TwoArms, metric: MetricPlan) -> Headline:
     covariates, names, warnings = covariates_of(sample)
     if covariates.shape[1] == 0 or unadjusted.variance == 0:
         return Headline(contrast=unadjusted, method="Welch t", warnings=warnings)
-    pre_period = "pre-period" in names
-    lin = pre_period and min(sample.sizes) >= LIN_FROM
-    adjusted = ancova(sample.y, sample.treated, covariates, interact=lin)
-    model = "Lin's ANCOVA" if lin else "ANCOVA"
-    return Headline(contrast=adjusted, method=f"{model} on {' and '.join(names)}, HC2", warnings=warnings)
+    models = ["ANCOVA"]
+    if "pre-period" in names and min(sample.sizes) >= LIN_FROM:
+        models = ["Lin's ANCOVA", "ANCOVA"]
+    for model in models:
+        try:
+            found = ancova(sample.y, sample.treated, covariates, interact=model != "ANCOVA")
+        except NotEnoughData:
+            continue  # an arm is missing from some stratum: the smaller model may still do
+        return Headline(contrast=found, method=f"{model} on {' and '.join(names)}, HC2", warnings=warnings)
+    return Headline(contrast=unadjusted, method="Welch t", warnings=(*warnings, "too few hosts to adjust"))
 
 
 def covariates_of(sample: TwoArms) -> tuple[_Floats, tuple[str, ...], tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Observations of a fleet for tests: hosts by arm, with a baseline before and a measurement after, as the store gives."""
+"""Observations of a fleet for tests: hosts by arm, a baseline before and a measurement after, as the store gives."""
 
 from __future__ import annotations
 
