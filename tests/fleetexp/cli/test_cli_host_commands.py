@@ -182,3 +182,13 @@ def test_a_spec_that_is_not_there_is_a_usage_error(invoke: Invoke) -> None:
 
 def test_a_root_that_is_not_there_is_a_usage_error(invoke: Invoke) -> None:
     assert invoke("doctor", "--root", "/nowhere/at/all").exit_code == ExitCode.USAGE
+
+
+def test_the_experiment_in_the_readme_can_be_planned(invoke: Invoke, host_tree: HostTree, tmp_path: Path) -> None:
+    root = host_tree()
+    spec = tmp_path / "readme.yaml"
+    readme = (CONFIGS.parent / "README.md").read_text()
+    spec.write_text(readme.split("```yaml\n")[1].split("```")[0])
+    result = invoke("plan", str(spec), "--root", str(root.root))
+    assert result.exit_code == 0, result.stderr
+    assert "8 blocks" in result.stdout

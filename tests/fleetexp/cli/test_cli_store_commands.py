@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import Store, open_store
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
+README = Path(__file__).parents[3] / "README.md"
 BEGAN = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
 Invoke = Callable[..., Result]
 
@@ -234,6 +236,15 @@ def test_sql_cannot_change_anything_and_bad_sql_is_one_line(invoke: Invoke, url:
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr
     assert json.loads(invoke("runs", "--store", url, "--json").stdout)["runs"]
+
+
+def test_the_questions_in_readme_and_help_are_answered(invoke: Invoke, url: str, finished: int) -> None:
+    texts = (README.read_text(), invoke("sql", "--help").stdout, invoke("sql").stdout)
+    questions = [found[1] for text in texts for found in re.findall(r"fleetexp sql (['\"])(select .*?)\1", text)]
+    assert len(questions) >= 3
+    for question in questions:
+        result = invoke("sql", question, "--store", url)
+        assert result.exit_code == 0, result.stderr
 
 
 def test_sql_without_a_query_documents_the_views(invoke: Invoke) -> None:
