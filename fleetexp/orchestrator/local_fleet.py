@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from agents.messages import Request, Survey
 from fleetexp.errors import RunError
@@ -45,6 +46,8 @@ class LocalFleet:
 
         from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost  # noqa: PLC0415 - it imports Ray
 
+        # Ray prints what happens to its processes on our stdout, in the middle of a table or a JSON object.
+        ray._private.worker.print_to_stdstream = _to_the_log
         try:
             with _signals_kept():
                 ray.init(
@@ -116,6 +119,11 @@ class LocalFleet:
     def close(self) -> None:
         self._fleet.close()
         self._shut_down()
+
+
+def _to_the_log(data: Mapping[str, Any], **_: object) -> None:
+    for line in data.get("lines", ()):
+        log.info("ray: %s", line)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ arms:
   2m: {{thp/2048kB/enabled: always}}
 assignment: {{seed: 1}}
 periods: {{washout: 1s, measure: {measure}, blocks: {blocks}, sample_every: 500ms}}
-workload: {{pointer_chase: {{region: 64MiB, dereferences: 200K, page_size: 2MiB, pretouch: false}}}}
+workload: {{pointer_chase: {{region: 64MiB, dereferences: 200000, page_size: 2MiB, pretouch: false}}}}
 metrics: {{primary: access_nanoseconds_per_dereference}}
 safety: {{lease: 5s, max_failed_hosts: 3}}
 """
@@ -95,6 +95,7 @@ class Launched:
 
     def in_treated_period(self) -> bool:
         """A measured period of the treated arm is running, and the knob shows it."""
+        assert self.process.poll() is None, self.process.communicate()
         running = self.rows("SELECT arm FROM period WHERE state = 'running' AND kind = 'measure'")
         return running == [("2m",)] and self.knob() == "always"
 
