@@ -60,6 +60,10 @@ class Server:
         done = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, check=False, **self._as)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
+    @property
+    def running(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
     def start(self) -> None:
         log = self._folder / "log"
         self._run("pg_ctl", "-D", str(self._data), "-l", str(log), "-w", "-t", "30", "start")
