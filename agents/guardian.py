@@ -29,8 +29,8 @@ log = logging.getLogger("fleetexp.guardian")
 READY = b"ready "
 LOG_NAME = "guardian.log"
 TICK_SECONDS = 1.0
-LOCK_PATIENCE_SECONDS = 2.0
-_LONGEST_PAUSE_SECONDS = 30.0
+LOCK_PATIENCE_SECONDS = 1.6  # a little longer than an undo waits for pages; twice this is within the promise
+_LONGEST_PAUSE_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
 _MCL_CURRENT_AND_FUTURE = 3
 
@@ -95,20 +95,18 @@ class Guardian:
             if outcome is Outcome.LEASE_EXPIRED and not state.expired:
                 return False
             self._say(Phase.UNDOING)
-            pause, repeated = 0.2, False
-            while not self._try_once(outcome, repeated):
-                repeated = True
+            pause, done = 0.2, self._try_once(outcome, repeated=False)
+            while not done:
                 self._lock.release()
                 _wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-                self._take_lock()
-                if not self._journal.is_open():
-                    break  # somebody else has put the host back meanwhile
+                if self._got_lock():  # else a person is restoring, or the next claim looks: their turn
+                    done = not self._journal.is_open() or self._try_once(outcome, repeated=True)
             return True
         finally:
             self._lock.release()
 
-    def _try_once(self, outcome: Outcome, repeated: bool) -> bool:
+    def _try_once(self, outcome: Outcome, *, repeated: bool) -> bool:
         kill_guarded(self._journal)
         changes = undo_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
         problems = [change.error for change in changes if change.error]
@@ -130,18 +128,28 @@ class Guardian:
         return f"the lease of {header.lease_seconds:g} s ran out; the agent {agent}"
 
     def _take_lock(self) -> None:
-        """Take the host lock; a holder that doesn't let go in time is stalled, and is killed before it can write.
+        """Take the host lock; whoever still holds it past the end of the lease is stalled, and is killed.
 
         A killed process never comes back to user code, so from then on nobody writes but us.
         """
-        with suppress(JournalError):
-            if self._lock.acquire(LOCK_PATIENCE_SECONDS):
+        while not self._got_lock():
+            state = self._state()
+            if self._is_over(state):
                 return
-            holder = self._lock.holder()
-            if holder is not None and holder.pid != os.getpid():
-                log.warning("killing process %d: it has held the host lock past the end of the lease", holder.pid)
-                send_signal(holder, signal.SIGKILL)
-            self._lock.acquire(LOCK_PATIENCE_SECONDS / 2)
+            if state.expired:
+                holder = self._lock.holder()
+                if holder is not None and holder.pid != os.getpid():
+                    log.warning("killing process %d: it has held the host lock past the end of the lease", holder.pid)
+                    send_signal(holder, signal.SIGKILL)
+                self._got_lock()
+                return
+
+    def _got_lock(self) -> bool:
+        """Try for the host lock; where its folder is gone, nobody else can have it either."""
+        try:
+            return self._lock.acquire(LOCK_PATIENCE_SECONDS)
+        except JournalError:
+            return True
 
     def _say(self, phase: Phase, detail: str = "") -> None:
         state = GuardianState(claim=self._claim, phase=phase, process=mark_process(os.getpid()), detail=detail)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -611,6 +612,44 @@ def test_a_note_that_cannot_be_written_stops_nothing(
     guardian._note.close()
     guardian.watch()
     assert reads(root) == "inherit"
+
+
+def test_whoever_holds_the_lock_past_the_end_of_the_lease_is_killed(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.3)
+    program = (
+        "import pathlib, sys, time; from agents.host_lock import HostLock\n"
+        "with HostLock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    stalled = subprocess.Popen(
+        [sys.executable, "-c", program, str(root.state_dir)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    with stalled:
+        assert stalled.stdout is not None
+        assert stalled.stdout.readline() == b"held\n"
+        guardian.watch()
+    assert stalled.returncode == -signal.SIGKILL
+    assert reads(root) == "inherit"
+
+
+def test_a_guardian_told_to_terminate_waits_for_a_write_under_way(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here(lease_seconds=60)
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(guardian_module, "_wait", lambda _: signal.SIGTERM)
+    lock = HostLock(root.state_dir)
+    assert lock.acquire(1)
+    release = threading.Timer(0.2, lock.release)
+    release.start()
+    guardian.watch()
+    release.join()
+    assert reads(root) == "inherit"
+    assert only_closed(root) == (Outcome.GUARDIAN_STOPPED, "the guardian was told to terminate")
 
 
 def test_a_lock_that_nobody_lets_go_of_is_passed_by(
