@@ -80,6 +80,7 @@ def migrate(engine: Engine, database: Database) -> None:
     """Run the migrations that are missing, in one transaction, and make the views anew."""
     from alembic import command  # noqa: PLC0415 - only a new or an old database pays for it
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     import migrations  # noqa: PLC0415
 
@@ -94,7 +95,14 @@ def migrate(engine: Engine, database: Database) -> None:
             return
         _drop_views(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise WrongSchema(
+                f"no migration leads on from schema {found}",
+                database.name,
+                "was it written by a development version? nothing was changed",
+            ) from error
         for name, sql in view_sql(connection.dialect.name).items():
             _execute(connection, f"CREATE VIEW {name} AS {sql}")
         _comment(connection)
