@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from agents.lease import GuardianNote
+from agents.process import send_signal
+from agents.sysroot import FolderRoot
+from tests.host_tree import build_host
 from tests.postgresql_server import Server, programs
 
 THP = Path("/sys/kernel/mm/transparent_hugepage")
@@ -60,3 +65,22 @@ def postgresql() -> Iterator[Server]:
     yield server
     server.stop("immediate")
     server.remove()
+
+
+@pytest.fixture
+def host_tree(tmp_path: Path) -> Callable[..., FolderRoot]:
+    """Return a builder of hosts in folders: `host_tree(name="b", gigantic=True)`; see `tests.host_tree.build_host`."""
+    return lambda name="host", **what: build_host(tmp_path / name, **what)
+
+
+@pytest.fixture
+def no_guardian_left(tmp_path: Path) -> Iterator[None]:
+    """End the guardians that a test leaves behind, below its own folder only."""
+    yield
+    for state_dir in tmp_path.glob("*/var/lib/fleetexp"):
+        note = GuardianNote.open(state_dir, read_only=True)
+        process = note.read().process if note is not None else None
+        if note is not None:
+            note.close()
+        if process is not None and process.pid != os.getpid():
+            send_signal(process, signal.SIGKILL)

@@ -129,9 +129,6 @@ def _module(name: str, path: Path) -> ModuleType:
     return module
 
 
-host_tree = _module("agents_conftest", Path(__file__).parents[2] / "agents" / "conftest.py").host_tree
-
-
 @pytest.fixture(scope="session")
 def report_samples() -> ModuleType:
     """The sample report of the report's own tests."""
