@@ -20,7 +20,7 @@ from agents.workloads.region import Region
 pytestmark = pytest.mark.benchmark
 MOST_TIMES_C = 1.05
 REGION_BYTES = 256 * 2**20
-DEREFERENCES, PAIRS = 400_000, 31
+DEREFERENCES, PAIRS = 150_000, 101
 
 SOURCE = """
 #include <stdint.h>

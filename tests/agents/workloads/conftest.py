@@ -23,9 +23,11 @@ class Runs:
         self.root: SysRoot = FolderRoot()
         self._started: list[RunningWorkload] = []
 
-    def start(self, kind: str, *, limit: float = 60.0, **options: Scalar | tuple[Scalar, ...]) -> RunningWorkload:
+    def start(
+        self, kind: str, *, limit: float = 60.0, hold: bool = False, **options: Scalar | tuple[Scalar, ...]
+    ) -> RunningWorkload:
         spec = WorkloadSpec(kind=kind, options=options)
-        workload = start_workload(spec, root=self.root, work_dir=self.work_dir, time_limit_seconds=limit)
+        workload = start_workload(spec, root=self.root, work_dir=self.work_dir, time_limit_seconds=limit, hold=hold)
         self._started.append(workload)
         return workload
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -176,12 +177,15 @@ def test_the_cost_of_the_clock_is_small_and_measured() -> None:
 
 def test_the_machine_code_times_what_the_python_says() -> None:
     words = np.zeros(1024, dtype=np.uint64)
-    timespec, took = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    timespec, took = np.zeros(2, dtype=np.int64), np.full(2, -1, dtype=np.int64)
     before = time.monotonic_ns()
     now = clock._now(timespec)
     assert before <= now <= time.monotonic_ns()
-    clock._touch_timed(words, 512, timespec, took)
-    assert np.flatnonzero(words).tolist() == [0, 512]
+    clock._touch_timed.py_func(words, 512, timespec, took)  # type: ignore[attr-defined]
+    assert np.flatnonzero(words).tolist() == [0, 512] and took.min() > 0
+    took[:] = -1
+    clock._read_twice.py_func(timespec, took)  # type: ignore[attr-defined]
+    assert took.min() > 0
 
 
 # ---------------------------------------------------------------------------- as processes
@@ -198,6 +202,28 @@ def test_it_is_starting_then_running_and_finished_when_its_repeats_are_done(runs
     assert measured == sorted(measured, key=lambda one: one[0])
     assert all(begun - 1 <= at.timestamp() <= time.time() + 1 for at, _, _ in measured)
     assert all(at.utcoffset() is not None for at, _, _ in measured)
+
+
+def test_one_that_is_held_measures_only_when_it_is_let_go(runs: Runs) -> None:
+    workload = runs.start("pointer_chase", hold=True, **SMALL | {"repeats": 1})
+    workload.wait_until_ready(60.0)
+    begun = datetime.now(UTC)
+    assert workload.poll() == (RUNNING, "")
+    assert workload.measurements() == []
+    workload.go()
+    assert runs.ended(workload) == (FINISHED, "")
+    assert min(at for at, _, _ in workload.measurements()) > begun
+    workload.go()
+
+
+def test_waiting_for_one_that_fails_first_or_takes_too_long_is_an_error(runs: Runs, tmp_path: Path) -> None:
+    failing = runs.start("pointer_chase", hold=True, **SMALL | {"backing": "hugetlb", "region_bytes": 4096 * MIB})
+    with pytest.raises(WorkloadError, match="failed before it could measure: the hugetlb pool has too few"):
+        failing.wait_until_ready(60.0)
+    silent = printing(limit=30.0, endless=True, work_dir=tmp_path)
+    with pytest.raises(WorkloadError, match="not ready to measure after"):
+        silent.wait_until_ready(0.05)
+    silent.stop()
 
 
 def test_stopping_it_drops_the_repeat_under_way_and_keeps_the_others(runs: Runs) -> None:
@@ -335,8 +361,7 @@ def test_main_answers_a_bad_order_with_an_error_line(capfdbinary: pytest.Capture
     os.dup2(read, 0)
     try:
         os.write(write, b'{"kind": "nonsense", "options": {}}\n')
-        with open(0, "rb", closefd=False) as stdin, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "stdin", type("Stdin", (), {"buffer": stdin}))
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(threading.Thread, "start", lambda self: None)
             patch.setattr(run, "_be_the_first_victim", lambda: None)
             assert run.main() == 1

@@ -74,6 +74,8 @@ def test_processes_below_a_cgroup_count_as_its_own(cgroup: Path, sleeper: subpro
 def test_stopping_the_watch_leaves_the_service_alone(cgroup: Path, sleeper: subprocess.Popen[bytes]) -> None:
     (cgroup / "cgroup.procs").write_text(str(sleeper.pid))
     workload = attach(cgroup)
+    workload.wait_until_ready(0.0)
+    workload.go()
     workload.stop()
     workload.stop()
     assert workload.poll() == (FINISHED, "no longer watched; the service runs on")
