@@ -1,4 +1,4 @@
-"""The data dictionary as Markdown: every view and table, every column with its meaning and unit."""
+"""The data dictionary as a page for people: docs/DATA.md is this text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def render_dictionary() -> str:
     parts = [
         "# Data dictionary",
         f"Schema {SCHEMA_VERSION}, the same on SQLite and PostgreSQL. Instants are UTC. NULL means unknown or "
-        "unavailable, never zero. `fleetexp sql` takes questions.",
+        "unavailable, never zero. `fleetexp sql` takes questions. Write this page again with\n\n"
+        "    python -c 'from fleetexp.store.dictionary import render_dictionary as r; print(r(), end=\"\")' > docs/DATA.md",
         "## Views",
     ]
     for view in VIEWS:

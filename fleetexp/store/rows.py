@@ -98,7 +98,9 @@ def sample_rows(
             sample.sequence,
             write_instant(sample.taken_at),
             sample.boottime_seconds,
-            write_json(to_json(dict(zip(layout.others, layout.take_others(values), strict=True)))),
+            write_json(to_json(dict(zip(layout.others, layout.take_others(values), strict=True))))
+            if layout.others
+            else None,
             *layout.take_common(values),
         )
         groups.setdefault(layout, []).append(row)

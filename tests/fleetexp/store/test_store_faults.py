@@ -18,9 +18,9 @@ from sqlalchemy import Connection, exc
 
 from agents.messages import Reading
 from fleetexp.domain import PeriodState, RunState
-from fleetexp.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreUnreachable
+from fleetexp.errors import QueryRefused, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreUnreachable
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.failures import translate
+from fleetexp.store.failures import refused_query, translate
 from fleetexp.store.rows import Row, Target
 from fleetexp.store.store import check, open_store, query
 from tests.fleetexp.store.rows import NOW, host_event, measurement, new_run, sample
@@ -209,6 +209,12 @@ def test_each_state_of_postgresql_becomes_the_error_that_says_what_to_do(
     found = translate(cause, "postgresql://h/d")
     assert type(found) is error
     assert found.remedy
+
+
+def test_a_question_whose_server_goes_away_is_not_blamed_on_its_sql() -> None:
+    assert isinstance(refused_query(psycopg.errors.AdminShutdown(), "x"), StoreUnreachable)
+    assert isinstance(refused_query(psycopg.errors.UndefinedColumn(), "x"), QueryRefused)
+    assert isinstance(refused_query(psycopg.errors.ReadOnlySqlTransaction(), "x"), QueryRefused)
 
 
 def test_an_exhausted_pool_and_an_unknown_failure_are_store_errors_too() -> None:

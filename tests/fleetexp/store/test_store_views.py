@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -165,6 +166,9 @@ def test_the_dictionary_names_every_view_table_and_column() -> None:
         assert all(f"| `{column}` | " in page for column in view.columns)
     for table in Base.metadata.sorted_tables:
         assert f"### {table.name}\n\n{table.comment}" in page
+    assert (Path(__file__).parents[3] / "docs" / "DATA.md").read_text() == page, (
+        "write it again: its first lines say how"
+    )
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
 
