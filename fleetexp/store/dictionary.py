@@ -14,7 +14,8 @@ def render_dictionary() -> str:
         "# Data dictionary",
         f"Schema {SCHEMA_VERSION}, the same on SQLite and PostgreSQL. Instants are UTC. NULL means unknown or "
         "unavailable, never zero. `fleetexp sql` takes questions. Write this page again with\n\n"
-        "    python -c 'from fleetexp.store.dictionary import render_dictionary as r; print(r(), end=\"\")' > docs/DATA.md",
+        "    python -c 'from fleetexp.store.dictionary import render_dictionary as r; print(r(), end=\"\")' "
+        "> docs/DATA.md",
         "## Views",
     ]
     for view in VIEWS:
