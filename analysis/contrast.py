@@ -86,9 +86,13 @@ def fieller(contrast: Contrast, level: float) -> Interval:
     """
     t2 = t_quantile(level, contrast.df) ** 2
     c, t = contrast.control, contrast.treatment
-    a = c * c - t2 * contrast.control_variance
-    b = c * t - t2 * contrast.covariance
-    k = t * t - t2 * contrast.treatment_variance
+    scale = max(abs(c), abs(t), math.sqrt(max(contrast.control_variance, contrast.treatment_variance)))
+    if scale == 0:
+        return Interval(low=None, high=None, level=level)
+    c, t = c / scale, t / scale  # the discriminant is of the fourth degree: keep it in range
+    a = c * c - t2 * (contrast.control_variance / scale / scale)
+    b = c * t - t2 * (contrast.covariance / scale / scale)
+    k = t * t - t2 * (contrast.treatment_variance / scale / scale)
     discriminant = b * b - a * k
     if a == 0:  # exactly at the border: one root has gone to infinity
         if b == 0:

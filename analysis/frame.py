@@ -7,12 +7,17 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.errors import BadObservations, BadPlan
 from analysis.plan import AnalysisPlan, GuardrailPlan, MetricPlan, Role
 
 OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
+
+
+LARGEST = 1e60  # no unit of this world reaches it; beyond, fourth powers overflow
+SMALLEST = 1e-60  # nearer to 0 than this is 0
 
 
 def checked_observations(observations: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
@@ -36,16 +41,23 @@ def checked_observations(observations: pd.DataFrame, plan: AnalysisPlan) -> pd.D
         seconds = observations["seconds"].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BadObservations(str(error), "observations, columns mean and seconds", "give numbers") from error
-    usable = np.isfinite(means) & (seconds > 0)
+    usable = measurable(means) & (seconds > 0) & np.isfinite(seconds)
     # One order whatever the order of the rows: sums of floats depend on it in the last digit.
     rows: pd.DataFrame = observations[usable]
+    if (np.abs(means[usable]) < SMALLEST).any():
+        rows = rows.assign(mean=np.where(np.abs(means[usable]) < SMALLEST, 0.0, means[usable]))
     return rows.sort_values(["period_id", "metric"], kind="stable", ignore_index=True)
 
 
+def measurable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each value is finite and small enough that squares of squares are too."""
+    return np.isfinite(values) & (np.abs(values) < LARGEST)
+
+
 def unusable(observations: pd.DataFrame) -> tuple[str, ...]:
-    """Name the metrics of which some value is not a finite number, as warnings."""
+    """Name the metrics of which some value is no measurement, as warnings."""
     means = observations["mean"].to_numpy(dtype=np.float64)
-    bad = observations.loc[~np.isfinite(means), "metric"].value_counts()
+    bad = observations.loc[~measurable(means), "metric"].value_counts()
     return tuple(f"{name}: {count} values are not finite numbers and were left out" for name, count in bad.items())
 
 

@@ -45,8 +45,9 @@ def heterogeneity(effects: Sequence[float], variances: Sequence[float], alpha: f
     fixed = float(w @ y / w.sum())
     q = float(w @ (y - fixed) ** 2)
     df = y.size - 1
-    scale = float(w.sum() - (w @ w) / w.sum())
-    tau2 = max(0.0, (q - df) / scale)
+    shares = w / w.sum()
+    scale = float(w.sum() * (shares @ (1 - shares)))
+    tau2 = max(0.0, (q - df) / scale) if scale > 0 else 0.0  # one stratum outweighs all: nothing to tell apart
     wide = 1 / (v + tau2)
     clear = np.abs(y) > stats.norm.ppf(1 - alpha / 2) * np.sqrt(v)
     return Heterogeneity(

@@ -83,11 +83,10 @@ class HostTable:
             raise BadObservations(f"observations lack {statistic}", f"metric {metric}", "use 'mean', or add the column")
         if not part["host"].duplicated().any():
             return pd.Series(part[statistic].to_numpy(dtype=np.float64), index=part["host"].astype(str)).dropna()
-        weighed = pd.DataFrame(
-            {"host": part["host"].astype(str), "sum": part[statistic] * part["seconds"], "seconds": part["seconds"]}
-        )
-        sums = weighed.groupby("host")[["sum", "seconds"]].sum()
-        return (sums["sum"] / sums["seconds"]).dropna()
+        share = part["seconds"] / part["seconds"].max()  # equal periods weigh exactly 1: no rounding comes in
+        weighed = pd.DataFrame({"host": part["host"].astype(str), "sum": part[statistic] * share, "share": share})
+        sums = weighed.groupby("host")[["sum", "share"]].sum()
+        return (sums["sum"] / sums["share"]).dropna()
 
     def _before(self, metric: MetricPlan) -> pd.Series:
         top = self.values(metric.name, metric.statistic, "baseline")

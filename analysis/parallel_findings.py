@@ -14,6 +14,7 @@ from analysis.confidence_sequence import FEWEST_HOSTS, sequence_level
 from analysis.contrast import Contrast, estimate, no_estimate
 from analysis.decision import FEW_UNITS, decide
 from analysis.exposure_rows import exposure_rows
+from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.headline import headline
@@ -62,13 +63,15 @@ def parallel_findings(
                 effects[metric_label(metric), treatment] = metric_effect(sample, metric, treatment, plan, table)
     estimates = [row for effect in effects.values() for row in (effect.estimate, *effect.rows)]
     spent = plan.alpha / level_at(plan.information_fractions, plan.look, plan.alpha)
-    adjusted = adjust(estimates, spent if not plan.unplanned_look else 1.0)
+    adjusted = adjust(finite_estimates(estimates), spent if not plan.unplanned_look else 1.0)
     guardrails = (*_guardrails(metrics, treatments, effects, observations, plan), *_losses(table, treatments, plan))
-    checks = (
-        ratio_check(table.counts(plan.arms), plan.ratio or [1.0] * len(plan.arms)),
-        *_attrition(table, treatments, plan),
-        *(check for effect in effects.values() for check in effect.checks),
-        *(observer_effect(row) for row in adjusted if row.headline and row.role is Role.OBSERVER),
+    checks = finite_checks(
+        (
+            ratio_check(table.counts(plan.arms), plan.ratio or [1.0] * len(plan.arms)),
+            *_attrition(table, treatments, plan),
+            *(check for effect in effects.values() for check in effect.checks),
+            *(observer_effect(row) for row in adjusted if row.headline and row.role is Role.OBSERVER),
+        )
     )
     decision, reason = decide(plan, adjusted, guardrails, checks)
     return Findings(

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.blocks import excluded_periods, measured, order_of, used_periods
 from analysis.carryover import carry_over
 from analysis.decision import decide
+from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.multiplicity import adjust
@@ -40,7 +41,7 @@ def switchback_findings(
     units = len(rows.drop_duplicates(["host", "block"])) // (2 if plan.order == "abba" else 1)
     if units < MIN_BLOCKS:
         said.append(f"{units} whole blocks of at least {MIN_BLOCKS}: nothing is called significant")
-    adjusted = adjust(estimates)
+    adjusted = adjust(finite_estimates(estimates))
     guardrails = tuple(
         judge(
             guardrail,
@@ -56,7 +57,7 @@ def switchback_findings(
         for treatment in plan.arms
         if treatment != plan.control
     )
-    checks = _checks(rows, plan, periods, adjusted)
+    checks = finite_checks(_checks(rows, plan, periods, adjusted))
     decision, reason = decide(plan, adjusted, guardrails, checks, _scope(rows))
     return Findings(
         decision=decision,
