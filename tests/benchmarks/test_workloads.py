@@ -20,7 +20,7 @@ from agents.workloads.region import Region
 pytestmark = pytest.mark.benchmark
 MOST_TIMES_C = 1.05
 REGION_BYTES = 256 * 2**20
-DEREFERENCES, PAIRS = 150_000, 101
+DEREFERENCES, PAIRS = 40_000, 501
 
 SOURCE = """
 #include <stdint.h>
