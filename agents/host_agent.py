@@ -232,11 +232,11 @@ class HostAgent:
             time_limit_seconds=time_limit_seconds,
             hold=True,
         )
-        if workload.pid is not None:
-            claim.guard_process(workload.pid)
         try:
+            if workload.pid is not None:
+                claim.guard_process(workload.pid)
             workload.wait_until_ready(time_limit_seconds)
-        except WorkloadError:
+        except AgentError:
             self._halt_workload(workload)
             raise
         return workload
@@ -287,6 +287,8 @@ class HostAgent:
         if claim is None or spool is None:
             raise LeaseExpired("this agent holds no claim", where=self.host, remedy="the run must claim the host again")
         claim.renew()
+        if period is None:  # in a period, its beat sees to that, and tells
+            claim.ensure_guardian()
         spool.acknowledge(request.acknowledged)
         readings, more = spool.pending(request.at_most)
         state, detail = period.workload if period is not None else (WorkloadState.NONE, "")

@@ -161,7 +161,7 @@ class Runner:
         """Drive the run to a state in which nothing more happens, every reachable host restored."""
         try:
             self._carry_out(self.machine.start(self._clock()))
-            while not self._over():
+            while not (self._over() or self._given_up()):
                 self._turn()
         except BaseException:
             self._bail_out()
@@ -186,6 +186,13 @@ class Runner:
     def _over(self) -> bool:
         state = self.machine.state
         return (state.is_terminal or state is RunState.PAUSED) and not self._events
+
+    def _given_up(self) -> bool:
+        """The store stays away and every host is safe: nothing is left to wait for."""
+        return self._store_is_gone() and all(unit.done for unit in self.machine.units.values())
+
+    def _store_is_gone(self) -> bool:
+        return self._ledger.outage_seconds() > STORE_OUTAGE_SECONDS
 
     # ------------------------------------------------------------------ one turn of the loop
     def _turn(self) -> None:
@@ -233,7 +240,7 @@ class Runner:
 
     def _mind_the_store(self) -> None:
         self._ledger.settle()
-        if self._ledger.outage_seconds() > STORE_OUTAGE_SECONDS and self.machine.goal is None:
+        if self._store_is_gone() and self.machine.goal is None:
             self._events.append(StopRequested(who=f"fleetexp: the store refuses writes: {self._ledger.last_error}"))
 
     # ------------------------------------------------------------------ instructions
@@ -427,6 +434,8 @@ class Runner:
             except PASSING as error:
                 self._ledger.refused(error)
                 self._polls_at[host] = self._clock() + self._poll_every
+                if host in self._releasing and self._store_is_gone():
+                    self._release(host)  # what could not be stored stays in the host's spool
                 return  # not acknowledged: the agent keeps it and sends it again
             self._ledger.taken()
             self._acknowledged[host] = polled.readings[-1].position
@@ -442,9 +451,12 @@ class Runner:
         if not polled.more:
             self._finish_collect(host)
             if host in self._releasing:
-                self._releasing.discard(host)
-                self._polls_at.pop(host)
-                self._send(host, Release())
+                self._release(host)
+
+    def _release(self, host: str) -> None:
+        self._releasing.discard(host)
+        self._polls_at.pop(host)
+        self._send(host, Release())
 
     def _note_latest(self, polled: Polled) -> None:
         for reading in polled.readings:

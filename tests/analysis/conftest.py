@@ -17,4 +17,5 @@ def _register(name: str) -> None:
 
 
 _register("fleet_data")
+_register("simulation")
 _register("switchback_data")

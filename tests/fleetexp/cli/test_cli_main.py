@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,21 +94,6 @@ def test_help_imports_nothing_heavy() -> None:
     assert "click" in loaded
     assert loaded & HEAVY == set()
     assert "agents.messages" not in done.stdout
-
-
-def test_help_answers_within_a_few_times_the_import_of_its_parser() -> None:
-    def seconds(*arguments: str) -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], capture_output=True, timeout=60, check=True)
-        return time.perf_counter() - began
-
-    ratios, ours = [], []
-    for _ in range(5):
-        floor = seconds("-c", "import click")
-        ours.append(seconds("-m", "fleetexp", "--help"))
-        ratios.append(ours[-1] / floor)
-    assert statistics.median(ratios) < 4.0
-    assert min(ours) < 0.3
 
 
 # ------------------------------------------------------------------ errors
