@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 from analysis.plan import MetricPlan
 from analysis.results import Estimate, Interval
@@ -47,7 +47,7 @@ class Contrast:
         """Two-sided p of `difference == null`. None without any spread: a t-test has nothing to measure with."""
         if self.variance == 0 or self.df <= 0:
             return None
-        return float(2 * stats.t.sf(abs(self.difference - null) / self.standard_error, self.df))
+        return float(2 * special.stdtr(self.df, -abs(self.difference - null) / self.standard_error))
 
     def interval(self, level: float) -> Interval | None:
         """Confidence interval of the difference; None without any spread."""
@@ -75,7 +75,7 @@ class Contrast:
 
 def t_quantile(level: float, df: float) -> float:
     """Half-width of a two-sided interval in standard errors."""
-    return float(stats.t.ppf(0.5 + level / 2, df))
+    return float(-special.stdtrit(df, (1 - level) / 2))
 
 
 def fieller(contrast: Contrast, level: float) -> Interval:
