@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from analysis.finite import finite_estimate
 from analysis.plan import MetricPlan
 from analysis.results import Estimate, Interval
 
@@ -135,7 +136,7 @@ def estimate(
         said.append("the control mean is 0: no relative change")
     elif lift_interval is not None and not lift_interval.bounded:
         said.append("the control mean is not clearly different from 0: the relative change is unbounded")
-    return Estimate(
+    row = Estimate(
         metric=metric.name,
         unit=metric.unit,
         role=metric.role,
@@ -159,6 +160,7 @@ def estimate(
         stage=stage,
         warnings=tuple(said),
     )
+    return finite_estimate(row)
 
 
 def no_estimate(

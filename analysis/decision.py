@@ -80,10 +80,13 @@ def _doubt(headline: Estimate, rows: Sequence[Estimate], alpha: float) -> str | 
         return next(iter(headline.warnings), "no test could be made")
     if p >= alpha:
         return f"no clear change (p = {p:.2g})"
-    drawn = next((row for row in rows if RANDOMISATION in row.method and row.p_value is not None), None)
-    few = min(headline.n_control, headline.n_treatment) < FEW_UNITS
-    if few and drawn is not None and drawn.p_value is not None and drawn.p_value >= alpha:
-        return f"with so few units the randomisation test must agree, and does not (p = {drawn.p_value:.2g})"
+    drawn = next((row for row in rows if RANDOMISATION in row.method), None)
+    if drawn is None or min(headline.n_control, headline.n_treatment) >= FEW_UNITS:
+        return None
+    p = drawn.p_adjusted if drawn.p_adjusted is not None else drawn.p_value
+    if p is None or p >= alpha:
+        shown = "" if p is None else f" (p = {p:.2g})"
+        return f"with so few units the randomisation test must agree, and does not{shown}"
     return None
 
 

@@ -15,7 +15,7 @@ _INTERVALS = ("difference_interval", "lift_interval")
 
 def finite_estimates(rows: Iterable[Estimate]) -> tuple[Estimate, ...]:
     """Make every figure a plain finite float or None."""
-    return tuple(_finite_estimate(row) for row in rows)
+    return tuple(finite_estimate(row) for row in rows)
 
 
 def finite_checks(rows: Iterable[Check]) -> tuple[Check, ...]:
@@ -28,7 +28,8 @@ def finite_checks(rows: Iterable[Check]) -> tuple[Check, ...]:
     )
 
 
-def _finite_estimate(row: Estimate) -> Estimate:
+def finite_estimate(row: Estimate) -> Estimate:
+    """Make every figure of one estimate a plain finite float or None, and say which was lost."""
     figures = {name: getattr(row, name) for name in _FIGURES}
     intervals = {name: getattr(row, name) for name in _INTERVALS}
     lost = [name for name, value in figures.items() if value is not None and not math.isfinite(value)]

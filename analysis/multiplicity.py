@@ -29,22 +29,21 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in stats.false_discovery_control(p_values, method="bh")] if p_values else []
 
 
-def adjust(estimates: Sequence[Estimate], spent: float = 1.0) -> tuple[Estimate, ...]:
+def adjust(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
     """Give every headline estimate of a family its adjusted p: primary over the arms, secondaries, exploratory.
 
-    `spent` is alpha over the level that this look may use: an early look multiplies p, so that one comparison with
-    alpha serves at every look.
+    A p that an early look has raised already (`p_adjusted`) goes in as it is.
     """
     rows = list(estimates)
     for role in (*_HOLM, Role.EXPLORATORY):
         family = [
-            (place, row.p_value)
+            (place, row.p_adjusted if row.p_adjusted is not None else row.p_value)
             for place, row in enumerate(rows)
-            if row.role is role and row.headline and not row.stratum and row.p_value is not None
+            if row.role is role and row.headline and not row.stratum
         ]
-        values = [p for _, p in family]
+        tested = [(place, p) for place, p in family if p is not None]
+        values = [p for _, p in tested]
         adjusted = holm(values) if role in _HOLM else benjamini_hochberg(values)
-        for (place, _), p_adjusted in zip(family, adjusted, strict=True):
-            early = spent if role is Role.PRIMARY else 1.0
-            rows[place] = replace(rows[place], p_adjusted=min(1.0, p_adjusted * early))
+        for (place, _), p in zip(tested, adjusted, strict=True):
+            rows[place] = replace(rows[place], p_adjusted=p)
     return tuple(rows)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.attrition import attrition_check, loss_guardrail, worst_case
 from analysis.blocks import broken_periods
-from analysis.confidence_sequence import FEWEST_HOSTS, sequence_level
 from analysis.contrast import Contrast, estimate, no_estimate
 from analysis.decision import FEW_UNITS, decide
 from analysis.exposure_rows import exposure_rows
@@ -19,12 +18,12 @@ from analysis.frame import metric_label
 from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.headline import headline
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
+from analysis.look import look_at
 from analysis.multiplicity import adjust
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.results import Check, Estimate, Findings, GuardrailResult, Trade
 from analysis.sensitivity import all_rows, randomisation_row, stratum_rows
-from analysis.sequential import level_at
 from analysis.srm import ratio_check
 from analysis.trade import servers_per_1000
 from analysis.welch import welch
@@ -62,8 +61,7 @@ def parallel_findings(
             else:
                 effects[metric_label(metric), treatment] = metric_effect(sample, metric, treatment, plan, table)
     estimates = [row for effect in effects.values() for row in (effect.estimate, *effect.rows)]
-    spent = plan.alpha / level_at(plan.information_fractions, plan.look, plan.alpha)
-    adjusted = adjust(finite_estimates(estimates), spent if not plan.unplanned_look else 1.0)
+    adjusted = adjust(finite_estimates(estimates))
     guardrails = (*_guardrails(metrics, treatments, effects, observations, plan), *_losses(table, treatments, plan))
     checks = finite_checks(
         (
@@ -114,7 +112,8 @@ def metric_effect(
         )
         return MetricEffect(estimate=alone, contrast=None)
     found = headline(sample, metric)
-    level, blind, because = _level(sample, plan, metric.role)
+    look = look_at(plan, metric.role, sample.y.size, sum(unit.arm is not None for unit in plan.units) or None)
+    level = look.level
     main = estimate(
         found.contrast,
         labelled,
@@ -123,14 +122,15 @@ def metric_effect(
         estimand=metric.estimand,
         method=found.method,
         level=level,
-        withhold_p=few or blind,
-        warnings=(*(warnings if few else ()), *found.warnings, *because),
+        withhold_p=few or look.blind,
+        warnings=(*(warnings if few else ()), *found.warnings, *look.warnings),
     )
+    main = replace(main, p_adjusted=look.p_adjusted(main))
     rows: list[Estimate] = []
     checks: list[Check] = []
     if not few and metric.estimand != FLEET_RATIO:
         if metric.role is Role.PRIMARY:
-            rows += all_rows(main, sample, labelled, plan, level)
+            rows += all_rows(main, sample, labelled, plan, look)
             per_stratum, agreement = stratum_rows(main, sample, labelled, plan, level)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
@@ -138,28 +138,8 @@ def metric_effect(
             rows += _worst_case_row(main, sample, table, plan, level)
             rows += exposure_rows(main, sample, plan=plan, table=table, level=level)
         elif metric.role in {Role.SECONDARY, Role.GUARDRAIL} and min(sample.sizes) < FEW_UNITS:
-            rows.append(randomisation_row(main, sample, plan))
+            rows.append(randomisation_row(main, sample, plan, look))
     return MetricEffect(estimate=main, contrast=None if few else found.contrast, rows=tuple(rows), checks=tuple(checks))
-
-
-def _level(sample: TwoArms, plan: AnalysisPlan, role: Role) -> tuple[float, bool, tuple[str, ...]]:
-    """Confidence level of this look, whether no claim may be made at it, and what to say of it."""
-    if role not in {Role.PRIMARY, Role.SECONDARY}:
-        return 1 - plan.alpha, False, ()
-    if plan.unplanned_look:
-        hosts = sample.y.size
-        if hosts < FEWEST_HOSTS:
-            return (
-                1 - plan.alpha,
-                True,
-                (f"an unplanned look at {hosts} hosts bears no claim: {FEWEST_HOSTS} are needed",),
-            )
-        planned = sum(unit.arm is not None for unit in plan.units) or None
-        level = 1 - sequence_level(hosts, plan.alpha, planned)
-        return level, False, (f"an unplanned look: the {1 - plan.alpha:.0%} interval holds at every moment",)
-    level = 1 - level_at(plan.information_fractions, plan.look, plan.alpha)
-    looks = len(plan.information_fractions)
-    return level, False, () if looks == 1 else (f"look {plan.look + 1} of {looks}: the interval allows for the others",)
 
 
 def _who_lacks(sample: TwoArms, plan: AnalysisPlan, treatment: str) -> str:

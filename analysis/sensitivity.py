@@ -14,6 +14,7 @@ from analysis.errors import NotEnoughData
 from analysis.headline import covariates_of
 from analysis.heterogeneity import Heterogeneity, heterogeneity
 from analysis.hosts import TwoArms
+from analysis.look import Look
 from analysis.plan import AnalysisPlan, MetricPlan
 from analysis.randomisation import CHUNK_CELLS, DRAWS, possible_assignments, randomisation_p
 from analysis.results import Check, Estimate, Interval
@@ -22,7 +23,7 @@ from analysis.strata import combine, host_weights, within_strata
 from analysis.welch import welch
 
 
-def randomisation_row(main: Estimate, sample: TwoArms, plan: AnalysisPlan) -> Estimate:
+def randomisation_row(main: Estimate, sample: TwoArms, plan: AnalysisPlan, look: Look) -> Estimate:
     """The headline's question answered by re-drawing the assignment, on what the covariates leave unexplained."""
     basis = independent_columns(covariates_of(sample)[0])
     y = sample.y - sample.y.mean()
@@ -31,7 +32,8 @@ def randomisation_row(main: Estimate, sample: TwoArms, plan: AnalysisPlan) -> Es
     p = randomisation_p(y, sample.treated, sample.strata, plan.seed, draws)
     possible = possible_assignments(sample.treated, sample.strata)
     size = f"{possible} possible" if possible < 10**9 else "over a billion possible"
-    return _bare(main, f"{RANDOMISATION} within strata", p_value=p, warnings=(f"{size} assignments",))
+    row = _bare(main, f"{RANDOMISATION} within strata", p_value=p, warnings=(f"{size} assignments",))
+    return replace(row, p_adjusted=look.p_adjusted(row))
 
 
 def sensitivity_rows(
@@ -165,9 +167,7 @@ def _bare(main: Estimate, method: str, *, p_value: float | None, warnings: tuple
     )
 
 
-def all_rows(
-    main: Estimate, sample: TwoArms, metric: MetricPlan, plan: AnalysisPlan, level: float
-) -> Iterator[Estimate]:
+def all_rows(main: Estimate, sample: TwoArms, metric: MetricPlan, plan: AnalysisPlan, look: Look) -> Iterator[Estimate]:
     """Randomisation test first, then the other rows."""
-    yield randomisation_row(main, sample, plan)
-    yield from sensitivity_rows(main, sample, metric, plan, level)
+    yield randomisation_row(main, sample, plan, look)
+    yield from sensitivity_rows(main, sample, metric, plan, look.level)

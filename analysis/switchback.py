@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.blocks import PairedBlocks, arm_values, join_abba, paired
 from analysis.contrast import Contrast, estimate, no_estimate
+from analysis.decision import RANDOMISATION
+from analysis.look import look_at
 from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.results import BlockContrast, Estimate
 from analysis.signflip import sign_flip_p
@@ -17,7 +19,7 @@ from analysis.signflip import sign_flip_p
 MIN_BLOCKS = 6
 MIN_HOSTS = 6  # from here on the hosts are the units
 PAIRED_T = "paired t on block contrasts"
-SIGN_FLIP = "sign-flip randomisation test on block contrasts"
+SIGN_FLIP = f"sign-flip {RANDOMISATION} on block contrasts"
 OVER_BLOCKS = "mean over blocks"
 OVER_HOSTS = "mean over hosts of block contrasts"
 _TESTED = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL)
@@ -32,9 +34,7 @@ class BlockEffects:
     bounds: Contrast | None
 
 
-def block_effects(
-    rows: pd.DataFrame, metric: MetricPlan, treatment: str, plan: AnalysisPlan, level: float
-) -> BlockEffects:
+def block_effects(rows: pd.DataFrame, metric: MetricPlan, treatment: str, plan: AnalysisPlan) -> BlockEffects:
     """Compare one treatment with the control over the blocks in `rows` that have both.
 
     The unit is what one coin was thrown for: a block, or two blocks in ABBA order.
@@ -72,6 +72,7 @@ def block_effects(
             reason=_too_few(units),
         )
         return BlockEffects(estimates=(alone,), contrasts=contrasts, bounds=None)
+    look = look_at(plan, metric.role, units)
     headline = estimate(
         found,
         metric,
@@ -79,13 +80,15 @@ def block_effects(
         control=plan.control,
         estimand=estimand,
         method=PAIRED_T,
-        level=level,
-        withhold_p=few,
-        warnings=warnings,
+        level=look.level,
+        withhold_p=few or look.blind,
+        warnings=(*warnings, *look.warnings),
     )
+    headline = replace(headline, p_adjusted=look.p_adjusted(headline))
     estimates = [headline]
     if metric.role in _TESTED and not few:
-        estimates.append(_sign_flip_row(headline, pairs, plan.seed))
+        flip = _sign_flip_row(headline, pairs, plan.seed)
+        estimates.append(replace(flip, p_adjusted=look.p_adjusted(flip)))
     return BlockEffects(estimates=tuple(estimates), contrasts=contrasts, bounds=None if few else found)
 
 

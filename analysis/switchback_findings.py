@@ -25,14 +25,13 @@ def switchback_findings(
     used = used_periods(every, plan, periods)
     rows = every[every["period_id"].isin(used)]
     metrics = with_guardrail_metrics(plan)
-    level = 1 - plan.alpha
     estimates: list[Estimate] = []
     contrasts: list[BlockContrast] = []
     effects: dict[tuple[str, str], BlockEffects] = {}
     said = list(warnings)
     for metric in metrics:
         for treatment in (arm for arm in plan.arms if arm != plan.control):
-            found = block_effects(rows, metric, treatment, plan, level)
+            found = block_effects(rows, metric, treatment, plan)
             effects[metric_label(metric), treatment] = found
             estimates += found.estimates
             contrasts += found.contrasts

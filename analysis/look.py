@@ -1,0 +1,47 @@
+"""Which look at the data this is, and what confidence that leaves for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.confidence_sequence import FEWEST_HOSTS, sequence_level
+from analysis.plan import AnalysisPlan, Role
+from analysis.results import Estimate
+from analysis.sequential import level_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The level of this look's intervals; `blind` says that no claim may be made; `spent` is alpha over its share."""
+
+    level: float
+    blind: bool = False
+    spent: float = 1.0
+    warnings: tuple[str, ...] = ()
+
+    def p_adjusted(self, row: Estimate) -> float | None:
+        """P-value to be compared with alpha at any look; None where the look is the only one."""
+        return None if row.p_value is None or self.spent == 1.0 else min(1.0, row.p_value * self.spent)
+
+
+def look_at(plan: AnalysisPlan, role: Role, units: int, planned_units: int | None = None) -> Look:
+    """Say how a metric may be looked at now: `units` hosts or blocks are in, `planned_units` will be.
+
+    Primary and secondary metrics pay for planned looks by alpha spending, and for an unplanned one by a confidence
+    sequence, from 20 units; other metrics are looked at with the fixed level.
+    """
+    if role not in {Role.PRIMARY, Role.SECONDARY}:
+        return Look(level=1 - plan.alpha)
+    if plan.unplanned_look:
+        if units < FEWEST_HOSTS:
+            said = f"an unplanned look at {units} units bears no claim: {FEWEST_HOSTS} are needed"
+            return Look(level=1 - plan.alpha, blind=True, warnings=(said,))
+        share = sequence_level(units, plan.alpha, planned_units)
+        said = f"an unplanned look: the {1 - plan.alpha:.0%} interval holds at every moment"
+        return Look(level=1 - share, spent=plan.alpha / share, warnings=(said,))
+    looks = len(plan.information_fractions)
+    if looks == 1:
+        return Look(level=1 - plan.alpha)
+    share = level_at(plan.information_fractions, plan.look, plan.alpha)
+    said = f"look {plan.look + 1} of {looks}: the interval allows for the others"
+    return Look(level=1 - share, spent=plan.alpha / share, warnings=(said,))
