@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import BadObservations
+from analysis.frame import measurable
 from analysis.plan import AnalysisPlan, AssignedUnit, MetricPlan
 
 _Floats = NDArray[np.float64]
@@ -81,12 +82,13 @@ class HostTable:
             return pd.Series(dtype=np.float64)
         if statistic not in part.columns:
             raise BadObservations(f"observations lack {statistic}", f"metric {metric}", "use 'mean', or add the column")
+        part = part[measurable(part[statistic].to_numpy(dtype=np.float64))]
         if not part["host"].duplicated().any():
-            return pd.Series(part[statistic].to_numpy(dtype=np.float64), index=part["host"].astype(str)).dropna()
+            return pd.Series(part[statistic].to_numpy(dtype=np.float64), index=part["host"].astype(str))
         share = part["seconds"] / part["seconds"].max()  # equal periods weigh exactly 1: no rounding comes in
         weighed = pd.DataFrame({"host": part["host"].astype(str), "sum": part[statistic] * share, "share": share})
         sums = weighed.groupby("host")[["sum", "share"]].sum()
-        return (sums["sum"] / sums["share"]).dropna()
+        return sums["sum"] / sums["share"]
 
     def _before(self, metric: MetricPlan) -> pd.Series:
         top = self.values(metric.name, metric.statistic, "baseline")
