@@ -6,10 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleet_data import fleet, plan
 from scipy import stats
-from switchback_data import plan as switchback_plan
-from switchback_data import shifted, switchback
 
 import analysis
 from analysis import analyze
@@ -34,6 +31,9 @@ from analysis.srm import ratio_check, ratio_p
 from analysis.strata import combine
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio, satterthwaite, welch
+from tests.analysis.fleet_data import fleet, plan
+from tests.analysis.switchback_data import plan as switchback_plan
+from tests.analysis.switchback_data import shifted, switchback
 
 METRIC = MetricPlan(name="m", unit="u", role=Role.PRIMARY)
 RAIL = GuardrailPlan(metric="m", worse=Direction.INCREASE, margin=0.1)

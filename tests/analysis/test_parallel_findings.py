@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleet_data import Fleet, fleet, plan
 
 from analysis import analyze
 from analysis.calibration import calibrate
 from analysis.errors import BadObservations, NotEnoughData
 from analysis.plan import AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, TradePlan
 from analysis.results import Findings, Verdict
+from tests.analysis.fleet_data import Fleet, fleet, plan
 
 THROUGHPUT = MetricPlan(name="throughput", unit="requests per second", role=Role.PRIMARY, better=Direction.INCREASE)
 MEMORY = MetricPlan(name="memory", unit="bytes", role=Role.SECONDARY)

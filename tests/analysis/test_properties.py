@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleet_data import Fleet, fleet
-from fleet_data import plan as fleet_plan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,6 +24,8 @@ from analysis.sequential import bounds, level_at, spent
 from analysis.signflip import sign_flip_p
 from analysis.strata import combine, host_weights, within_strata
 from analysis.welch import welch
+from tests.analysis.fleet_data import Fleet, fleet
+from tests.analysis.fleet_data import plan as fleet_plan
 
 settings.register_profile("analysis", deadline=None, max_examples=60)
 settings.load_profile("analysis")

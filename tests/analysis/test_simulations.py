@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fleet_data import fleet, plan
-from simulation import band, host_levels, sampled
-from switchback_data import switchback
 
 from analysis.adjustment import ancova
 from analysis.blocks import PairedBlocks
@@ -22,6 +19,9 @@ from analysis.sequential import level_at
 from analysis.signflip import sign_flip_p
 from analysis.switchback import block_contrast
 from analysis.welch import welch
+from tests.analysis.fleet_data import fleet, plan
+from tests.analysis.simulation import band, host_levels, sampled
+from tests.analysis.switchback_data import switchback
 
 ALPHA = 0.05
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from switchback_data import all_periods, plan, shifted, switchback
 
 from analysis import analyze
 from analysis.errors import BadObservations, BadPlan
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings, Verdict
+from tests.analysis.switchback_data import all_periods, plan, shifted, switchback
 
 LATENCY = MetricPlan(name="latency", unit="seconds", role=Role.PRIMARY, better=Direction.DECREASE)
 
