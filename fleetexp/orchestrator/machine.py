@@ -50,6 +50,7 @@ from fleetexp.orchestrator.messages import (
 
 RECONNECT_EVERY_SECONDS = 2.0
 RECONNECT_AT_MOST = 5
+HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
 _TAKEN_OFF = frozenset({UnitState.REVERTING, UnitState.REVERTED})
 
 
@@ -90,6 +91,7 @@ class Machine:
     stage: int = 0
     goal: tuple[RunState, str] | None = None  # where a halt is heading, and why
     lost_or_failed: set[str] = field(default_factory=set)
+    again: bool = False  # resumed: an earlier process may have changed hosts
     _stage_ends_at: float | None = None
     _prelude: list[Instruction] = field(default_factory=list)
 
@@ -98,14 +100,19 @@ class Machine:
             self.units = {u.host: Unit(plan=u, queue=deque(u.periods)) for u in self.plan.units}
 
     @classmethod
-    def resumed(cls, plan: Plan, records: Iterable[PeriodRecord]) -> Machine:
-        """Rebuild the machine from the stored periods: finished blocks stay, broken ones are repeated."""
+    def resumed(cls, plan: Plan, records: Iterable[PeriodRecord], goal: tuple[RunState, str] | None = None) -> Machine:
+        """Rebuild the machine from the stored periods: finished blocks stay, broken ones are repeated.
+
+        With the `goal` of a halt that was interrupted nothing more is measured: hosts are put back, and it ends there.
+        """
         by_host: dict[str, list[PeriodRecord]] = {unit.host: [] for unit in plan.units}
         for record in records:
             by_host[record.host].append(record)
-        machine = cls(plan=plan, units={u.host: Unit(plan=u, queue=deque()) for u in plan.units})
+        units = {u.host: Unit(plan=u, queue=deque()) for u in plan.units}
+        machine = cls(plan=plan, units=units, goal=goal, again=True)
         for host, unit in machine.units.items():
-            machine._requeue(unit, by_host[host])
+            if goal is None:
+                machine._requeue(unit, by_host[host])
         return machine
 
     def _requeue(self, unit: Unit, records: list[PeriodRecord]) -> None:
@@ -175,8 +182,9 @@ class Machine:
                     return []
                 unit.state = UnitState.SNAPSHOTTED
                 return self._next(unit, now)
-            case KnobsVerified():
-                return [] if unit.state in _TAKEN_OFF else self._begin(unit)
+            case KnobsVerified(arm=arm):
+                waits = unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED}  # not so where an arm was reapplied
+                return self._begin(unit) if waits and unit.current and unit.current.arm == arm else []
             case PeriodBegun():
                 if unit.state in _TAKEN_OFF or unit.current is None:
                     return []
@@ -198,9 +206,10 @@ class Machine:
                 unit.state, unit.unrestored = UnitState.REVERTED, ""
                 return self._reverted(unit, now)
             case RevertFailed(detail=detail):
-                unit.unrestored = detail
+                unit.unrestored, unit.failed = detail, unit.failed or detail
+                self.lost_or_failed.add(unit.host)
                 out: list[Instruction] = [Record(kind="restore_failed", detail=detail, host=unit.host)]
-                return out + self._settle(now)
+                return out + self._cap(now)
         raise AssertionError(f"no such event: {event!r}")
 
     def _checked(self, unit: Unit, problems: str, now: float) -> list[Instruction]:
@@ -208,6 +217,11 @@ class Machine:
         out: list[Instruction] = []
         if problems:
             out += self._fail(unit, problems, now)
+        return out + self._claim_all(now)
+
+    def _claim_all(self, now: float) -> list[Instruction]:
+        """Leave preflight once the last host has been heard of, whatever it was."""
+        out: list[Instruction] = []
         if self.state is not RunState.PREFLIGHT or not all(u.checked or u.failed for u in self.units.values()):
             return out
         live = [u for u in self.units.values() if not u.failed]
@@ -252,6 +266,7 @@ class Machine:
         period, unit.current, unit.deadline = unit.current, None, None
         unit.state = UnitState.APPLIED
         if not invalid:
+            unit.reconnects = 0
             return self._next(unit, now)
         out = self._repeat(unit, period, invalid)
         if unit.failed:
@@ -287,7 +302,7 @@ class Machine:
             return out
         if self.plan.safety.on_drift == "halt":
             return out + self._halt(RunState.HALTED, f"{unit.host}: a knob was changed from outside: {detail}", now)
-        if self.plan.safety.on_drift == "reapply" and unit.current is not None:
+        if self.plan.safety.on_drift == "reapply" and unit.current is not None and unit.deadline is not None:
             # Written again at once; the period has been disturbed all the same and is repeated with its block.
             out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
         return out + self._collect(unit, f"drift: {detail}")
@@ -302,7 +317,8 @@ class Machine:
         return out + self._cap(now)
 
     def _lost(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
-        if unit.state is UnitState.REVERTED or unit.unrestored:
+        known = unit.state is UnitState.LOST and unit.reconnect_at is not None
+        if known or unit.state is UnitState.REVERTED or unit.unrestored:
             return []
         out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
         self.lost_or_failed.add(unit.host)
@@ -313,7 +329,7 @@ class Machine:
             out += self._repeat(unit, period, reason)
         if not unit.claimed:  # never changed: nothing to bring back
             unit.state, unit.failed, unit.checked = UnitState.REVERTED, detail, True
-            return out + self._cap(now)
+            return [*out, *self._cap(now), *self._claim_all(now)]
         unit.state = UnitState.LOST
         unit.reconnects += 1
         if unit.reconnects > RECONNECT_AT_MOST:
@@ -342,7 +358,7 @@ class Machine:
         failed = [u for u in self.units.values() if u.failed]
         if len(failed) == len(self.units):
             reason = failed[0].failed if len(failed) == 1 else f"all {len(failed)} hosts failed: {failed[0].failed}"
-            untouched = not any(u.claimed for u in self.units.values())
+            untouched = not self.again and not any(u.claimed for u in self.units.values())
             return self._halt(RunState.FAILED if untouched else RunState.PAUSED, reason, now)
         if len(self.lost_or_failed) > self.plan.safety.max_failed_hosts:
             detail = (
@@ -374,7 +390,10 @@ class Machine:
             return []
         self.goal = (target, reason)
         self.state = RunState.HALTING
-        out: list[Instruction] = [EnterState(state=self.state, reason=reason)]
+        out: list[Instruction] = [
+            EnterState(state=self.state, reason=reason),
+            Record(kind=HALTING_TO, detail=f"{target.value}: {reason}"),  # what `resume` must not forget
+        ]
         for unit in self.units.values():
             out += self._revert(unit)
         return out + self._settle(now)

@@ -469,7 +469,9 @@ def test_a_broken_period_outside_any_block_is_repeated_alone() -> None:
     assert [(p.kind, p.attempt) for p in resumed.units["h0"].queue] == [(PeriodKind.BASELINE, 1)]
 
 
-_DISTURBANCES = st.sampled_from(["lost", "drift", "finished", "pause", "abort", "breach", "dead", "alive", "refused"])
+_DISTURBANCES = st.sampled_from(
+    ["lost", "drift", "finished", "pause", "abort", "breach", "dead", "alive", "refused", "not restored"]
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -488,6 +490,11 @@ def test_whatever_happens_no_reachable_host_is_left_changed(story: list[tuple[in
             world.event(m.HostLost(host=host, detail="gone"))
         elif what == "alive":
             world.dead.discard(host)
+        elif what == "not restored":
+            asked = next((i for i in world.todo if isinstance(i, m.Revert) and i.host == host), None)
+            if asked is not None:
+                world.todo.remove(asked)
+                world.event(m.RevertFailed(host=host, detail="y"))
         else:
             events: dict[str, m.Event] = {
                 "drift": m.DriftSeen(host=host, detail="x"),
@@ -505,3 +512,88 @@ def test_whatever_happens_no_reachable_host_is_left_changed(story: list[tuple[in
     assert not left
     if machine.state is not RunState.RESTORE_INCOMPLETE:
         assert all(u.state is UnitState.REVERTED for u in machine.units.values())
+
+
+def test_the_last_host_to_be_heard_of_in_preflight_may_be_a_lost_one() -> None:
+    machine = Machine(plan=make_plan(hosts=2))
+    machine.start(0.0)
+    machine.handle(m.PreflightDone(host="h0"), 0.0)
+    out = machine.handle(m.HostLost(host="h1", detail="no answer"), 0.0)
+    assert m.Snapshot(host="h0") in out
+    assert m.Snapshot(host="h1") not in out
+
+
+def test_a_host_that_came_back_and_can_not_be_put_back_ends_the_run() -> None:
+    world = World(Machine(plan=make_plan()))
+    while world.machine.units["h0"].deadline is None:
+        world.step()
+    world.event(m.HostLost(host="h0", detail="actor died"))
+    world.run(until=m.Revert)
+    world.todo.popleft()
+    world.event(m.RevertFailed(host="h0", detail="thp/enabled reads 'always'"))
+    world.run()
+    assert world.machine.state is RunState.RESTORE_INCOMPLETE
+    assert "thp/enabled" in world.reason
+
+
+def test_a_reapplied_arm_does_not_start_its_period_a_second_time() -> None:
+    world = World(Machine(plan=make_plan(on_drift="reapply")))
+    while world.machine.units["h0"].deadline is None:
+        world.step()
+    world.event(m.DriftSeen(host="h0", detail="thp/enabled"))
+    assert world.machine.handle(m.DriftSeen(host="h0", detail="thp/enabled"), world.now) == [
+        m.Record(kind="drift", detail="thp/enabled", host="h0")  # the same drift, seen again before the period ended
+    ]
+    world.run()
+    started = [(i.period.index, i.period.attempt) for i in world.seen if isinstance(i, m.StartPeriod)]
+    assert max(Counter(started).values()) == 1
+
+
+def test_a_loss_that_is_told_twice_counts_once() -> None:
+    world = World(Machine(plan=make_plan()))
+    while world.machine.units["h0"].deadline is None:
+        world.step()
+    world.event(m.HostLost(host="h0", detail="actor died"))
+    assert world.machine.handle(m.HostLost(host="h0", detail="actor died"), world.now) == []
+    assert world.machine.units["h0"].reconnects == 1
+
+
+def test_a_host_that_works_again_may_be_lost_as_often_as_at_first() -> None:
+    world = World(Machine(plan=make_plan(blocks=8)))
+    for block in range(7):
+        while world.machine.units["h0"].current is None or world.machine.units["h0"].current.block != block:
+            assert world.step()
+        while world.machine.units["h0"].state is not UnitState.MEASURING:
+            assert world.step()
+        world.todo.clear()
+        world.event(m.HostLost(host="h0", detail="link cut"))
+    world.run()
+    assert world.machine.state is RunState.COMPLETED
+
+
+def test_a_resumed_run_that_does_not_pass_its_preflight_can_be_resumed_again() -> None:
+    plan = make_plan(blocks=2)
+    machine = Machine.resumed(plan, _records(plan, dict.fromkeys(range(4), PeriodState.COMPLETE)))
+    machine.start(0.0)
+    machine.handle(m.PreflightDone(host="h0", problems=("held by run 7",)), 0.0)
+    assert machine.state is RunState.PAUSED
+
+
+def test_a_halt_that_was_interrupted_ends_as_a_halt_and_measures_nothing_more() -> None:
+    plan = make_plan(blocks=2)
+    states = dict.fromkeys(range(5), PeriodState.COMPLETE)
+    world = World(Machine.resumed(plan, _records(plan, states), (RunState.HALTED, "guardrail oom_kills: 1")))
+    world.run()
+    assert world.machine.state is RunState.HALTED
+    assert world.reason == "guardrail oom_kills: 1"
+    assert world.count(m.Snapshot) == world.count(m.Revert) == world.count(m.Analyse) == 1
+    assert world.count(m.StartPeriod) == world.count(m.ApplyArm) == 0
+
+
+def test_a_halt_says_where_it_is_heading() -> None:
+    world = World(Machine(plan=make_plan()))
+    while not world.changed:
+        world.step()
+    assert m.Record(kind="halting_to", detail="paused: paused by ann") in world.machine.handle(
+        m.PauseRequested(who="ann"), world.now
+    )
