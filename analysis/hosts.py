@@ -41,7 +41,7 @@ class TwoArms:
 class HostTable:
     """Observations by host, looked up by metric; only the units of the plan (or those seen, where it names none)."""
 
-    def __init__(self, rows: pd.DataFrame, plan: AnalysisPlan) -> None:
+    def __init__(self, rows: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None = None) -> None:
         self.units: tuple[AssignedUnit, ...] = plan.units or _units_seen(rows)
         self._control = plan.control
         self._by_host = {unit.host: unit for unit in self.units}
@@ -55,6 +55,7 @@ class HostTable:
         }
         self.reporting = frozenset(kept.loc[kept["kind"] == "measure", "host"].astype(str))
         self.misplaced = _misplaced(kept, self._by_host)
+        self._due = self.reporting | _due(self.units, self.reporting, plan, periods)
 
     def two_arms(self, metric: MetricPlan, treatment: str) -> TwoArms:
         """Gather the hosts of control and treatment that have the metric, in the order of their names."""
@@ -98,11 +99,12 @@ class HostTable:
         return (top / bottom).where(bottom > 0).dropna()
 
     def assigned(self, arm: str) -> int:
-        return sum(unit.arm == arm for unit in self.units)
+        """Hosts of an arm that should have reported by now."""
+        return sum(unit.arm == arm and unit.host in self._due for unit in self.units)
 
     def lost(self, arm: str) -> int:
-        """Hosts of an arm without one complete measured period."""
-        return sum(unit.arm == arm and unit.host not in self.reporting for unit in self.units)
+        """Those of them without one complete measured period."""
+        return sum(unit.arm == arm and unit.host in self._due - self.reporting for unit in self.units)
 
     def counts(self, arms: Sequence[str]) -> dict[str, tuple[list[int], Sequence[str]]]:
         """Reporting hosts per arm: of the whole ('') and of each stratum and stage."""
@@ -129,6 +131,19 @@ def _units_seen(rows: pd.DataFrame) -> tuple[AssignedUnit, ...]:
         AssignedUnit(host=str(host), stratum=str(stratum), arm=str(arm))
         for host, stratum, arm in zip(measured["host"], strata, measured["arm"], strict=True)
     )
+
+
+def _due(
+    units: tuple[AssignedUnit, ...], reporting: frozenset[str], plan: AnalysisPlan, periods: pd.DataFrame | None
+) -> frozenset[str]:
+    """Hosts whose measurement should be in: those of the stages reached, at an early look less those still at it."""
+    reached = max((unit.stage for unit in units if unit.host in reporting), default=None)
+    due = frozenset(unit.host for unit in units if reached is None or unit.stage <= reached)
+    early = plan.unplanned_look or plan.look < len(plan.information_fractions) - 1
+    if not early or periods is None:
+        return due
+    measuring = periods[(periods["kind"] == "measure") & periods["state"].isin(["planned", "running"])]
+    return due - frozenset(measuring["host"].astype(str))
 
 
 def _misplaced(rows: pd.DataFrame, units: dict[str, AssignedUnit]) -> tuple[str, ...]:

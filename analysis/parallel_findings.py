@@ -22,10 +22,10 @@ from analysis.look import look_at
 from analysis.multiplicity import adjust
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, MetricPlan, Role
-from analysis.results import Check, Estimate, Findings, GuardrailResult, Trade
+from analysis.results import Check, Estimate, Findings, GuardrailResult
 from analysis.sensitivity import all_rows, randomisation_row, stratum_rows
 from analysis.srm import ratio_check
-from analysis.trade import servers_per_1000
+from analysis.trade import trades_of
 from analysis.welch import welch
 
 MIN_HOSTS = 4  # in each arm; 3 + 3 hosts can't get below p = .10
@@ -46,7 +46,7 @@ def parallel_findings(
     observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, warnings: tuple[str, ...] = ()
 ) -> Findings:
     """Answer a parallel design from checked observations."""
-    table = HostTable(observations, plan)
+    table = HostTable(observations, plan, periods)
     said = list(warnings)
     if table.misplaced:
         said.append(f"measured under another arm than assigned, counted as assigned: {', '.join(table.misplaced)}")
@@ -82,7 +82,7 @@ def parallel_findings(
         excluded=broken_periods(periods),
         alpha=plan.alpha,
         warnings=tuple(said),
-        trades=tuple(_trades(effects, treatments, plan)),
+        trades=trades_of(plan, {key: effect.contrast for key, effect in effects.items()}),
     )
 
 
@@ -227,19 +227,3 @@ def _attrition(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> I
 
 def _lost(table: HostTable, control: str, treatment: str) -> tuple[tuple[int, int], tuple[int, int]]:
     return (table.lost(control), table.lost(treatment)), (table.assigned(control), table.assigned(treatment))
-
-
-def _trades(effects: dict[tuple[str, str], MetricEffect], treatments: list[str], plan: AnalysisPlan) -> Iterator[Trade]:
-    if plan.trade is None:
-        return
-    level = 1 - plan.alpha / 2
-    for treatment in treatments:
-        pair = [effects.get((name, treatment)) for name in (plan.trade.throughput, plan.trade.memory)]
-        parts = [
-            (effect.estimate.lift, None if effect.contrast is None else effect.contrast.lift_interval(level))
-            for effect in pair
-            if effect is not None
-        ]
-        known = [(lift, interval) for lift, interval in parts if lift is not None]
-        if len(known) == 2 and known[0][0] > -1:
-            yield servers_per_1000(treatment, known[0], known[1], plan.trade.memory_bound_share)

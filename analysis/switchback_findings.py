@@ -15,6 +15,7 @@ from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, Role
 from analysis.results import BlockContrast, Check, Estimate, Findings
 from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects
+from analysis.trade import trades_of
 
 
 def switchback_findings(
@@ -68,6 +69,7 @@ def switchback_findings(
         excluded=excluded_periods(every, used, periods),
         alpha=plan.alpha,
         warnings=tuple(said),
+        trades=trades_of(plan, {key: effect.bounds for key, effect in effects.items()}),
     )
 
 

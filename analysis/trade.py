@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from analysis.contrast import Contrast
 from analysis.errors import BadPlan
+from analysis.plan import AnalysisPlan
 from analysis.results import Interval, Trade
 
 
@@ -35,6 +39,30 @@ def servers_per_1000(
             level=1 - 2 * (1 - throughput[1].level),
         )
     return Trade(treatment=treatment, saved_per_1000=saved, interval=interval, detail=detail)
+
+
+def trades_of(plan: AnalysisPlan, found: Mapping[tuple[str, str], Contrast | None]) -> tuple[Trade, ...]:
+    """Weigh the plan's two metrics for every treatment that has both; `found` is by (metric, treatment)."""
+    if plan.trade is None:
+        return ()
+    level = 1 - plan.alpha / 2
+    out = []
+    for treatment in (arm for arm in plan.arms if arm != plan.control):
+        gain, growth = (found.get((name, treatment)) for name in (plan.trade.throughput, plan.trade.memory))
+        if gain is None or growth is None:
+            continue
+        lifts = gain.lift(), growth.lift()
+        if lifts[0] is None or lifts[1] is None or lifts[0] <= -1:
+            continue
+        out.append(
+            servers_per_1000(
+                treatment,
+                (lifts[0], gain.lift_interval(level)),
+                (lifts[1], growth.lift_interval(level)),
+                plan.trade.memory_bound_share,
+            )
+        )
+    return tuple(out)
 
 
 def _saved(gain: float, growth: float, share: float) -> float:

@@ -365,3 +365,21 @@ def test_equal_input_gives_equal_output() -> None:
     assert analyze(observations, plan(units=hosts.units)) == analyze(
         observations.sample(frac=1, random_state=2), plan(units=hosts.units)
     )
+
+
+def test_hosts_of_a_stage_not_reached_or_still_measuring_are_not_lost() -> None:
+    hosts = fleet(20, 20)
+    later = {f"h{place:04d}" for place in (*range(10, 20), *range(30, 40))}
+    units = tuple(replace(unit, stage=int(unit.host in later)) for unit in hosts.units)
+    observations = hosts.observations({"throughput": normal(hosts, 100, 5)})
+    here = observations[~observations["host"].isin(later)]
+    halted = analyze(here, plan(units=units))
+    assert next(r for r in halted.guardrails if r.plan.metric == "hosts_lost").verdict is Verdict.PASS
+    assert "0 of 10" in next(row.detail for row in halted.checks if row.name.startswith("attrition"))
+    slow = {"h0021", "h0022", "h0023"}
+    periods = observations.drop_duplicates("period_id").assign(reason="", state="complete")
+    periods.loc[periods["host"].isin(slow), "state"] = "running"
+    early = plan(units=hosts.units, information_fractions=(0.5, 1.0), look=0)
+    looked = analyze(observations[~observations["host"].isin(slow)], early, periods)
+    assert "0 of 17" in next(row.detail for row in looked.checks if row.name.startswith("attrition"))
+    assert {row.reason for row in looked.excluded} == {"the period is running"}

@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis import analyze
 from analysis.errors import BadObservations, BadPlan
-from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
+from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role, TradePlan
 from analysis.results import Findings, Verdict
 from tests.analysis.switchback_data import all_periods, plan, shifted, switchback
 
@@ -339,3 +339,14 @@ def test_impossible_observations_are_refused() -> None:
         analyze(good.assign(mean="fast"), plan())
     with pytest.raises(BadObservations, match="periods lack"):
         analyze(good, plan(), good[["period_id"]])
+
+
+def test_trade_is_weighed_in_a_switchback_too() -> None:
+    trade = TradePlan(throughput="rate", memory="memory", memory_bound_share=0.0)
+    metrics = (LATENCY, MetricPlan(name="rate", unit="", role=Role.SECONDARY))
+    rail = GuardrailPlan(metric="memory", worse=Direction.INCREASE, margin=0.5)
+    observations = switchback({"latency": shifted(-20), "rate": shifted(25), "memory": shifted(5)})
+    (found,) = analyze(observations, plan(metrics=metrics, guardrails=(rail,), trade=trade)).trades
+    assert found.saved_per_1000 == pytest.approx(200, abs=10)
+    lacking = plan(metrics=metrics, trade=trade)
+    assert analyze(observations, lacking).trades == ()
