@@ -41,9 +41,13 @@ def checked_observations(observations: pd.DataFrame, plan: AnalysisPlan) -> pd.D
         seconds = observations["seconds"].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BadObservations(str(error), "observations, columns mean and seconds", "give numbers") from error
-    usable = measurable(means) & (seconds > 0) & np.isfinite(seconds)
+    usable = measurable(means)
     # One order whatever the order of the rows: sums of floats depend on it in the last digit.
     rows: pd.DataFrame = observations[usable]
+    timed = np.isfinite(seconds) & (seconds > 0)
+    if not timed[usable].all():  # a length only weighs periods against each other: unknown ones count as usual
+        usual = float(np.median(seconds[timed])) if timed.any() else 1.0
+        rows = rows.assign(seconds=np.where(timed, seconds, usual)[usable])
     if (np.abs(means[usable]) < SMALLEST).any():
         rows = rows.assign(mean=np.where(np.abs(means[usable]) < SMALLEST, 0.0, means[usable]))
     return rows.sort_values(["period_id", "metric"], kind="stable", ignore_index=True)

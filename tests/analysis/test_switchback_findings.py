@@ -350,3 +350,11 @@ def test_trade_is_weighed_in_a_switchback_too() -> None:
     assert found.saved_per_1000 == pytest.approx(200, abs=10)
     lacking = plan(metrics=metrics, trade=trade)
     assert analyze(observations, lacking).trades == ()
+
+
+def test_period_of_unknown_length_still_counts() -> None:
+    observations = switchback({"latency": shifted(-20)})
+    timed = analyze(observations, plan())
+    observations.loc[observations["block"] == 3, "seconds"] = np.nan
+    assert analyze(observations, plan()).estimates == timed.estimates
+    assert analyze(observations.assign(seconds=0.0), plan()).estimates == timed.estimates
