@@ -82,7 +82,7 @@ def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Cha
     estimates = {(row.metric, row.treatment): row for row in content.findings.estimates if _is_result(row)}
     units = {row.metric: row.unit for row in content.findings.estimates}
     order = {key: place for place, key in enumerate(estimates)}
-    keys = sorted(found, key=lambda key: order.get(key, len(order)))
+    keys = sorted((key for key in found if not _flat(found[key])), key=lambda key: order.get(key, len(order)))
     charts = []
     for place, (metric, arm) in enumerate(keys[:MOST_BLOCK_CHARTS]):
         rows = sorted(found[metric, arm], key=lambda row: (row.host, row.block))
@@ -100,6 +100,11 @@ def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Cha
         legend = ((content.control, "control"), (arm, _css(colour)))
         charts.append(Chart(svg=svg, heading=metric, legend=legend, remark=cut))
     return tuple(charts)
+
+
+def _flat(rows: list[BlockContrast]) -> bool:
+    """Whether nothing was counted under either arm: the table says 0, and a picture of it says no more."""
+    return all(row.control_value == row.treatment_value == 0 for row in rows)
 
 
 def _is_result(row: Estimate) -> bool:

@@ -183,6 +183,13 @@ def test_every_chart_has_title_and_description(content: ReportInput, reading: ty
     assert "block 0: never 133 ms, always 88.9 ms" in found.text
 
 
+def test_a_metric_that_was_0_throughout_gets_no_picture(content: ReportInput) -> None:
+    flat = replace(content.findings.contrasts[0], metric="splits_of_nothing", control_value=0.0, treatment_value=0.0)
+    rows = (*content.findings.contrasts, flat)
+    with_flat = replace(content, findings=replace(content.findings, contrasts=rows))
+    assert render_html(with_flat).count("<svg") == render_html(content).count("<svg")
+
+
 def test_sections_stand_in_their_order(content: ReportInput, reading: type) -> None:
     found = reading(render_html(content))
     order = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
