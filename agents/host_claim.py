@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import MappingProxyType
 
 from agents.errors import (
     AgentError,
     JournalError,
+    KnobError,
     KnobMismatch,
     KnobRefused,
     LeaseExpired,
@@ -28,11 +30,12 @@ from agents.messages import Arm, KnobChange, KnobReason
 from agents.process import is_alive, mark_process, send_signal
 from agents.recovery import working_guardian
 from agents.sysroot import FolderRoot, Reader, SysRoot
-from agents.undo import Drift, differences, record_if_possible, shrinking_first, undo, undo_journaled
+from agents.undo import Drift, differences, make_room, record_if_possible, shrinking_first, undo, undo_journaled
 
 log = logging.getLogger(__name__)
 
 _LEAVING_SECONDS = 2.0
+_ASK_AGAIN, _ASK_AGAIN_SECONDS = 8, 0.25
 
 
 class HostClaim:
@@ -150,12 +153,25 @@ class HostClaim:
         before = read_knob(self._root, knob)
         if before != value:
             self._journal.intend(knob.name, before, value, reason)
-        change, failure = attempt_write(self._root, knob, value, reason)
+        change, failure = self._insist(knob, value, reason)
+        change = replace(change, before=before)
         made.append(change)
         if change.before != change.after or failure is not None:
             record_if_possible(self._journal, change)
         if failure is not None:
             raise failure
+
+    def _insist(self, knob: Knob, value: str, reason: KnobReason) -> tuple[KnobChange, KnobError | None]:
+        """Write; ask again a few times where the kernel granted a part of the pages: it finds more as memory moves."""
+        change, failure = attempt_write(self._root, knob, value, reason)
+        for _ in range(_ASK_AGAIN):
+            if not (knob.is_pool and isinstance(failure, KnobMismatch)):
+                break
+            make_room(self._root, [knob.name])
+            time.sleep(_ASK_AGAIN_SECONDS)
+            self._must_run()
+            change, failure = attempt_write(self._root, knob, value, reason)
+        return change, failure
 
     def _settle(self, target: Sequence[tuple[Knob, str]], reason: KnobReason, made: list[KnobChange]) -> None:
         """Write once more what another write has moved; KnobMismatch where two knobs won't both hold."""

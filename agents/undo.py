@@ -74,7 +74,7 @@ def undo(
             break
         time.sleep(pause)
         pause *= 2
-        _make_room(root, again)
+        make_room(root, again)
     for name, change in changes.items():
         changes[name] = _as_it_stands(change, _reading(root, name))
     return tuple(changes.values())
@@ -135,7 +135,7 @@ def _reading(root: SysRoot, name: str) -> str:
         return ""
 
 
-def _make_room(root: SysRoot, names: list[str]) -> None:
+def make_room(root: SysRoot, names: list[str]) -> None:
     """Compact memory where a pool lacks pages; a request to the kernel that leaves no setting behind."""
     if any(name.endswith("/nr_hugepages") for name in names):
         with suppress(OSError):

@@ -303,6 +303,22 @@ def test_a_partial_grant_is_given_back_and_named(refusing: Refusing, claimer: Cl
     assert "granted 2 of 4" in (changes[0].error or "")
 
 
+def test_a_pool_that_fills_only_when_asked_again_is_asked_again(host_tree: HostTree, claimer: Claimer) -> None:
+    class Slow(FolderRoot):
+        """A kernel that finds one page more each time it is asked."""
+
+        def write(self, path: str, value: bytes) -> None:
+            if path.endswith("/nr_hugepages"):
+                value = str(min(int(self.read(path)) + 1, int(value))).encode()
+            super().write(path, value)
+
+    root = Slow(host_tree().root)
+    claim = claimer(root, POOL_1G)
+    (change,) = claim.apply(arm(pool_1G="3"))
+    assert (change.before, change.wanted, change.after, change.error) == ("0", "3", "3", None)
+    assert reads(root, POOL_1G) == "3"
+
+
 def test_a_kernel_that_lies_on_reading_back_is_caught(host_tree: HostTree, claimer: Claimer) -> None:
     class Lying(FolderRoot):
         lies = False
