@@ -141,7 +141,10 @@ class Runner:
         self._acknowledged: dict[str, int] = {}
         self._collects: dict[str, Collect] = {}  # an End is under way
         self._closing: dict[str, tuple[Collect, Ended]] = {}  # ended on the host, the stream not yet stored
-        self._releasing: set[str] = set()  # reverted, the rest of the stream still to be stored
+        self._polling: dict[str, Request] = {}  # the poll under way, one at a time
+        # Reverted, the rest of the stream still to be stored; a poll that was under way then does not know it all.
+        self._releasing: dict[str, Request | None] = {}
+        self._gone: set[str] = set()  # lost in this turn: what else they said in it is void
         self._reconnecting: set[str] = set()
         self._drifting: set[str] = set()
         self._period_ids = {(p.host, p.plan.index, p.plan.attempt): p.period_id for p in store.periods(run_id)}
@@ -199,10 +202,12 @@ class Runner:
         now = self._clock()
         self._listen(now)
         for host, due in list(self._polls_at.items()):
-            if now >= due:
-                self._poll(host, now)
+            if now >= due and host not in self._polling:
+                self._poll(host)
+        self._gone.clear()
         for answer in self._fleet.receive(self._patience(now)):
-            self._answered(answer)
+            if answer.host not in self._gone:
+                self._answered(answer)
         now = self._clock()
         if self._wakes and now >= self._wakes[0]:
             while self._wakes and now >= self._wakes[0]:
@@ -214,7 +219,8 @@ class Runner:
         self._progress(self)
 
     def _patience(self, now: float) -> float:
-        due = [*self._polls_at.values(), *self._wakes[:1], now + LONGEST_WAIT_SECONDS]
+        polls = [at for host, at in self._polls_at.items() if host not in self._polling]
+        due = [*polls, *self._wakes[:1], now + LONGEST_WAIT_SECONDS]
         return max(0.0, min(due) - now)
 
     def _listen(self, now: float) -> None:
@@ -233,10 +239,10 @@ class Runner:
             self._stop = None
             self._requests_at = now + 3600.0  # said once is enough
 
-    def _poll(self, host: str, now: float) -> None:
-        self._polls_at[host] = now + 3600.0  # until the answer is in
+    def _poll(self, host: str) -> None:
         within = max(1.0, self.plan.safety.lease_seconds / 2)
-        self._fleet.send(host, Poll(acknowledged=self._acknowledged.get(host, 0)), within)
+        self._polling[host] = poll = Poll(acknowledged=self._acknowledged.get(host, 0))
+        self._fleet.send(host, poll, within)
 
     def _mind_the_store(self) -> None:
         self._ledger.settle()
@@ -277,6 +283,7 @@ class Runner:
                 self._ledger.write(lambda: self._add_periods(host, periods))
             case Revert(host=host):
                 self._closing.pop(host, None)
+                self._collects.pop(host, None)
                 self._send(host, RevertRequest())
             case Reconnect(host=host):
                 self._reconnecting.add(host)
@@ -302,7 +309,14 @@ class Runner:
     def _id(self, host: str, period: PeriodPlan) -> int:
         return self._period_ids[host, period.index, period.attempt]
 
+    def _is_current(self, host: str, period_id: int) -> bool:
+        """Whether this is still the period that the machine has the host in; an answer may come too late for it."""
+        period = self.machine.units[host].current
+        return period is not None and self._period_ids.get((host, period.index, period.attempt)) == period_id
+
     def _start_period(self, host: str, period: PeriodPlan) -> None:
+        if not self._is_current(host, self._id(host, period)):
+            return  # the host was lost or reverted while this waited for the store
         workload = self.plan.workloads.get(period.arm)
         if workload is not None and workload.kind != "service" and period.kind is not PeriodKind.MEASURE:
             workload = None  # a service runs through; a benchmark runs in the measured period only
@@ -347,7 +361,9 @@ class Runner:
         self._closing.pop(host, None)
         self._collects.pop(host, None)
         self._reconnecting.discard(host)
-        self._releasing.discard(host)
+        self._releasing.pop(host, None)
+        self._polling.pop(host, None)
+        self._gone.add(host)
         self._drifting.discard(host)
         self._events.append(HostLost(host=host, detail=detail.splitlines()[0] if detail else "no answer"))
 
@@ -358,13 +374,15 @@ class Runner:
         match request:
             case Poll():
                 self._lost(host, detail)
+            case Survey() if host in self._reconnecting:
+                self._lost(host, detail)
             case Survey() | Preflight():
                 self._events.append(PreflightDone(host=host, problems=(detail,)))
             case Begin(period_id=period_id) | End(period_id=period_id):
-                self._ledger.write(
-                    lambda: self._store.end_period(period_id, datetime.now(UTC), PeriodState.INVALID, detail)
-                )
-                self._events.append(PeriodClosed(host=host, invalid=detail))
+                if self._is_current(host, period_id):
+                    now = datetime.now(UTC)
+                    self._ledger.write(lambda: self._store.end_period(period_id, now, PeriodState.INVALID, detail))
+                    self._events.append(PeriodClosed(host=host, invalid=detail))
             case RevertRequest() | Release():
                 self._polls_at.pop(host, None)
                 self._events.append(RevertFailed(host=host, detail=detail))
@@ -393,10 +411,13 @@ class Runner:
                 self._drifting.discard(host)
                 self._events.append(KnobsVerified(host=host, arm=arm))
             case Begun(period_id=period_id, begun_at=begun_at, boot_id=boot_id):
+                if not self._is_current(host, period_id):
+                    return  # struck out meanwhile: it must not be noted as running
                 self._ledger.write(lambda: self._store.start_period(period_id, begun_at, boot_id))
                 self._events.append(PeriodBegun(host=host))
             case Polled() as polled:
-                self._polled(host, polled)
+                self._polling.pop(host, None)
+                self._polled(host, answer.request, polled)
             case Ended() as ended:
                 collect = self._collects.pop(host, None)
                 if collect is not None:
@@ -405,10 +426,11 @@ class Runner:
             case Reverted(changes=changes) as reverted:
                 self._changed(host, changes)
                 if not reverted.ok:
+                    self._polls_at.pop(host, None)  # the lease runs out, and the guardian tries as well
                     failed = "; ".join(f"{c.knob} reads {c.after!r}: {c.error}" for c in changes if c.error)
                     self._events.append(RevertFailed(host=host, detail=failed))
                 elif host in self._polls_at:  # the rest of the stream first, then the claim may end
-                    self._releasing.add(host)
+                    self._releasing[host] = self._polling.get(host)
                     self._polls_at[host] = self._clock()
                 else:
                     self._send(host, Release())
@@ -427,7 +449,9 @@ class Runner:
         distinct = {repr(spec): spec for spec in self.plan.workloads.values()}
         self._send(host, Preflight(arms=self.plan.arms, workloads=tuple(distinct.values())))
 
-    def _polled(self, host: str, polled: Polled) -> None:
+    def _polled(self, host: str, poll: Request, polled: Polled) -> None:
+        if host not in self._polls_at:
+            return  # the claim is ending: its agent keeps what this was to acknowledge
         if polled.readings:
             try:
                 self._store.append(host, polled.readings)
@@ -443,18 +467,22 @@ class Runner:
                 self._events.append(breach)
             self._note_latest(polled)
         self._polls_at[host] = self._clock() + (0.0 if polled.more else self._poll_every)
-        if polled.drift and host not in self._drifting:
+        current = self._is_current(host, polled.period_id)
+        if current and polled.drift and host not in self._drifting:
             self._drifting.add(host)
             self._events.append(DriftSeen(host=host, detail=", ".join(polled.drift)))
-        if polled.period_id and polled.workload in {WorkloadState.FINISHED, WorkloadState.FAILED}:
+        if current and polled.workload in {WorkloadState.FINISHED, WorkloadState.FAILED}:
             self._events.append(WorkloadFinished(host=host))
         if not polled.more:
             self._finish_collect(host)
-            if host in self._releasing:
+        if host in self._closing or host in self._releasing:
+            self._polls_at[host] = self._clock()
+            everything = not polled.readings and poll is not self._releasing.get(host)  # stored and acknowledged
+            if host in self._releasing and everything:
                 self._release(host)
 
     def _release(self, host: str) -> None:
-        self._releasing.discard(host)
+        del self._releasing[host]
         self._polls_at.pop(host)
         self._send(host, Release())
 
@@ -476,6 +504,8 @@ class Runner:
         period_id = ended.period_id
 
         def close() -> None:
+            if not self._is_current(host, period_id):
+                return  # struck out while this waited for the store
             state = PeriodState.INVALID if invalid else PeriodState.COMPLETE
             self._observe(period_id)
             self._store.end_period(period_id, ended.ended_at, state, invalid)
