@@ -71,6 +71,7 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
         alpha=experiment.alpha,
         seed=experiment.seed,
         order=experiment.order,
+        ratio=tuple(float(experiment.ratio[arm]) for arm in experiment.arm_names),
     )
 
 

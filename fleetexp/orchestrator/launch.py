@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import hashlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -30,13 +31,15 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.inline_fleet import InlineFleet
-from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.machine import HALTING_TO, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.orchestrator.runner import Runner
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
+
+log = logging.getLogger(__name__)
 
 Observer = Callable[[Progress], None]
 
@@ -67,13 +70,19 @@ def launch(
         raise RunError(
             "a parallel design needs hosts of its own for each arm, and this is one machine",
             where="design",
-            remedy="use 'design: switchback' here, or launch over a Ray cluster",
+            remedy="use 'design: switchback': every arm in turn on this host",
         )
     if any(stage.approve == "manual" for stage in experiment.stages):
         raise RunError(
             "a stage that waits for approval would keep this one machine changed meanwhile",
             where="stages",
             remedy="leave out 'approve: manual'",
+        )
+    if experiment.metrics.sources:
+        raise RunError(
+            f"nothing here reads the source of {', '.join(experiment.metrics.sources)} yet",
+            where="metrics.sources",
+            remedy="have a 'command' workload print the metric, or leave it out",
         )
     root = root or FolderRoot()
     plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
@@ -117,8 +126,10 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
             )
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
         _wait_until_free(record, root, observer)
+        machine = Machine.resumed(record.plan, store.periods(run_id), _halt_under_way(store, record))
         store.record_event(run_id, "resumed", _who())
-        machine = Machine.resumed(record.plan, store.periods(run_id))
+        if machine.goal is not None:
+            log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
         return _drive(
             store,
             run_id=run_id,
@@ -129,6 +140,17 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
             root=root,
             observer=observer,
         )
+
+
+def _halt_under_way(store: Store, record: RunRecord) -> tuple[RunState, str] | None:
+    """Return where a halt was heading that the orchestrator did not live to finish: a sick kernel, an abort."""
+    if record.state not in {RunState.HALTING, RunState.ANALYSING}:
+        return None
+    events = [event for event in store.events(record.run_id) if event.kind in {HALTING_TO, "resumed"}]
+    if not events or events[-1].kind != HALTING_TO:
+        return None
+    state, _, reason = events[-1].detail.partition(": ")
+    return None if state == RunState.PAUSED.value else (RunState(state), reason)
 
 
 def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
@@ -166,7 +188,9 @@ def _drive(
     try:
         fleet = _fleet(fleet_name, name, plan, root)
     except Exception as error:
-        store.set_run_state(run_id, RunState.FAILED, f"the fleet did not start: {error}")
+        # A run that is being resumed keeps what it has: it can be resumed again.
+        state = RunState.PAUSED if machine.again else RunState.FAILED
+        store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
     try:
         runner = Runner(
