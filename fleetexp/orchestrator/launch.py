@@ -36,7 +36,7 @@ from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.orchestrator.runner import Runner
-from fleetexp.store.records import RunRecord
+from fleetexp.store.records import LIVE, RunRecord
 from fleetexp.store.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
 
 def _halt_under_way(store: Store, record: RunRecord) -> tuple[RunState, str] | None:
     """Return where a halt was heading that the orchestrator did not live to finish: a sick kernel, an abort."""
-    if record.state not in {RunState.HALTING, RunState.ANALYSING}:
+    if record.state not in LIVE:
         return None
     events = [event for event in store.events(record.run_id) if event.kind in {HALTING_TO, "resumed"}]
     if not events or events[-1].kind != HALTING_TO:
@@ -278,7 +278,7 @@ def _progress(runner: Runner) -> Progress:
         units=states,
         current=_current(runner),
         latest=dict(runner.latest),
-        message=machine.goal[1] if machine.goal else "",
+        message=machine.goal[1] if machine.goal and not machine.state.is_terminal else "",
     )
 
 
