@@ -105,6 +105,12 @@ class HostAgent:
         finally:
             self._let_go()
 
+    def abandon(self) -> None:
+        """Stop sampling and let go of everything but the knobs: those are left to the agent that follows."""
+        with self._changing:
+            self._stop_period("another agent took over")
+            self._let_go()
+
     def _alone(self, act: Callable[[], T]) -> T:
         with self._changing:
             return act()
@@ -164,11 +170,15 @@ class HostAgent:
         return Applied(arm=request.arm.name, changes=changes)
 
     def _revert(self, request: Revert) -> Reverted:
-        self._stop_period("the host was reverted")
+        try:
+            self._stop_period("the host was reverted")
+        except Exception:  # whatever it is, it must not keep the host changed
+            log.exception("%s: the period under way did not end well", self.host)
         if self._claim is not None:
             try:
                 return Reverted(changes=self._claim.revert(request.reason))
             except LeaseExpired:
+                self._claim.release()  # it has ended already: this closes its files
                 self._claim = None
         return Reverted(changes=self._recover())
 
@@ -273,9 +283,11 @@ class HostAgent:
         if period is not None:
             if void:
                 period.void(void)
-            period.stop()
-        if workload is not None:
-            self._halt_workload(workload)
+            try:
+                period.stop()
+            finally:
+                if workload is not None:
+                    self._halt_workload(workload)
 
     def _halt_workload(self, workload: RunningWorkload) -> None:
         workload.stop()

@@ -123,6 +123,13 @@ class Period:
 
     # ------------------------------------------------------------------ the beat
     def _run(self) -> None:
+        try:
+            self._beat()
+        except BaseException as error:  # without its beat nobody watches the knobs: never used, and seen
+            self._void(f"sampling ended with a defect: {error!r}")
+            raise
+
+    def _beat(self) -> None:
         beat = time.monotonic() + self._every
         while not self._stop.wait(max(0.0, beat - time.monotonic())):
             self._tick(boundary=False)

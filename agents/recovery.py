@@ -124,8 +124,12 @@ def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) ->
     note = read_note(root, header.claim)
     with suppress(AgentError):
         lease = Lease.open(root.state_dir)
-        if lease is not None and lease.read().claim == header.claim:
-            lease.finish(header.claim)
+        if lease is not None:
+            try:
+                if lease.read().claim == header.claim:
+                    lease.finish(header.claim)
+            finally:
+                lease.close()
     if note is not None and note.process is not None and header.boot_id == boot_id(root):
         send_signal(note.process, signal.SIGUSR1)  # it looks at the lease again, and leaves
     return changes

@@ -65,6 +65,7 @@ class InlineFleet:
 
     def reconnect(self, host: str, timeout_seconds: float) -> None:
         self.forget(host)
+        self._threads.submit(self._agents[host].abandon)
         self._agents[host] = self._agent(host)
         self.send(host, Survey(), timeout_seconds)
 

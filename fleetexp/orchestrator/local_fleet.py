@@ -94,7 +94,12 @@ class LocalFleet:
         if not self._alive():
             log.warning("Ray is gone: starting it again")
             self._shut_down()
-            self._fleet = self._start()
+            try:
+                self._fleet = self._start()
+            except RunError as error:  # `receive` will say that the host is lost, and the machine tries again
+                log.warning("%s", error)
+                self._waiting = Survey()
+                return
         self._waiting = Survey()
         self._fleet.reconnect(host, timeout_seconds)
 

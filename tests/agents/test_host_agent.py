@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -385,3 +386,49 @@ def test_the_next_period_ends_one_that_was_left_running(agent: HostAgent) -> Non
     assert poll(agent).period_id == 8
     with pytest.raises(WorkloadError):
         agent.handle(End(period_id=7))
+
+
+def test_a_period_that_can_not_end_well_does_not_keep_its_host_changed(
+    agent: HostAgent, root: FolderRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = holds(root)
+    claim(agent)
+    agent.handle(Apply(arm=TREATED))
+    begin(agent, command("import time; time.sleep(600)"))
+    workload = agent._workload
+    assert workload is not None
+    assert agent._collectors is not None
+
+    def defect() -> dict[str, float]:
+        raise IndexError("a file of another shape")
+
+    monkeypatch.setattr(agent._collectors, "boundary", defect)
+    assert ask(agent, Revert(), Reverted).ok
+    assert holds(root) == found
+    until(lambda: workload.poll()[0] not in {WorkloadState.STARTING, WorkloadState.RUNNING})
+
+
+def test_an_agent_that_is_abandoned_stops_sampling_and_leaves_the_knobs_to_the_next(
+    agents: Callable[..., HostAgent], root: FolderRoot
+) -> None:
+    old = agents(root)
+    claim(old)
+    old.handle(Apply(arm=TREATED))
+    begin(old)
+    threads = [thread for thread in threading.enumerate() if thread.name == "period-7"]
+    old.abandon()
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
+    assert holds(root) == "always"
+    assert ask(agents(root), Revert(), Reverted).ok
+
+
+def test_a_lease_that_ran_out_leaves_no_file_open(agent: HostAgent, root: FolderRoot) -> None:
+    ask(agent, Survey(), HostFacts)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        claim(agent)
+        restore(root, force=True)
+        agent.handle(Revert())
+        agent.handle(Release())
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
