@@ -41,7 +41,10 @@ class Tripwires:
     def _over(self, host: str, plan: GuardrailPlan, limit: float, value: float) -> GuardrailBreached | None:
         amount = value
         if plan.metric in self._counters:
-            amount = value - self._first.setdefault((host, plan.metric), value)
+            # A counter that fell has begun anew: a service that was restarted, a host that was rebooted.
+            first = min(value, self._first.get((host, plan.metric), value))
+            self._first[host, plan.metric] = first
+            amount = value - first
         crossed = amount >= limit if plan.worse is Direction.INCREASE else amount <= limit
         if not crossed:
             return None

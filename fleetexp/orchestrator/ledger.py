@@ -66,5 +66,6 @@ class Ledger:
             self.settle()
             if self._waiting and self._clock() > deadline:
                 self._waiting[0]()
+                self._waiting.popleft()
             elif self._waiting:
                 time.sleep(0.25)

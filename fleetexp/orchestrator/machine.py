@@ -144,6 +144,8 @@ class Machine:
         """Leave `planned`: check every host first, change nothing yet."""
         self.state = RunState.PREFLIGHT
         out: list[Instruction] = [EnterState(state=self.state), *self._prelude]
+        if self.goal is not None:  # said again: this process may be interrupted as well
+            out.append(Record(kind=HALTING_TO, detail=f"{self.goal[0].value}: {self.goal[1]}"))
         out += [CheckHost(host=host) for host in self.units]
         return out
 

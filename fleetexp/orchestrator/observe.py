@@ -55,15 +55,20 @@ def _summarise_into(out: dict[str, Summary], name: str, series: Series, kind: st
 
 def _levels(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
     """A derived gauge: computed in each sample that has all its inputs."""
-    inputs = [samples[name] for name in metric.inputs]
-    common = inputs[0].seconds
-    for series in inputs[1:]:
-        common = np.intersect1d(common, series.seconds)
-    rows = list(_rows(metric, samples, common))
+    rows = list(_rows(metric, samples, _common(metric, samples)))
     if not rows:
         return None
     seconds, values = zip(*rows, strict=True)
     return Series(seconds=np.array(seconds), values=np.array(values))
+
+
+def _common(metric: DerivedMetric, samples: Mapping[str, Series]) -> Floats:
+    """The instants of the samples that have every input."""
+    inputs = [samples[name] for name in metric.inputs]
+    common = inputs[0].seconds
+    for series in inputs[1:]:
+        common = np.intersect1d(common, series.seconds)
+    return common
 
 
 def _rows(metric: DerivedMetric, samples: Mapping[str, Series], instants: Floats) -> Iterator[tuple[float, float]]:
@@ -75,14 +80,16 @@ def _rows(metric: DerivedMetric, samples: Mapping[str, Series], instants: Floats
 
 
 def _ratio(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
-    """A derived counter: one value for the whole period, the ratio of the sums."""
+    """A derived counter: one value for the whole period, the ratio of the sums over the same stretch of time."""
+    common = _common(metric, samples)
     risen: dict[str, float] = {}
     for name in metric.inputs:
         series = samples[name]
-        if series.values.size < 2 or (np.diff(series.values) < 0).any():
+        if common.size < 2 or (np.diff(series.values) < 0).any():
             return None
-        risen[name] = float(series.values[-1] - series.values[0])
+        first, last = np.searchsorted(series.seconds, common[[0, -1]])
+        risen[name] = float(series.values[last] - series.values[first])
     value = derive(metric, risen)
     if value is None:
         return None
-    return Series(seconds=samples[metric.inputs[0]].seconds[-1:], values=np.array([value]))
+    return Series(seconds=common[-1:], values=np.array([value]))

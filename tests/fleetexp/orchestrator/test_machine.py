@@ -586,6 +586,7 @@ def test_a_halt_that_was_interrupted_ends_as_a_halt_and_measures_nothing_more() 
     world.run()
     assert world.machine.state is RunState.HALTED
     assert world.reason == "guardrail oom_kills: 1"
+    assert m.Record(kind="halting_to", detail="halted: guardrail oom_kills: 1") in world.seen
     assert world.count(m.Snapshot) == world.count(m.Revert) == world.count(m.Analyse) == 1
     assert world.count(m.StartPeriod) == world.count(m.ApplyArm) == 0
 

@@ -18,6 +18,7 @@ from agents.sysroot import FolderRoot
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.launch import _halt_under_way
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.runner import Runner
@@ -359,3 +360,18 @@ def test_a_defect_reverts_and_releases_the_claimed_host_before_it_is_raised(make
     with pytest.raises(ZeroDivisionError):
         bench.runner.run()
     assert [type(request) for _, request in bench.fleet.sent][-2:] == [a.Revert, a.Release]
+
+
+def test_resume_remembers_a_halt_that_was_interrupted_and_nothing_else(make: Make) -> None:
+    store = make().store
+    assert _halt_under_way(store, store.run(1)) is None
+    store.set_run_state(1, RunState.HALTING, "paused by ann")
+    assert _halt_under_way(store, store.run(1)) is None
+    store.record_event(1, "halting_to", "paused: paused by ann")
+    assert _halt_under_way(store, store.run(1)) is None
+    store.record_event(1, "halting_to", "halted: guardrail kernel_oops: BUG: bad")
+    for state in (RunState.HALTING, RunState.ANALYSING):
+        store.set_run_state(1, state)
+        assert _halt_under_way(store, store.run(1)) == (RunState.HALTED, "guardrail kernel_oops: BUG: bad")
+    store.record_event(1, "resumed", "ann")
+    assert _halt_under_way(store, store.run(1)) is None

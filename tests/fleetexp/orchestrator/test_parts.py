@@ -1,0 +1,239 @@
+"""The runner's small parts: ledger, tripwires, observations, and the fleets' ways of saying that a host is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from agents.messages import HostEvent, HostEventKind, HostFacts, Measurement, Poll, Reading, Sample, Survey
+from agents.sysroot import FolderRoot
+from analysis.plan import Direction, GuardrailPlan
+from fleetexp.errors import RunError, StoreLocked
+from fleetexp.orchestrator.fleet import Fleet
+from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.inline_fleet import InlineFleet
+from fleetexp.orchestrator.ledger import Ledger
+from fleetexp.orchestrator.local_fleet import LocalFleet
+from fleetexp.orchestrator.observe import observations
+from fleetexp.store.records import PeriodReadings, Series
+
+NOW = datetime(2026, 2, 2, tzinfo=UTC)
+
+
+# ---------------------------------------------------------------------- ledger
+class Database:
+    """Takes writes, but for the first `refuse` tries."""
+
+    def __init__(self, refuse: int) -> None:
+        self.refuse = refuse
+        self.taken: list[str] = []
+
+    def write(self, what: str) -> Callable[[], None]:
+        def act() -> None:
+            if self.refuse > 0:
+                self.refuse -= 1
+                raise StoreLocked("busy", where="x.db", remedy="wait")
+            self.taken.append(what)
+
+        return act
+
+
+def test_writes_wait_in_order_and_the_outage_ends_with_the_first_that_is_taken() -> None:
+    now = [0.0]
+    ledger, database = Ledger(lambda: now[0]), Database(refuse=2)
+    ledger.write(database.write("a"))
+    now[0] = 7.0
+    ledger.write(database.write("b"))
+    assert (len(ledger), ledger.outage_seconds()) == (2, 7.0)
+    ledger.settle()
+    assert database.taken == ["a", "b"]
+    assert ledger.outage_seconds() == 0.0
+
+
+def test_a_write_outside_the_ledger_ends_an_outage_only_where_nothing_waits() -> None:
+    now = [0.0]
+    ledger, database = Ledger(lambda: now[0]), Database(refuse=9)
+    ledger.refused(StoreLocked("busy"))
+    now[0] = 1.0
+    ledger.taken()
+    assert ledger.outage_seconds() == 0.0
+    ledger.write(database.write("a"))
+    now[0] = 2.0
+    ledger.taken()
+    assert ledger.outage_seconds() == 1.0
+
+
+def test_a_write_that_is_taken_at_the_last_moment_is_made_once() -> None:
+    now = iter(range(100))
+    ledger, database = Ledger(lambda: float(next(now))), Database(refuse=2)
+    ledger.write(database.write("a"))
+    ledger.flush(-1.0)
+    assert database.taken == ["a"]
+    assert len(ledger) == 0
+
+
+def test_flushing_waits_a_little_and_then_raises_what_the_store_says() -> None:
+    now = iter([0.0, 0.0, 0.0, 99.0, 99.0])
+    ledger = Ledger(lambda: next(now))
+    ledger.write(Database(refuse=99).write("a"))
+    with pytest.raises(StoreLocked, match="busy"):
+        ledger.flush(1.0)
+
+
+# ---------------------------------------------------------------------- tripwires
+def guardrail(metric: str, limit: float | None, worse: Direction = Direction.INCREASE) -> GuardrailPlan:
+    return GuardrailPlan(metric=metric, worse=worse, margin=None if limit is not None else 0.1, tripwire=limit)
+
+
+def sample(**values: float) -> Sample:
+    return Sample(position=1, period_id=1, sequence=1, taken_at=NOW, boottime_seconds=1.0, values=values)
+
+
+def measured(metric: str, value: float) -> Measurement:
+    return Measurement(position=1, period_id=1, sequence=1, taken_at=NOW, metric=metric, value=value)
+
+
+def happened(kind: HostEventKind) -> HostEvent:
+    return HostEvent(position=1, period_id=1, sequence=1, taken_at=NOW, kind=kind, detail="it did")
+
+
+def test_a_counter_trips_by_what_it_rose_on_its_own_host() -> None:
+    trips = Tripwires([guardrail("oom_kills", 2)], counters=frozenset({"oom_kills"}))
+    assert trips.watch("a", [sample(oom_kills=100)]) is None
+    assert trips.watch("b", [sample(oom_kills=101)]) is None
+    assert trips.watch("b", [sample(oom_kills=102)]) is None
+    breach = trips.watch("a", [sample(oom_kills=102)])
+    assert breach is not None
+    assert (breach.host, breach.metric, breach.detail) == ("a", "oom_kills", "2 reached the tripwire 2")
+
+
+def test_a_counter_that_began_anew_is_counted_from_there() -> None:
+    trips = Tripwires([guardrail("oom_kills", 2)], counters=frozenset({"oom_kills"}))
+    for value in (100, 0, 1):
+        assert trips.watch("a", [sample(oom_kills=value)]) is None
+    assert trips.watch("a", [sample(oom_kills=2)]) is not None
+
+
+@pytest.mark.parametrize(
+    ("plan", "reading", "trips"),
+    [
+        (guardrail("free", 10, Direction.DECREASE), sample(free=10.0), True),
+        (guardrail("free", 10, Direction.DECREASE), sample(free=11.0), False),
+        (guardrail("latency", 5), measured("latency", 5.0), True),
+        (guardrail("latency", 5), measured("latency", 4.9), False),
+        (guardrail("latency", 5), measured("other", 9.0), False),
+        (guardrail("latency", 5), sample(other=9.0), False),
+        (guardrail("latency", None), measured("latency", 9.0), False),
+        (guardrail("latency", 5), happened(HostEventKind.KERNEL_OOPS), True),
+        (guardrail("latency", 5), happened(HostEventKind.BAD_PAGE), True),
+        (guardrail("latency", 5), happened(HostEventKind.TAINT), True),
+        (guardrail("latency", 5), happened(HostEventKind.WORKLOAD_FAILED), False),
+    ],
+)
+def test_limits_and_a_sick_kernel_trip(plan: GuardrailPlan, reading: Reading, trips: bool) -> None:
+    assert (Tripwires([plan], counters=frozenset()).watch("a", [reading]) is not None) is trips
+
+
+# ---------------------------------------------------------------------- observations
+def series(*points: tuple[float, float]) -> Series:
+    seconds, values = zip(*points, strict=True)
+    return Series(seconds=np.array(seconds), values=np.array(values))
+
+
+def summaries(**samples: Series) -> dict[str, float]:
+    found = observations(PeriodReadings(period_id=1, samples=samples, measured={}))
+    return {name: summary.mean for name, summary in found.items()}
+
+
+MISSES = "dtlb_load_misses"
+PER_KILO = "dtlb_load_misses_per_kilo_instruction"
+
+
+def test_a_ratio_of_counters_is_taken_over_the_time_that_both_were_read() -> None:
+    found = summaries(
+        dtlb_load_misses=series((1.0, 10.0), (2.0, 20.0), (3.0, 30.0)),
+        instructions=series((0.0, 0.0), (1.0, 1000.0), (2.0, 2000.0), (3.0, 3000.0), (9.0, 90000.0)),
+    )
+    assert found[PER_KILO] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    "misses",
+    [series((1.0, 10.0), (2.0, 5.0), (3.0, 30.0)), series((1.0, 10.0)), series((7.0, 10.0), (8.0, 20.0))],
+    ids=["fell", "read once", "never read together"],
+)
+def test_a_ratio_that_can_not_be_had_is_missing(misses: Series) -> None:
+    steady = series((1.0, 1000.0), (2.0, 2000.0), (3.0, 3000.0))
+    assert PER_KILO not in summaries(dtlb_load_misses=misses, instructions=steady)
+
+
+def test_a_ratio_over_nothing_is_missing() -> None:
+    still = series((1.0, 5.0), (2.0, 5.0))
+    assert PER_KILO not in summaries(dtlb_load_misses=still, instructions=still)
+
+
+def test_what_a_workload_reported_at_one_instant_counts_value_by_value() -> None:
+    said = {"latency": Series(seconds=np.array([1.0, 1.0]), values=np.array([2.0, 4.0]))}
+    found = observations(PeriodReadings(period_id=1, samples={}, measured=said))
+    assert (found["latency"].n, found["latency"].mean) == (2, 3.0)
+
+
+# ---------------------------------------------------------------------- fleets
+@pytest.fixture
+def inline(host_tree: Callable[..., FolderRoot]) -> Iterator[InlineFleet]:
+    fleet = InlineFleet({"a": host_tree()}, run="1-x", labels={})
+    yield fleet
+    fleet.close()
+
+
+def test_an_agent_that_does_not_answer_in_time_is_lost_and_its_answer_never_comes(inline: InlineFleet) -> None:
+    assert inline.hosts() == ("a",)
+    agent, go = inline._agents["a"], threading.Event()
+    real = agent.handle
+    agent.handle = lambda request: go.wait(30) and real(request)  # type: ignore[assignment,method-assign,return-value]
+    inline.send("a", Survey(), 0.01)
+    answers = inline.receive(0.1) + inline.receive(0.1)
+    assert [(answer.lost, str(answer.error)) for answer in answers] == [(True, "no answer in time")]
+    go.set()
+    assert inline.receive(0.5) == []
+
+
+def test_an_answer_to_what_was_forgotten_is_dropped_and_a_new_agent_answers(inline: InlineFleet) -> None:
+    inline.send("a", Poll(acknowledged=0), 30)
+    inline.forget("a")
+    assert inline.receive(0.2) == []
+    old = inline._agents["a"]
+    inline.reconnect("a", 30)
+    assert inline._agents["a"] is not old
+    answers = inline.receive(10)
+    assert [type(answer.reply) for answer in answers] == [HostFacts]
+
+
+class NoRay(LocalFleet):
+    """A machine on which Ray has died and does not start again."""
+
+    starts = 0
+
+    def _start(self) -> Fleet:
+        self.starts += 1
+        if self.starts > 1:
+            raise RunError("Ray did not start: no memory", where="h0", remedy="look at its logs")
+        return InlineFleet({}, run="1-x", labels={})
+
+    def _alive(self) -> bool:
+        return False
+
+    def _shut_down(self) -> None:
+        pass
+
+
+def test_where_ray_does_not_start_again_the_host_is_lost_and_the_run_is_not_broken_off() -> None:
+    fleet = NoRay("h0", run="1-x")
+    for _ in range(2):
+        fleet.reconnect("h0", 1.0)
+        assert [(answer.host, answer.lost) for answer in fleet.receive(0.0)] == [("h0", True)]
+    fleet.close()
