@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 
 Observer = Callable[[Progress], None]
 
+# How long one write may wait for another writer: less than any lease, because no poll goes out meanwhile. What is
+# refused after that waits in the ledger.
+STORE_WAIT_SECONDS = 0.5
+
 _VERSIONED = ("fleetexp", "ray", "sqlalchemy", "numpy", "pandas", "scipy", "numba")
 _EXIT = {
     RunState.COMPLETED: ExitCode.DONE,
@@ -86,7 +90,7 @@ def launch(
         )
     root = root or FolderRoot()
     plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
-    with contextlib.closing(open_store(store_url)) as store:
+    with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
         run_id = store.create_run(
             experiment_name=experiment.name,
             hypothesis=experiment.hypothesis,
@@ -116,7 +120,7 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
     RunError where the run is over, or is still being driven by a process that is alive.
     """
     root = root or FolderRoot()
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, create=False, wait_seconds=STORE_WAIT_SECONDS)) as store:
         record = store.run(run_id)
         if record.state.is_terminal:
             raise RunError(
