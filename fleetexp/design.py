@@ -17,7 +17,6 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import accumulate
 
 from agents.messages import HostFacts
@@ -28,7 +27,7 @@ from fleetexp.domain import PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
 from fleetexp.errors import ConfigError
 from fleetexp.population import HostInfo
 
-__all__ = ["HostInfo", "assigned_units", "broken_block_repeats", "host_info", "make_plan", "uniform"]
+__all__ = ["HostInfo", "assigned_units", "host_info", "make_plan", "uniform"]
 
 WHOLE = "all"  # the stratum where none was asked for
 
@@ -86,20 +85,6 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
 def assigned_units(plan: Plan) -> tuple[AssignedUnit, ...]:
     """Return the units of a plan in the words of the analysis."""
     return tuple(AssignedUnit(host=u.host, stratum=u.stratum, arm=u.arm, stage=u.stage) for u in plan.units)
-
-
-def broken_block_repeats(plan: Plan, host: str, block: int, attempt: int) -> tuple[PeriodPlan, ...]:
-    """Return the periods that repeat a block after `attempt` broke: same arms, same order; () when tries are used up.
-
-    KeyError for a host or block that the plan does not have.
-    """
-    unit = next((unit for unit in plan.units if unit.host == host), None)
-    periods = tuple(period for period in unit.periods if period.block == block) if unit else ()
-    if not periods or block < 0:
-        raise KeyError((host, block))
-    if attempt + 1 >= plan.safety.max_attempts:
-        return ()
-    return tuple(replace(period, attempt=attempt + 1) for period in periods)
 
 
 def uniform(seed: int, *names: str) -> float:

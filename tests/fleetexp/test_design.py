@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agents.messages import HostFacts
 from fleetexp.config import Experiment, load_experiment, parse_experiment
-from fleetexp.design import HostInfo, assigned_units, broken_block_repeats, host_info, make_plan, uniform
+from fleetexp.design import HostInfo, assigned_units, host_info, make_plan, uniform
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, UnitPlan
 from fleetexp.errors import ConfigError
 
@@ -171,25 +171,6 @@ def test_a_switchback_can_be_staged_too() -> None:
     assert [(stage.hosts, stage.hold_seconds) for stage in plan.stages] == [(1, 60.0), (4, 0.0)]
     assert Counter(unit.stage for unit in plan.units) == {0: 1, 1: 3}
     assert all(period.stage == unit.stage for unit in plan.units for period in unit.periods)
-
-
-# ------------------------------------------------------------------ repeats
-def test_a_broken_block_is_repeated_whole_in_the_same_order() -> None:
-    plan = make_plan(switchback("periods: {washout: 1s}\nsafety: {max_attempts: 3}"), HERE)
-    block = tuple(period for period in plan.units[0].periods if period.block == 4)
-    again = broken_block_repeats(plan, "here", 4, 0)
-    assert [period.arm for period in again] == [period.arm for period in block]
-    assert [period.kind for period in again] == [period.kind for period in block]
-    assert {period.attempt for period in again} == {1}
-    assert {period.attempt for period in broken_block_repeats(plan, "here", 4, 1)} == {2}
-    assert broken_block_repeats(plan, "here", 4, 2) == ()
-
-
-@pytest.mark.parametrize(("host", "block"), [("nowhere", 0), ("here", 99), ("here", -1)])
-def test_a_block_that_is_not_planned_can_not_be_repeated(host: str, block: int) -> None:
-    plan = make_plan(switchback("periods: {baseline: 5s}"), HERE)
-    with pytest.raises(KeyError):
-        broken_block_repeats(plan, host, block, 0)
 
 
 # ------------------------------------------------------------------ parallel
