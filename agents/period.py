@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from agents.errors import AgentError, LeaseExpired
-from agents.messages import HostEvent, HostEventKind, Measurement, Sample, WorkloadState
+from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
 from agents.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -114,19 +115,19 @@ class Period:
                 self._workload.stop()
                 self._drain()
             if self._boot_id() != self._began_on:
-                self._void("the host was rebooted in this period")
+                self.void("the host was rebooted in this period")
                 self._event(HostEventKind.REBOOT, f"boot id was {self._began_on}")
 
     def void(self, reason: str) -> None:
         """Mark the period as not to be used; the first reason stays."""
-        self._void(reason)
+        self.invalid = self.invalid or reason
 
     # ------------------------------------------------------------------ the beat
     def _run(self) -> None:
         try:
             self._beat()
         except BaseException as error:  # without its beat nobody watches the knobs: never used, and seen
-            self._void(f"sampling ended with a defect: {error!r}")
+            self.void(f"sampling ended with a defect: {error!r}")
             raise
 
     def _beat(self) -> None:
@@ -143,23 +144,13 @@ class Period:
             self._read(boundary=boundary)
         except _TICK_ERRORS as error:
             log.exception("period %d: a reading failed", self.period_id)
-            self._void(f"a reading failed: {error}")
+            self.void(f"a reading failed: {error}")
 
     def _read(self, *, boundary: bool) -> None:
         values = self._source.boundary() if boundary else self._source.sample()
         taken_at, boottime = datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME)
         self.ended_at = taken_at
-        sequence = self._next_sequence()
-        self._spool.append(
-            lambda position: Sample(
-                position=position,
-                period_id=self.period_id,
-                sequence=sequence,
-                taken_at=taken_at,
-                boottime_seconds=boottime,
-                values=values,
-            )
-        )
+        self._keep(partial(Sample, taken_at=taken_at, boottime_seconds=boottime, values=values))
         self._drain()
         for kind, detail in self._source.events():
             self._event(kind, detail)
@@ -170,20 +161,7 @@ class Period:
         if self._workload is None:
             return
         for taken_at, metric, value in self._workload.measurements():
-            self._measured(taken_at, metric, value)
-
-    def _measured(self, taken_at: datetime, metric: str, value: float) -> None:
-        sequence = self._next_sequence()
-        self._spool.append(
-            lambda position: Measurement(
-                position=position,
-                period_id=self.period_id,
-                sequence=sequence,
-                taken_at=taken_at,
-                metric=metric,
-                value=value,
-            )
-        )
+            self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
 
     def _watch_claim(self) -> None:
         if self._claim.lease_remaining_seconds <= 0:
@@ -191,7 +169,7 @@ class Period:
                 self._event(
                     HostEventKind.LEASE_EXPIRED, "no word from the orchestrator; the guardian has undone the knobs"
                 )
-            self._void("the lease ran out")
+            self.void("the lease ran out")
             if self._workload is not None:
                 self._workload.stop()
             return
@@ -200,12 +178,12 @@ class Period:
             if self._claim.ensure_guardian():
                 self._event(HostEventKind.GUARDIAN_RESTARTED, "the guardian was gone and has been started again")
         except LeaseExpired:
-            self._void("the lease ran out")
+            self.void("the lease ran out")
             return
         for knob, detail in drift.items():
             if self.drift.get(knob) != detail:
                 self._event(HostEventKind.DRIFT, f"{knob}: {detail}")
-                self._void(f"drift: {knob}: {detail}")
+                self.void(f"drift: {knob}: {detail}")
         self.drift = drift
 
     def _watch_workload(self) -> None:
@@ -216,26 +194,14 @@ class Period:
         if state is WorkloadState.FAILED and not self._seen_failed:
             self._seen_failed = True
             self._event(HostEventKind.WORKLOAD_FAILED, detail)
-            self._void(f"workload failed: {detail}")
+            self.void(f"workload failed: {detail}")
 
     # ------------------------------------------------------------------ what is kept
-    def _next_sequence(self) -> int:
+    def _keep(self, make: Callable[..., Reading]) -> None:
+        """Number a reading within the period and the stream, and spool it."""
         self._sequence += 1
-        return self._sequence
-
-    def _void(self, reason: str) -> None:
-        self.invalid = self.invalid or reason
+        sequence = self._sequence
+        self._spool.append(lambda position: make(position=position, period_id=self.period_id, sequence=sequence))
 
     def _event(self, kind: HostEventKind, detail: str) -> None:
-        sequence = self._next_sequence()
-        taken_at = datetime.now(UTC)
-        self._spool.append(
-            lambda position: HostEvent(
-                position=position,
-                period_id=self.period_id,
-                sequence=sequence,
-                taken_at=taken_at,
-                kind=kind,
-                detail=detail,
-            )
-        )
+        self._keep(partial(HostEvent, taken_at=datetime.now(UTC), kind=kind, detail=detail))
