@@ -10,13 +10,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 from analysis.aggregate import Summary
 from analysis.results import Estimate, Findings, Interval
 from fleetexp.store.documents import from_document, to_document
-from fleetexp.store.inserts import insert_new
+from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.runs import no_such_run
 from fleetexp.store.tables import EstimateRow, GuardrailCheck, Observation, Run
 
 
-def replace_observations(connection: Connection, period_id: int, summaries: Mapping[str, Summary]) -> None:
-    connection.execute(delete(Observation).where(Observation.period_id == period_id))
+def replace_observations(connection: Connection, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
+    for piece in chunks(list(summaries)):
+        connection.execute(delete(Observation).where(Observation.period_id.in_(piece)))
     rows = [
         {
             "period_id": period_id,
@@ -29,7 +30,8 @@ def replace_observations(connection: Connection, period_id: int, summaries: Mapp
             "p50": one.p50,
             "p99": one.p99,
         }
-        for metric, one in summaries.items()
+        for period_id, of_period in summaries.items()
+        for metric, one in of_period.items()
     ]
     insert_new(connection, Observation, rows)
 
