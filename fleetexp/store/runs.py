@@ -141,19 +141,18 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
     )
 
 
-def enter_state(connection: Connection, run_id: int, state: RunState, reason: str) -> None:
+def enter_state(connection: Connection, run_id: int, state: RunState, reason: str, now: datetime) -> None:
     """Note the state of a run, and when it began and ended.
 
-    A run that starts again forgets a pause that nobody was there to hear; an abort still holds.
+    A run that starts again forgets a pause or an approval that nobody was there to hear; an abort still holds.
     """
     row = _locked(connection, run_id)
     if row is None:
         raise no_such_run(run_id)
-    now = datetime.now(UTC)
     values: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": now if state.is_terminal else None}
     if state is RunState.RUNNING and row.started_at is None:
         values["started_at"] = now
-    if state is RunState.PREFLIGHT and row.request == "pause":
+    if state is RunState.PREFLIGHT and row.request in {"pause", "approve"}:
         values |= {"request": None, "requested_by": None}
     connection.execute(update(Run).where(Run.run_id == run_id).values(**values))
     if (row.state, row.reason) != (state.value, reason):

@@ -16,9 +16,10 @@ from sqlalchemy import Engine
 
 from agents.messages import HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
-from analysis.results import Findings
+from analysis.plan import Crossing, GuardrailPlan
+from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
-from fleetexp.store import audit, periods, readings, results, runs
+from fleetexp.store import audit, checks, periods, readings, results, runs
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading
@@ -136,13 +137,13 @@ class Store:
         with self._transactions.reading() as connection:
             return runs.every(connection)
 
-    def set_run_state(self, run_id: int, state: RunState, reason: str = "") -> None:
-        """Note the state of a run; its start and end are stamped, and a change of state is an event."""
+    def set_run_state(self, run_id: int, state: RunState, reason: str = "", *, at: datetime | None = None) -> None:
+        """Note the state of a run, now or `at`; its start and end are stamped, and a change of state is an event."""
         with self._transactions.writing() as connection:
-            runs.enter_state(connection, run_id, state, reason)
+            runs.enter_state(connection, run_id, state, reason, at or datetime.now(UTC))
 
     def request(self, run_id: int, how: str, who: str) -> None:
-        """Leave a request ('pause' or 'abort') for the process that drives a run."""
+        """Leave a request ('pause', 'abort' or 'approve') for the process that drives a run."""
         with self._transactions.writing() as connection:
             runs.ask(connection, run_id, how, who)
 
@@ -278,10 +279,32 @@ class Store:
         with self._transactions.writing() as connection:
             results.replace_observations(connection, summaries)
 
-    def save_findings(self, run_id: int, findings: Findings) -> None:
-        """Enter what the analysis found, in place of what it found before."""
+    def save_findings(
+        self, run_id: int, findings: Findings, *, look: int | None = None, at: datetime | None = None
+    ) -> None:
+        """Enter what the analysis found, in place of what it found before. `look`: which planned look this was."""
         with self._transactions.writing() as connection:
-            results.replace_findings(connection, run_id, findings)
+            results.replace_findings(connection, run_id, findings, look=look, at=at or datetime.now(UTC))
+
+    def save_guardrail_checks(
+        self, run_id: int, found: Sequence[GuardrailResult], *, stage: int, look: int, at: datetime
+    ) -> None:
+        """Enter what the guardrails said at the end of a stage, in place of what they said before."""
+        with self._transactions.writing() as connection:
+            checks.replace_checks(connection, run_id, found, stage, look, at)
+
+    def record_crossing(
+        self, run_id: int, guardrail: GuardrailPlan, crossing: Crossing, *, stage: int, at: datetime
+    ) -> None:
+        """Enter that a host crossed a tripwire; the same one at the same instant is entered once."""
+        with self._transactions.writing() as connection:
+            host_id = self._directory.hosts(connection, [crossing.host])[crossing.host]
+            checks.add_crossing(connection, run_id, host_id, guardrail, crossing, stage, at)
+
+    def crossings(self, run_id: int) -> tuple[Crossing, ...]:
+        """Return the tripwires that hosts of a run crossed, in the order of time."""
+        with self._transactions.reading() as connection:
+            return checks.crossings(connection, run_id)
 
     def findings(self, run_id: int) -> Findings | None:
         """Return what the analysis found, None before it has."""
