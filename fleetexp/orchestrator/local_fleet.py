@@ -11,12 +11,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.messages import Request, Survey
+from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer, Fleet
+from fleetexp.orchestrator.inline_fleet import look_over
+from fleetexp.orchestrator.inventory import FoundHost
 
 log = logging.getLogger(__name__)
 
 _OBJECT_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; readings are small
+
+
+class LocalInventory:
+    """This machine, found without starting Ray."""
+
+    name = "local"
+    address = ""
+    one_machine = True
+
+    def __init__(self, host: str, root: SysRoot) -> None:
+        self._host = host
+        self._root = root
+
+    def survey(self) -> Sequence[FoundHost]:
+        return [look_over(self._host, self._root, {})]
+
+    def open(self, hosts: Sequence[str], run: str) -> LocalFleet:
+        where = str(self._root.root) if isinstance(self._root, FolderRoot) else "/"
+        return LocalFleet(hosts[0], run=run, root=where)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 class LocalFleet:
