@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inventory import Inventory
 
-FLEETS = ("local", "inline")
+FLEETS = ("local", "inline", "ray")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,5 +45,9 @@ def open_inventory(choice: FleetChoice, root: SysRoot | None = None) -> Inventor
             from fleetexp.orchestrator.inline_fleet import InlineInventory  # noqa: PLC0415
 
             return InlineInventory({platform.node(): root or FolderRoot()})
+        case "ray":
+            from fleetexp.orchestrator.ray_fleet import RayInventory  # noqa: PLC0415
+
+            return RayInventory(choice.address or os.environ.get("RAY_ADDRESS") or "auto")
         case other:
-            raise RunError(f"no fleet is called {other!r}", where="--fleet", remedy=f"use {' or '.join(FLEETS)}")
+            raise RunError(f"no fleet is called {other!r}", where="--fleet", remedy=f"use {', '.join(FLEETS)}")

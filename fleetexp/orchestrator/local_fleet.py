@@ -69,7 +69,7 @@ class LocalFleet:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray  # noqa: PLC0415 - the environment above comes first
 
-        from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost  # noqa: PLC0415 - it imports Ray
+        from fleetexp.orchestrator.ray_actors import RayActors, RayHost  # noqa: PLC0415 - it imports Ray
 
         # Ray prints what happens to its processes on our stdout, in the middle of a table or a JSON object.
         ray._private.worker.print_to_stdstream = _to_the_log
@@ -93,7 +93,7 @@ class LocalFleet:
                 remedy="see the newest folder under /tmp/ray for its logs, or use '--fleet inline'",
             ) from error
         node = RayHost(node_id=node_id, root=self._root, labels=self._labels)
-        return RayFleet({self._host: node}, run=self._run)
+        return RayActors({self._host: node}, run=self._run)
 
     def hosts(self) -> Sequence[str]:
         return (self._host,)
