@@ -79,7 +79,9 @@ def launch(
         _refuse(experiment, hosts)
         found = hosts.survey() if found is None else found
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-            usable, left_out = sort_out(found, {} if hosts.one_machine else store.hosts_busy([one.host for one in found]))
+            usable, left_out = sort_out(
+                found, {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
+            )
             if hosts.one_machine:  # whatever is wrong with it, its preflight says it best
                 usable, left_out = [one.facts for one in found if one.facts is not None], {}
             plan = plan_over(experiment, usable, left_out)
