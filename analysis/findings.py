@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.frame import check_plan, checked_observations, checked_periods, unusable
 from analysis.parallel_findings import parallel_findings
-from analysis.plan import AnalysisPlan
+from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import Findings
 from analysis.switchback_findings import switchback_findings
 
 
-def analyze(observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None = None) -> Findings:
+def analyze(
+    observations: pd.DataFrame,
+    plan: AnalysisPlan,
+    periods: pd.DataFrame | None = None,
+    crossings: Sequence[Crossing] = (),
+) -> Findings:
     """Answer the plan from the observations of complete periods.
 
     `observations` has one row per period and metric with the columns period_id, host, arm, kind, block, attempt,
     position, seconds, metric, mean (and may have more); `periods` has every period in whatever state with period_id,
-    host, arm, kind, block, attempt, position, state, reason, and serves to list and explain what was left out. Equal
-    input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and BadObservations.
+    host, arm, kind, block, attempt, position, state, reason, and serves to list and explain what was left out.
+    `crossings` are tripwires for which hosts were taken out: their guardrail has failed, whatever the others measured.
+    Equal input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and BadObservations.
     """
     check_plan(plan)
     rows = checked_observations(observations, plan)
     if plan.design == "parallel":
-        return parallel_findings(rows, plan, checked_periods(periods), unusable(observations))
-    return switchback_findings(rows, plan, checked_periods(periods), unusable(observations))
+        return parallel_findings(rows, plan, checked_periods(periods), unusable(observations), crossings)
+    return switchback_findings(rows, plan, checked_periods(periods), unusable(observations), crossings)

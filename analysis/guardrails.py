@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.contrast import Contrast
-from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.look import guardrail_look
+from analysis.plan import AnalysisPlan, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Estimate, GuardrailResult, Interval, Verdict
 
 
@@ -34,11 +37,19 @@ def margin_verdict(guardrail: GuardrailPlan, estimate: Estimate | None, bounds: 
     return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({best:+.3g} to {worst:+.3g})."
 
 
-def tripwire_verdict(guardrail: GuardrailPlan, worst: float | None, enough: bool) -> tuple[Verdict, str]:
-    """Judge an absolute limit from the worst value that any treated unit reached; None: it was never read."""
+def tripwire_verdict(
+    guardrail: GuardrailPlan, worst: float | None, enough: bool, crossings: Sequence[Crossing] = ()
+) -> tuple[Verdict, str]:
+    """Judge an absolute limit from the worst value that any treated unit reached; None: it was never read.
+
+    `crossings` are those of treated units that were taken out for it: what they measured is not among the rest.
+    """
     limit = guardrail.tripwire
     if limit is None:
         raise ValueError("a guardrail without a tripwire has none to be crossed")
+    if crossings:
+        more = f", and on {len(crossings) - 1} more" if len(crossings) > 1 else ""
+        return Verdict.FAIL, f"The tripwire was crossed on {crossings[0].host}: {crossings[0].detail}{more}."
     if worst is None:
         return Verdict.INCONCLUSIVE, "No data: the metric was not read under the treatment."
     crossed = worst >= limit if guardrail.worse is Direction.INCREASE else worst <= limit
@@ -56,7 +67,8 @@ def judge(
     estimate: Estimate | None,
     contrast: Contrast | None,
     worst: float | None,
-    alpha: float,
+    plan: AnalysisPlan,
+    crossings: Sequence[Crossing] = (),
 ) -> GuardrailResult:
     """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts.
 
@@ -64,13 +76,21 @@ def judge(
     """
     answers = []
     if guardrail.margin is not None:
-        bounds = None if contrast is None else contrast.lift_interval(1 - 2 * alpha)
-        answers.append(margin_verdict(guardrail, estimate, bounds))
+        answers.append(margin_verdict(guardrail, estimate, _bounds(contrast, plan)))
     if guardrail.tripwire is not None:
-        answers.append(tripwire_verdict(guardrail, worst, contrast is not None))
+        own = [one for one in crossings if (one.metric, one.arm) == (guardrail.metric, treatment)]
+        answers.append(tripwire_verdict(guardrail, worst, contrast is not None, own))
     rank = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
     verdict, reason = min(answers, key=lambda answer: rank.index(answer[0]))
     return GuardrailResult(plan=guardrail, treatment=treatment, verdict=verdict, estimate=estimate, reason=reason)
+
+
+def _bounds(contrast: Contrast | None, plan: AnalysisPlan) -> Interval | None:
+    if contrast is None:
+        return None
+    planned = sum(unit.arm is not None for unit in plan.units) or None
+    look = guardrail_look(plan, contrast.n_control + contrast.n_treatment, planned)
+    return None if look.blind else contrast.lift_interval(look.level)
 
 
 def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.confidence_sequence import FEWEST_HOSTS, sequence_level
 from analysis.plan import AnalysisPlan, Role
@@ -45,3 +45,12 @@ def look_at(plan: AnalysisPlan, role: Role, units: int, planned_units: int | Non
     share = level_at(plan.information_fractions, plan.look, plan.alpha)
     said = f"look {plan.look + 1} of {looks}: the interval allows for the others"
     return Look(level=1 - share, spent=plan.alpha / share, warnings=(said,))
+
+
+def guardrail_look(plan: AnalysisPlan, units: int, planned_units: int | None = None) -> Look:
+    """Say with what confidence a guardrail's margin may be judged now.
+
+    Each end of its interval is a one-sided bound at alpha, hence twice alpha for both. A breach halts a run, so every
+    look at which one could be found is paid for: the chance of ever halting over a harmless arm stays below alpha.
+    """
+    return look_at(replace(plan, alpha=2 * plan.alpha), Role.PRIMARY, units, planned_units)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,10 +18,10 @@ from analysis.frame import metric_label
 from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.headline import headline
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
-from analysis.look import look_at
+from analysis.look import guardrail_look, look_at
 from analysis.multiplicity import adjust
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
 from analysis.results import Check, Estimate, Findings, GuardrailResult
 from analysis.sensitivity import all_rows, randomisation_row, stratum_rows
 from analysis.srm import ratio_check
@@ -43,7 +43,11 @@ class MetricEffect:
 
 
 def parallel_findings(
-    observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, warnings: tuple[str, ...] = ()
+    observations: pd.DataFrame,
+    plan: AnalysisPlan,
+    periods: pd.DataFrame | None,
+    warnings: tuple[str, ...] = (),
+    crossings: Sequence[Crossing] = (),
 ) -> Findings:
     """Answer a parallel design from checked observations."""
     table = HostTable(observations, plan, periods)
@@ -62,7 +66,10 @@ def parallel_findings(
                 effects[metric_label(metric), treatment] = metric_effect(sample, metric, treatment, plan, table)
     estimates = [row for effect in effects.values() for row in (effect.estimate, *effect.rows)]
     adjusted = adjust(finite_estimates(estimates))
-    guardrails = (*_guardrails(metrics, treatments, effects, observations, plan), *_losses(table, treatments, plan))
+    guardrails = (
+        *_guardrails(metrics, treatments, effects, observations, plan, crossings),
+        *_losses(table, treatments, plan),
+    )
     checks = finite_checks(
         (
             ratio_check(table.counts(plan.arms), plan.ratio or [1.0] * len(plan.arms)),
@@ -188,12 +195,13 @@ def _worst_case_row(
     )
 
 
-def _guardrails(
+def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     metrics: tuple[MetricPlan, ...],
     treatments: list[str],
     effects: dict[tuple[str, str], MetricEffect],
     rows: pd.DataFrame,
     plan: AnalysisPlan,
+    crossings: Sequence[Crossing],
 ) -> Iterator[GuardrailResult]:
     measured = rows[rows["kind"] == "measure"]
     for guardrail in plan.guardrails:
@@ -206,7 +214,8 @@ def _guardrails(
                 estimate=None if effect is None else effect.estimate,
                 contrast=None if effect is None else effect.contrast,
                 worst=worst_value(measured, metric, treatment, guardrail.worse),
-                alpha=plan.alpha,
+                plan=plan,
+                crossings=crossings,
             )
 
 
@@ -215,7 +224,8 @@ def _losses(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> Iter
         return  # only hosts that report are known: nobody can be missing
     for treatment in treatments:
         lost, assigned = _lost(table, plan.control, treatment)
-        yield loss_guardrail(lost, assigned, treatment, plan.alpha)
+        look = guardrail_look(plan, sum(assigned), sum(unit.arm in {plan.control, treatment} for unit in plan.units))
+        yield loss_guardrail(lost, assigned, treatment, (1 - look.level) / 2)
 
 
 def _attrition(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> Iterator[Check]:

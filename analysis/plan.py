@@ -55,6 +55,16 @@ class GuardrailPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """A tripwire that a host reached: it was put back at once, and what it measured from there on is missing."""
+
+    metric: str
+    arm: str
+    host: str
+    detail: str  # '3 reached the tripwire 1'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradePlan:
     """Which metrics make up the trade in servers: load a server can take against memory it needs.
 

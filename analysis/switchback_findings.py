@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.blocks import excluded_periods, measured, order_of, used_periods
@@ -12,14 +14,18 @@ from analysis.frame import metric_label
 from analysis.guardrails import judge, with_guardrail_metrics, worst_value
 from analysis.multiplicity import adjust
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, Role
+from analysis.plan import AnalysisPlan, Crossing, Role
 from analysis.results import BlockContrast, Check, Estimate, Findings
 from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects
 from analysis.trade import trades_of
 
 
 def switchback_findings(
-    observations: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, warnings: tuple[str, ...] = ()
+    observations: pd.DataFrame,
+    plan: AnalysisPlan,
+    periods: pd.DataFrame | None,
+    warnings: tuple[str, ...] = (),
+    crossings: Sequence[Crossing] = (),
 ) -> Findings:
     """Answer a switchback from checked observations."""
     every = measured(observations)
@@ -49,7 +55,8 @@ def switchback_findings(
             estimate=next(iter(effects[metric_label(metric), treatment].estimates), None),
             contrast=effects[metric_label(metric), treatment].bounds,
             worst=worst_value(every, metric, treatment, guardrail.worse),
-            alpha=plan.alpha,
+            plan=plan,
+            crossings=crossings,
         )
         for guardrail in plan.guardrails
         for metric in metrics

@@ -125,6 +125,8 @@ class Safety:
     lease_seconds: float
     on_drift: str  # 'halt', 'reapply' or 'invalidate'
     max_attempts: int = 3  # how often a broken block is tried
+    max_changing: int | None = None  # most hosts that are claimed, written to or put back at once; None: no limit
+    max_per: Mapping[str, int] = field(default_factory=dict)  # label -> most hosts off control per value of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,21 +21,21 @@ from agents.claim import claim_status
 from agents.facts import survey
 from agents.messages import WorkloadSpec
 from agents.sysroot import FolderRoot, SysRoot
-from analysis import analyze
-from analysis.errors import AnalysisError
 from fleetexp.config import Experiment, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
-from fleetexp.domain import Design, PeriodKind, Plan, RunState, UnitState
+from fleetexp.domain import Design, Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.inline_fleet import InlineFleet
+from fleetexp.orchestrator.looks import Looks
 from fleetexp.orchestrator.machine import HALTING_TO, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
-from fleetexp.orchestrator.progress import Outcome, Progress
-from fleetexp.orchestrator.runner import Runner
+from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
+from fleetexp.orchestrator.resumption import Past
+from fleetexp.orchestrator.runner import Runner, utc_now
 from fleetexp.store.records import LIVE, RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -130,7 +130,7 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
             )
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
         _wait_until_free(record, root, observer)
-        machine = Machine.resumed(record.plan, store.periods(run_id), _halt_under_way(store, record))
+        machine = Machine.resumed(record.plan, store.periods(run_id), Past(goal=_halt_under_way(store, record)))
         store.record_event(run_id, "resumed", _who())
         if machine.goal is not None:
             log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
@@ -180,13 +180,7 @@ def _drive(
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
 
-    def analyse() -> None:
-        try:
-            findings = analyze(store.observations(run_id), analysis_plan, store.periods_frame(run_id))
-        except AnalysisError as error:
-            store.record_event(run_id, "analysis_failed", str(error))
-            return
-        store.save_findings(run_id, findings)
+    looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=utc_now)
 
     name = claim_name(store.run(run_id))
     try:
@@ -208,14 +202,15 @@ def _drive(
             restart=_restarts(plan),
             tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
             observe=lambda period_id: observe(store, period_id),
-            analyse=analyse,
-            progress=lambda runner: observer(_progress(runner)),
+            analyse=looks.analyse,
+            test_guardrails=looks.test_guardrails,
+            progress=lambda runner: observer(progress_of(runner)),
         )
         with _signals(runner):
             state = runner.run()
     finally:
         fleet.close()
-    observer(_progress(runner))
+    observer(progress_of(runner))
     return _outcome(store, run_id, state)
 
 
@@ -262,41 +257,6 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
         reason=findings.reason if decided and findings is not None else record.reason,
         exit_code=code,
     )
-
-
-def _progress(runner: Runner) -> Progress:
-    machine = runner.machine
-    units = list(machine.units.values())
-    left = sum(len(unit.queue) + (unit.current is not None) for unit in units)
-    total = sum(len(unit.plan.periods) for unit in units)
-    states: dict[UnitState, int] = {}
-    for unit in units:
-        states[unit.state] = states.get(unit.state, 0) + 1
-    return Progress(
-        run_id=runner.run_id,
-        state=machine.state,
-        planned_seconds=runner.plan.seconds,
-        elapsed_seconds=runner.elapsed_seconds,
-        periods_done=max(0, total - left),
-        periods_total=total,
-        units=states,
-        current=_current(runner),
-        latest=dict(runner.latest),
-        message=machine.goal[1] if machine.goal and not machine.state.is_terminal else "",
-    )
-
-
-def _current(runner: Runner) -> str:
-    for unit in runner.machine.units.values():
-        period = unit.current
-        if period is None:
-            continue
-        blocks = len({p.block for p in unit.plan.periods if p.block >= 0})
-        where = f"block {period.block + 1} of {blocks}, " if period.block >= 0 else ""
-        again = f", attempt {period.attempt + 1}" if period.attempt else ""
-        doing = {PeriodKind.WASHOUT: "washing out", PeriodKind.MEASURE: "measuring"}.get(period.kind, "baseline")
-        return f"{where}{period.arm}, {doing}{again}"
-    return runner.machine.state.value
 
 
 def _wait_until_free(record: RunRecord, root: SysRoot, observer: Observer) -> None:

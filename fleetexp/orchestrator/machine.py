@@ -1,36 +1,41 @@
 """The run as a pure state machine: `handle(event, now)` returns instructions, does no I/O and reads no clock.
 
-The states are drawn in `fleetexp.domain`. Two rules hold everywhere:
+The states are drawn in `fleetexp.domain`, the hosts are in `fleetexp.orchestrator.roll`. Rules that hold everywhere:
 - whatever goes wrong, the way out leads through `Revert` for every host that may have been changed;
-- a broken period takes its whole block with it, and the block is repeated, up to `Safety.max_attempts` times.
+- a broken period takes its whole block with it, and the block is repeated, up to `Safety.max_attempts` times;
+- an event is handled at a cost that does not grow with the fleet, but where a stage opens or the run halts.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from fleetexp.domain import PeriodKind, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState, UnitPlan, UnitState
+from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodRecord, Plan, RunState, UnitState
 from fleetexp.orchestrator.messages import (
     Abandon,
     AddPeriods,
     Analyse,
     Analysed,
     ApplyArm,
+    ApprovalGiven,
     CheckHost,
     Collect,
     DriftSeen,
     EnterState,
     Event,
     GuardrailBreached,
+    GuardrailsTested,
     HostBack,
     HostLost,
     HostReverted,
     Instruction,
-    InvalidateBlock,
     KnobsSnapshotted,
     KnobsVerified,
+    NoteCrossing,
     PauseRequested,
     PeriodBegun,
     PeriodClosed,
@@ -43,42 +48,29 @@ from fleetexp.orchestrator.messages import (
     StartPeriod,
     StepFailed,
     StopRequested,
+    TestGuardrails,
     TimePassed,
+    TripwireCrossed,
     WakeAt,
     WorkloadFinished,
 )
+from fleetexp.orchestrator.resumption import Past, stage_reached, void, what_is_left
+from fleetexp.orchestrator.roll import Change, Roll, Unit, names
 
 RECONNECT_EVERY_SECONDS = 2.0
 RECONNECT_AT_MOST = 5
 HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
+AWAITING_APPROVAL = "awaiting_approval"  # kind of the event, and how the run's reason begins meanwhile
+NOT_RESTORED = "not_restored"  # kind of the event: this host does not read as it was found, or nobody knows
 _TAKEN_OFF = frozenset({UnitState.REVERTING, UnitState.REVERTED})
 
 
-@dataclass(slots=True)
-class Unit:
-    """One host as the machine sees it."""
+class Gate(StrEnum):
+    """Between two stages: the data so far are tested, then somebody may have to approve."""
 
-    plan: UnitPlan
-    queue: deque[PeriodPlan]
-    state: UnitState = UnitState.IDLE
-    current: PeriodPlan | None = None
-    holds: tuple[str, int, int] | None = None  # (arm, block, attempt) that was applied last
-    deadline: float | None = None  # when the current period ends
-    checked: bool = False
-    claimed: bool = False  # a Snapshot was sent: from here on only a Revert is the way out
-    failed: str = ""  # why this host takes no further part
-    unrestored: str = ""  # why its knobs can't be said to read as found
-    reconnects: int = 0
-    reconnect_at: float | None = None
-
-    @property
-    def host(self) -> str:
-        return self.plan.host
-
-    @property
-    def done(self) -> bool:
-        """Nothing more can or need be done with this host."""
-        return self.state is UnitState.REVERTED or bool(self.unrestored)
+    PASSED = "passed"  # the stage is open
+    TESTING = "testing the guardrails"
+    WAITING = "awaiting approval"
 
 
 @dataclass(slots=True)
@@ -87,57 +79,44 @@ class Machine:
 
     plan: Plan
     state: RunState = RunState.PLANNED
-    units: dict[str, Unit] = field(default_factory=dict)
     stage: int = 0
+    gate: Gate = Gate.PASSED
     goal: tuple[RunState, str] | None = None  # where a halt is heading, and why
-    lost_or_failed: set[str] = field(default_factory=set)
     again: bool = False  # resumed: an earlier process may have changed hosts
+    roll: Roll = field(init=False)
     _stage_ends_at: float | None = None
+    _look: int | None = None  # the planned look that the analysis is; None: the run ended at no planned moment
+    _fell_last: Unit | None = None
     _prelude: list[Instruction] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not self.units:
-            self.units = {u.host: Unit(plan=u, queue=deque(u.periods)) for u in self.plan.units}
+        self.roll = Roll.of(self.plan)
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        return self.roll.units
 
     @classmethod
-    def resumed(cls, plan: Plan, records: Iterable[PeriodRecord], goal: tuple[RunState, str] | None = None) -> Machine:
+    def resumed(cls, plan: Plan, records: Iterable[PeriodRecord], past: Past | None = None) -> Machine:
         """Rebuild the machine from the stored periods: finished blocks stay, broken ones are repeated.
 
-        With the `goal` of a halt that was interrupted nothing more is measured: hosts are put back, and it ends there.
+        With the goal of a halt that was interrupted nothing more is measured: hosts are put back, and it ends there.
+        A host that a tripwire took out stays out: it is put back once more, in case nobody lived to do that.
         """
+        past = past or Past()
         by_host: dict[str, list[PeriodRecord]] = {unit.host: [] for unit in plan.units}
         for record in records:
             by_host[record.host].append(record)
-        units = {u.host: Unit(plan=u, queue=deque()) for u in plan.units}
-        machine = cls(plan=plan, units=units, goal=goal, again=True)
+        machine = cls(plan=plan, goal=past.goal, again=True)
+        machine.stage = stage_reached(record for own in by_host.values() for record in own)
         for host, unit in machine.units.items():
-            if goal is None:
-                machine._requeue(unit, by_host[host])
+            unit.queue, unit.troubled, unit.tripped = deque(), host in past.troubled, past.tripped.get(host, "")
+            if past.goal is None and not unit.tripped:
+                queue, told = what_is_left(host, by_host[host], max_attempts=plan.safety.max_attempts)
+                unit.queue.extend(queue)
+                machine._prelude += told
+        machine.roll.count_all()
         return machine
-
-    def _requeue(self, unit: Unit, records: list[PeriodRecord]) -> None:
-        attempts: dict[tuple[int, int], list[PeriodRecord]] = {}
-        for record in records:
-            # Outside a block every period stands alone, keyed by its own place in the schedule.
-            key = record.plan.block if record.plan.block >= 0 else -1 - record.plan.index
-            attempts.setdefault((key, record.plan.attempt), []).append(record)
-        last = {key: max(attempt for k, attempt in attempts if k == key) for key, _ in attempts}
-        for key in sorted(last, key=lambda key: min(r.plan.index for r in attempts[key, last[key]])):
-            block = sorted(attempts[key, last[key]], key=lambda record: record.plan.index)
-            states = {record.state for record in block}
-            periods = tuple(record.plan for record in block)
-            if states == {PeriodState.COMPLETE}:
-                continue
-            if states == {PeriodState.PLANNED}:
-                unit.queue.extend(periods)
-                continue
-            reason = "the run was interrupted in this block"
-            if states != {PeriodState.INVALID}:
-                self._prelude += self._void(unit, periods[0], periods, reason)
-            if periods[0].attempt + 1 < self.plan.safety.max_attempts:
-                again = tuple(replace(period, attempt=period.attempt + 1) for period in periods)
-                self._prelude.append(AddPeriods(host=unit.host, periods=again))
-                unit.queue.extend(again)
 
     # ------------------------------------------------------------------ the outside
     def start(self, now: float) -> list[Instruction]:
@@ -155,98 +134,89 @@ class Machine:
             return []
         match event:
             case PauseRequested(who=who):
-                return [
-                    Record(kind="pause_requested", detail=who),
-                    *self._halt(RunState.PAUSED, f"paused by {who}", now),
-                ]
+                out = self._halt(RunState.PAUSED, f"paused by {who}")
             case StopRequested(who=who):
-                return [
-                    Record(kind="abort_requested", detail=who),
-                    *self._halt(RunState.HALTED, f"aborted by {who}", now),
-                ]
+                out = self._halt(RunState.HALTED, f"aborted by {who}")
             case GuardrailBreached(metric=metric, detail=detail, host=host):
-                out: list[Instruction] = [Record(kind="guardrail_breached", detail=f"{metric}: {detail}", host=host)]
-                return out + self._halt(RunState.HALTED, f"guardrail {metric}: {detail}", now)
+                out = [Record(kind="guardrail_breached", detail=f"{metric}: {detail}", host=host)]
+                out += self._halt(RunState.HALTED, f"guardrail {metric}: {detail}")
+            case GuardrailsTested(stage=stage, breaches=breaches):
+                out = self._tested(stage, breaches, now)
+            case ApprovalGiven(who=who):
+                out = self._approved(who, now)
             case TimePassed():
-                return self._time(now)
+                out = self._time(now)
             case Analysed():
                 return self._conclude()
             case _:
-                return self._host_event(self.units[event.host], event, now)
+                unit = self.units[event.host]
+                out = self._host_event(unit, event, now)
+                self.roll.count(unit)
+        return out + self._consider(now)
+
+    def _consider(self, now: float) -> list[Instruction]:
+        """What follows from the counts, whatever the event was."""
+        out = self._cap()
+        if self.state is RunState.PREFLIGHT and not self.roll.counts.unheard:
+            out += self._claim_all(now)
+        return out + self._let_change() + self._settle()
 
     # ------------------------------------------------------------------ one host
     def _host_event(self, unit: Unit, event: Event, now: float) -> list[Instruction]:
         match event:
             case PreflightDone(problems=problems):
-                return self._checked(unit, "; ".join(problems), now)
+                unit.checked = True
+                return self._fail(unit, "; ".join(problems)) if problems else []
             case KnobsSnapshotted():
+                self._over(unit, Snapshot)
                 if unit.state in _TAKEN_OFF:
                     return []
                 unit.state = UnitState.SNAPSHOTTED
-                return self._next(unit, now)
+                return self._next(unit)
             case KnobsVerified(arm=arm):
+                self._over(unit, ApplyArm)
                 waits = unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED}  # not so where an arm was reapplied
                 return self._begin(unit) if waits and unit.current and unit.current.arm == arm else []
             case PeriodBegun():
-                if unit.state in _TAKEN_OFF or unit.current is None:
-                    return []
-                unit.deadline = now + unit.current.seconds
-                return [WakeAt(at=unit.deadline)]
+                return self._begun(unit, now)
             case WorkloadFinished():
                 return self._collect(unit)
             case PeriodClosed(invalid=invalid):
-                return self._closed(unit, invalid, now)
+                return self._closed(unit, invalid)
             case DriftSeen(detail=detail):
-                return self._drift(unit, detail, now)
+                return self._drift(unit, detail)
+            case TripwireCrossed() as crossing:
+                return self._trip(unit, crossing)
             case StepFailed(detail=detail):
-                return self._fail(unit, detail, now)
+                self._over(unit, Snapshot, ApplyArm)
+                return self._fail(unit, detail)
             case HostLost(detail=detail):
                 return self._lost(unit, detail, now)
             case HostBack():
-                return self._back(unit)
+                # A host that was lost is first put back as it was found, whatever comes after.
+                return [Record(kind="host_back", detail="", host=unit.host), *self._ask(unit, Revert(host=unit.host))]
             case HostReverted():
+                self._over(unit, Revert)
                 unit.state, unit.unrestored = UnitState.REVERTED, ""
-                return self._reverted(unit, now)
+                return self._take_up_again(unit)
             case RevertFailed(detail=detail):
-                unit.unrestored, unit.failed = detail, unit.failed or detail
-                self.lost_or_failed.add(unit.host)
-                out: list[Instruction] = [Record(kind="restore_failed", detail=detail, host=unit.host)]
-                return out + self._cap(now)
+                self._over(unit, Revert)
+                unit.unrestored = detail
+                self._fell(unit, detail)
+                return [Record(kind="restore_failed", detail=detail, host=unit.host)]
         raise AssertionError(f"no such event: {event!r}")
 
-    def _checked(self, unit: Unit, problems: str, now: float) -> list[Instruction]:
-        unit.checked = True
-        out: list[Instruction] = []
-        if problems:
-            out += self._fail(unit, problems, now)
-        return out + self._claim_all(now)
-
-    def _claim_all(self, now: float) -> list[Instruction]:
-        """Leave preflight once the last host has been heard of, whatever it was."""
-        out: list[Instruction] = []
-        if self.state is not RunState.PREFLIGHT or not all(u.checked or u.failed for u in self.units.values()):
-            return out
-        live = [u for u in self.units.values() if not u.failed]
-        if not live:
-            return out
-        self.state = RunState.RUNNING
-        out.append(EnterState(state=self.state))
-        for u in live:
-            u.claimed = True
-            out.append(Snapshot(host=u.host))
-        return out + self._open_stage(0, now)
-
-    def _next(self, unit: Unit, now: float) -> list[Instruction]:
+    def _next(self, unit: Unit) -> list[Instruction]:
         """Start the unit's next period, or take the host back when there is none."""
         if not unit.queue:
-            return self._revert(unit)
+            return self._in_turn(unit, Revert(host=unit.host))
         period = unit.queue[0]
         if period.stage > self.stage:
             return []
         unit.current = unit.queue.popleft()
         if unit.holds != (period.arm, period.block, period.attempt):
             unit.holds = (period.arm, period.block, period.attempt)
-            return [ApplyArm(host=unit.host, arm=period.arm)]
+            return self._in_turn(unit, ApplyArm(host=unit.host, arm=period.arm))
         return self._begin(unit)
 
     def _begin(self, unit: Unit) -> list[Instruction]:
@@ -256,30 +226,37 @@ class Machine:
         unit.state = UnitState.WASHING_OUT if washout else UnitState.MEASURING
         return [StartPeriod(host=unit.host, period=unit.current)]
 
+    def _begun(self, unit: Unit, now: float) -> list[Instruction]:
+        if unit.state in _TAKEN_OFF or unit.current is None:
+            return []
+        if self._suspends(unit):
+            unit.deadline, unit.remaining_seconds = math.inf, unit.current.seconds
+            return []
+        return self._until(unit, now + unit.current.seconds)
+
+    def _until(self, unit: Unit, at: float) -> list[Instruction]:
+        unit.deadline = at
+        self.roll.alarm(unit, at)
+        return [WakeAt(at=at)]
+
     def _collect(self, unit: Unit, invalid: str = "") -> list[Instruction]:
         if unit.current is None or unit.deadline is None:
             return []
         unit.deadline = None
         return [Collect(host=unit.host, period=unit.current, invalid=invalid)]
 
-    def _closed(self, unit: Unit, invalid: str, now: float) -> list[Instruction]:
+    def _closed(self, unit: Unit, invalid: str) -> list[Instruction]:
         if unit.state in _TAKEN_OFF or unit.current is None:
             return []
         period, unit.current, unit.deadline = unit.current, None, None
         unit.state = UnitState.APPLIED
         if not invalid:
             unit.reconnects = 0
-            return self._next(unit, now)
+            return self._next(unit)
         out = self._repeat(unit, period, invalid)
         if unit.failed:
-            return out + self._fail(unit, unit.failed, now)
-        return out + self._next(unit, now)
-
-    def _void(self, unit: Unit, period: PeriodPlan, periods: Iterable[PeriodPlan], reason: str) -> list[Instruction]:
-        """Strike out an attempt at a block, or the lone period where there is no block."""
-        if period.block >= 0:
-            return [InvalidateBlock(host=unit.host, block=period.block, attempt=period.attempt, reason=reason)]
-        return [Abandon(host=unit.host, period=p, reason=reason) for p in periods]
+            return out + self._fail(unit, unit.failed)
+        return out + self._next(unit)
 
     def _repeat(self, unit: Unit, broken: PeriodPlan, reason: str) -> list[Instruction]:
         """Strike out the broken period's block and put a repeat of the whole block in front of the queue."""
@@ -289,89 +266,117 @@ class Machine:
                 unit.queue.popleft()
         else:
             block = (broken,)
-        out = self._void(unit, broken, block, reason)
+        out = void(unit.host, broken, block, reason)
         unit.holds = None
         if broken.attempt + 1 >= self.plan.safety.max_attempts:
-            unit.failed = f"block {broken.block} was broken {broken.attempt + 1} times, last: {reason}"
+            self._fell(unit, f"block {broken.block} was broken {broken.attempt + 1} times, last: {reason}")
             return out
         again = tuple(replace(p, attempt=broken.attempt + 1) for p in block)
         unit.queue.extendleft(reversed(again))
         return [*out, AddPeriods(host=unit.host, periods=again)]
 
-    def _drift(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
+    def _drift(self, unit: Unit, detail: str) -> list[Instruction]:
         out: list[Instruction] = [Record(kind="drift", detail=detail, host=unit.host)]
         if unit.state in _TAKEN_OFF:
             return out
         if self.plan.safety.on_drift == "halt":
-            return out + self._halt(RunState.HALTED, f"{unit.host}: a knob was changed from outside: {detail}", now)
+            return out + self._halt(RunState.HALTED, f"{unit.host}: a knob was changed from outside: {detail}")
         if self.plan.safety.on_drift == "reapply" and unit.current is not None and unit.deadline is not None:
             # Written again at once; the period has been disturbed all the same and is repeated with its block.
             out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
         return out + self._collect(unit, f"drift: {detail}")
 
+    # ------------------------------------------------------------------ changes, and whose turn it is
+    def _in_turn(self, unit: Unit, change: Change) -> list[Instruction]:
+        """Ask the host for a change, or let that wait while as many hosts as allowed are being changed."""
+        most = self.plan.safety.max_changing
+        if most is None:
+            return self._ask(unit, change)
+        self.roll.queue_up(unit, change)
+        return []
+
+    def _let_change(self) -> list[Instruction]:
+        most, out = self.plan.safety.max_changing, list[Instruction]()
+        while most is not None and self.roll.counts.changing < most:
+            unit = self.roll.next_in_line()
+            if unit is None or unit.waiting is None:
+                break
+            out += self._ask(unit, unit.waiting)
+            self.roll.count(unit)
+        return out
+
+    def _ask(self, unit: Unit, change: Change) -> list[Instruction]:
+        """Ask the host for a change at once."""
+        unit.under_way, unit.waiting = change, None
+        match change:
+            case Snapshot():
+                unit.claimed = True
+            case Revert():
+                unit.state = UnitState.REVERTING
+        return [change]
+
+    @staticmethod
+    def _over(unit: Unit, *kinds: type) -> None:
+        if isinstance(unit.under_way, kinds):
+            unit.under_way = None
+
     # ------------------------------------------------------------------ failures
-    def _fail(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
+    def _fail(self, unit: Unit, detail: str, kind: str = "host_failed") -> list[Instruction]:
         """Take a host out of the run for good: it answered, and said no."""
-        unit.failed = unit.failed or detail
-        self.lost_or_failed.add(unit.host)
-        out: list[Instruction] = [Record(kind="host_failed", detail=detail, host=unit.host)]
-        out += self._revert(unit)
-        return out + self._cap(now)
+        self._fell(unit, detail)
+        return [Record(kind=kind, detail=detail, host=unit.host), *self._revert(unit)]
+
+    def _fell(self, unit: Unit, detail: str) -> None:
+        unit.troubled = True
+        if not unit.failed:
+            unit.failed, self._fell_last = detail, unit
+
+    def _trip(self, unit: Unit, crossing: TripwireCrossed) -> list[Instruction]:
+        """Take a host out of the run for good: it came to harm."""
+        if unit.failed:
+            return []
+        arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
+        unit.tripped = f"{crossing.metric}: {crossing.detail}"
+        note = NoteCrossing(crossing=crossing, arm=arm, stage=self.stage)
+        return [note, *self._fail(unit, unit.tripped, kind="tripwire")]
 
     def _lost(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
         known = unit.state is UnitState.LOST and unit.reconnect_at is not None
         if known or unit.state is UnitState.REVERTED or unit.unrestored:
             return []
         out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
-        self.lost_or_failed.add(unit.host)
+        unit.troubled, unit.under_way, unit.waiting = True, None, None
         period, unit.current, unit.deadline, unit.holds = unit.current, None, None, None
         if period is not None:
             reason = f"host lost: {detail}"
             out.append(Abandon(host=unit.host, period=period, reason=reason))
             out += self._repeat(unit, period, reason)
         if not unit.claimed:  # never changed: nothing to bring back
-            unit.state, unit.failed, unit.checked = UnitState.REVERTED, detail, True
-            return [*out, *self._cap(now), *self._claim_all(now)]
+            unit.state, unit.checked = UnitState.REVERTED, True
+            self._fell(unit, detail)
+            return out
         unit.state = UnitState.LOST
         unit.reconnects += 1
         if unit.reconnects > RECONNECT_AT_MOST:
-            unit.failed = unit.failed or detail
             unit.unrestored = f"unreachable: {detail}"
-            return out + self._cap(now)
+            self._fell(unit, detail)
+            return out
         unit.reconnect_at = now + RECONNECT_EVERY_SECONDS * (unit.reconnects - 1)
-        return [*out, WakeAt(at=unit.reconnect_at), *self._cap(now)]
+        self.roll.alarm(unit, unit.reconnect_at)
+        return [*out, WakeAt(at=unit.reconnect_at)]
 
-    def _back(self, unit: Unit) -> list[Instruction]:
-        """A host that was lost is first put back as it was found, whatever comes after."""
-        unit.state = UnitState.REVERTING
-        return [Record(kind="host_back", detail="", host=unit.host), Revert(host=unit.host)]
-
-    def _reverted(self, unit: Unit, now: float) -> list[Instruction]:
-        if self.goal is None and not unit.failed and unit.queue:
-            # It was lost, is back and clean: take it up again, its broken block first.
-            unit.state, unit.holds = UnitState.IDLE, None
-            return [Snapshot(host=unit.host)]
-        return self._settle(now)
-
-    def _cap(self, now: float) -> list[Instruction]:
-        """Halt when more hosts than allowed have failed, or none is left; unreachable hosts count like any other."""
-        if self.goal is not None:
-            return self._settle(now)
-        failed = [u for u in self.units.values() if u.failed]
-        if len(failed) == len(self.units):
-            reason = failed[0].failed if len(failed) == 1 else f"all {len(failed)} hosts failed: {failed[0].failed}"
-            untouched = not self.again and not any(u.claimed for u in self.units.values())
-            return self._halt(RunState.FAILED if untouched else RunState.PAUSED, reason, now)
-        if len(self.lost_or_failed) > self.plan.safety.max_failed_hosts:
-            detail = (
-                f"{len(self.lost_or_failed)} hosts failed or were lost, {self.plan.safety.max_failed_hosts} allowed"
-            )
-            return self._halt(RunState.PAUSED, detail, now)
-        return self._settle(now)
+    def _take_up_again(self, unit: Unit) -> list[Instruction]:
+        """A host that was lost, is back and clean: its broken block comes first."""
+        if self.goal is not None or unit.failed or not unit.queue:
+            return []
+        unit.state, unit.holds = UnitState.IDLE, None
+        return self._in_turn(unit, Snapshot(host=unit.host))
 
     def _revert(self, unit: Unit) -> list[Instruction]:
+        """Put the host back at once, out of turn."""
         if unit.state in _TAKEN_OFF or unit.unrestored:
             return []
+        unit.waiting = None
         if not unit.claimed:
             unit.state = UnitState.REVERTED
             return []
@@ -382,11 +387,109 @@ class Machine:
             unit.current, unit.deadline = None, None
         if unit.state is UnitState.LOST:  # the revert goes out when it is back
             return out
-        unit.state = UnitState.REVERTING
-        return [*out, Revert(host=unit.host)]
+        return out + self._ask(unit, Revert(host=unit.host))
 
-    # ------------------------------------------------------------------ the whole run
-    def _halt(self, target: RunState, reason: str, now: float) -> list[Instruction]:
+    def _cap(self) -> list[Instruction]:
+        """Halt when more hosts than allowed have failed, or none is left; unreachable hosts count like any other."""
+        counts, most = self.roll.counts, self.plan.safety.max_failed_hosts
+        if self.goal is not None or (not counts.failed and counts.troubled <= most):
+            return []
+        if counts.failed == len(self.units):
+            return self._nobody_left()
+        if counts.troubled > most:
+            return self._halt(RunState.PAUSED, f"{counts.troubled} hosts failed or were lost, {most} allowed")
+        return []
+
+    def _nobody_left(self) -> list[Instruction]:
+        count, last = len(self.units), self._fell_last
+        if last is not None and last.tripped:
+            where = f", on {last.host}, the last of {count} hosts" if count > 1 else ""
+            return self._halt(RunState.HALTED, f"guardrail {last.tripped}{where}")
+        first = next(unit.failed for unit in self.units.values())
+        untouched = not self.again and not self.roll.counts.claimed
+        reason = first if count == 1 else f"all {count} hosts failed: {first}"
+        return self._halt(RunState.FAILED if untouched else RunState.PAUSED, reason)
+
+    # ------------------------------------------------------------------ the ramp
+    def _claim_all(self, now: float) -> list[Instruction]:
+        """Leave preflight: the last host has been heard of, whatever it was."""
+        self.state = RunState.RUNNING
+        out: list[Instruction] = [EnterState(state=self.state)]
+        for unit in self.units.values():
+            if not unit.failed:
+                out += self._in_turn(unit, Snapshot(host=unit.host))
+                self.roll.count(unit)
+        return out + self._open_stage(self.stage, now)
+
+    def _open_stage(self, stage: int, now: float) -> list[Instruction]:
+        self.stage, self.gate = stage, Gate.PASSED
+        last = stage + 1 >= len(self.plan.stages)
+        self._stage_ends_at = None if last else now + self.plan.stages[stage].hold_seconds
+        out: list[Instruction] = [Record(kind="stage_opened", detail=str(stage))]
+        if self._stage_ends_at is not None:
+            out.append(WakeAt(at=self._stage_ends_at))
+        for unit in self.units.values():
+            if unit.deadline == math.inf:
+                out += self._until(unit, now + unit.remaining_seconds)
+            rests = unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED} and unit.current is None
+            if rests and unit.queue and unit.waiting is None:
+                out += self._next(unit)
+                self.roll.count(unit)
+        return out
+
+    def _time(self, now: float) -> list[Instruction]:
+        out: list[Instruction] = []
+        for unit in self.roll.due(now):
+            if unit.deadline is not None and now >= unit.deadline:
+                out += self._collect(unit)
+            if unit.reconnect_at is not None and now >= unit.reconnect_at:
+                unit.reconnect_at = None
+                out.append(Reconnect(host=unit.host))
+            self.roll.count(unit)
+        if self.state is RunState.RUNNING and self._stage_ends_at is not None and now >= self._stage_ends_at:
+            out += self._close_stage(now)
+        return out
+
+    def _close_stage(self, now: float) -> list[Instruction]:
+        """The hold is over. Measurements that go on past the gate are as long as planned, without the wait at it."""
+        self._stage_ends_at, self.gate = None, Gate.TESTING
+        for unit in self.units.values():
+            if unit.deadline is not None and self._suspends(unit):
+                unit.remaining_seconds = max(0.0, unit.deadline - now)
+                unit.deadline = math.inf
+        return [TestGuardrails(stage=self.stage)]
+
+    def _suspends(self, unit: Unit) -> bool:
+        measures = unit.current is not None and unit.current.kind is PeriodKind.MEASURE
+        return self.plan.design is Design.PARALLEL and measures and self.gate is not Gate.PASSED
+
+    def _tested(self, stage: int, breaches: tuple[str, ...], now: float) -> list[Instruction]:
+        if self.state is not RunState.RUNNING or (stage, self.gate) != (self.stage, Gate.TESTING):
+            return []
+        if breaches:
+            self._look = stage
+            out: list[Instruction] = [Record(kind="guardrail_breached", detail=breach) for breach in breaches]
+            return out + self._halt(RunState.HALTED, f"guardrail {breaches[0]}")
+        if self.plan.stages[stage].approve != "manual":
+            return self._open_stage(stage + 1, now)
+        self.gate = Gate.WAITING
+        detail = f"stage {stage + 1} of {len(self.plan.stages)} has held"
+        return [
+            Record(kind=AWAITING_APPROVAL, detail=detail),
+            EnterState(state=self.state, reason=f"{self.gate.value}: {detail}"),
+        ]
+
+    def _approved(self, who: str, now: float) -> list[Instruction]:
+        if self.state is not RunState.RUNNING or self.gate is not Gate.WAITING:
+            return []
+        return [
+            Record(kind="approved", detail=f"stage {self.stage + 2} by {who}"),
+            EnterState(state=self.state),
+            *self._open_stage(self.stage + 1, now),
+        ]
+
+    # ------------------------------------------------------------------ the end
+    def _halt(self, target: RunState, reason: str) -> list[Instruction]:
         """Turn everything towards `target`; a stronger stop (halted) overrides a pause that is under way."""
         if self.goal is not None and (self.goal[0] is not RunState.PAUSED or target is RunState.PAUSED):
             return []
@@ -398,48 +501,30 @@ class Machine:
         ]
         for unit in self.units.values():
             out += self._revert(unit)
-        return out + self._settle(now)
+            self.roll.count(unit)
+        return out
 
-    def _settle(self, now: float) -> list[Instruction]:
+    def _settle(self) -> list[Instruction]:
         """Go on to the analysis once no host is left that is, or may be, changed."""
-        if self.state in {RunState.ANALYSING, RunState.PLANNED} or not all(u.done for u in self.units.values()):
+        counts = self.roll.counts
+        if self.state in {RunState.ANALYSING, RunState.PLANNED} or counts.open:
             return []
-        if self.state is RunState.RUNNING and any(u.queue and not u.failed for u in self.units.values()):
+        if self.state is RunState.RUNNING and counts.to_measure:
             return []
-        self.goal = self.goal or (RunState.COMPLETED, "")
-        if any(u.unrestored for u in self.units.values()):
-            hosts = ", ".join(f"{u.host} ({u.unrestored})" for u in self.units.values() if u.unrestored)
-            self.goal = (RunState.RESTORE_INCOMPLETE, f"not restored: {hosts}")
+        if self.goal is None:
+            self.goal, self._look = (RunState.COMPLETED, ""), len(self.plan.stages) - 1
+        out: list[Instruction] = []
+        if counts.unrestored:
+            left = {unit.host: unit.unrestored for unit in self.units.values() if unit.unrestored}
+            said = names(f"{host} ({why})" for host, why in left.items())
+            self.goal = (RunState.RESTORE_INCOMPLETE, f"not restored: {said}")
+            out += [Record(kind=NOT_RESTORED, detail=why, host=host) for host, why in left.items()]
         if self.goal[0] in {RunState.FAILED, RunState.PAUSED}:
-            return self._conclude()
+            return out + self._conclude()
         self.state = RunState.ANALYSING
-        return [EnterState(state=self.state), Analyse()]
+        return [*out, EnterState(state=self.state), Analyse(stage=self._look)]
 
     def _conclude(self) -> list[Instruction]:
         assert self.goal is not None  # noqa: S101 - set by _settle, the only way here
         self.state = self.goal[0]
         return [EnterState(state=self.state, reason=self.goal[1])]
-
-    def _open_stage(self, stage: int, now: float) -> list[Instruction]:
-        self.stage = stage
-        last = stage + 1 >= len(self.plan.stages)
-        self._stage_ends_at = None if last else now + self.plan.stages[stage].hold_seconds
-        out: list[Instruction] = [Record(kind="stage_opened", detail=str(stage))]
-        if self._stage_ends_at is not None:
-            out.append(WakeAt(at=self._stage_ends_at))
-        for unit in self.units.values():
-            if unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED} and unit.current is None and unit.queue:
-                out += self._next(unit, now)
-        return out
-
-    def _time(self, now: float) -> list[Instruction]:
-        out: list[Instruction] = []
-        for unit in self.units.values():
-            if unit.deadline is not None and now >= unit.deadline:
-                out += self._collect(unit)
-            if unit.reconnect_at is not None and now >= unit.reconnect_at:
-                unit.reconnect_at = None
-                out.append(Reconnect(host=unit.host))
-        if self.state is RunState.RUNNING and self._stage_ends_at is not None and now >= self._stage_ends_at:
-            out += self._open_stage(self.stage + 1, now)
-        return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from analysis.plan import Direction, GuardrailPlan
 from fleetexp.domain import PeriodPlan, RunState
 
 
@@ -100,11 +101,56 @@ class DriftSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailBreached:
-    """A metric crossed its limit, or the kernel is sick (`host` '' for the whole fleet)."""
+    """Something for which the whole run must stop: a sick kernel (`host` '' for the whole fleet)."""
 
     metric: str
     detail: str
     host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripwireCrossed:
+    """A metric of one host has reached the absolute limit that the spec sets for it."""
+
+    host: str
+    guardrail: GuardrailPlan
+    value: float
+
+    @property
+    def metric(self) -> str:
+        return self.guardrail.metric
+
+    @property
+    def limit(self) -> float:
+        return self.guardrail.tripwire if self.guardrail.tripwire is not None else float("nan")
+
+    @property
+    def detail(self) -> str:
+        return f"{self.value:g} reached the tripwire {self.limit:g}"
+
+    @staticmethod
+    def of(host: str, guardrail: GuardrailPlan, value: float) -> TripwireCrossed | None:
+        """Compare a value with the guardrail's tripwire; None where it is not reached, or there is none."""
+        limit = guardrail.tripwire
+        if limit is None:
+            return None
+        crossed = value >= limit if guardrail.worse is Direction.INCREASE else value <= limit
+        return TripwireCrossed(host=host, guardrail=guardrail, value=value) if crossed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailsTested:
+    """The guardrails were tested on the data up to the end of a stage; `breaches` says which failed and why."""
+
+    stage: int
+    breaches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven:
+    """Somebody lets the next stage open."""
+
+    who: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +187,9 @@ Event: TypeAlias = (
     | HostBack
     | DriftSeen
     | GuardrailBreached
+    | TripwireCrossed
+    | GuardrailsTested
+    | ApprovalGiven
     | PauseRequested
     | StopRequested
     | TimePassed
@@ -237,8 +286,28 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteCrossing:
+    """Enter into the store that a tripwire was reached, under which arm and in which stage."""
+
+    crossing: TripwireCrossed
+    arm: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestGuardrails:
+    """Test the guardrails on what has been measured up to the end of a stage; answered by GuardrailsTested."""
+
+    __test__ = False  # no test of pytest's
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analyse:
-    """Estimate effects from what is stored."""
+    """Estimate effects from what is stored. `stage`: the planned look at its end; None: at a moment nobody planned."""
+
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +330,8 @@ Instruction: TypeAlias = (
     | Reconnect
     | EnterState
     | Record
+    | NoteCrossing
+    | TestGuardrails
     | Analyse
     | WakeAt
 )

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import PeriodKind, RunState, UnitState
 from fleetexp.exit_codes import ExitCode
+from fleetexp.orchestrator.machine import Gate, Machine
+from fleetexp.orchestrator.roll import Unit
+
+if TYPE_CHECKING:
+    from fleetexp.orchestrator.runner import Runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +58,43 @@ class Outcome:
     decision: str
     reason: str
     exit_code: ExitCode
+
+
+def progress_of(runner: Runner) -> Progress:
+    """Say where a run is. The cost does not grow with the fleet."""
+    machine, counts = runner.machine, runner.machine.roll.counts
+    total = machine.roll.periods_planned
+    return Progress(
+        run_id=runner.run_id,
+        state=machine.state,
+        planned_seconds=runner.planned_seconds,
+        elapsed_seconds=runner.elapsed_seconds,
+        periods_done=max(0, total - counts.periods_left),
+        periods_total=total,
+        units={state: count for state, count in machine.roll.states.items() if count},
+        current=_current(machine),
+        latest=dict(runner.latest),
+        message=machine.goal[1] if machine.goal and not machine.state.is_terminal else "",
+    )
+
+
+def _current(machine: Machine) -> str:
+    if machine.state is not RunState.RUNNING:
+        return machine.state.value
+    if len(machine.units) == 1:
+        return _doing(next(iter(machine.units.values()))) or machine.state.value
+    states = machine.roll.states
+    doing = ", ".join(f"{states[state]} {state.value.replace('_', ' ')}" for state in UnitState if states[state])
+    stages = f"stage {machine.stage + 1} of {len(machine.plan.stages)}"
+    return f"{stages}, {machine.gate.value}: {doing}" if machine.gate is not Gate.PASSED else f"{stages}: {doing}"
+
+
+def _doing(unit: Unit) -> str:
+    period = unit.current
+    if period is None:
+        return ""
+    blocks = len({p.block for p in unit.plan.periods if p.block >= 0})
+    where = f"block {period.block + 1} of {blocks}, " if period.block >= 0 else ""
+    again = f", attempt {period.attempt + 1}" if period.attempt else ""
+    doing = {PeriodKind.WASHOUT: "washing out", PeriodKind.MEASURE: "measuring"}.get(period.kind, "baseline")
+    return f"{where}{period.arm}, {doing}{again}"

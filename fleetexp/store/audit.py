@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from agents.messages import HostFacts, KnobChange, KnobReason
-from fleetexp.errors import NoSuchRun
+from fleetexp.store.column_types import clean_text
+from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
-from fleetexp.store.inserts import insert_new
+from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import EventRecord
 from fleetexp.store.tables import Event, Host, HostFactsRow, KnobChangeRow
 
 
-def host_number(connection: Connection, host: str) -> int:
-    """Return the number of a host; NoSuchRun where no plan ever named it."""
-    found = connection.execute(select(Host.host_id).where(Host.name == host)).scalar()
-    if found is None:
-        raise NoSuchRun(f"no run has a host {host!r}", host, "check the name; 'fleetexp runs' lists the runs")
-    return found
-
-
-def add_knob_changes(connection: Connection, run_id: int, host: str, changes: Sequence[KnobChange]) -> None:
-    host_id = host_number(connection, host)
+def add_knob_changes(
+    connection: Connection, directory: Directory, run_id: int, changes: Mapping[str, Sequence[KnobChange]]
+) -> None:
+    host_ids = directory.hosts(connection, changes)
     rows = [
         {
             "run_id": run_id,
-            "host_id": host_id,
+            "host_id": host_ids[host],
             "knob": change.knob,
             "before": change.before,
             "wanted": change.wanted,
@@ -37,7 +33,8 @@ def add_knob_changes(connection: Connection, run_id: int, host: str, changes: Se
             "error": change.error,
             "changed_at": change.changed_at,
         }
-        for change in changes
+        for host, of_host in changes.items()
+        for change in of_host
     ]
     insert_new(connection, KnobChangeRow, rows)
 
@@ -67,22 +64,26 @@ def knob_changes(connection: Connection, run_id: int) -> list[tuple[str, KnobCha
     ]
 
 
-def add_host_facts(connection: Connection, run_id: int, facts: HostFacts) -> None:
-    row = {
-        "run_id": run_id,
-        "host_id": host_number(connection, facts.host),
-        "taken_at": facts.taken_at,
-        "boot_id": facts.boot_id,
-        "kernel": facts.kernel,
-        "architecture": facts.architecture,
-        "cpu_model": facts.cpu_model,
-        "cpus": facts.cpus,
-        "numa_nodes": facts.numa_nodes,
-        "memory_total_bytes": facts.memory_total_bytes,
-        "virtualisation": facts.virtualisation,
-        "facts": to_document(facts),
-    }
-    insert_new(connection, HostFactsRow, [row])
+def add_host_facts(connection: Connection, directory: Directory, run_id: int, every_hosts: Sequence[HostFacts]) -> None:
+    host_ids = directory.hosts(connection, {facts.host for facts in every_hosts})
+    rows = [
+        {
+            "run_id": run_id,
+            "host_id": host_ids[facts.host],
+            "taken_at": facts.taken_at,
+            "boot_id": facts.boot_id,
+            "kernel": facts.kernel,
+            "architecture": facts.architecture,
+            "cpu_model": facts.cpu_model,
+            "cpus": facts.cpus,
+            "numa_nodes": facts.numa_nodes,
+            "memory_total_bytes": facts.memory_total_bytes,
+            "virtualisation": facts.virtualisation,
+            "facts": to_document(facts),
+        }
+        for facts in every_hosts
+    ]
+    insert_new(connection, HostFactsRow, rows)
 
 
 def host_facts(connection: Connection, run_id: int) -> list[HostFacts]:
@@ -93,21 +94,32 @@ def host_facts(connection: Connection, run_id: int) -> list[HostFacts]:
     return sorted((from_document(HostFacts, facts) for facts in newest.values()), key=lambda facts: facts.host)
 
 
-def add_event(
-    connection: Connection, run_id: int, kind: str, detail: str, *, host: str | None = None, at: datetime | None = None
-) -> None:
-    """Enter an event once: the same one with the same instant is not entered again."""
-    host_id = host_number(connection, host) if host is not None else None
-    found = select(Event.event_id).where(
-        Event.run_id == run_id,
-        Event.host_id == host_id if host_id is not None else Event.host_id.is_(None),
-        Event.kind == kind,
-        Event.detail == detail,
-    )
-    if at is not None and connection.execute(found.where(Event.at == at)).first() is not None:
-        return
-    values = {"run_id": run_id, "host_id": host_id, "kind": kind, "detail": detail, "at": at or datetime.now(UTC)}
-    connection.execute(insert(Event).values(**values))
+def add_event(connection: Connection, run_id: int, kind: str, detail: str, at: datetime) -> None:
+    """Enter something that happened to the whole run."""
+    connection.execute(insert(Event).values(run_id=run_id, kind=kind, detail=detail, at=at))
+
+
+def add_events(connection: Connection, directory: Directory, run_id: int, happened: Sequence[EventRecord]) -> None:
+    """Enter events, each once: the same one at the same instant is not entered again."""
+    host_ids = directory.hosts(connection, {event.host for event in happened if event.host})
+    rows = {
+        (
+            host_ids[event.host] if event.host else None,
+            event.period_id or None,
+            event.kind,
+            clean_text(event.detail),
+            event.at,
+        ): None
+        for event in happened
+    }
+    there: set[tuple[Any, ...]] = set()
+    columns = (Event.host_id, Event.period_id, Event.kind, Event.detail, Event.at)
+    for piece in chunks(list({event.at for event in happened})):
+        found = connection.execute(select(*columns).where(Event.run_id == run_id, Event.at.in_(piece)))
+        there.update(tuple(one) for one in found)
+    names = ("host_id", "period_id", "kind", "detail", "at")
+    new = [{"run_id": run_id, **dict(zip(names, row, strict=True))} for row in rows if row not in there]
+    insert_new(connection, Event, new)
 
 
 def events(connection: Connection, run_id: int) -> list[EventRecord]:

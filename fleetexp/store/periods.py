@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, func, literal, select, update
 
 from fleetexp.domain import PeriodKind, PeriodPlan, PeriodRecord, PeriodState
-from fleetexp.errors import NoSuchRun
-from fleetexp.store.audit import host_number
-from fleetexp.store.inserts import insert_new
-from fleetexp.store.tables import Host, Period
+from fleetexp.store.column_types import Instant
+from fleetexp.store.inserts import chunks, insert_new
+from fleetexp.store.records import PeriodEnd, PeriodStart
+from fleetexp.store.tables import Host, Period, table
 
 
 def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Sequence[PeriodPlan]]]) -> None:
@@ -37,9 +37,8 @@ def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Se
     insert_new(connection, Period, rows)
 
 
-def add(connection: Connection, run_id: int, host: str, periods: Sequence[PeriodPlan]) -> list[int]:
+def add(connection: Connection, run_id: int, host_id: int, periods: Sequence[PeriodPlan]) -> list[int]:
     """Enter periods of one host and return their numbers, in the order given."""
-    host_id = host_number(connection, host)
     enter(connection, run_id, [(host_id, periods)])
     statement = select(Period.position, Period.attempt, Period.period_id).where(
         Period.run_id == run_id, Period.host_id == host_id
@@ -93,15 +92,43 @@ def listed(connection: Connection, run_id: int) -> list[PeriodRecord]:
     ]
 
 
-def start(connection: Connection, period_id: int, started_at: datetime, boot_id: str) -> None:
-    values = {"state": PeriodState.RUNNING.value, "started_at": started_at, "boot_id": boot_id}
-    _change(connection, period_id, values)
+def start(connection: Connection, starts: Sequence[PeriodStart]) -> None:
+    rows = [
+        {"key": one.period_id, "state": PeriodState.RUNNING.value, "started_at": one.started_at, "boot_id": one.boot_id}
+        for one in starts
+    ]
+    _change(connection, rows)
 
 
-def end(connection: Connection, period_id: int, ended_at: datetime, state: PeriodState, reason: str) -> None:
-    _change(connection, period_id, {"state": state.value, "ended_at": ended_at, "reason": reason})
+def end(connection: Connection, ends: Sequence[PeriodEnd]) -> None:
+    rows = [
+        {"key": one.period_id, "state": one.state.value, "ended_at": one.ended_at, "reason": one.reason} for one in ends
+    ]
+    _change(connection, rows)
 
 
-def _change(connection: Connection, period_id: int, values: Mapping[str, Any]) -> None:
-    if connection.execute(update(Period).where(Period.period_id == period_id).values(**values)).rowcount == 0:
-        raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")
+def _change(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set the same columns of many periods; `key` says which."""
+    if not rows:
+        return
+    columns = table(Period).columns
+    values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "key"}
+    statement = update(table(Period)).where(columns.period_id == bindparam("key")).values(**values)
+    for piece in chunks(rows):
+        connection.execute(statement, list(piece))
+
+
+def void_block(
+    connection: Connection, run_id: int, host_id: int, *, block: int, attempt: int, reason: str, at: datetime
+) -> None:
+    """Strike out a block of a host in one statement; what is invalid already keeps its reason."""
+    row = Period
+    ours = (row.run_id == run_id, row.host_id == host_id, row.block == block, row.attempt == attempt)
+    statement = (
+        update(row)
+        .where(*ours, row.state != PeriodState.INVALID.value)
+        .values(
+            state=PeriodState.INVALID.value, reason=reason, ended_at=func.coalesce(row.ended_at, literal(at, Instant()))
+        )
+    )
+    connection.execute(statement)

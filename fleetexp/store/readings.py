@@ -12,61 +12,68 @@ from sqlalchemy import Connection, select
 from agents.messages import HostEvent, Measurement, Reading, Sample
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store import runs
-from fleetexp.store.audit import host_number
 from fleetexp.store.bulk import BulkWriter
 from fleetexp.store.column_types import clean_text
+from fleetexp.store.directory import Directory
 from fleetexp.store.records import Floats, PeriodReadings, Series
-from fleetexp.store.rows import EVENTS, MEASUREMENTS, measurement_rows, sample_rows
-from fleetexp.store.tables import METRIC_COLUMNS, Host, MeasurementRow, Period, SampleRow, column_of, table
+from fleetexp.store.rows import EVENTS, MEASUREMENTS, Row, measurement_rows, sample_rows
+from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, Period, SampleRow, column_of, table
 
 
-def append(connection: Connection, bulk: BulkWriter, host: str, readings: Sequence[Reading]) -> int:
-    """Write a batch of one host's readings; those that are there already stay. Returns how many were new."""
-    run_of = _runs_of(connection, host, {reading.period_id for reading in readings})
-    samples = [reading for reading in readings if isinstance(reading, Sample)]
-    measurements = [reading for reading in readings if isinstance(reading, Measurement)]
-    events = [reading for reading in readings if isinstance(reading, HostEvent)]
+def append(
+    connection: Connection, bulk: BulkWriter, directory: Directory, batches: Mapping[str, Sequence[Reading]]
+) -> int:
+    """Write readings by host; those that are there already stay. Returns how many were new."""
+    samples: list[Sample] = []
+    measurements: list[Measurement] = []
+    events: list[tuple[str, HostEvent]] = []
+    _require_theirs(connection, directory, batches)
+    for host, batch in batches.items():
+        for reading in batch:
+            if isinstance(reading, Sample):
+                samples.append(reading)
+            elif isinstance(reading, Measurement):
+                measurements.append(reading)
+            else:
+                events.append((host, reading))
     new = sum(bulk.write(connection, *group) for group in sample_rows(samples, bulk.instant, bulk.json))
     new += bulk.write(connection, MEASUREMENTS, list(measurement_rows(measurements, bulk.instant)))
-    if events:
-        host_id = host_number(connection, host)
-        if any(event.period_id == 0 for event in events):
-            run_of[0] = runs.holding(connection, host)
-        rows = [
-            (
-                run_of[event.period_id],
-                host_id,
-                event.period_id or None,
-                event.sequence,
-                bulk.instant(event.taken_at),
-                event.kind.value,
-                clean_text(event.detail),
-            )
-            for event in events
-        ]
-        new += bulk.write(connection, EVENTS, rows)
-    return new
+    return new + bulk.write(connection, EVENTS, _event_rows(connection, bulk, directory, events))
 
 
-def _runs_of(connection: Connection, host: str, period_ids: set[int]) -> dict[int, int | None]:
-    """Return the run of each period; errors for a period that is not there, or is another host's."""
-    wanted = sorted(period_ids - {0})
-    statement = (
-        select(Period.period_id, Period.run_id, Host.name)
-        .join(Host, Host.host_id == Period.host_id)
-        .where(Period.period_id.in_(wanted))
-    )
-    found = {row.period_id: row for row in connection.execute(statement)} if wanted else {}
-    for period_id in wanted:
-        if period_id not in found:
-            raise NoSuchRun(f"there is no period {period_id}", f"readings of {host}", "they belong to another database")
-        if found[period_id].name != host:
-            raise StoreError(
-                f"period {period_id} is one of {found[period_id].name}",
-                f"readings of {host}",
-                "two hosts answer to each other's names: give each its own",
-            )
-    return {period_id: row.run_id for period_id, row in found.items()}
+def _event_rows(
+    connection: Connection, bulk: BulkWriter, directory: Directory, events: Sequence[tuple[str, HostEvent]]
+) -> list[Row]:
+    host_ids = directory.hosts(connection, {host for host, _ in events})
+    held_by = runs.holding(connection, {host for host, event in events if not event.period_id})
+    places = directory.periods(connection, {event.period_id for _, event in events if event.period_id})
+    return [
+        (
+            places[event.period_id].run_id if event.period_id else held_by.get(host),
+            host_ids[host],
+            event.period_id or None,
+            event.sequence,
+            bulk.instant(event.taken_at),
+            event.kind.value,
+            clean_text(event.detail),
+        )
+        for host, event in events
+    ]
+
+
+def _require_theirs(connection: Connection, directory: Directory, batches: Mapping[str, Sequence[Reading]]) -> None:
+    """Refuse readings of a period that is not there, or is another host's."""
+    named = {host: {reading.period_id for reading in batch} - {0} for host, batch in batches.items()}
+    who = next(iter(batches)) if len(batches) == 1 else f"{len(batches)} hosts"
+    places = directory.periods(connection, set().union(*named.values()), f"readings of {who}")
+    for host, period_ids in named.items():
+        for period_id in period_ids:
+            if places[period_id].host != host:
+                raise StoreError(
+                    f"period {period_id} is one of {places[period_id].host}",
+                    f"readings of {host}",
+                    "two hosts answer to each other's names: give each its own",
+                )
 
 
 def of_period(connection: Connection, period_id: int) -> PeriodReadings:

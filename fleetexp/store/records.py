@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from fleetexp.domain import Plan, RunState
+from fleetexp.domain import PeriodState, Plan, RunState
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +56,25 @@ class PeriodReadings:
     period_id: int
     samples: Mapping[str, Series]
     measured: Mapping[str, Series]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodStart:
+    """The start of a period: when sampling began, and in which boot of the host."""
+
+    period_id: int
+    started_at: datetime
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodEnd:
+    """The end of a period, and whether it may be used; `reason` says why not."""
+
+    period_id: int
+    ended_at: datetime
+    state: PeriodState
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from analysis.aggregate import Summary
 from analysis.results import Estimate, Findings, Interval
+from fleetexp.store.checks import replace_checks
 from fleetexp.store.documents import from_document, to_document
-from fleetexp.store.inserts import insert_new
+from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.runs import no_such_run
-from fleetexp.store.tables import EstimateRow, GuardrailCheck, Observation, Run
+from fleetexp.store.tables import EstimateRow, Observation, Run
 
 
-def replace_observations(connection: Connection, period_id: int, summaries: Mapping[str, Summary]) -> None:
-    connection.execute(delete(Observation).where(Observation.period_id == period_id))
+def replace_observations(connection: Connection, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
+    for piece in chunks(list(summaries)):
+        connection.execute(delete(Observation).where(Observation.period_id.in_(piece)))
     rows = [
         {
             "period_id": period_id,
@@ -29,12 +32,15 @@ def replace_observations(connection: Connection, period_id: int, summaries: Mapp
             "p50": one.p50,
             "p99": one.p99,
         }
-        for metric, one in summaries.items()
+        for period_id, of_period in summaries.items()
+        for metric, one in of_period.items()
     ]
     insert_new(connection, Observation, rows)
 
 
-def replace_findings(connection: Connection, run_id: int, findings: Findings) -> None:
+def replace_findings(
+    connection: Connection, run_id: int, findings: Findings, *, look: int | None, at: datetime
+) -> None:
     """Enter the findings in place of those there are: whole, as a document; estimates and guardrails, as rows too."""
     values = {
         "findings": to_document(findings),
@@ -43,25 +49,10 @@ def replace_findings(connection: Connection, run_id: int, findings: Findings) ->
     }
     if connection.execute(update(Run).where(Run.run_id == run_id).values(**values)).rowcount == 0:
         raise no_such_run(run_id)
-    for model in (EstimateRow, GuardrailCheck):
-        connection.execute(delete(model).where(model.run_id == run_id))
+    connection.execute(delete(EstimateRow).where(EstimateRow.run_id == run_id))
     if findings.estimates:
         connection.execute(insert(EstimateRow), [_estimate(run_id, estimate) for estimate in findings.estimates])
-    if findings.guardrails:
-        rows = [
-            {
-                "run_id": run_id,
-                "metric": one.plan.metric,
-                "treatment": one.treatment,
-                "worse": one.plan.worse.value,
-                "margin": one.plan.margin,
-                "tripwire": one.plan.tripwire,
-                "verdict": one.verdict.value,
-                "reason": one.reason,
-            }
-            for one in findings.guardrails
-        ]
-        connection.execute(insert(GuardrailCheck), rows)
+    replace_checks(connection, run_id, findings.guardrails, None, look, at)
 
 
 def _estimate(run_id: int, estimate: Estimate) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +73,7 @@ def create(
     ]
     insert_new(connection, Assignment, assigned)
     periods.enter(connection, run_id, [(hosts[unit.host], unit.periods) for unit in plan.units])
-    add_event(connection, run_id, "launched", f"by {launched_by}", at=now)
+    add_event(connection, run_id, "launched", f"by {launched_by}", now)
     return run_id
 
 
@@ -141,53 +141,65 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
     )
 
 
-def enter_state(connection: Connection, run_id: int, state: RunState, reason: str) -> None:
+def enter_state(connection: Connection, run_id: int, state: RunState, reason: str, now: datetime) -> None:
     """Note the state of a run, and when it began and ended.
 
-    A run that starts again forgets a pause that nobody was there to hear; an abort still holds.
+    A run that starts again forgets a pause or an approval that nobody was there to hear; an abort still holds.
     """
-    row = connection.execute(
-        select(Run.state, Run.reason, Run.started_at, Run.request).where(Run.run_id == run_id)
-    ).first()
+    row = _locked(connection, run_id)
     if row is None:
         raise no_such_run(run_id)
-    now = datetime.now(UTC)
     values: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": now if state.is_terminal else None}
     if state is RunState.RUNNING and row.started_at is None:
         values["started_at"] = now
-    if state is RunState.PREFLIGHT and row.request == "pause":
+    if state is RunState.PREFLIGHT and row.request in {"pause", "approve"}:
         values |= {"request": None, "requested_by": None}
     connection.execute(update(Run).where(Run.run_id == run_id).values(**values))
     if (row.state, row.reason) != (state.value, reason):
-        add_event(connection, run_id, "state", f"{state.value}: {reason}" if reason else state.value, at=now)
+        add_event(connection, run_id, "state", f"{state.value}: {reason}" if reason else state.value, now)
 
 
 def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
     """Leave a request for the process that drives a run; an abort is not weakened to a pause."""
-    row = connection.execute(select(Run.request).where(Run.run_id == run_id)).first()
+    row = _locked(connection, run_id)
     if row is None:
         raise no_such_run(run_id)
     if row.request != "abort":
         connection.execute(update(Run).where(Run.run_id == run_id).values(request=how, requested_by=who))
-    add_event(connection, run_id, f"{how}_requested", f"by {who}")
+    add_event(connection, run_id, f"{how}_requested", f"by {who}", datetime.now(UTC))
 
 
-def asked(connection: Connection, run_id: int) -> tuple[str, str] | None:
-    row = connection.execute(select(Run.request, Run.requested_by).where(Run.run_id == run_id)).first()
-    return (row.request, row.requested_by or "") if row is not None and row.request is not None else None
+def is_asked(connection: Connection, run_id: int) -> bool:
+    """Say whether a request waits; no lock is taken for that."""
+    return connection.execute(select(Run.request).where(Run.run_id == run_id)).scalar() is not None
 
 
-def forget_request(connection: Connection, run_id: int) -> None:
+def take_request(connection: Connection, run_id: int) -> tuple[str, str] | None:
+    """Return what was asked of a run and by whom, and forget it."""
+    row = _locked(connection, run_id)
+    if row is None or row.request is None:
+        return None
     connection.execute(update(Run).where(Run.run_id == run_id).values(request=None, requested_by=None))
+    return row.request, row.requested_by or ""
 
 
-def holding(connection: Connection, host: str) -> int | None:
-    """Return the newest run that holds a host, None where it is free."""
-    statement = (
-        select(Run.run_id)
-        .join(Assignment, Assignment.run_id == Run.run_id)
-        .join(Host, Host.host_id == Assignment.host_id)
-        .where(Host.name == host, Run.state.in_([state.value for state in LIVE]))
-        .order_by(Run.run_id.desc())
-    )
-    return connection.execute(statement).scalar()
+def _locked(connection: Connection, run_id: int) -> Row[*tuple[Any, ...]] | None:
+    """Read what may change under us, and keep other writers of this run out until the transaction ends."""
+    columns = (Run.state, Run.reason, Run.started_at, Run.request, Run.requested_by)
+    return connection.execute(select(*columns).where(Run.run_id == run_id).with_for_update()).first()
+
+
+def holding(connection: Connection, hosts: Collection[str]) -> dict[str, int]:
+    """Return, of these hosts, those that a run holds, and the newest run that does."""
+    live = [state.value for state in LIVE]
+    return {
+        found.name: found.run_id
+        for piece in chunks(list(hosts))
+        for found in connection.execute(
+            select(Host.name, Run.run_id)
+            .join(Assignment, Assignment.run_id == Run.run_id)
+            .join(Host, Host.host_id == Assignment.host_id)
+            .where(Host.name.in_(piece), Run.state.in_(live))
+            .order_by(Run.run_id)
+        )
+    }

@@ -1,27 +1,32 @@
 """The store: everything a run plans, does, reads and finds, in one SQL database.
 
-Each method is one transaction: all of it is stored, or nothing, and a StoreError says why. What a broken connection
-leaves in doubt can be sent again: readings, writes to knobs, periods and states are not doubled.
+Each method is one transaction, or part of one inside `together`: all of it is stored, or nothing, and a StoreError
+says why. What a broken connection leaves in doubt can be sent again: readings, writes to knobs, periods and states
+are not doubled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
 from agents.messages import HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
-from analysis.results import Findings
+from analysis.plan import Crossing, GuardrailPlan
+from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
-from fleetexp.store import audit, periods, readings, results, runs
+from fleetexp.store import audit, checks, periods, readings, results, runs
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
-from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading, writing
+from fleetexp.store.directory import Directory
+from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading
 from fleetexp.store.query import query
-from fleetexp.store.records import EventRecord, PeriodReadings, RunRecord, Series
+from fleetexp.store.records import EventRecord, PeriodEnd, PeriodReadings, PeriodStart, RunRecord, Series
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
+from fleetexp.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,7 +36,9 @@ DEFAULT_URL = "sqlite:///fleetexp.db"
 __all__ = [
     "DEFAULT_URL",
     "EventRecord",
+    "PeriodEnd",
     "PeriodReadings",
+    "PeriodStart",
     "RunRecord",
     "Series",
     "Store",
@@ -73,6 +80,8 @@ class Store:
         self._engine = engine
         self._where = database.name
         self._bulk: BulkWriter = SqliteBulk() if database.is_sqlite else PostgresqlBulk()
+        self._directory = Directory()
+        self._transactions = Transactions(engine, database.name, self._directory.forget)
 
     @property
     def url(self) -> str:
@@ -82,6 +91,14 @@ class Store:
     def close(self) -> None:
         """Close every connection; the store can't be used afterwards."""
         self._engine.dispose()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Make everything written inside one transaction: all of it is stored at the end, or nothing.
+
+        Once a write has failed, the others and the end fail with its error, even where that was caught. Inside another
+        `together`, that one's end counts.
+        """
+        return self._transactions.together()
 
     # ------------------------------------------------------------------ runs
     def create_run(
@@ -97,7 +114,7 @@ class Store:
         fleet: str,
     ) -> int:
         """Enter a run in state planned, with its hosts, assignment and every planned period; return its number."""
-        with writing(self._engine, self._where) as connection:
+        with self._transactions.writing() as connection:
             return runs.create(
                 connection,
                 experiment_name=experiment_name,
@@ -112,59 +129,79 @@ class Store:
 
     def run(self, run_id: int) -> RunRecord:
         """Return a run; NoSuchRun where there is none of that number."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return runs.one(connection, run_id)
 
     def runs(self) -> list[RunRecord]:
         """Return every run, the oldest first."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return runs.every(connection)
 
-    def set_run_state(self, run_id: int, state: RunState, reason: str = "") -> None:
-        """Note the state of a run; its start and end are stamped, and a change of state is an event."""
-        with writing(self._engine, self._where) as connection:
-            runs.enter_state(connection, run_id, state, reason)
+    def set_run_state(self, run_id: int, state: RunState, reason: str = "", *, at: datetime | None = None) -> None:
+        """Note the state of a run, now or `at`; its start and end are stamped, and a change of state is an event."""
+        with self._transactions.writing() as connection:
+            runs.enter_state(connection, run_id, state, reason, at or datetime.now(UTC))
 
     def request(self, run_id: int, how: str, who: str) -> None:
-        """Leave a request ('pause' or 'abort') for the process that drives a run."""
-        with writing(self._engine, self._where) as connection:
+        """Leave a request ('pause', 'abort' or 'approve') for the process that drives a run."""
+        with self._transactions.writing() as connection:
             runs.ask(connection, run_id, how, who)
 
     def requested(self, run_id: int) -> tuple[str, str] | None:
         """Return what was asked of a run and by whom, once; None where nothing was."""
-        with reading(self._engine, self._where) as connection:
-            if runs.asked(connection, run_id) is None:
+        with self._transactions.reading() as connection:
+            if not runs.is_asked(connection, run_id):
                 return None
-        with writing(self._engine, self._where) as connection:
-            asked = runs.asked(connection, run_id)
-            runs.forget_request(connection, run_id)
-            return asked
+        with self._transactions.writing() as connection:
+            return runs.take_request(connection, run_id)
 
     def host_busy(self, host: str) -> int | None:
         """Return the run that holds a host (it is under way and neither paused nor over), None where it is free."""
-        with reading(self._engine, self._where) as connection:
-            return runs.holding(connection, host)
+        return self.hosts_busy([host]).get(host)
+
+    def hosts_busy(self, hosts: Collection[str]) -> dict[str, int]:
+        """Return host -> run, of these hosts, for those that a run holds."""
+        with self._transactions.reading() as connection:
+            return runs.holding(connection, hosts)
 
     # ------------------------------------------------------------------ periods
     def periods(self, run_id: int) -> list[PeriodRecord]:
         """Return the periods of a run by host, place in its schedule, and attempt."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return periods.listed(connection, run_id)
 
     def add_periods(self, run_id: int, host: str, plans: Sequence[PeriodPlan]) -> list[int]:
         """Enter periods (of a repeated block) and return their numbers in the same order; none is entered twice."""
-        with writing(self._engine, self._where) as connection:
-            return periods.add(connection, run_id, host, plans)
+        with self._transactions.writing() as connection:
+            return periods.add(connection, run_id, self._directory.hosts(connection, [host])[host], plans)
 
     def start_period(self, period_id: int, started_at: datetime, boot_id: str) -> None:
         """Note that sampling has begun, and in which boot of the host."""
-        with writing(self._engine, self._where) as connection:
-            periods.start(connection, period_id, started_at, boot_id)
+        self.start_periods([PeriodStart(period_id=period_id, started_at=started_at, boot_id=boot_id)])
+
+    def start_periods(self, starts: Sequence[PeriodStart]) -> None:
+        """Note the start of many periods; NoSuchRun, and none is noted, where one is not there."""
+        with self._transactions.writing() as connection:
+            self._directory.periods(connection, {one.period_id for one in starts})
+            periods.start(connection, starts)
 
     def end_period(self, period_id: int, ended_at: datetime, state: PeriodState, reason: str = "") -> None:
         """Note the end of a period and whether it may be used; `reason` says why not."""
-        with writing(self._engine, self._where) as connection:
-            periods.end(connection, period_id, ended_at, state, reason)
+        self.end_periods([PeriodEnd(period_id=period_id, ended_at=ended_at, state=state, reason=reason)])
+
+    def end_periods(self, ends: Sequence[PeriodEnd]) -> None:
+        """Note the end of many periods; NoSuchRun, and none is noted, where one is not there."""
+        with self._transactions.writing() as connection:
+            self._directory.periods(connection, {one.period_id for one in ends})
+            periods.end(connection, ends)
+
+    def void_block(  # noqa: PLR0917 - what it names, then why and when
+        self, run_id: int, host: str, block: int, attempt: int, reason: str, at: datetime
+    ) -> None:
+        """Strike out one attempt at a block of a host: its periods are invalid, those without an end ended `at`."""
+        with self._transactions.writing() as connection:
+            host_id = self._directory.hosts(connection, [host])[host]
+            periods.void_block(connection, run_id, host_id, block=block, attempt=attempt, reason=reason, at=at)
 
     # ------------------------------------------------------------------ what hosts say
     def append(self, host: str, batch: Sequence[Reading]) -> int:
@@ -173,62 +210,105 @@ class Store:
         Once this returns, they are on the disk: they may be acknowledged. Those told apart by (period_id, sequence)
         as there already stay as they are. Nothing is stored where an error is raised.
         """
-        if not batch:
+        return self.append_many({host: batch})
+
+    def append_many(self, batches: Mapping[str, Sequence[Reading]]) -> int:
+        """Store the readings of many hosts, by host, as `append` does: all of them in one transaction."""
+        if not any(batches.values()):
             return 0
-        with writing(self._engine, self._where) as connection:
-            return readings.append(connection, self._bulk, host, batch)
+        with self._transactions.writing() as connection:
+            return readings.append(connection, self._bulk, self._directory, batches)
 
     def period_readings(self, period_id: int) -> PeriodReadings:
         """Return everything read in a period, one series per metric."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return readings.of_period(connection, period_id)
 
     def record_knob_changes(self, run_id: int, host: str, changes: Sequence[KnobChange]) -> None:
         """Enter writes to kernel settings, each once."""
-        with writing(self._engine, self._where) as connection:
-            audit.add_knob_changes(connection, run_id, host, changes)
+        self.record_many_knob_changes(run_id, {host: changes})
+
+    def record_many_knob_changes(self, run_id: int, changes: Mapping[str, Sequence[KnobChange]]) -> None:
+        """Enter writes to kernel settings of many hosts, by host, each once."""
+        with self._transactions.writing() as connection:
+            audit.add_knob_changes(connection, self._directory, run_id, changes)
 
     def knob_changes(self, run_id: int) -> list[tuple[str, KnobChange]]:
         """Return (host, write) of a run in the order of time."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return audit.knob_changes(connection, run_id)
 
     def record_host_facts(self, run_id: int, facts: HostFacts) -> None:
         """Enter what a host was when the run surveyed it."""
-        with writing(self._engine, self._where) as connection:
-            audit.add_host_facts(connection, run_id, facts)
+        self.record_many_host_facts(run_id, [facts])
+
+    def record_many_host_facts(self, run_id: int, facts: Sequence[HostFacts]) -> None:
+        """Enter what many hosts were when the run surveyed them, each once."""
+        with self._transactions.writing() as connection:
+            audit.add_host_facts(connection, self._directory, run_id, facts)
 
     def host_facts(self, run_id: int) -> list[HostFacts]:
         """Return the newest facts of each host of a run, by host."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return audit.host_facts(connection, run_id)
 
     def record_event(
         self, run_id: int, kind: str, detail: str, host: str | None = None, at: datetime | None = None
     ) -> None:
         """Enter something that happened, now or `at`; the same event at the same instant is entered once."""
-        with writing(self._engine, self._where) as connection:
-            audit.add_event(connection, run_id, kind, detail, host=host, at=at)
+        now = at or datetime.now(UTC)
+        self.record_events(run_id, [EventRecord(at=now, host=host or "", period_id=0, kind=kind, detail=detail)])
+
+    def record_events(self, run_id: int, events: Sequence[EventRecord]) -> None:
+        """Enter many things that happened; the same event at the same instant is entered once."""
+        with self._transactions.writing() as connection:
+            audit.add_events(connection, self._directory, run_id, events)
 
     def events(self, run_id: int) -> list[EventRecord]:
         """Return the events of a run in the order of time."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return audit.events(connection, run_id)
 
     # ------------------------------------------------------------------ what was found
     def save_observations(self, period_id: int, summaries: Mapping[str, Summary]) -> None:
         """Enter one summary per metric of a period, in place of those there are."""
-        with writing(self._engine, self._where) as connection:
-            results.replace_observations(connection, period_id, summaries)
+        self.save_many_observations({period_id: summaries})
 
-    def save_findings(self, run_id: int, findings: Findings) -> None:
-        """Enter what the analysis found, in place of what it found before."""
-        with writing(self._engine, self._where) as connection:
-            results.replace_findings(connection, run_id, findings)
+    def save_many_observations(self, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
+        """Enter summaries of many periods, by period and metric, in place of those there are."""
+        with self._transactions.writing() as connection:
+            results.replace_observations(connection, summaries)
+
+    def save_findings(
+        self, run_id: int, findings: Findings, *, look: int | None = None, at: datetime | None = None
+    ) -> None:
+        """Enter what the analysis found, in place of what it found before. `look`: which planned look this was."""
+        with self._transactions.writing() as connection:
+            results.replace_findings(connection, run_id, findings, look=look, at=at or datetime.now(UTC))
+
+    def save_guardrail_checks(
+        self, run_id: int, found: Sequence[GuardrailResult], *, stage: int, look: int, at: datetime
+    ) -> None:
+        """Enter what the guardrails said at the end of a stage, in place of what they said before."""
+        with self._transactions.writing() as connection:
+            checks.replace_checks(connection, run_id, found, stage, look, at)
+
+    def record_crossing(
+        self, run_id: int, guardrail: GuardrailPlan, crossing: Crossing, *, stage: int, at: datetime
+    ) -> None:
+        """Enter that a host crossed a tripwire; the same one at the same instant is entered once."""
+        with self._transactions.writing() as connection:
+            host_id = self._directory.hosts(connection, [crossing.host])[crossing.host]
+            checks.add_crossing(connection, run_id, host_id, guardrail, crossing, stage, at)
+
+    def crossings(self, run_id: int) -> tuple[Crossing, ...]:
+        """Return the tripwires that hosts of a run crossed, in the order of time."""
+        with self._transactions.reading() as connection:
+            return checks.crossings(connection, run_id)
 
     def findings(self, run_id: int) -> Findings | None:
         """Return what the analysis found, None before it has."""
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return results.findings_of(connection, run_id)
 
     # ------------------------------------------------------------------ frames
@@ -239,14 +319,14 @@ class Store:
         seconds, metric, n, mean, variance, minimum, maximum, p50, p99. Of complete periods, unless told otherwise."""
         from fleetexp.store import frames  # noqa: PLC0415 - pandas takes half a second
 
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return frames.observations(connection, run_id, metrics=metrics, complete_only=complete_only)
 
     def periods_frame(self, run_id: int) -> DataFrame:
         """Return one row per period, of every state: what `observations` says of it, and state, reason, instants."""
         from fleetexp.store import frames  # noqa: PLC0415
 
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return frames.periods(connection, run_id)
 
     def samples(
@@ -260,5 +340,5 @@ class Store:
         """Return one row per sample with the common metrics, with `extra` all of them. NaN: unavailable there."""
         from fleetexp.store import frames  # noqa: PLC0415
 
-        with reading(self._engine, self._where) as connection:
+        with self._transactions.reading() as connection:
             return frames.samples(connection, run_id, host=host, period_ids=period_ids, extra=extra)

@@ -25,7 +25,7 @@ from agents.catalogue import CATALOGUE
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 Json = Annotated[Any, mapped_column(Document())]
 
@@ -82,7 +82,7 @@ class Run(Base):
     created_at: Mapped[datetime] = mapped_column(comment="when the run was entered, UTC")
     started_at: Mapped[datetime | None] = mapped_column(comment="when it first ran, UTC")
     ended_at: Mapped[datetime | None] = mapped_column(comment="when it reached its last state, UTC")
-    request: Mapped[str | None] = mapped_column(comment="what was asked of the orchestrator: pause or abort")
+    request: Mapped[str | None] = mapped_column(comment="what was asked of the orchestrator: pause, abort or approve")
     requested_by: Mapped[str | None] = mapped_column(comment="who asked")
     decision: Mapped[str | None] = mapped_column(comment="ship, do not ship, inconclusive; NULL before the analysis")
     decision_reason: Mapped[str | None] = mapped_column(comment="the decision's reason in one sentence")
@@ -311,17 +311,30 @@ class EstimateRow(Base):
 
 class GuardrailCheck(Base):
     __tablename__ = "guardrail_check"
-    __table_args__ = ({**NUMBERED, "comment": "One guardrail's answer. No data never passes."},)
+    __table_args__ = (
+        {
+            **NUMBERED,
+            "comment": "One guardrail's answer: at the end, after a stage, or on a host. No data never passes.",
+        },
+    )
 
     guardrail_check_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the check")
     run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), index=True, comment="the run")
     metric: Mapped[str] = mapped_column(comment="name of the metric")
-    treatment: Mapped[str] = mapped_column(comment="the arm")
+    treatment: Mapped[str] = mapped_column(comment="the arm; of a host, the one it had, which may be the control")
     worse: Mapped[str] = mapped_column(comment="the direction that hurts: increase or decrease")
     margin: Mapped[float | None] = mapped_column(comment="largest tolerable change, ratio to control")
     tripwire: Mapped[float | None] = mapped_column(comment="absolute limit, in the metric's unit")
     verdict: Mapped[str] = mapped_column(comment="pass, fail or inconclusive")
     reason: Mapped[str] = mapped_column(comment="why, in one sentence")
+    stage: Mapped[int | None] = mapped_column(
+        comment="the stage at whose end, or in which; NULL: at the end of the run"
+    )
+    look: Mapped[int | None] = mapped_column(comment="which planned look it was, from 0; NULL: at no planned moment")
+    checked_at: Mapped[datetime | None] = mapped_column(comment="when, UTC; NULL before schema 0002")
+    host_id: Mapped[int | None] = mapped_column(
+        ForeignKey("host.host_id"), comment="the host that crossed its tripwire; NULL: over all hosts"
+    )
 
 
 def table(model: type[Base]) -> Table:

@@ -141,9 +141,35 @@ _EFFECTS = View(
   CAST(s.lift_excludes AS INTEGER) AS lift_excludes, s.p_value, s.p_adjusted, s.n_control, s.n_treatment, s.method,
   s.stratum, CAST(s.headline AS INTEGER) AS headline,
   (SELECT min(g.verdict) FROM guardrail_check g
-   WHERE g.run_id = s.run_id AND g.metric = s.metric AND g.treatment = s.treatment) AS guardrail,
+   WHERE g.run_id = s.run_id AND g.metric = s.metric AND g.treatment = s.treatment AND g.stage IS NULL) AS guardrail,
   r.decision
 FROM estimate s JOIN run r ON r.run_id = s.run_id JOIN experiment x ON x.experiment_id = r.experiment_id""",
+)
+
+_GUARDRAIL_LOOKS = View(
+    name="guardrail_looks",
+    question="What did each guardrail say, at the end of each stage, at the end, and on which host at once?",
+    columns={
+        **_OF_RUN,
+        "metric": "name of the metric",
+        "treatment": "the arm; of a host, the one it had, which may be the control",
+        "stage": "the stage at whose end, or in which, from 0; NULL: at the end of the run",
+        "look": "which planned look it was, from 0; NULL: at no planned moment",
+        "host": "the host that crossed its tripwire; empty: over all hosts",
+        "checked_at": "when, UTC",
+        "worse": "the direction that hurts: increase or decrease",
+        "margin_percent": "largest tolerable change, percent of control; NULL where there is none",
+        "tripwire": "absolute limit, in the metric's unit; NULL where there is none",
+        "verdict": "pass, fail or inconclusive",
+        "reason": "why, in one sentence",
+    },
+    sql="""SELECT g.run_id, e.name AS experiment, g.metric, g.treatment, g.stage, g.look,
+  coalesce(h.name, '') AS host, g.checked_at, g.worse, 100 * g.margin AS margin_percent, g.tripwire, g.verdict,
+  g.reason
+FROM guardrail_check g
+JOIN run r ON r.run_id = g.run_id
+JOIN experiment e ON e.experiment_id = r.experiment_id
+LEFT JOIN host h ON h.host_id = g.host_id""",
 )
 
 _THP_BACKING = View(
@@ -263,6 +289,7 @@ VIEWS: tuple[View, ...] = (
     _RUN_SUMMARY,
     _PERIOD_METRICS,
     _EFFECTS,
+    _GUARDRAIL_LOOKS,
     _THP_BACKING,
     _SPLIT_RATES,
     _KNOB_AUDIT,

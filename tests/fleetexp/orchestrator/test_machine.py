@@ -25,6 +25,7 @@ from fleetexp.domain import (
 from fleetexp.orchestrator import machine as machine_module
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.resumption import Past
 
 
 def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift: str = "invalidate") -> Plan:
@@ -91,6 +92,8 @@ class World:
             self.wakes.append(instruction.at)
         elif isinstance(instruction, m.Analyse):
             self.event(m.Analysed())
+        elif isinstance(instruction, m.TestGuardrails):
+            self.event(m.GuardrailsTested(stage=instruction.stage))
         elif isinstance(instruction, m.ApplyArm) and host not in self.dead:
             self.changed.add(host)
             self.event(m.KnobsVerified(host=host, arm=instruction.arm))
@@ -582,7 +585,7 @@ def test_a_resumed_run_that_does_not_pass_its_preflight_can_be_resumed_again() -
 def test_a_halt_that_was_interrupted_ends_as_a_halt_and_measures_nothing_more() -> None:
     plan = make_plan(blocks=2)
     states = dict.fromkeys(range(5), PeriodState.COMPLETE)
-    world = World(Machine.resumed(plan, _records(plan, states), (RunState.HALTED, "guardrail oom_kills: 1")))
+    world = World(Machine.resumed(plan, _records(plan, states), Past(goal=(RunState.HALTED, "guardrail oom_kills: 1"))))
     world.run()
     assert world.machine.state is RunState.HALTED
     assert world.reason == "guardrail oom_kills: 1"

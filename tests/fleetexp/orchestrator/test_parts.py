@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.inline_fleet import InlineFleet
 from fleetexp.orchestrator.ledger import Ledger
 from fleetexp.orchestrator.local_fleet import LocalFleet
+from fleetexp.orchestrator.messages import GuardrailBreached
 from fleetexp.orchestrator.observe import observations
+from fleetexp.orchestrator.polls import Polls, poll_every_seconds
 from fleetexp.store.records import PeriodReadings, Series
 
 NOW = datetime(2026, 2, 2, tzinfo=UTC)
@@ -26,62 +29,171 @@ NOW = datetime(2026, 2, 2, tzinfo=UTC)
 
 # ---------------------------------------------------------------------- ledger
 class Database:
-    """Takes writes, but for the first `refuse` tries."""
+    """Takes transactions, but for the first `refuse` writes; what is in one that fails is not taken."""
 
     def __init__(self, refuse: int) -> None:
         self.refuse = refuse
         self.taken: list[str] = []
+        self.transactions = 0
 
-    def write(self, what: str) -> Callable[[], None]:
-        def act() -> None:
+    def write(self, what: str) -> Callable[[], str]:
+        def act() -> str:
             if self.refuse > 0:
                 self.refuse -= 1
                 raise StoreLocked("busy", where="x.db", remedy="wait")
             self.taken.append(what)
+            return what.upper()
 
         return act
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        before = list(self.taken)
+        self.transactions += 1
+        try:
+            yield
+        except StoreLocked:
+            self.taken = before
+            raise
 
 
 def test_writes_wait_in_order_and_the_outage_ends_with_the_first_that_is_taken() -> None:
     now = [0.0]
-    ledger, database = Ledger(lambda: now[0]), Database(refuse=2)
+    database = Database(refuse=2)
+    ledger = Ledger(lambda: now[0], database.together)
     ledger.write(database.write("a"))
+    assert not ledger.settle()
     now[0] = 7.0
     ledger.write(database.write("b"))
+    assert not ledger.settle()
     assert (len(ledger), ledger.outage_seconds()) == (2, 7.0)
-    ledger.settle()
+    now[0] = 8.0
+    assert ledger.settle()
     assert database.taken == ["a", "b"]
     assert ledger.outage_seconds() == 0.0
 
 
+def test_the_writes_of_a_turn_are_one_transaction_and_what_follows_waits_for_its_end() -> None:
+    database, heard = Database(refuse=0), list[str]()
+    ledger = Ledger(lambda: 0.0, database.together)
+
+    def last() -> str:
+        assert heard == []
+        return database.write("b")()
+
+    ledger.write(database.write("a"), heard.append)
+    ledger.after(lambda: heard.append("between"))
+    ledger.write(last, heard.append)
+    assert ledger.settle()
+    assert (database.transactions, heard) == (1, ["A", "between", "B"])
+
+
+def test_nothing_follows_from_a_transaction_that_failed_at_its_last_write() -> None:
+    now, heard = [0.0], list[str]()
+    database = Database(refuse=0)
+    ledger = Ledger(lambda: now[0], database.together)
+    refuse = [True]
+
+    def last() -> str:
+        if refuse:
+            raise StoreLocked("busy")
+        return "B"
+
+    ledger.write(database.write("a"), heard.append)
+    ledger.write(last, heard.append)
+    assert not ledger.settle()
+    assert (database.taken, heard, len(ledger)) == ([], [], 2)
+    refuse.clear()
+    assert not ledger.settle()  # not asked again at once
+    now[0] = 1.0
+    assert ledger.settle()
+    assert (database.taken, heard) == (["a"], ["A", "B"])
+
+
+def test_a_write_that_takes_long_stands_alone_and_keeps_its_place() -> None:
+    database = Database(refuse=0)
+    ledger = Ledger(lambda: 0.0, database.together)
+    ledger.write(database.write("a"))
+    ledger.write(lambda: database.taken.append(f"{database.transactions}"), alone=True)
+    ledger.write(database.write("b"))
+    assert ledger.settle()
+    assert database.taken == ["a", "1", "b"]
+    assert database.transactions == 2
+
+
+def test_no_write_is_begun_after_the_time_for_it_is_up() -> None:
+    now = [0.0]
+    database = Database(refuse=0)
+    ledger = Ledger(lambda: now[0], database.together)
+
+    def slow() -> None:
+        now[0] += 1.0
+        database.taken.append("slow")
+
+    for _ in range(5):
+        ledger.write(slow)
+    assert not ledger.settle(until=1.5)
+    assert database.taken == ["slow"] * 2
+    assert ledger.settle()
+    assert database.taken == ["slow"] * 5
+
+
 def test_a_write_outside_the_ledger_ends_an_outage_only_where_nothing_waits() -> None:
     now = [0.0]
-    ledger, database = Ledger(lambda: now[0]), Database(refuse=9)
+    database = Database(refuse=9)
+    ledger = Ledger(lambda: now[0], database.together)
     ledger.refused(StoreLocked("busy"))
     now[0] = 1.0
     ledger.taken()
     assert ledger.outage_seconds() == 0.0
     ledger.write(database.write("a"))
+    ledger.settle()
     now[0] = 2.0
     ledger.taken()
     assert ledger.outage_seconds() == 1.0
 
 
-def test_a_write_that_is_taken_at_the_last_moment_is_made_once() -> None:
-    now = iter(range(100))
-    ledger, database = Ledger(lambda: float(next(now))), Database(refuse=2)
-    ledger.write(database.write("a"))
-    ledger.flush(-1.0)
-    assert database.taken == ["a"]
-    assert len(ledger) == 0
-
-
 def test_flushing_waits_a_little_and_then_raises_what_the_store_says() -> None:
-    now = iter([0.0, 0.0, 0.0, 99.0, 99.0])
-    ledger = Ledger(lambda: next(now))
+    now = [0.0]
+    ledger = Ledger(lambda: now[0])
     ledger.write(Database(refuse=99).write("a"))
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
     with pytest.raises(StoreLocked, match="busy"):
-        ledger.flush(1.0)
+        ledger.flush(1.0, wait)
+    assert 1.0 < now[0] < 3.0
+    ledger = Ledger(lambda: now[0], (database := Database(refuse=2)).together)
+    ledger.write(database.write("a"))
+    ledger.flush(60.0, wait)
+    assert database.taken == ["a"]
+
+
+# ---------------------------------------------------------------------- polls
+def test_a_host_is_polled_when_it_is_due_and_not_while_a_poll_is_under_way() -> None:
+    polls = Polls()
+    polls.plan("a", 1.0)
+    polls.plan("b", 2.0)
+    assert polls.next_at() == 1.0
+    assert list(polls.due(0.5)) == []
+    assert list(polls.due(1.0)) == ["a"]
+    polls.sent("a", Poll(acknowledged=0))
+    polls.plan("a", 0.0)
+    assert list(polls.due(5.0)) == ["b"]
+    polls.answered("a")
+    polls.plan("a", 7.0)
+    assert (polls.next_at(), list(polls.due(7.0))) == (7.0, ["a"])
+    polls.plan("b", 9.0)
+    polls.drop("b")
+    assert (polls.next_at(), list(polls.due(99.0))) == (float("inf"), [])
+
+
+def test_many_hosts_are_polled_less_often_and_every_lease_sees_four_polls() -> None:
+    few = poll_every_seconds(lease_seconds=60.0, sample_every_seconds=10.0, hosts=10)
+    many = poll_every_seconds(lease_seconds=60.0, sample_every_seconds=10.0, hosts=2_000)
+    most = poll_every_seconds(lease_seconds=60.0, sample_every_seconds=10.0, hosts=100_000)
+    assert (few, many, most) == (2.0, 4.0, 15.0)
 
 
 # ---------------------------------------------------------------------- tripwires
@@ -136,6 +248,26 @@ def test_a_counter_that_began_anew_is_counted_from_there() -> None:
 )
 def test_limits_and_a_sick_kernel_trip(plan: GuardrailPlan, reading: Reading, trips: bool) -> None:
     assert (Tripwires([plan], counters=frozenset()).watch("a", [reading]) is not None) is trips
+
+
+def test_a_sick_kernel_is_told_before_a_limit_that_was_crossed_first() -> None:
+    trips = Tripwires([guardrail("latency", 5)], counters=frozenset())
+    found = trips.watch("a", [measured("latency", 9.0), happened(HostEventKind.KERNEL_OOPS)])
+    assert isinstance(found, GuardrailBreached)
+
+
+def test_a_derived_level_and_a_derived_ratio_of_counters_trip_too() -> None:
+    used = Tripwires([guardrail("memory_used_bytes", 50)], counters=frozenset())
+    assert used.watch("a", [sample(memory_total_bytes=100.0, memory_available_bytes=60.0)]) is None
+    assert used.watch("a", [sample(memory_total_bytes=100.0, memory_available_bytes=40.0)]) is not None
+    cycles = Tripwires([guardrail("cycles_per_instruction", 3)], counters=frozenset())
+    assert cycles.watch("a", [sample(cycles=1e9, instructions=1.0)]) is None  # nothing to compare with yet
+    assert cycles.watch("a", [sample(cycles=1e9 + 20, instructions=11.0)]) is None
+    assert cycles.watch("a", [sample(cycles=5.0, instructions=1.0)]) is None  # began anew
+    assert cycles.watch("b", [sample(cycles=45.0, instructions=11.0)]) is None
+    found = cycles.watch("a", [sample(cycles=45.0, instructions=11.0)])
+    assert found is not None
+    assert (found.host, found.detail) == ("a", "4 reached the tripwire 3")
 
 
 # ---------------------------------------------------------------------- observations

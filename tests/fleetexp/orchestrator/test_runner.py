@@ -173,7 +173,8 @@ def make(tmp_path: Path, host_tree: Callable[..., FolderRoot]) -> Iterator[Make]
             restart={},
             tripwires=Tripwires((), counters=frozenset()),
             observe=lambda _: None,
-            analyse=lambda: None,
+            analyse=lambda _: None,
+            test_guardrails=lambda _: iter([()]),
             progress=lambda _: _in_time(fleet),
             clock=lambda: fleet.now,
         )
@@ -356,7 +357,7 @@ def test_a_defect_reverts_and_releases_the_claimed_host_before_it_is_raised(make
     def defect(_: int) -> None:
         raise ZeroDivisionError
 
-    bench.runner._observe = defect
+    bench.runner._answers._observe = defect
     with pytest.raises(ZeroDivisionError):
         bench.runner.run()
     assert [type(request) for _, request in bench.fleet.sent][-2:] == [a.Revert, a.Release]

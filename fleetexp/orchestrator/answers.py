@@ -1,0 +1,260 @@
+"""Take in what hosts answer: store it, and tell the machine what it means."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from agents.errors import AgentError, LeaseExpired
+from agents.messages import (
+    Applied,
+    Begin,
+    Begun,
+    Claimed,
+    End,
+    Ended,
+    HostFacts,
+    KnobChange,
+    Measurement,
+    Poll,
+    Polled,
+    Preflight,
+    PreflightReport,
+    Reading,
+    Release,
+    Released,
+    Request,
+    Revert,
+    Reverted,
+    Severity,
+    Survey,
+    WorkloadState,
+)
+from fleetexp.domain import PeriodState
+from fleetexp.orchestrator.desk import Desk
+from fleetexp.orchestrator.fleet import Answer
+from fleetexp.orchestrator.ledger import PASSING
+from fleetexp.orchestrator.messages import (
+    DriftSeen,
+    HostBack,
+    HostLost,
+    HostReverted,
+    KnobsSnapshotted,
+    KnobsVerified,
+    PeriodBegun,
+    PeriodClosed,
+    PreflightDone,
+    RevertFailed,
+    StepFailed,
+    WorkloadFinished,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Answers:
+    """The hosts' side of a runner. `observe` summarises a period that is stored whole."""
+
+    def __init__(self, desk: Desk, *, observe: Callable[[int], None], store_is_gone: Callable[[], bool]) -> None:
+        self._desk = desk
+        self._observe = observe
+        self._store_is_gone = store_is_gone
+
+    def take(self, answers: Sequence[Answer]) -> None:
+        """Take in what was answered in this turn: the readings of all hosts in one write, then answer by answer."""
+        self._desk.gone.clear()
+        stored = self._store(answers)
+        for answer in answers:
+            host = answer.host
+            if host in self._desk.gone:
+                continue
+            if answer.lost or isinstance(answer.error, LeaseExpired):
+                self._lost(host, str(answer.error))
+            elif answer.error is not None:
+                self._said_no(host, answer.request, answer.error)
+            else:
+                self._said_yes(answer, stored)
+
+    def _store(self, answers: Sequence[Answer]) -> bool:
+        """Store the readings of every poll that was answered; False where the store refuses."""
+        desk = self._desk
+        batches: dict[str, Sequence[Reading]] = {}
+        for answer in answers:
+            if isinstance(answer.reply, Polled) and answer.reply.readings and answer.host in desk.polls:
+                batches[answer.host] = answer.reply.readings
+        if not batches:
+            return True
+        if not desk.ledger.may_try():
+            return False
+        try:
+            desk.store.append_many(batches)
+        except PASSING as error:
+            desk.ledger.refused(error)
+            return False
+        desk.ledger.taken()
+        return True
+
+    # ------------------------------------------------------------------ no
+    def _lost(self, host: str, detail: str) -> None:
+        self._desk.lose(host)
+        self._desk.events.append(HostLost(host=host, detail=detail.splitlines()[0] if detail else "no answer"))
+
+    def _said_no(self, host: str, request: Request, error: Exception) -> None:
+        desk, detail = self._desk, str(error)
+        if not isinstance(error, AgentError):
+            log.error("%s: %s failed", host, type(request).__name__, exc_info=error)
+        match request:
+            case Poll():
+                self._lost(host, detail)
+            case Survey() if host in desk.reconnecting:
+                self._lost(host, detail)
+            case Survey() | Preflight():
+                desk.events.append(PreflightDone(host=host, problems=(detail,)))
+            case Begin(period_id=period_id) | End(period_id=period_id):
+                if desk.is_current(host, period_id):
+                    now = desk.now()
+                    desk.ledger.write(lambda: desk.store.end_period(period_id, now, PeriodState.INVALID, detail))
+                    desk.events.append(PeriodClosed(host=host, invalid=detail))
+            case Revert() | Release():
+                desk.polls.drop(host)
+                desk.events.append(RevertFailed(host=host, detail=detail))
+            case _:
+                desk.events.append(StepFailed(host=host, detail=detail))
+
+    # ------------------------------------------------------------------ yes
+    def _said_yes(self, answer: Answer, stored: bool) -> None:
+        desk, host = self._desk, answer.host
+        match answer.reply:
+            case HostFacts() as facts:
+                self._surveyed(host, facts)
+            case PreflightReport() as report:
+                self._checked(host, report)
+            case Claimed(leftovers=leftovers):
+                self._changed(host, leftovers)
+                desk.acknowledged[host] = 0
+                desk.polls.plan(host, desk.clock())
+                desk.events.append(KnobsSnapshotted(host=host))
+            case Applied(arm=arm, changes=changes):
+                self._changed(host, changes)
+                desk.drifting.discard(host)
+                desk.events.append(KnobsVerified(host=host, arm=arm))
+            case Begun(period_id=period_id, begun_at=begun_at, boot_id=boot_id):
+                if not desk.is_current(host, period_id):
+                    return  # struck out meanwhile: it must not be noted as running
+                desk.ledger.write(lambda: desk.store.start_period(period_id, begun_at, boot_id))
+                desk.events.append(PeriodBegun(host=host))
+            case Polled() as polled:
+                desk.polls.answered(host)
+                if host in desk.polls:  # else the claim is ending: its agent keeps what this was to acknowledge
+                    self._polled(host, answer.request, polled, stored)
+            case Ended() as ended:
+                collect = desk.collects.pop(host, None)
+                if collect is not None:
+                    desk.closing[host] = (collect, ended)
+                    desk.polls.plan(host, desk.clock())
+            case Reverted() as reverted:
+                self._reverted(host, reverted)
+            case Released():
+                desk.polls.drop(host)
+                desk.events.append(HostReverted(host=host))
+            case None:
+                raise AssertionError("an answer without reply or error")
+
+    def _surveyed(self, host: str, facts: HostFacts) -> None:
+        desk = self._desk
+        desk.ledger.write(lambda: desk.store.record_host_facts(desk.run_id, facts))
+        if host in desk.reconnecting:
+            desk.reconnecting.discard(host)
+            desk.events.append(HostBack(host=host))
+            return
+        distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
+        desk.send(host, Preflight(arms=desk.plan.arms, workloads=tuple(distinct.values())))
+
+    def _checked(self, host: str, report: PreflightReport) -> None:
+        desk, errors = self._desk, list[str]()
+        for problem in report.problems:
+            text = f"{problem.what} [{problem.where}] — {problem.remedy}"
+            self._note(f"preflight_{problem.severity.value}", text, host)
+            if problem.severity is Severity.ERROR:
+                errors.append(text)
+        desk.events.append(PreflightDone(host=host, problems=tuple(errors)))
+
+    def _note(self, kind: str, detail: str, host: str) -> None:
+        desk, at = self._desk, self._desk.now()
+        desk.ledger.write(lambda: desk.store.record_event(desk.run_id, kind, detail, host=host, at=at))
+
+    def _changed(self, host: str, changes: tuple[KnobChange, ...]) -> None:
+        desk = self._desk
+        if changes:
+            desk.ledger.write(lambda: desk.store.record_knob_changes(desk.run_id, host, changes))
+
+    def _reverted(self, host: str, reverted: Reverted) -> None:
+        desk = self._desk
+        self._changed(host, reverted.changes)
+        if not reverted.ok:
+            desk.polls.drop(host)  # the lease runs out, and the guardian tries as well
+            failed = "; ".join(f"{c.knob} reads {c.after!r}: {c.error}" for c in reverted.changes if c.error)
+            desk.events.append(RevertFailed(host=host, detail=failed))
+        elif host in desk.polls:  # the rest of the stream first, then the claim may end
+            desk.releasing[host] = desk.polls.under_way(host)
+            desk.polls.plan(host, desk.clock())
+        else:
+            desk.send(host, Release())
+
+    # ------------------------------------------------------------------ the stream
+    def _polled(self, host: str, poll: Request, polled: Polled, stored: bool) -> None:
+        desk, now = self._desk, self._desk.clock()
+        if polled.readings and not stored:
+            desk.polls.plan(host, now + desk.poll_every)
+            if host in desk.releasing and self._store_is_gone():
+                desk.release(host)  # what could not be stored stays in the host's spool
+            return  # not acknowledged: the agent keeps it and sends it again
+        if polled.readings:
+            desk.acknowledged[host] = polled.readings[-1].position
+            if (crossed := desk.tripwires.watch(host, polled.readings)) is not None:
+                desk.events.append(crossed)
+            self._note_latest(polled)
+        if desk.is_current(host, polled.period_id):
+            if polled.drift and host not in desk.drifting:
+                desk.drifting.add(host)
+                desk.events.append(DriftSeen(host=host, detail=", ".join(polled.drift)))
+            if polled.workload in {WorkloadState.FINISHED, WorkloadState.FAILED}:
+                desk.events.append(WorkloadFinished(host=host))
+        if not polled.more:
+            self._finish_collect(host)
+        everything = not polled.readings and poll is not desk.releasing.get(host)  # stored and acknowledged
+        if host in desk.releasing and everything:
+            desk.release(host)
+        else:
+            at_once = polled.more or host in desk.closing or host in desk.releasing
+            desk.polls.plan(host, now if at_once else now + desk.poll_every)
+
+    def _note_latest(self, polled: Polled) -> None:
+        for reading in polled.readings:
+            if isinstance(reading, Measurement):
+                self._desk.latest[reading.metric] = reading.value
+
+    def _finish_collect(self, host: str) -> None:
+        """Close the period once everything that it read is stored."""
+        desk = self._desk
+        if host not in desk.closing:
+            return
+        collect, ended = desk.closing[host]
+        if desk.acknowledged.get(host, 0) < ended.last_position:
+            return
+        del desk.closing[host]
+        invalid, period_id = collect.invalid or ended.invalid, ended.period_id
+
+        def close() -> bool:
+            if not desk.is_current(host, period_id):
+                return False  # struck out while this waited for the store
+            state = PeriodState.INVALID if invalid else PeriodState.COMPLETE
+            self._observe(period_id)
+            desk.store.end_period(period_id, ended.ended_at, state, invalid)
+            return True
+
+        def tell(closed: bool) -> None:
+            if closed:
+                desk.events.append(PeriodClosed(host=host, invalid=invalid))
+
+        desk.ledger.write(close, tell)

@@ -1,0 +1,147 @@
+"""The hosts of a run as the machine sees them, and the one place where they are counted.
+
+Every question that an event raises about the whole fleet (is anybody left? how many have failed? whose time is up?)
+is answered from the counts and the alarms here: it costs the same for ten hosts and for ten thousand.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fleetexp.domain import PeriodPlan, Plan, UnitPlan, UnitState
+from fleetexp.orchestrator.messages import ApplyArm, Revert, Snapshot
+
+Change = Snapshot | ApplyArm | Revert
+
+
+class Standing(NamedTuple):
+    """What is counted of a unit (0 or 1, periods apart); of the whole roll, the sums."""
+
+    unheard: int = 0  # preflight has had no answer yet
+    open: int = 0  # it is, or may be, changed
+    to_measure: int = 0  # it has periods to go, and takes part
+    failed: int = 0
+    troubled: int = 0  # it failed or was lost at some time: what the cap counts
+    claimed: int = 0
+    unrestored: int = 0
+    changing: int = 0
+    periods_left: int = 0
+
+
+@dataclass(slots=True)
+class Unit:
+    """One host as the machine sees it."""
+
+    plan: UnitPlan
+    queue: deque[PeriodPlan]
+    state: UnitState = UnitState.IDLE
+    current: PeriodPlan | None = None
+    holds: tuple[str, int, int] | None = None  # (arm, block, attempt) that was applied last
+    deadline: float | None = None  # when the current period ends; infinite while its stage waits at a gate
+    remaining_seconds: float = 0.0  # of the current period, when the gate was reached
+    checked: bool = False
+    claimed: bool = False  # a Snapshot was sent: from here on only a Revert is the way out
+    troubled: bool = False  # it failed or was lost at some time
+    failed: str = ""  # why this host takes no further part
+    tripped: str = ""  # the tripwire that took it out
+    unrestored: str = ""  # why its knobs can't be said to read as found
+    under_way: Change | None = None  # the change that the host is at work on
+    waiting: Change | None = None  # the change that it will be asked for when its turn comes
+    reconnects: int = 0
+    reconnect_at: float | None = None
+
+    @property
+    def host(self) -> str:
+        return self.plan.host
+
+    @property
+    def done(self) -> bool:
+        """Nothing more can or need be done with this host."""
+        return self.state is UnitState.REVERTED or bool(self.unrestored)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            unheard=not (self.checked or self.failed),
+            open=not self.done,
+            to_measure=bool(self.queue) and not self.failed,
+            failed=bool(self.failed),
+            troubled=self.troubled,
+            claimed=self.claimed,
+            unrestored=bool(self.unrestored),
+            changing=self.under_way is not None,
+            periods_left=len(self.queue) + (self.current is not None),
+        )
+
+
+@dataclass(slots=True)
+class Roll:
+    """Every unit by its host. Whoever changes a unit says so with `count`."""
+
+    units: dict[str, Unit]
+    periods_planned: int = 0
+    counts: Standing = field(default_factory=Standing)
+    states: Counter[UnitState] = field(default_factory=Counter)
+    _known: dict[str, tuple[Standing, UnitState]] = field(default_factory=dict)
+    _alarms: list[tuple[float, str]] = field(default_factory=list)
+    _line: deque[str] = field(default_factory=deque)  # hosts whose change waits for its turn
+
+    @classmethod
+    def of(cls, plan: Plan) -> Roll:
+        roll = cls(
+            units={unit.host: Unit(plan=unit, queue=deque(unit.periods)) for unit in plan.units},
+            periods_planned=sum(len(unit.periods) for unit in plan.units),
+        )
+        roll.count_all()
+        return roll
+
+    def count(self, unit: Unit) -> None:
+        """Take note of what has become of a unit."""
+        new, state = unit.standing, unit.state
+        old, was = self._known.get(unit.host, (Standing(), None))
+        if state is not was:
+            self.states[state] += 1
+            if was is not None:
+                self.states[was] -= 1
+        if new != old:
+            self.counts = Standing(*(a + b - c for a, b, c in zip(self.counts, new, old, strict=True)))
+        self._known[unit.host] = (new, state)
+
+    def count_all(self) -> None:
+        for unit in self.units.values():
+            self.count(unit)
+
+    # ------------------------------------------------------------------ whose time is up
+    def alarm(self, unit: Unit, at: float) -> None:
+        """Look at the unit again at this instant."""
+        heapq.heappush(self._alarms, (at, unit.host))
+
+    def due(self, now: float) -> Iterator[Unit]:
+        """Yield the units whose alarm has rung; what it was for may have passed meanwhile."""
+        while self._alarms and self._alarms[0][0] <= now:
+            yield self.units[heapq.heappop(self._alarms)[1]]
+
+    # ------------------------------------------------------------------ whose turn it is
+    def queue_up(self, unit: Unit, change: Change) -> None:
+        """Let a change wait for its turn; where the unit has let go of it by then, the turn passes."""
+        unit.waiting = change
+        self._line.append(unit.host)
+
+    def next_in_line(self) -> Unit | None:
+        """Return the unit that has waited longest, None where nobody waits."""
+        while self._line:
+            unit = self.units[self._line.popleft()]
+            if unit.waiting is not None:
+                return unit
+        return None
+
+
+def names(hosts: Iterable[str], *, shown: int = 10) -> str:
+    """Write a list of hosts, the first of them by name."""
+    known = list(hosts)
+    more = f" and {len(known) - shown} more" if len(known) > shown else ""
+    return ", ".join(known[:shown]) + more
