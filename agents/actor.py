@@ -1,4 +1,8 @@
-"""The agent as a Ray actor: the one file of `agents` that knows Ray."""
+"""The agent as a Ray actor: the one file of `agents` that knows Ray.
+
+Orchestrator and host may run different versions of fleetexp, whose messages may differ: each side says what it speaks,
+and a host that speaks something else takes no request but answers what it is.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,12 @@ from typing import Any
 
 import ray
 
+from agents.claim import claim_status
+from agents.errors import AgentError
+from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request
+from agents.place import here, spoken
 from agents.sysroot import FolderRoot
 
 # A poll must be answered while an apply is at work, hence threads; four leave room for a survey beside both.
@@ -16,17 +24,52 @@ _THREADS = 4
 
 
 class HostActor:
-    """A `HostAgent` behind Ray. Never restarted by Ray: what a new agent must do first is the machine's to say."""
+    """A `HostAgent` behind Ray. Never restarted by Ray: what a new agent must do first is the machine's to say.
 
-    def __init__(self, root: str, host: str, run: str, labels: Mapping[str, str]) -> None:
-        self._agent = HostAgent(root=FolderRoot(root), host=host, run=run, labels=labels)
+    It answers only as the host that it was started for: a node that came back as another must not speak for it.
+    """
+
+    def __init__(self, root: str, host: str, run: str, labels: Mapping[str, str], language: str = "") -> None:
+        place = here(labels)
+        self._refused = difference(language) if language else ""
+        if language and not self._refused and place.host != host:
+            self._refused = f"this node is the host {place.host} now, not {host}"
+        self._host = host
+        self._agent = HostAgent(root=FolderRoot(root or place.root), host=host, run=run, labels=labels)
 
     def handle(self, request: Request) -> Reply:
+        if self._refused:
+            raise AgentError(self._refused, self._host, "install the same fleetexp there, and restart the node")
         return self._agent.handle(request)
 
 
-def start_actor(*, node_id: str, root: str, host: str, run: str, labels: Mapping[str, str]) -> Any:  # noqa: ANN401
-    """Start the agent's actor on one Ray node; returns Ray's handle at once, before the actor is alive."""
+def difference(language: str) -> str:
+    """Say how this side differs from what the other speaks; '' where it doesn't."""
+    ours = spoken()
+    return "" if language == ours else f"it runs {ours}, and the orchestrator {language}"
+
+
+def look_over(labels: Mapping[str, str], language: str) -> dict[str, object]:
+    """Look over the host that this process is on; only words that every version understands where that differs."""
+    place = here(labels)
+    seen: dict[str, object] = {"host": place.host, "root": place.root, "refused": difference(language)}
+    if not seen["refused"]:
+        root = FolderRoot(place.root)
+        seen |= {"facts": survey(root, host=place.host, labels=labels), "claim": claim_status(root)}
+    return seen
+
+
+def start_look(*, node_id: str, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 - Ray's reference has no type here
+    """Ask one Ray node what host it is; returns the reference of the answer at once."""
+    remote = ray.remote(num_cpus=0, max_retries=0, label_selector={"ray.io/node-id": node_id})(look_over)
+    return remote.remote(dict(labels), spoken())
+
+
+def start_actor(*, node_id: str, root: str, host: str, run: str, labels: Mapping[str, str], language: str = "") -> Any:  # noqa: ANN401
+    """Start the agent's actor on one Ray node; returns Ray's handle at once, before the actor is alive.
+
+    `language` is what the orchestrator speaks, '' where it is the same installation anyway; a root of '' is the node's.
+    """
     remote = ray.remote(
         num_cpus=0,
         max_restarts=0,
@@ -34,4 +77,4 @@ def start_actor(*, node_id: str, root: str, host: str, run: str, labels: Mapping
         max_concurrency=_THREADS,
         label_selector={"ray.io/node-id": node_id},
     )(HostActor)
-    return remote.remote(root, host, run, dict(labels))
+    return remote.remote(root, host, run, dict(labels), language)

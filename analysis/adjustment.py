@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 from analysis.welch import welch
 
 _Floats = NDArray[np.float64]
@@ -35,8 +36,9 @@ def ancova(
 
     Deng et al. (2013), CUPED, WSDM; Lin (2013), Ann. Appl. Stat. 7:295-318; MacKinnon and White (1985),
     J. Econometrics 29:305-325; Bell and McCaffrey (2002), Survey Methodology 28:169-181. Without a covariate that
-    varies it is Welch's comparison. Raises NotEnoughData.
+    varies it is Welch's comparison. Raises NotEnoughData and BadObservations.
     """
+    refuse_not_finite("ANCOVA", y, covariates)
     centred = independent_columns(covariates)
     if centred.shape[1] == 0:
         return welch(y[~treated], y[treated])

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 from analysis.plan import Direction, GuardrailPlan
 from analysis.results import Check, GuardrailResult, Interval, Verdict
 from analysis.welch import welch
@@ -56,6 +58,9 @@ def worst_case(control: _Floats, treatment: _Floats, lost: tuple[int, int], leve
     Returns the bounds of the point estimate, and an interval that holds for both ends. Horowitz and Manski (2000),
     J. Am. Stat. Assoc. 95:77-84, with the observed range standing in for the possible one.
     """
+    if min(control.size, treatment.size) == 0:
+        raise NotEnoughData("an arm reports nothing", "worst-case bounds", "at least one host in each")
+    refuse_not_finite("worst-case bounds", control, treatment)
     low = min(float(control.min()), float(treatment.min()))
     high = max(float(control.max()), float(treatment.max()))
     least = welch(np.append(control, [high] * lost[0]), np.append(treatment, [low] * lost[1]))

@@ -7,7 +7,7 @@ import math
 from scipy import optimize
 
 from analysis.contrast import Contrast
-from analysis.errors import NotEnoughData
+from analysis.errors import BadPlan, NotEnoughData
 from analysis.results import Interval
 
 FEWEST_HOSTS = 20
@@ -19,6 +19,8 @@ def widening(n: float, alpha: float, tuned_for: float) -> float:
     sqrt((n r + 1) / (n r) log((n r + 1) / alpha^2)) with r = rho^2. Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas
     (2024), Time-uniform central limit theory and asymptotic confidence sequences, Ann. Statist. 52:2613-2640.
     """
+    if not (0 < n < math.inf and 0 < alpha < 1 and 0 < tuned_for < math.inf):
+        raise BadPlan(f"no sequence at {n:g} units and alpha {alpha:g}", "confidence sequence", "give positive numbers")
     scaled = n * _rho_squared(tuned_for, alpha)
     return math.sqrt((scaled + 1) / scaled * math.log((scaled + 1) / alpha**2))
 

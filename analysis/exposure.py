@@ -10,6 +10,7 @@ from scipy import stats
 
 from analysis.contrast import Contrast, fieller
 from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 from analysis.results import Interval
 from analysis.welch import satterthwaite
 
@@ -48,6 +49,7 @@ def wald(control: Arm, treatment: Arm, level: float) -> Complier:
     """
     if min(control.outcome.size, treatment.outcome.size) < 2:
         raise NotEnoughData("two hosts in each arm are needed", "exposure", "wait for more hosts")
+    refuse_not_finite("exposure", control.outcome, control.dose, treatment.outcome, treatment.dose)
     first = float(treatment.dose.mean() - control.dose.mean())
     if first == 0:
         raise NotEnoughData("assignment moved the dose by exactly 0", "exposure", "see why no big page was given")
@@ -89,6 +91,7 @@ def dose_response(outcome: _Floats, dose: _Floats, level: float) -> tuple[float,
 
     None below 4 hosts or where the dose or the outcome does not vary.
     """
+    refuse_not_finite("dose-response", outcome, dose)
     if outcome.size < 4 or dose.std() <= 1e-12 * abs(dose.mean()) or outcome.std() == 0:
         return None
     line = stats.linregress(dose, outcome)

@@ -1,4 +1,4 @@
-"""The last gate: a figure that overflowed or was undefined leaves as None, with a word said about it."""
+"""The gates: what is no number does not come in; what overflowed or was undefined leaves as None, with a word."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.errors import BadObservations
 from analysis.results import Check, Estimate, Interval
 
 _FIGURES = ("control_mean", "treatment_mean", "difference", "lift", "standard_error", "df", "p_value", "p_adjusted")
 _INTERVALS = ("difference_interval", "lift_interval")
+
+
+def refuse_not_finite(where: str, *columns: NDArray[np.float64]) -> None:
+    """Raise BadObservations where a value is NaN or infinite: an estimator has no answer to it."""
+    for column in columns:
+        if not np.isfinite(column).all():
+            raise BadObservations("a value is not a finite number", where, "leave that unit out, and say so")
 
 
 def finite_estimates(rows: Iterable[Estimate]) -> tuple[Estimate, ...]:

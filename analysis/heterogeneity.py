@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ def heterogeneity(effects: Sequence[float], variances: Sequence[float], alpha: f
     (1986), Control. Clin. Trials 7:177-188. Raises NotEnoughData below two effects or for a variance of 0.
     """
     y, v = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
+    refuse_not_finite("heterogeneity", y, v)
     if y.size < 2 or not (v > 0).all():
         raise NotEnoughData("two strata with some spread are needed", "heterogeneity", "leave constant strata out")
     w = 1 / v

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from scipy import stats
 
+from analysis.errors import BadObservations
 from analysis.plan import Role
 from analysis.results import Estimate
 
@@ -15,6 +16,7 @@ _HOLM = (Role.PRIMARY, Role.SECONDARY)
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust so that the chance of any false claim stays at alpha. Holm (1979), Scand. J. Statist. 6:65-70."""
+    _refuse_impossible(p_values)
     count = len(p_values)
     adjusted = [0.0] * count
     largest = 0.0
@@ -26,7 +28,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjust so that the share of false among the claims stays at alpha. J. R. Stat. Soc. B 57:289-300 (1995)."""
+    _refuse_impossible(p_values)
     return [float(p) for p in stats.false_discovery_control(p_values, method="bh")] if p_values else []
+
+
+def _refuse_impossible(p_values: Sequence[float]) -> None:
+    if not all(0 <= p <= 1 for p in p_values):
+        raise BadObservations("a p-value is not between 0 and 1", "p-values", "leave out what could not be tested")
 
 
 def adjust(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from analysis.errors import BadPlan, NotEnoughData
+from analysis.finite import refuse_not_finite
 
 _Floats = NDArray[np.float64]
 MOST_HOSTS = 10_000_000
@@ -31,6 +32,7 @@ class Spread:
 
 def spread_of(later: _Floats, earlier: _Floats | None = None) -> Spread:
     """Measure the spread of hosts over a window, and how well an earlier window of the same hosts foretells it."""
+    refuse_not_finite("power", later, *([] if earlier is None else [earlier]))
     if later.size < 3:
         raise NotEnoughData(f"{later.size} hosts give no spread", "power", "measure at least three hosts")
     correlation = None
@@ -45,8 +47,10 @@ def power(effect: float, sd: float, hosts: tuple[int, int], alpha: float = 0.05)
     From the noncentral t. Cohen (1988), Statistical Power Analysis, chapter 2.
     """
     n, m = hosts
-    if min(n, m) < 2 or sd <= 0:
+    if min(n, m) < 2 or not 0 < sd < math.inf:
         raise BadPlan("power needs two hosts an arm and a positive SD", "power", "measure the spread first")
+    if not (math.isfinite(effect) and 0 < alpha < 1):
+        raise BadPlan(f"no power for an effect of {effect:g} at alpha {alpha:g}", "power", "give finite numbers")
     df = n + m - 2
     shift = abs(effect) / (sd * math.sqrt(1 / n + 1 / m))
     critical = float(stats.t.isf(alpha / 2, df))
@@ -59,6 +63,7 @@ def power(effect: float, sd: float, hosts: tuple[int, int], alpha: float = 0.05)
 def detectable(sd: float, hosts: tuple[int, int], alpha: float = 0.05, wanted: float = 0.8) -> float:
     """Minimum detectable effect (MDE), in the metric's unit: the difference seen with probability `wanted`."""
     _check_wanted(wanted, alpha)
+    power(0.0, sd, hosts, alpha)  # refuses what has no power
     unit = sd * math.sqrt(1 / hosts[0] + 1 / hosts[1])
 
     def missing(effect: float) -> float:
@@ -72,7 +77,7 @@ def hosts_needed(
 ) -> tuple[int, int]:
     """Fewest hosts (control, treatment) that see a difference `effect` with probability `wanted`."""
     _check_wanted(wanted, alpha)
-    if effect == 0 or sd <= 0 or treated_per_control <= 0:
+    if effect == 0 or not 0 < sd < math.inf or treated_per_control <= 0:
         raise BadPlan("no number of hosts shows an effect of 0", "hosts_needed", "say which effect would matter")
 
     def sizes(control: int) -> tuple[int, int]:
@@ -90,5 +95,5 @@ def hosts_needed(
 
 
 def _check_wanted(wanted: float, alpha: float) -> None:
-    if not alpha < wanted < 1:
+    if not 0 < alpha < wanted < 1:
         raise BadPlan(f"power {wanted:g} is not between alpha and 1", "power", "such as 0.8")

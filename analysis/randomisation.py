@@ -13,6 +13,9 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
+
 _Floats = NDArray[np.float64]
 _Draws = NDArray[np.bool_]
 EXACT_UP_TO = 20_000
@@ -36,6 +39,9 @@ def randomisation_p(
     below 1 / (number of assignments), and never 0. Values may be residuals of anything fixed before assignment.
     Fisher (1935); Chung and Romano (2013), Ann. Statist. 41:484-507, on why the statistic is studentised.
     """
+    if treated.all() or not treated.any():
+        raise NotEnoughData("an arm is empty", "randomisation test", "at least one host in each")
+    refuse_not_finite("randomisation test", y)
     observed = float(_t(treated[np.newaxis], y)[0])
     near = abs(observed) * (1 - 1e-9)
     if possible_assignments(treated, strata) <= EXACT_UP_TO:

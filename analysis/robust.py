@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrast import Contrast
+from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 from analysis.results import Interval
 from analysis.welch import welch
 
 _Floats = NDArray[np.float64]
-EXACT_UP_TO = 50  # hosts an arm, as in R's wilcox.test
+EXACT_UP_TO = 49  # hosts an arm, as in R's wilcox.test
 ALL_PAIRS_UP_TO = 4_000_000
 TAIL = 0.025  # winsorised on each side
 BOOTSTRAP_FROM = 20
@@ -24,11 +27,16 @@ RESAMPLES = 2_000
 def hodges_lehmann(control: _Floats, treatment: _Floats, level: float) -> tuple[float, Interval, float]:
     """Median of all treatment-control differences, the interval that inverts Mann-Whitney, and its p.
 
-    Hodges and Lehmann (1963), Ann. Math. Statist. 34:598-611; the interval as in R's wilcox.test: exact ranks up to 50
-    hosts an arm, the normal approximation beyond.
+    Hodges and Lehmann (1963), Ann. Math. Statist. 34:598-611; interval and p as in R's wilcox.test: exact ranks
+    below 50 hosts an arm, the normal approximation beyond (the p also where values are tied).
     """
     m, n = treatment.size, control.size
-    p = float(stats.mannwhitneyu(treatment, control, alternative="two-sided").pvalue)
+    if min(m, n) == 0:
+        raise NotEnoughData("an arm is empty", "Hodges-Lehmann", "at least one host in each")
+    refuse_not_finite("Hodges-Lehmann", control, treatment)
+    tied = np.unique(np.concatenate((control, treatment))).size < m + n
+    method: Literal["asymptotic", "exact"] = "asymptotic" if tied or max(m, n) > EXACT_UP_TO else "exact"
+    p = float(stats.mannwhitneyu(treatment, control, alternative="two-sided", method=method).pvalue)
     rank = max(1, _critical_rank(m, n, 1 - level))
     pairs = m * n
     middle = ((pairs + 1) // 2, pairs // 2 + 1)
@@ -43,6 +51,9 @@ def hodges_lehmann(control: _Floats, treatment: _Floats, level: float) -> tuple[
 
 def winsorised(control: _Floats, treatment: _Floats, reference: _Floats) -> Contrast:
     """Welch's contrast after values beyond the 2.5 % tails of `reference` (pooled pre-period) are pulled in."""
+    if reference.size == 0:
+        raise NotEnoughData("no value to take the tails from", "winsorised mean", "give a pre-period")
+    refuse_not_finite("winsorised mean", control, treatment, reference)
     low, high = np.quantile(reference, (TAIL, 1 - TAIL))
     return welch(np.clip(control, low, high), np.clip(treatment, low, high))
 
@@ -54,6 +65,7 @@ def bca(control: _Floats, treatment: _Floats, level: float, seed: int) -> Interv
     """
     if min(control.size, treatment.size) < BOOTSTRAP_FROM or control.size + treatment.size > BOOTSTRAP_UP_TO:
         return None
+    refuse_not_finite("bootstrap", control, treatment)
     if not control.std() + treatment.std() > 0:
         return None
     found = stats.bootstrap(
@@ -77,7 +89,7 @@ def _critical_rank(m: int, n: int, alpha: float) -> int:
         cumulative = np.cumsum(_rank_sum_shares(min(m, n), max(m, n)))
         return int(np.searchsorted(cumulative, alpha / 2 * (1 - 1e-12)))
     spread = np.sqrt(m * n * (m + n + 1) / 12)
-    return int(np.floor(m * n / 2 - stats.norm.ppf(1 - alpha / 2) * spread))
+    return int(np.floor(m * n / 2 + 0.5 - stats.norm.ppf(1 - alpha / 2) * spread))
 
 
 @lru_cache(maxsize=64)

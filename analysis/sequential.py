@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ def spent(fraction: float, alpha: float) -> float:
     """
     if not 0 < fraction <= 1:
         raise BadPlan(f"information fraction {fraction:g} is not in (0, 1]", "information_fractions", "end with 1")
+    if not 0 < alpha < 1:
+        raise BadPlan(f"alpha {alpha:g} is not in (0, 1)", "alpha", "such as 0.05")
     return 4 * float(stats.norm.sf(stats.norm.isf(alpha / 4) / math.sqrt(fraction)))
 
 
@@ -34,18 +37,21 @@ def bounds(fractions: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     The exit probabilities are integrated look by look (Armitage, McPherson and Rowe 1969, J. R. Stat. Soc. A
     132:235-244) by Gauss-Legendre over the region where the run went on.
     """
+    if any(later <= earlier for earlier, later in pairwise(fractions)):
+        raise BadPlan("the looks do not rise", "information_fractions", "such as (0.25, 0.5, 1.0)")
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     out: list[float] = []
     before, mass = np.zeros(1), np.ones(1)  # Brownian motion at 0, and the weight of each point
     time, used = 0.0, 0.0
     for fraction in fractions:
+        allowed = spent(fraction, alpha)
         step, root = math.sqrt(fraction - time), math.sqrt(fraction)
-        z = _crossed_with(spent(fraction, alpha) - used, before / step, mass, root / step)
+        z = _crossed_with(allowed - used, before / step, mass, root / step)
         out.append(z)
         here = nodes * z * root
         density = stats.norm.pdf((here[:, np.newaxis] - before) / step) / step
         mass = (density @ mass) * weights * z * root
-        before, time, used = here, fraction, spent(fraction, alpha)
+        before, time, used = here, fraction, allowed
     return tuple(out)
 
 
@@ -65,6 +71,6 @@ def level_at(fractions: tuple[float, ...], look: int, alpha: float) -> float:
 
 def information_fraction(variance_now: float, variance_at_end: float) -> float:
     """Share of the planned information that is in, as 1 / Var(estimate); at most 1."""
-    if variance_now <= 0 or variance_at_end <= 0:
+    if not (0 < variance_now < math.inf and 0 < variance_at_end < math.inf):
         raise BadPlan("information needs positive variances", "information_fraction", "estimate them from data")
     return min(1.0, variance_at_end / variance_now)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
+
 EXACT_UP_TO = 20  # blocks: a million sign patterns, 8 MB
 DRAWS = 100_000
 
@@ -15,6 +18,9 @@ def sign_flip_p(contrasts: NDArray[np.float64], seed: int, weights: NDArray[np.f
     Exact up to 20 blocks, from a seeded draw beyond (the observed pattern counted in, so never 0). `weights` make the
     sum that of an estimate that does not weigh blocks equally. Fisher (1935), The Design of Experiments, section 21.
     """
+    if contrasts.size == 0:
+        raise NotEnoughData("there is no block", "sign-flip test", "at least one")
+    refuse_not_finite("sign-flip test", contrasts)
     steps = contrasts if weights is None else contrasts * weights
     observed = abs(steps.sum())
     near = observed * (1 - 1e-9)  # sums of the same numbers in another order differ in the last digits

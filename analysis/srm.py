@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
+from analysis.errors import BadPlan
 from analysis.results import Check
 
 ALARM = 0.001
@@ -19,6 +21,8 @@ def ratio_p(counts: Sequence[int], ratio: Sequence[float]) -> float | None:
 
     None without any unit. Fabijan et al. (2019), Diagnosing Sample Ratio Mismatch, KDD.
     """
+    if len(counts) != len(ratio) or min(counts, default=0) < 0 or not all(0 < odd < math.inf for odd in ratio):
+        raise BadPlan("counts and ratio do not fit", "sample ratio", "one positive share per arm, and counts from 0")
     total = sum(counts)
     if total == 0:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from analysis.contrast import Contrast
@@ -25,6 +26,8 @@ def servers_per_1000(
     if not 0 <= memory_bound_share <= 1:
         raise BadPlan("memory_bound_share is no share", "trade", "between 0 and 1")
     gain, growth = throughput[0], memory[0]
+    if not (math.isfinite(gain) and math.isfinite(growth)):
+        raise BadPlan("a lift is not a finite number", "trade", "leave the trade out")
     detail = (
         f"throughput {gain:+.1%}, memory {growth:+.1%}; "
         f"{memory_bound_share:.0%} of the fleet is sized by memory, the rest by throughput"

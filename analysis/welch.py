@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
+from analysis.finite import refuse_not_finite
 
 _Floats = NDArray[np.float64]
 
@@ -14,7 +15,7 @@ _Floats = NDArray[np.float64]
 def welch(control: _Floats, treatment: _Floats) -> Contrast:
     """Compare the means of two arms, one value per host. Welch (1947), Biometrika 34:28-35.
 
-    Raises NotEnoughData below two hosts in an arm.
+    Raises NotEnoughData below two hosts in an arm, BadObservations for a value that is not finite.
     """
     _refuse_few(control, treatment)
     return from_means(
@@ -31,6 +32,7 @@ def fleet_ratio(control: tuple[_Floats, _Floats], treatment: tuple[_Floats, _Flo
     Analytics, KDD. Raises NotEnoughData below two hosts in an arm or where a denominator sums to 0.
     """
     _refuse_few(control[0], treatment[0])
+    refuse_not_finite("fleet ratio", control[1], treatment[1])
     ratios, variances = [], []
     for top, bottom in (control, treatment):
         if not bottom.sum() > 0:
@@ -69,3 +71,4 @@ def _refuse_few(control: _Floats, treatment: _Floats) -> None:
         raise NotEnoughData(
             f"{control.size} and {treatment.size} hosts give no error", "two arms of hosts", "at least two in each"
         )
+    refuse_not_finite("two arms of hosts", control, treatment)

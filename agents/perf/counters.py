@@ -10,7 +10,7 @@ from agents.catalogue.table import EVENT_NAMES
 from agents.perf.cpus import parse_numbers
 from agents.perf.events import PerfEvent, find_events
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCount, emit
-from agents.perf.syscall import open_event, read_event, why_not
+from agents.perf.syscall import open_event, read_event, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
 
 ONLINE = "sys/devices/system/cpu/online"
@@ -137,7 +137,7 @@ class PerfCounters:
             cpus = parse_numbers(self._online_text)
             self._identity = self._identify()
         except OSError as error:
-            self._refuse(EVENT_NAMES, f"{error.strerror}: {error.filename or ONLINE}")
+            self._refuse(EVENT_NAMES, unreadable(error, ONLINE))
             return
         events, missing = find_events(self._root)
         for name, reason in missing.items():

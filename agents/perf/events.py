@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agents.catalogue.table import EVENT_NAMES
-from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE
+from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE, unreadable
 from agents.sysroot import SysRoot
 
 _DEVICES = "sys/bus/event_source/devices"
@@ -64,7 +64,13 @@ def find_events(root: SysRoot) -> tuple[tuple[PerfEvent, ...], dict[str, str]]:
         if name in _GENERIC:
             kind, config = _GENERIC[name]
             found.append(PerfEvent(name=name, kind=kind, config=config))
-        elif (event := _named(root, name, _NAMED[name])) is not None:
+            continue
+        try:
+            event = _named(root, name, _NAMED[name])
+        except OSError as error:  # not read is not the same as not there
+            missing[name] = unreadable(error, _DEVICES)
+            continue
+        if event is not None:
             found.append(event)
         else:
             missing[name] = f"the kernel names no such event for this CPU ({_NAMED[name][0]} in {_DEVICES}/*/events)"
@@ -88,7 +94,10 @@ def _core_pmus(root: SysRoot) -> Iterator[str]:
 
 
 def _encode(root: SysRoot, pmu: str, name: str, text: str) -> PerfEvent | None:
-    """Turn 'event=0x08,umask=0x10,cmask=1' into configs, each field placed as <PMU>/format says."""
+    """Turn 'event=0x08,umask=0x10,cmask=1' into configs, each field placed as <PMU>/format says.
+
+    None where the kernel's own description makes no sense; OSError where it could not be read.
+    """
     configs = {"config": 0, "config1": 0, "config2": 0}
     try:
         for term in text.strip().split(","):
@@ -100,7 +109,7 @@ def _encode(root: SysRoot, pmu: str, name: str, text: str) -> PerfEvent | None:
             place, _, ranges = root.read(f"{_DEVICES}/{pmu}/format/{field}").decode().strip().partition(":")
             configs[place] |= _scatter(number, ranges)
         kind = int(root.read(f"{_DEVICES}/{pmu}/type"))
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError):
         return None
     return PerfEvent(name=name, kind=kind, **configs)
 

@@ -75,6 +75,11 @@ def why_not(error: OSError) -> str:
     return f"{name}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}"
 
 
+def unreadable(error: OSError, path: str) -> str:
+    """Say why a file that tells of events could not be read: a process short of descriptors is told the remedy."""
+    return why_not(error) if error.errno == errno.EMFILE else f"{error.strerror}: {error.filename or path}"
+
+
 _NOT_OFFERED = "the CPU or hypervisor offers no such event"
 _NOT_PERMITTED = "not permitted; run as root, give CAP_PERFMON, or lower kernel.perf_event_paranoid"
 _REASONS = {

@@ -7,10 +7,40 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from agents.claim import claim_status
+from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request, Survey
 from agents.sysroot import SysRoot
 from fleetexp.orchestrator.fleet import Answer
+from fleetexp.orchestrator.inventory import FoundHost
+
+
+class InlineInventory:
+    """Hosts that are roots of this process, by name, with the labels that they are given here."""
+
+    name = "inline"
+    address = ""
+
+    def __init__(self, roots: Mapping[str, SysRoot], labels: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self._roots = dict(roots)
+        self._labels = dict(labels or {})
+        self.one_machine = len(self._roots) == 1
+
+    def survey(self) -> Sequence[FoundHost]:
+        return [look_over(host, root, self._labels.get(host, {})) for host, root in self._roots.items()]
+
+    def open(self, hosts: Sequence[str], run: str) -> InlineFleet:
+        return InlineFleet({host: self._roots[host] for host in hosts}, run=run, labels=self._labels)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+def look_over(host: str, root: SysRoot, labels: Mapping[str, str]) -> FoundHost:
+    """Find a host whose root this process can read."""
+    facts = survey(root, host=host, labels=labels)
+    return FoundHost(host=host, labels=labels, facts=facts, claim=claim_status(root))
 
 
 class InlineFleet:

@@ -12,23 +12,22 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
-from agents.claim import claim_status
-from agents.facts import survey
-from agents.messages import WorkloadSpec
-from agents.sysroot import FolderRoot, SysRoot
+from agents.claim import ClaimStatus
+from agents.messages import HostFacts, WorkloadSpec
+from agents.sysroot import SysRoot
 from fleetexp.config import Experiment, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
 from fleetexp.domain import Design, Plan, RunState
-from fleetexp.errors import RunError
+from fleetexp.errors import ConfigError, RunError
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator.fleet import Fleet
+from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
-from fleetexp.orchestrator.inline_fleet import InlineFleet
+from fleetexp.orchestrator.inventory import FoundHost, Inventory, sort_out
 from fleetexp.orchestrator.looks import Looks
 from fleetexp.orchestrator.machine import HALTING_TO, Machine
 from fleetexp.orchestrator.messages import StopRequested
@@ -47,6 +46,8 @@ Observer = Callable[[Progress], None]
 # refused after that waits in the ledger.
 STORE_WAIT_SECONDS = 0.5
 
+_RENEWED_SECONDS = 0.5  # a lease that ends so much later than it was to has been renewed meanwhile
+
 _VERSIONED = ("fleetexp", "ray", "sqlalchemy", "numpy", "pandas", "scipy", "numba")
 _EXIT = {
     RunState.COMPLETED: ExitCode.DONE,
@@ -64,19 +65,59 @@ def launch(
     observer: Observer,
     fleet: str = "local",
     root: SysRoot | None = None,
+    inventory: Inventory | None = None,
+    found: Sequence[FoundHost] | None = None,
 ) -> Outcome:
-    """Run an experiment on this machine from plan to findings; returns when every host is restored.
+    """Run an experiment from plan to findings; returns when every host is restored.
 
-    `fleet` is 'local' (the agent is a Ray actor) or 'inline' (in this process). RunError where the design needs more
-    hosts than one; every other error of store, fleet or agent comes through as it is, after the hosts are restored.
+    Hosts come from the `inventory`, by default from the one that `fleet` names ('local': the agent of this machine is
+    a Ray actor; 'inline': it is in this process); `found`: its survey, where that has just been made. RunError where
+    the design needs more hosts than there are; every other error of store, fleet or agent comes through as it is,
+    after the hosts are restored.
     """
-    if experiment.kind is Design.PARALLEL:
+    with contextlib.closing(inventory or open_inventory(FleetChoice.parse(fleet), root)) as hosts:
+        _refuse(experiment, hosts)
+        found = hosts.survey() if found is None else found
+        with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
+            usable, left_out = sort_out(
+                found, {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
+            )
+            if hosts.one_machine:  # whatever is wrong with it, its preflight says it best
+                usable, left_out = [one.facts for one in found if one.facts is not None], {}
+            plan = plan_over(experiment, usable, left_out)
+            run_id = store.create_run(
+                experiment_name=experiment.name,
+                hypothesis=experiment.hypothesis,
+                spec_text=spec_text,
+                spec_json=json.loads(experiment_to_json(experiment)),
+                plan=plan,
+                launched_by=_who(),
+                versions=_versions(),
+                fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
+            )
+            if left_out:
+                store.record_event(run_id, "hosts_left_out", shown(left_out))
+            machine = Machine(plan=plan)
+            return _drive(
+                store,
+                run_id=run_id,
+                plan=plan,
+                experiment=experiment,
+                machine=machine,
+                inventory=hosts,
+                observer=observer,
+            )
+
+
+def _refuse(experiment: Experiment, inventory: Inventory) -> None:
+    """Refuse what these hosts can't do before anything is looked at or written."""
+    if inventory.one_machine and experiment.kind is Design.PARALLEL:
         raise RunError(
             "a parallel design needs hosts of its own for each arm, and this is one machine",
             where="design",
             remedy="use 'design: switchback': every arm in turn on this host",
         )
-    if any(stage.approve == "manual" for stage in experiment.stages):
+    if inventory.one_machine and any(stage.approve == "manual" for stage in experiment.stages):
         raise RunError(
             "a stage that waits for approval would keep this one machine changed meanwhile",
             where="stages",
@@ -88,38 +129,38 @@ def launch(
             where="metrics.sources",
             remedy="have a 'command' workload print the metric, or leave it out",
         )
-    root = root or FolderRoot()
-    plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
-    with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-        run_id = store.create_run(
-            experiment_name=experiment.name,
-            hypothesis=experiment.hypothesis,
-            spec_text=spec_text,
-            spec_json=json.loads(experiment_to_json(experiment)),
-            plan=plan,
-            launched_by=_who(),
-            versions=_versions(),
-            fleet=fleet,
-        )
-        machine = Machine(plan=plan)
-        return _drive(
-            store,
-            run_id=run_id,
-            plan=plan,
-            experiment=experiment,
-            machine=machine,
-            fleet_name=fleet,
-            root=root,
-            observer=observer,
-        )
 
 
-def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | None = None) -> Outcome:
+def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str]) -> Plan:
+    """Plan over the hosts that may take part; ConfigError says also why others may not."""
+    try:
+        return make_plan(experiment, [host_info(facts) for facts in usable])
+    except ConfigError as error:
+        if not left_out:
+            raise
+        what = f"{error.what}; left out before: {shown(left_out)}"
+        raise ConfigError(what, error.where, error.remedy, error.problems) from error
+
+
+def shown(reasons: Mapping[str, str], at_most: int = 20) -> str:
+    """Write 'host: reason; ...', the first ones where there are many."""
+    more = f"; and {len(reasons) - at_most} more" if len(reasons) > at_most else ""
+    return "; ".join(f"{host}: {reason}" for host, reason in list(reasons.items())[:at_most]) + more
+
+
+def resume(
+    run_id: int,
+    *,
+    store_url: str,
+    observer: Observer,
+    root: SysRoot | None = None,
+    inventory: Inventory | None = None,
+) -> Outcome:
     """Go on with a run that was paused or interrupted: finished blocks stay, the broken one is repeated.
 
-    RunError where the run is over, or is still being driven by a process that is alive.
+    The hosts are those of the run's record, in the `inventory` or in the one that the record names. RunError where
+    the run is over, or is still being driven by a process that is alive.
     """
-    root = root or FolderRoot()
     with contextlib.closing(open_store(store_url, create=False, wait_seconds=STORE_WAIT_SECONDS)) as store:
         record = store.run(run_id)
         if record.state.is_terminal:
@@ -129,21 +170,21 @@ def resume(run_id: int, *, store_url: str, observer: Observer, root: SysRoot | N
                 remedy="start a new one with 'fleetexp run'",
             )
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
-        _wait_until_free(record, root, observer)
-        machine = Machine.resumed(record.plan, store.periods(run_id), Past(goal=_halt_under_way(store, record)))
-        store.record_event(run_id, "resumed", _who())
-        if machine.goal is not None:
-            log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
-        return _drive(
-            store,
-            run_id=run_id,
-            plan=record.plan,
-            experiment=experiment,
-            machine=machine,
-            fleet_name=record.fleet,
-            root=root,
-            observer=observer,
-        )
+        with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
+            _wait_until_free(record, hosts, observer)
+            machine = Machine.resumed(record.plan, store.periods(run_id), Past(goal=_halt_under_way(store, record)))
+            store.record_event(run_id, "resumed", _who())
+            if machine.goal is not None:
+                log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
+            return _drive(
+                store,
+                run_id=run_id,
+                plan=record.plan,
+                experiment=experiment,
+                machine=machine,
+                inventory=hosts,
+                observer=observer,
+            )
 
 
 def _halt_under_way(store: Store, record: RunRecord) -> tuple[RunState, str] | None:
@@ -173,8 +214,7 @@ def _drive(
     plan: Plan,
     experiment: Experiment,
     machine: Machine,
-    fleet_name: str,
-    root: SysRoot,
+    inventory: Inventory,
     observer: Observer,
 ) -> Outcome:
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
@@ -184,7 +224,7 @@ def _drive(
 
     name = claim_name(store.run(run_id))
     try:
-        fleet = _fleet(fleet_name, name, plan, root)
+        fleet = inventory.open([unit.host for unit in plan.units], name)
     except Exception as error:
         # A run that is being resumed keeps what it has: it can be resumed again.
         state = RunState.PAUSED if machine.again else RunState.FAILED
@@ -220,18 +260,6 @@ def claim_name(record: RunRecord) -> str:
     return f"{record.run_id}-{stamp}"
 
 
-def _fleet(name: str, run: str, plan: Plan, root: SysRoot) -> Fleet:
-    hosts = [unit.host for unit in plan.units]
-    if name == "inline":
-        return InlineFleet(dict.fromkeys(hosts, root), run=run, labels={})
-    if name == "local":
-        from fleetexp.orchestrator.local_fleet import LocalFleet  # noqa: PLC0415 - Ray takes a second to import
-
-        where = str(root.root) if isinstance(root, FolderRoot) else "/"
-        return LocalFleet(hosts[0], run=run, root=where)
-    raise RunError(f"no fleet is called {name!r}", where="--fleet", remedy="use 'local' or 'inline'")
-
-
 def _restarts(plan: Plan) -> dict[str, WorkloadSpec]:
     """For each arm, the service that is restarted when the arm is applied."""
     return {
@@ -259,31 +287,45 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
     )
 
 
-def _wait_until_free(record: RunRecord, root: SysRoot, observer: Observer) -> None:
-    """Wait for the lease of the orchestrator that died to run out; the guardian puts the host back meanwhile."""
+def _wait_until_free(record: RunRecord, inventory: Inventory, observer: Observer) -> None:
+    """Wait for the leases of the orchestrator that died to run out; the guardians put the hosts back meanwhile."""
     run_id, plan, name = record.run_id, record.plan, claim_name(record)
     deadline = time.monotonic() + plan.safety.lease_seconds + 10.0
-    while (status := claim_status(root)) is not None and status.run == name:
-        if status.lease_remaining_seconds <= 0 and not status.guardian_alive:
-            return  # nobody is left to undo it: taking the host does that first
-        if _alive(status.owner):
-            raise RunError(
-                f"run {run_id} is still being driven by {status.owner}",
-                where=f"run {run_id}",
-                remedy=f"pause it with 'fleetexp pause {run_id}', or end it with 'fleetexp abort {run_id}'",
-            )
-        if time.monotonic() > deadline:
-            return  # claiming the host will say what is in the way
+    ends_at: dict[str, float] = {}  # claim -> when its lease was to run out
+    while held := [claim for claim in _claims(inventory, record) if claim.run == name and _upheld(claim)]:
+        now = time.monotonic()
+        for claim in held:
+            end = now + claim.lease_remaining_seconds
+            renewed = claim.agent_alive and end > ends_at.setdefault(claim.claim, end) + _RENEWED_SECONDS
+            if renewed or _alive(claim.owner):
+                raise RunError(
+                    f"run {run_id} is still being driven by {claim.owner}",
+                    where=f"run {run_id}",
+                    remedy=f"pause it with 'fleetexp pause {run_id}', or end it with 'fleetexp abort {run_id}'",
+                )
+        if now > deadline:
+            return  # claiming the hosts will say what is in the way
+        hosts = f"{len(held)} hosts" if len(held) > 1 else "the host"
         observer(
             Progress(
                 run_id=run_id,
                 state=RunState.PREFLIGHT,
                 planned_seconds=plan.seconds,
                 elapsed_seconds=0.0,
-                current="waiting for the guardian of the interrupted run to put the host back",
+                current=f"waiting for the guardian of the interrupted run to put {hosts} back",
             )
         )
         time.sleep(0.25)
+
+
+def _claims(inventory: Inventory, record: RunRecord) -> list[ClaimStatus]:
+    ours = {unit.host for unit in record.plan.units}
+    return [found.claim for found in inventory.survey() if found.host in ours and found.claim is not None]
+
+
+def _upheld(claim: ClaimStatus) -> bool:
+    """Whether somebody will still act on a claim; where nobody is left, taking the host undoes it first."""
+    return claim.lease_remaining_seconds > 0 or claim.guardian_alive
 
 
 def _alive(owner: str) -> bool:
@@ -328,4 +370,4 @@ def _versions() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
-__all__ = ["Observer", "launch", "request_stop", "resume"]
+__all__ = ["Observer", "launch", "plan_over", "request_stop", "resume", "shown"]

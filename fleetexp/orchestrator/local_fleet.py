@@ -11,12 +11,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.messages import Request, Survey
+from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer, Fleet
+from fleetexp.orchestrator.inline_fleet import look_over
+from fleetexp.orchestrator.inventory import FoundHost
 
 log = logging.getLogger(__name__)
 
 _OBJECT_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; readings are small
+
+
+class LocalInventory:
+    """This machine, found without starting Ray."""
+
+    name = "local"
+    address = ""
+    one_machine = True
+
+    def __init__(self, host: str, root: SysRoot) -> None:
+        self._host = host
+        self._root = root
+
+    def survey(self) -> Sequence[FoundHost]:
+        return [look_over(self._host, self._root, {})]
+
+    def open(self, hosts: Sequence[str], run: str) -> LocalFleet:
+        where = str(self._root.root) if isinstance(self._root, FolderRoot) else "/"
+        return LocalFleet(hosts[0], run=run, root=where)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 class LocalFleet:
@@ -44,7 +69,7 @@ class LocalFleet:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray  # noqa: PLC0415 - the environment above comes first
 
-        from fleetexp.orchestrator.ray_fleet import RayFleet, RayHost  # noqa: PLC0415 - it imports Ray
+        from fleetexp.orchestrator.ray_actors import RayActors, RayHost  # noqa: PLC0415 - it imports Ray
 
         # Ray prints what happens to its processes on our stdout, in the middle of a table or a JSON object.
         ray._private.worker.print_to_stdstream = _to_the_log
@@ -68,7 +93,7 @@ class LocalFleet:
                 remedy="see the newest folder under /tmp/ray for its logs, or use '--fleet inline'",
             ) from error
         node = RayHost(node_id=node_id, root=self._root, labels=self._labels)
-        return RayFleet({self._host: node}, run=self._run)
+        return RayActors({self._host: node}, run=self._run)
 
     def hosts(self) -> Sequence[str]:
         return (self._host,)

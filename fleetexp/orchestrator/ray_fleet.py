@@ -1,105 +1,123 @@
-"""Agents as Ray actors, one pinned to each node. Ray errors end here: past this file a host has answered or is lost."""
+"""The nodes of an existing Ray cluster as a fleet: one agent a node, all by way of a process that talks to Ray."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-
-from agents.actor import start_actor
-from agents.errors import AgentError
 from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
+from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.ray_link import RayLink
+from fleetexp.orchestrator.ray_words import Dismiss, Dismissed, Forget, Look, Open, Rejoin, Said, Seen, Send
+
+SURVEY_SECONDS = 30.0
+RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
+_LATE_SECONDS = 2.0  # how much later than the bridge we give a request up
+_DISMISS_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayHost:
-    """Where a host's agent goes: the Ray node, and the root that the agent works on ('/' but in tests)."""
+class RayInventory:
+    """The living nodes of a Ray cluster, but for its head and our own node where those have no pool label."""
 
-    node_id: str
-    root: str = "/"
-    labels: Mapping[str, str]
+    name = "ray"
+    one_machine = False
+
+    def __init__(self, address: str) -> None:
+        self._link = RayLink(address)
+
+    @property
+    def address(self) -> str:
+        return self._link.address
+
+    def survey(self) -> Sequence[FoundHost]:
+        """Look over the nodes; RunError where the cluster doesn't let us in or is gone."""
+        link = self._link
+        link.tell(Look(within_seconds=SURVEY_SECONDS))
+        deadline = time.monotonic() + 3 * SURVEY_SECONDS
+        while link.broken is None and time.monotonic() < deadline:
+            if isinstance(word := link.hear(0.25), Seen):
+                return word.found
+        raise link.refuse()
+
+    def open(self, hosts: Sequence[str], run: str) -> RayFleet:
+        return RayFleet(self._link, hosts, run=run)
+
+    def close(self) -> None:
+        self._link.close()
 
 
 class RayFleet:
-    """A fleet on the Ray cluster that this process is connected to."""
+    """A fleet over a link. Where the cluster is gone every host is lost, until one of them is to be reconnected."""
 
     name = "ray"
 
-    def __init__(self, nodes: Mapping[str, RayHost], *, run: str) -> None:
-        self._nodes = dict(nodes)
+    def __init__(self, link: RayLink, hosts: Sequence[str], *, run: str) -> None:
+        self._link = link
+        self._hosts = tuple(hosts)
         self._run = run
-        self._under_way: dict[Any, tuple[str, Request, float]] = {}
-        self._failed_to_send: list[Answer] = []
-        self._actors = {host: self._actor(host) for host in nodes}
-
-    def _actor(self, host: str) -> Any:  # noqa: ANN401 - Ray's handle has no type of its own
-        node = self._nodes[host]
-        return start_actor(node_id=node.node_id, root=node.root, host=host, run=self._run, labels=node.labels)
+        self._last = 0
+        self._under_way: dict[int, tuple[str, Request, float]] = {}
+        self._link.tell(Open(hosts=self._hosts, run=run))
 
     def hosts(self) -> Sequence[str]:
-        return tuple(self._nodes)
+        return self._hosts
 
     def send(self, host: str, request: Request, timeout_seconds: float) -> None:
-        try:
-            ref = self._actors[host].handle.remote(request)
-        except RayError as error:
-            self._failed_to_send.append(Answer(host=host, request=request, error=error, lost=True))
-            return
-        self._under_way[ref] = (host, request, time.monotonic() + timeout_seconds)
+        number = self._note(host, request, timeout_seconds)
+        self._link.tell(Send(number=number, host=host, request=request, timeout_seconds=timeout_seconds))
+
+    def _note(self, host: str, request: Request, timeout_seconds: float) -> int:
+        self._last += 1
+        self._under_way[self._last] = (host, request, time.monotonic() + timeout_seconds + _LATE_SECONDS)
+        return self._last
 
     def receive(self, timeout_seconds: float) -> list[Answer]:
-        out, self._failed_to_send = self._failed_to_send, []
-        if not self._under_way:
-            if not out:
-                time.sleep(max(0.0, timeout_seconds))
-            return out
-        refs = list(self._under_way)
-        wait = 0.0 if out else max(0.0, timeout_seconds)
-        ready, _ = ray.wait(refs, num_returns=1, timeout=wait)
-        if ready:
-            more, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-            out += [self._answer(ref) for ref in more]
-        now = time.monotonic()
-        for ref, (host, request, deadline) in list(self._under_way.items()):
-            if now > deadline:
-                del self._under_way[ref]
-                error = TimeoutError(f"no answer to {type(request).__name__} in time")
-                out.append(Answer(host=host, request=request, error=error, lost=True))
+        if self._link.broken is not None and not self._under_way:
+            time.sleep(max(0.0, timeout_seconds))
+            return []
+        out: list[Answer] = []
+        patience = 0.0 if self._link.broken is not None else timeout_seconds
+        until = time.monotonic() + patience
+        while (word := self._link.hear(0.0 if out else until - time.monotonic())) is not None:
+            if isinstance(word, Said) and (noted := self._under_way.pop(word.number, None)) is not None:
+                host, request, _ = noted
+                out.append(Answer(host=host, request=request, reply=word.reply, error=word.error, lost=word.lost))
+        return out + self._given_up()
+
+    def _given_up(self) -> list[Answer]:
+        """What is overdue, or everything where the cluster is gone."""
+        now, broken = time.monotonic(), self._link.broken
+        out = []
+        for number, (host, request, deadline) in list(self._under_way.items()):
+            if broken is None and now <= deadline:
+                continue
+            del self._under_way[number]
+            error = (
+                TimeoutError(f"no answer to {type(request).__name__} in time")
+                if broken is None
+                else ConnectionError(broken.what)
+            )
+            out.append(Answer(host=host, request=request, error=error, lost=True))
         return out
 
-    def _answer(self, ref: Any) -> Answer:  # noqa: ANN401
-        host, request, _ = self._under_way.pop(ref)
-        try:
-            return Answer(host=host, request=request, reply=ray.get(ref, timeout=10))
-        except RayTaskError as error:  # the agent answered, with an error of its own
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            return Answer(host=host, request=request, error=cause, lost=not isinstance(cause, (AgentError, OSError)))
-        except RayError as error:
-            return Answer(host=host, request=request, error=error, lost=True)
-
     def forget(self, host: str) -> None:
-        self._failed_to_send = [answer for answer in self._failed_to_send if answer.host != host]
-        for ref, (owner, _, _) in list(self._under_way.items()):
-            if owner == host:
-                del self._under_way[ref]
+        self._under_way = {number: noted for number, noted in self._under_way.items() if noted[0] != host}
+        self._link.tell(Forget(host=host))
 
     def reconnect(self, host: str, timeout_seconds: float) -> None:
+        link = self._link
         self.forget(host)
-        self._end(host)
-        self._actors[host] = self._actor(host)
-        self.send(host, Survey(), timeout_seconds)
-
-    def _end(self, host: str) -> None:
-        try:
-            ray.kill(self._actors[host], no_restart=True)
-        except (RayError, ValueError):  # it is gone already
-            return
+        if link.broken is not None and time.monotonic() > link.started_at + RESTART_EVERY_SECONDS:
+            link.restart()
+            link.tell(Open(hosts=self._hosts, run=self._run))
+        request = Survey()
+        number = self._note(host, request, timeout_seconds)
+        link.tell(Rejoin(number=number, host=host, request=request, timeout_seconds=timeout_seconds))
 
     def close(self) -> None:
-        for host in self._nodes:
-            self._end(host)
+        self._link.tell(Dismiss())
+        deadline = time.monotonic() + _DISMISS_SECONDS
+        while self._link.broken is None and time.monotonic() < deadline:
+            if isinstance(self._link.hear(0.25), Dismissed):
+                return

@@ -20,6 +20,7 @@ from analysis.guardrails import margin_verdict
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.randomisation import possible_assignments, randomisation_p
 from analysis.results import Estimate, Interval, Verdict
+from analysis.robust import hodges_lehmann
 from analysis.sequential import bounds, level_at, spent
 from analysis.signflip import sign_flip_p
 from analysis.strata import combine, host_weights, within_strata
@@ -147,6 +148,20 @@ def test_combined_estimate_lies_within_the_strata_and_one_stratum_is_unstratifie
     assert min(differences) - 1e-9 <= found.difference <= max(differences) + 1e-9
     if strata == 1:
         assert found == welch(y[~hosts.is_treated()], y[hosts.is_treated()])
+
+
+# 6. Heavy tails
+@given(seed=seeds, n=st.integers(4, 70), m=st.integers(4, 70), alpha=st.sampled_from([0.05, 0.2]))
+def test_zero_is_in_the_hodges_lehmann_interval_exactly_when_mann_whitney_is_at_least_alpha(
+    seed: int, n: int, m: int, alpha: float
+) -> None:
+    control, treatment = arms(seed, n, m)
+    shift, interval, p = hodges_lehmann(control, treatment, 1 - alpha)
+    assert interval.low is not None
+    assert interval.high is not None
+    assume(interval.low < interval.high)
+    assert interval.low <= shift <= interval.high
+    assert (interval.low <= 0 <= interval.high) == (p >= alpha)
 
 
 # 7. Few hosts

@@ -271,12 +271,11 @@ def test_what_one_machine_can_not_do_is_refused_before_anything_is_written(
     assert not (bench.folder / "fleetexp.db").exists()
 
 
-def test_an_unknown_fleet_is_an_error_and_the_run_is_marked_failed(bench: Bench) -> None:
+def test_an_unknown_fleet_is_an_error_before_anything_is_written(bench: Bench) -> None:
     text = bench.spec()
     with pytest.raises(RunError, match="no fleet is called"):
         launch(parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="x", root=bench.root)
-    with bench.store() as store:
-        assert store.run(1).state is RunState.FAILED
+    assert not (bench.folder / "fleetexp.db").exists()
 
 
 def test_a_run_that_a_live_process_drives_can_not_be_resumed_by_another(bench: Bench) -> None:

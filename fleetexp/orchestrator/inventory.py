@@ -1,0 +1,64 @@
+"""What a fleet's hosts are before any of them is in a run: found, looked over, and opened as a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agents.claim import ClaimStatus
+from agents.messages import HostFacts
+from fleetexp.orchestrator.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundHost:
+    """A host that an inventory knows of: its facts, or in `unusable` why it has none to give and can't take part."""
+
+    host: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    facts: HostFacts | None = None
+    unusable: str = ""  # it does not answer, it runs another fleetexp
+    claim: ClaimStatus | None = None  # what holds the host now, of whatever store
+
+
+class Inventory(Protocol):
+    """Where hosts are found. Every call has an end: a host that does not answer is found with the reason."""
+
+    name: str  # 'local', 'inline', 'ray', 'simulated'
+    address: str  # what it is connected to, '' where there is nothing to connect to; never a secret
+    one_machine: bool  # one host, and it is the one we run on
+
+    def survey(self) -> Sequence[FoundHost]:
+        """Look over every candidate host. Reads only."""
+        ...
+
+    def open(self, hosts: Sequence[str], run: str) -> Fleet:
+        """Put an agent on each of these hosts for the run that claims under this name."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever was connected to. A fleet that was opened is closed by itself, first."""
+        ...
+
+
+def sort_out(found: Sequence[FoundHost], busy: Mapping[str, int]) -> tuple[list[HostFacts], dict[str, str]]:
+    """Return the facts of the hosts that may take part, and for each other host why it may not.
+
+    `busy`: hosts in a live run of this store -> that run.
+    """
+    usable: list[HostFacts] = []
+    left_out: dict[str, str] = {}
+    for one in found:
+        if one.host in busy:
+            left_out[one.host] = f"it is in run {busy[one.host]}"
+        elif one.facts is None:
+            left_out[one.host] = one.unusable or "it gave no facts"
+        elif (claim := one.claim) is not None and claim.lease_remaining_seconds > 0:
+            left_out[one.host] = f"it is claimed by run {claim.run} of {claim.owner}"
+        else:
+            usable.append(one.facts)
+    return usable, left_out
+
+
+__all__ = ["FoundHost", "Inventory", "sort_out"]
