@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agents.errors import AgentError
+from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.means import Means
-from agents.messages import Claimed, Reply, Request, Survey
+from agents.messages import Claimed, HostFacts, Reply, Request, Survey
 from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, Vanish
 from agents.simulated.guardian import SimulatedGuardian
 from agents.simulated.kernel import SimulatedRoot
@@ -89,6 +90,10 @@ class SimulatedHost:
             self._agent.abandon()
         self._agent = self._new_agent()
         return self.handle(Survey(), at_seconds)
+
+    def facts(self) -> HostFacts:
+        """Look the host over, without its agent."""
+        return survey(self.root, host=self._host, labels=self._labels)
 
     def close(self) -> None:
         """End the agent as it ends by itself: what it still holds is put back."""

@@ -157,6 +157,11 @@ class SimulatedRoot:
         """Let the law move on to the present."""
         self.law.advance(self._clock.monotonic(), self._values)
 
+    @property
+    def changed(self) -> bool:
+        """Whether any knob holds something else than a boot leaves in it."""
+        return any(self._values[path] != knob.value for path, knob in self._machine.knobs.items())
+
     def _place(self, path: str) -> str:
         return self._machine.same_as.get(path, path)
 
