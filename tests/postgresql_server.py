@@ -84,5 +84,9 @@ class Server:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self._url(name)
 
+    def by_socket(self, url: str) -> str:
+        """Return the URL of the same database by the server's socket: every network namespace here reaches that."""
+        return f"postgresql://postgres@/{url.rpartition('/')[2]}?host={self._folder}&port={self.port}"
+
     def _url(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"

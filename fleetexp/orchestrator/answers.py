@@ -30,8 +30,8 @@ from agents.messages import (
     Survey,
     WorkloadState,
 )
-from fleetexp.domain import PeriodState
 from fleetexp.orchestrator.desk import Desk
+from fleetexp.orchestrator.entries import Closing
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.ledger import PASSING
 from fleetexp.orchestrator.messages import (
@@ -48,16 +48,16 @@ from fleetexp.orchestrator.messages import (
     StepFailed,
     WorkloadFinished,
 )
+from fleetexp.store.records import PeriodStart
 
 log = logging.getLogger(__name__)
 
 
 class Answers:
-    """The hosts' side of a runner. `observe` summarises a period that is stored whole."""
+    """The hosts' side of a runner."""
 
-    def __init__(self, desk: Desk, *, observe: Callable[[int], None], store_is_gone: Callable[[], bool]) -> None:
+    def __init__(self, desk: Desk, *, store_is_gone: Callable[[], bool]) -> None:
         self._desk = desk
-        self._observe = observe
         self._store_is_gone = store_is_gone
 
     def take(self, answers: Sequence[Answer]) -> None:
@@ -112,8 +112,7 @@ class Answers:
                 desk.events.append(PreflightDone(host=host, problems=(detail,)))
             case Begin(period_id=period_id) | End(period_id=period_id):
                 if desk.is_current(host, period_id):
-                    now = desk.now()
-                    desk.ledger.write(lambda: desk.store.end_period(period_id, now, PeriodState.INVALID, detail))
+                    desk.end(period_id, detail)
                     desk.events.append(PeriodClosed(host=host, invalid=detail))
             case Revert() | Release():
                 desk.polls.drop(host)
@@ -141,7 +140,8 @@ class Answers:
             case Begun(period_id=period_id, begun_at=begun_at, boot_id=boot_id):
                 if not desk.is_current(host, period_id):
                     return  # struck out meanwhile: it must not be noted as running
-                desk.ledger.write(lambda: desk.store.start_period(period_id, begun_at, boot_id))
+                start = PeriodStart(period_id=period_id, started_at=begun_at, boot_id=boot_id)
+                desk.ledger.add(desk.entries.starts, start)
                 desk.events.append(PeriodBegun(host=host))
             case Polled() as polled:
                 desk.polls.answered(host)
@@ -162,7 +162,7 @@ class Answers:
 
     def _surveyed(self, host: str, facts: HostFacts) -> None:
         desk = self._desk
-        desk.ledger.write(lambda: desk.store.record_host_facts(desk.run_id, facts))
+        desk.ledger.add(desk.entries.facts, facts)
         if host in desk.reconnecting:
             desk.reconnecting.discard(host)
             desk.events.append(HostBack(host=host))
@@ -174,19 +174,14 @@ class Answers:
         desk, errors = self._desk, list[str]()
         for problem in report.problems:
             text = f"{problem.what} [{problem.where}] — {problem.remedy}"
-            self._note(f"preflight_{problem.severity.value}", text, host)
+            desk.note(f"preflight_{problem.severity.value}", text, host)
             if problem.severity is Severity.ERROR:
                 errors.append(text)
         desk.events.append(PreflightDone(host=host, problems=tuple(errors)))
 
-    def _note(self, kind: str, detail: str, host: str) -> None:
-        desk, at = self._desk, self._desk.now()
-        desk.ledger.write(lambda: desk.store.record_event(desk.run_id, kind, detail, host=host, at=at))
-
     def _changed(self, host: str, changes: tuple[KnobChange, ...]) -> None:
-        desk = self._desk
         if changes:
-            desk.ledger.write(lambda: desk.store.record_knob_changes(desk.run_id, host, changes))
+            self._desk.ledger.add(self._desk.entries.changes, (host, changes))
 
     def _reverted(self, host: str, reverted: Reverted) -> None:
         desk = self._desk
@@ -243,18 +238,15 @@ class Answers:
         if desk.acknowledged.get(host, 0) < ended.last_position:
             return
         del desk.closing[host]
-        invalid, period_id = collect.invalid or ended.invalid, ended.period_id
-
-        def close() -> bool:
-            if not desk.is_current(host, period_id):
-                return False  # struck out while this waited for the store
-            state = PeriodState.INVALID if invalid else PeriodState.COMPLETE
-            self._observe(period_id)
-            desk.store.end_period(period_id, ended.ended_at, state, invalid)
-            return True
+        closing = Closing(
+            host=host,
+            period_id=ended.period_id,
+            ended_at=ended.ended_at,
+            invalid=collect.invalid or ended.invalid,
+        )
 
         def tell(closed: bool) -> None:
             if closed:
-                desk.events.append(PeriodClosed(host=host, invalid=invalid))
+                desk.events.append(PeriodClosed(host=host, invalid=closing.invalid))
 
-        desk.ledger.write(close, tell)
+        desk.ledger.add(desk.entries.closings, closing, tell)

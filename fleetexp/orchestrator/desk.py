@@ -21,13 +21,15 @@ from agents.messages import (
     Survey,
     WorkloadSpec,
 )
-from fleetexp.domain import PeriodPlan, Plan
+from fleetexp.domain import PeriodPlan, PeriodState, Plan
+from fleetexp.orchestrator.entries import Entries
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.ledger import Ledger
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import Collect, Event
 from fleetexp.orchestrator.polls import Polls
+from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
 
 ANSWER_WITHIN: dict[type, float] = {
@@ -54,6 +56,7 @@ class Desk:
     fleet: Fleet
     machine: Machine
     ledger: Ledger
+    entries: Entries = field(init=False)  # set by whoever puts the desk up
     tripwires: Tripwires
     restart: Mapping[str, WorkloadSpec]
     clock: Callable[[], float]
@@ -94,6 +97,16 @@ class Desk:
         self.reconnecting.discard(host)
         self.drifting.discard(host)
         self.gone.add(host)
+
+    def note(self, kind: str, detail: str, host: str = "") -> None:
+        """Write to the audit trail."""
+        event = EventRecord(at=self.now(), host=host, period_id=0, kind=kind, detail=detail)
+        self.ledger.add(self.entries.events, event)
+
+    def end(self, period_id: int, reason: str) -> None:
+        """Strike out a period that is over."""
+        end = PeriodEnd(period_id=period_id, ended_at=self.now(), state=PeriodState.INVALID, reason=reason)
+        self.ledger.add(self.entries.ends, end)
 
     def id_of(self, host: str, period: PeriodPlan) -> int:
         return self.period_ids[host, period.index, period.attempt]

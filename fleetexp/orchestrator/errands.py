@@ -10,8 +10,9 @@ from typing import assert_never
 from agents.messages import Apply, Begin, Claim, End, Survey
 from agents.messages import Revert as RevertRequest
 from analysis.plan import Crossing
-from fleetexp.domain import PeriodKind, PeriodPlan, PeriodState
+from fleetexp.domain import PeriodKind, PeriodPlan
 from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk
+from fleetexp.orchestrator.ledger import ALONE, FIRST, LAST
 from fleetexp.orchestrator.messages import (
     Abandon,
     AddPeriods,
@@ -78,14 +79,15 @@ class Errands:
                 desk.collects[host] = instruction
                 desk.send(host, End(period_id=desk.id_of(host, period)))
             case Abandon(host=host, period=period, reason=reason):
-                at = desk.now()
-                ledger.write(lambda: store.end_period(desk.id_of(host, period), at, PeriodState.INVALID, reason))
+                desk.end(desk.id_of(host, period), reason)
             case InvalidateBlock(host=host, block=block, attempt=attempt, reason=reason):
                 at = desk.now()
-                ledger.write(lambda: store.void_block(run_id, host, block, attempt, reason, at))
+                ledger.add(LAST, lambda: store.void_block(run_id, host, block, attempt, reason, at))
             case AddPeriods(host=host, periods=periods):
-                ledger.write(
-                    lambda: store.add_periods(run_id, host, periods), lambda ids: self._number(host, periods, ids)
+                ledger.add(
+                    FIRST,
+                    lambda: store.add_periods(run_id, host, periods),
+                    lambda ids: self._number(host, periods, ids),
                 )
             case Revert(host=host):
                 desk.closing.pop(host, None)
@@ -96,18 +98,17 @@ class Errands:
                 desk.fleet.reconnect(host, ANSWER_WITHIN[Survey])
             case EnterState(state=state, reason=reason):
                 at = desk.now()
-                ledger.write(lambda: store.set_run_state(run_id, state, reason, at=at))
+                ledger.add(FIRST, lambda: store.set_run_state(run_id, state, reason, at=at))
             case Record(kind=kind, detail=detail, host=host):
-                at = desk.now()
-                ledger.write(lambda: store.record_event(run_id, kind, detail, host=host or None, at=at))
+                desk.note(kind, detail, host)
             case NoteCrossing(crossing=one, arm=arm, stage=during):
                 at = desk.now()
                 known = Crossing(metric=one.metric, arm=arm, host=one.host, detail=one.detail)
-                ledger.write(lambda: store.record_crossing(run_id, one.guardrail, known, stage=during, at=at))
+                ledger.add(FIRST, lambda: store.record_crossing(run_id, one.guardrail, known, stage=during, at=at))
             case TestGuardrails(stage=stage):
                 self._test_guardrails(stage)
             case Analyse(stage=stage):
-                ledger.write(lambda: self._analyse(stage), lambda _: desk.events.append(Analysed()), alone=True)
+                ledger.add(ALONE, lambda: self._analyse(stage), lambda _: desk.events.append(Analysed()))
             case WakeAt(at=wake):
                 heapq.heappush(self.wakes, wake)
             case _:

@@ -26,8 +26,12 @@ class Inventory(Protocol):
     """Where hosts are found. Every call has an end: a host that does not answer is found with the reason."""
 
     name: str  # 'local', 'inline', 'ray', 'simulated'
-    address: str  # what it is connected to, '' where there is nothing to connect to; never a secret
     one_machine: bool  # one host, and it is the one we run on
+
+    @property
+    def address(self) -> str:
+        """What it is connected to, '' where there is nothing to connect to; never a secret."""
+        ...
 
     def survey(self) -> Sequence[FoundHost]:
         """Look over every candidate host. Reads only."""

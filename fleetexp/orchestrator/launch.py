@@ -240,7 +240,7 @@ def _drive(
             owner=_who(),
             restart=_restarts(plan),
             tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
-            observe=lambda period_id: observe(store, period_id),
+            observe=lambda period_ids: observe(store, period_ids),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
             progress=lambda runner: observer(progress_of(runner)),

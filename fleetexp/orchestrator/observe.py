@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.catalogue import DerivedMetric, MetricKind, derive, derived_for, describe, is_known
-from analysis.aggregate import Summary, summarise
+from agents.catalogue.derived import Terms
+from analysis.aggregate import Kind, Summary, summarise, summarise_many
 from analysis.errors import AnalysisError
 from fleetexp.store.records import PeriodReadings, Series
 from fleetexp.store.store import Store
@@ -19,9 +20,10 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 
-def observe(store: Store, period_id: int) -> None:
-    """Read a period back from the store, summarise it, and store the observations."""
-    store.save_observations(period_id, observations(store.period_readings(period_id)))
+def observe(store: Store, period_ids: Sequence[int]) -> None:
+    """Read periods back from the store, summarise them, and store the observations."""
+    found = store.many_period_readings(period_ids)
+    store.save_many_observations({one.period_id: observations(one) for one in found})
 
 
 def observations(readings: PeriodReadings) -> dict[str, Summary]:
@@ -31,35 +33,64 @@ def observations(readings: PeriodReadings) -> dict[str, Summary]:
     zero.
     """
     samples = readings.samples
-    out: dict[str, Summary] = {}
+    chosen: dict[str, tuple[Series, Kind]] = {}
     for name, series in samples.items():
-        kind = "counter" if is_known(name) and describe(name).kind is MetricKind.COUNTER else "gauge"
-        _summarise_into(out, name, series, kind)
+        counter = is_known(name) and describe(name).kind is MetricKind.COUNTER
+        chosen[name] = series, "counter" if counter else "gauge"
     for metric in derived_for(samples):
-        if metric.name not in out:
+        if metric.name not in samples:
             derived = _levels(metric, samples) if metric.kind is MetricKind.GAUGE else _ratio(metric, samples)
             if derived is not None:
-                _summarise_into(out, metric.name, derived, "gauge")
+                chosen[metric.name] = derived, "gauge"
     for name, series in readings.measured.items():
         # Numbered, not timed: two values may have been reported in one microsecond.
-        _summarise_into(out, name, Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge")
-    return out
+        chosen[name] = Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge"
+    return _summarised(chosen)
 
 
-def _summarise_into(out: dict[str, Summary], name: str, series: Series, kind: str) -> None:
+def _summarised(chosen: Mapping[str, tuple[Series, Kind]]) -> dict[str, Summary]:
+    """Summarise those that were read at the same instants in one go: a host's metrics are, all but a few."""
+    alike: dict[tuple[bytes, str], list[str]] = {}
+    for name, (series, kind) in chosen.items():
+        alike.setdefault((series.seconds.tobytes(), kind), []).append(name)
+    out: dict[str, Summary] = {}
+    for names in alike.values():
+        first, kind = chosen[names[0]]
+        table = np.column_stack([chosen[name][0].values for name in names])
+        try:
+            found = summarise_many(first.seconds, table, (kind,) * len(names), names)
+        except AnalysisError:  # one of them is no good: each for itself
+            for name in names:
+                _summarise_into(out, name, *chosen[name])
+        else:
+            out.update(zip(names, found, strict=True))
+    return {name: out[name] for name in chosen if name in out}
+
+
+def _summarise_into(out: dict[str, Summary], name: str, series: Series, kind: Kind) -> None:
     try:
-        out[name] = summarise(series.seconds, series.values, "counter" if kind == "counter" else "gauge")
+        out[name] = summarise(series.seconds, series.values, kind)
     except AnalysisError as error:
         log.info("metric %s is left out of this period: %s", name, error)
 
 
 def _levels(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
-    """A derived gauge: computed in each sample that has all its inputs."""
-    rows = list(_rows(metric, samples, _common(metric, samples)))
-    if not rows:
-        return None
-    seconds, values = zip(*rows, strict=True)
-    return Series(seconds=np.array(seconds), values=np.array(values))
+    """A derived gauge: computed in each sample that has all its inputs, as `derive` does it for one."""
+    common = _common(metric, samples)
+    top = _weighed(metric.numerator, samples, common)
+    if metric.denominator:
+        bottom = _weighed(metric.denominator, samples, common)
+        common, top, bottom = (part[bottom != 0] for part in (common, top, bottom))
+        top = top / bottom
+    return Series(seconds=common, values=top * metric.scale) if common.size else None
+
+
+def _weighed(terms: Terms, samples: Mapping[str, Series], instants: Floats) -> Floats:
+    total = np.zeros(instants.size)
+    for name, weight in terms:
+        series = samples[name]
+        total += series.values[np.searchsorted(series.seconds, instants)] * weight
+    return total
 
 
 def _common(metric: DerivedMetric, samples: Mapping[str, Series]) -> Floats:
@@ -67,16 +98,9 @@ def _common(metric: DerivedMetric, samples: Mapping[str, Series]) -> Floats:
     inputs = [samples[name] for name in metric.inputs]
     common = inputs[0].seconds
     for series in inputs[1:]:
-        common = np.intersect1d(common, series.seconds)
+        if series.seconds.size != common.size or (series.seconds != common).any():
+            common = np.intersect1d(common, series.seconds)
     return common
-
-
-def _rows(metric: DerivedMetric, samples: Mapping[str, Series], instants: Floats) -> Iterator[tuple[float, float]]:
-    at = {name: dict(zip(samples[name].seconds, samples[name].values, strict=True)) for name in metric.inputs}
-    for instant in instants:
-        value = derive(metric, {name: float(values[instant]) for name, values in at.items()})
-        if value is not None:
-            yield float(instant), value
 
 
 def _ratio(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:

@@ -168,7 +168,10 @@ class Bridge:
                 self._actors.lose(host, "its Ray node has died")
 
     def _look(self) -> None:
-        if self._look_until is None or (self._nodes.looking and time.monotonic() < self._look_until):
+        """Say what was seen once every node has answered, or time is up; not before there is a table of nodes."""
+        if self._look_until is None or (
+            (self._nodes.looking or not self._nodes.known) and time.monotonic() < self._look_until
+        ):
             return
         self._look_until = None
         self._say(Seen(found=self._nodes.seen()))

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agents.actor import start_look
 from agents.claim import ClaimStatus
 from agents.messages import HostFacts
 from agents.place import HOST_LABELS, spoken
 from fleetexp.orchestrator.inventory import FoundHost
-from fleetexp.orchestrator.ray_actors import RayHost, collect, start_look
+from fleetexp.orchestrator.ray_actors import RayHost, collect
 
 Node = Mapping[str, Any]  # as `ray.nodes()` gives it
 
@@ -41,6 +42,11 @@ class RayNodes:
         self._found: dict[str, FoundHost] = {}  # node id -> the host that it is
         self._roots: dict[str, str] = {}
         self._looks: dict[Any, tuple[str, float]] = {}  # under way -> node id, deadline
+
+    @property
+    def known(self) -> bool:
+        """Whether the cluster's table has been seen at all."""
+        return bool(self._table)
 
     @property
     def looking(self) -> bool:

@@ -9,13 +9,14 @@ and the hosts are restored all the same. Nothing here waits for one host while o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from agents.messages import Release, Revert, WorkloadSpec
 from fleetexp.domain import Plan, RunState
 from fleetexp.orchestrator.answers import Answers
 from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk
+from fleetexp.orchestrator.entries import Entries
 from fleetexp.orchestrator.errands import Errands
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
@@ -25,7 +26,6 @@ from fleetexp.orchestrator.messages import (
     ApprovalGiven,
     GuardrailsTested,
     PauseRequested,
-    Record,
     StopRequested,
     TimePassed,
 )
@@ -63,7 +63,7 @@ class Runner:
         owner: str,
         restart: dict[str, WorkloadSpec],
         tripwires: Tripwires,
-        observe: Callable[[int], None],
+        observe: Callable[[Sequence[int]], None],
         analyse: Callable[[int | None], None],
         test_guardrails: Callable[[int], GuardrailTest],
         progress: Callable[[Runner], None],
@@ -97,6 +97,7 @@ class Runner:
             ),
             period_ids={(p.host, p.plan.index, p.plan.attempt): p.period_id for p in store.periods(run_id)},
         )
+        self._desk.entries = Entries.of(store, run_id, plan, observe=observe, is_current=self._desk.is_current)
         self._store = store
         self._fleet = fleet
         self._clock = clock
@@ -104,7 +105,7 @@ class Runner:
         self._progress = progress
         self._events = self._desk.events
         self._polls: Polls = self._desk.polls
-        self._answers = Answers(self._desk, observe=observe, store_is_gone=self._store_is_gone)
+        self._answers = Answers(self._desk, store_is_gone=self._store_is_gone)
         self._errands = Errands(self._desk, analyse=analyse, test_guardrails=self._begin_test)
         self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
         self._asked: PauseRequested | StopRequested | None = None
@@ -199,7 +200,7 @@ class Runner:
         if self._asked is not None:
             asked, self._asked = self._asked, None
             kind = "pause_requested" if isinstance(asked, PauseRequested) else "abort_requested"
-            self._errands.carry_out([Record(kind=kind, detail=f"by {asked.who}")])
+            self._desk.note(kind, f"by {asked.who}")
             self._events.append(asked)
         if now < self._requests_at or not self._ledger.may_try():
             return

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, select
@@ -76,13 +79,17 @@ def _require_theirs(connection: Connection, directory: Directory, batches: Mappi
                 )
 
 
-def of_period(connection: Connection, period_id: int) -> PeriodReadings:
-    """Read one period back, in the order in which it was read."""
-    if connection.execute(select(Period.period_id).where(Period.period_id == period_id)).first() is None:
-        raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")
-    return PeriodReadings(
-        period_id=period_id, samples=_samples(connection, period_id), measured=_measured(connection, period_id)
-    )
+def of_periods(connection: Connection, period_ids: Sequence[int]) -> list[PeriodReadings]:
+    """Read periods back, in the order given, each in the order in which it was read."""
+    known = set(connection.execute(select(Period.period_id).where(Period.period_id.in_(period_ids))).scalars())
+    for period_id in period_ids:
+        if period_id not in known:
+            raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")
+    samples, measured = _samples(connection, period_ids), _measured(connection, period_ids)
+    return [
+        PeriodReadings(period_id=period_id, samples=samples.get(period_id, {}), measured=measured.get(period_id, {}))
+        for period_id in period_ids
+    ]
 
 
 def decoded(extra: str | Mapping[str, float] | None) -> Mapping[str, float]:
@@ -93,41 +100,47 @@ def decoded(extra: str | Mapping[str, float] | None) -> Mapping[str, float]:
     return found
 
 
-def _samples(connection: Connection, period_id: int) -> dict[str, Series]:
+def _samples(connection: Connection, period_ids: Sequence[int]) -> dict[int, dict[str, Series]]:
     columns = table(SampleRow).columns
-    names = ("boottime_seconds", "extra", *map(column_of, METRIC_COLUMNS))
-    statement = select(*(columns[name] for name in names)).where(columns.period_id == period_id)
-    rows = connection.execute(statement.order_by(columns.sequence)).all()
-    if not rows:
-        return {}
-    seconds = np.array([row[0] for row in rows])
+    names = ("period_id", "boottime_seconds", "extra", *map(column_of, METRIC_COLUMNS))
+    statement = select(*(columns[name] for name in names)).where(columns.period_id.in_(period_ids))
+    rows = connection.execute(statement.order_by(columns.period_id, columns.sequence))
+    return {period_id: _series(list(own)) for period_id, own in groupby(rows, key=itemgetter(0))}
+
+
+def _series(rows: Sequence[Sequence[Any]]) -> dict[str, Series]:
+    """Turn the samples of one period into a series for each metric."""
+    seconds = np.array([row[1] for row in rows])
     out = {}
-    common = np.array([row[2:] for row in rows], dtype=np.float64)  # None becomes NaN
-    for place, name in enumerate(METRIC_COLUMNS):
+    common = np.array([row[3:] for row in rows], dtype=np.float64)  # None becomes NaN
+    for place in np.flatnonzero(~np.isnan(common).all(axis=0)).tolist():
         there = ~np.isnan(common[:, place])
-        if there.any():
-            out[name] = Series(seconds=seconds[there], values=common[there, place])
+        out[METRIC_COLUMNS[place]] = Series(seconds=seconds[there], values=common[there, place])
     others: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for row in rows:
-        for name, value in decoded(row[1]).items():
+        for name, value in decoded(row[2]).items():
             at, values = others[name]
-            at.append(row[0])
+            at.append(row[1])
             values.append(value)
     for name, (at, values) in others.items():
         out[name] = Series(seconds=np.array(at), values=np.array(values, dtype=np.float64))
     return out
 
 
-def _measured(connection: Connection, period_id: int) -> dict[str, Series]:
+def _measured(connection: Connection, period_ids: Sequence[int]) -> dict[int, dict[str, Series]]:
     row = MeasurementRow
-    statement = select(row.metric, row.taken_at, row.value).where(row.period_id == period_id).order_by(row.sequence)
-    found: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for metric, taken_at, value in connection.execute(statement):
-        found[metric][0].append(taken_at.timestamp())
-        found[metric][1].append(value)
+    statement = select(row.period_id, row.metric, row.taken_at, row.value).where(row.period_id.in_(period_ids))
+    found: dict[int, dict[str, tuple[list[float], list[float]]]] = {}
+    for period_id, metric, taken_at, value in connection.execute(statement.order_by(row.period_id, row.sequence)):
+        at, values = found.setdefault(period_id, {}).setdefault(metric, ([], []))
+        at.append(taken_at.timestamp())
+        values.append(value)
     return {
-        metric: Series(seconds=_rising(np.array(seconds)), values=np.array(values))
-        for metric, (seconds, values) in found.items()
+        period_id: {
+            metric: Series(seconds=_rising(np.array(at)), values=np.array(values))
+            for metric, (at, values) in of_period.items()
+        }
+        for period_id, of_period in found.items()
     }
 
 

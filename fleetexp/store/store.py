@@ -221,8 +221,12 @@ class Store:
 
     def period_readings(self, period_id: int) -> PeriodReadings:
         """Return everything read in a period, one series per metric."""
+        return self.many_period_readings([period_id])[0]
+
+    def many_period_readings(self, period_ids: Sequence[int]) -> list[PeriodReadings]:
+        """Return everything read in each of these periods; keep them few, for all of it is in memory."""
         with self._transactions.reading() as connection:
-            return readings.of_period(connection, period_id)
+            return readings.of_periods(connection, period_ids)
 
     def record_knob_changes(self, run_id: int, host: str, changes: Sequence[KnobChange]) -> None:
         """Enter writes to kernel settings, each once."""

@@ -17,7 +17,7 @@ from fleetexp.errors import RunError, StoreLocked
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.inline_fleet import InlineFleet
-from fleetexp.orchestrator.ledger import Ledger
+from fleetexp.orchestrator.ledger import ALONE, FIRST, Ledger
 from fleetexp.orchestrator.local_fleet import LocalFleet
 from fleetexp.orchestrator.messages import GuardrailBreached
 from fleetexp.orchestrator.observe import observations
@@ -61,10 +61,10 @@ def test_writes_wait_in_order_and_the_outage_ends_with_the_first_that_is_taken()
     now = [0.0]
     database = Database(refuse=2)
     ledger = Ledger(lambda: now[0], database.together)
-    ledger.write(database.write("a"))
+    ledger.add(FIRST, database.write("a"))
     assert not ledger.settle()
     now[0] = 7.0
-    ledger.write(database.write("b"))
+    ledger.add(FIRST, database.write("b"))
     assert not ledger.settle()
     assert (len(ledger), ledger.outage_seconds()) == (2, 7.0)
     now[0] = 8.0
@@ -81,9 +81,9 @@ def test_the_writes_of_a_turn_are_one_transaction_and_what_follows_waits_for_its
         assert heard == []
         return database.write("b")()
 
-    ledger.write(database.write("a"), heard.append)
+    ledger.add(FIRST, database.write("a"), heard.append)
     ledger.after(lambda: heard.append("between"))
-    ledger.write(last, heard.append)
+    ledger.add(FIRST, last, heard.append)
     assert ledger.settle()
     assert (database.transactions, heard) == (1, ["A", "between", "B"])
 
@@ -99,8 +99,8 @@ def test_nothing_follows_from_a_transaction_that_failed_at_its_last_write() -> N
             raise StoreLocked("busy")
         return "B"
 
-    ledger.write(database.write("a"), heard.append)
-    ledger.write(last, heard.append)
+    ledger.add(FIRST, database.write("a"), heard.append)
+    ledger.add(FIRST, last, heard.append)
     assert not ledger.settle()
     assert (database.taken, heard, len(ledger)) == ([], [], 2)
     refuse.clear()
@@ -113,9 +113,9 @@ def test_nothing_follows_from_a_transaction_that_failed_at_its_last_write() -> N
 def test_a_write_that_takes_long_stands_alone_and_keeps_its_place() -> None:
     database = Database(refuse=0)
     ledger = Ledger(lambda: 0.0, database.together)
-    ledger.write(database.write("a"))
-    ledger.write(lambda: database.taken.append(f"{database.transactions}"), alone=True)
-    ledger.write(database.write("b"))
+    ledger.add(FIRST, database.write("a"))
+    ledger.add(ALONE, lambda: database.taken.append(f"{database.transactions}"))
+    ledger.add(FIRST, database.write("b"))
     assert ledger.settle()
     assert database.taken == ["a", "1", "b"]
     assert database.transactions == 2
@@ -131,7 +131,7 @@ def test_no_write_is_begun_after_the_time_for_it_is_up() -> None:
         database.taken.append("slow")
 
     for _ in range(5):
-        ledger.write(slow)
+        ledger.add(FIRST, slow)
     assert not ledger.settle(until=1.5)
     assert database.taken == ["slow"] * 2
     assert ledger.settle()
@@ -146,7 +146,7 @@ def test_a_write_outside_the_ledger_ends_an_outage_only_where_nothing_waits() ->
     now[0] = 1.0
     ledger.taken()
     assert ledger.outage_seconds() == 0.0
-    ledger.write(database.write("a"))
+    ledger.add(FIRST, database.write("a"))
     ledger.settle()
     now[0] = 2.0
     ledger.taken()
@@ -156,7 +156,7 @@ def test_a_write_outside_the_ledger_ends_an_outage_only_where_nothing_waits() ->
 def test_flushing_waits_a_little_and_then_raises_what_the_store_says() -> None:
     now = [0.0]
     ledger = Ledger(lambda: now[0])
-    ledger.write(Database(refuse=99).write("a"))
+    ledger.add(FIRST, Database(refuse=99).write("a"))
 
     def wait(seconds: float) -> None:
         now[0] += seconds
@@ -165,7 +165,7 @@ def test_flushing_waits_a_little_and_then_raises_what_the_store_says() -> None:
         ledger.flush(1.0, wait)
     assert 1.0 < now[0] < 3.0
     ledger = Ledger(lambda: now[0], (database := Database(refuse=2)).together)
-    ledger.write(database.write("a"))
+    ledger.add(FIRST, database.write("a"))
     ledger.flush(60.0, wait)
     assert database.taken == ["a"]
 

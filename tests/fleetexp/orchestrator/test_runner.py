@@ -147,7 +147,12 @@ def make(tmp_path: Path, host_tree: Callable[..., FolderRoot]) -> Iterator[Make]
     opened: list[Store] = []
     facts = survey(host_tree(), host="h0")
 
-    def build(say: Callable[[Scripted, a.Request], a.Reply | Exception | None] | None = None, blocks: int = 1) -> Bench:
+    def build(
+        say: Callable[[Scripted, a.Request], a.Reply | Exception | None] | None = None,
+        *,
+        observe: Callable[[object], None] = lambda _: None,
+        blocks: int = 1,
+    ) -> Bench:
         plan = make_plan(blocks=blocks)
         store = open_store(f"sqlite:///{tmp_path / 'x.db'}")
         opened.append(store)
@@ -172,7 +177,7 @@ def make(tmp_path: Path, host_tree: Callable[..., FolderRoot]) -> Iterator[Make]
             owner="me",
             restart={},
             tripwires=Tripwires((), counters=frozenset()),
-            observe=lambda _: None,
+            observe=observe,
             analyse=lambda _: None,
             test_guardrails=lambda _: iter([()]),
             progress=lambda _: _in_time(fleet),
@@ -352,12 +357,10 @@ def test_a_revert_or_release_that_fails_is_the_loudest_outcome(make: Make, reque
 
 
 def test_a_defect_reverts_and_releases_the_claimed_host_before_it_is_raised(make: Make) -> None:
-    bench = make()
-
-    def defect(_: int) -> None:
+    def defect(_: object) -> None:
         raise ZeroDivisionError
 
-    bench.runner._answers._observe = defect
+    bench = make(observe=defect)
     with pytest.raises(ZeroDivisionError):
         bench.runner.run()
     assert [type(request) for _, request in bench.fleet.sent][-2:] == [a.Revert, a.Release]
