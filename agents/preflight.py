@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from agents.claim import ClaimStatus
 from agents.errors import KnobError
@@ -20,11 +20,13 @@ def preflight(
     arms: Sequence[Arm],
     workloads: Sequence[WorkloadSpec],
     held_by: ClaimStatus | None,
+    *,
+    check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
 ) -> tuple[Problem, ...]:
     """Return every problem, errors first. `held_by` is the claim of another run, where there is one."""
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
-        found += check_workload(spec, root)
+        found += check(spec, root)
     found += _confounders(facts, arms)
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 

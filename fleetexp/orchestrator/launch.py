@@ -35,7 +35,7 @@ from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.resumption import Past
-from fleetexp.orchestrator.runner import Runner, utc_now
+from fleetexp.orchestrator.runner import Runner
 from fleetexp.store.records import LIVE, RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -205,8 +205,6 @@ def _drive(
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
 
-    looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=utc_now)
-
     name = claim_name(store.run(run_id))
     try:
         fleet = inventory.open([unit.host for unit in plan.units], name)
@@ -215,6 +213,7 @@ def _drive(
         state = RunState.PAUSED if machine.again else RunState.FAILED
         store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
+    looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=fleet.clock.now)
     try:
         runner = Runner(
             run_id=run_id,
@@ -230,6 +229,8 @@ def _drive(
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
             progress=lambda runner: observer(progress_of(runner)),
+            clock=fleet.clock.monotonic,
+            now=fleet.clock.now,
         )
         with _signals(runner):
             state = runner.run()
