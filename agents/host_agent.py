@@ -12,6 +12,7 @@ from agents.claim import HostClaim, claim_status, closed_journals, restore, take
 from agents.collectors import Collectors
 from agents.errors import AgentError, LeaseExpired, WorkloadError
 from agents.facts import survey
+from agents.feeds.feeds import Feeds
 from agents.messages import (
     Applied,
     Apply,
@@ -124,7 +125,9 @@ class HostAgent:
         status = claim_status(self._root)
         ours = status is not None and status.run == self.run
         return PreflightReport(
-            problems=preflight(self._root, facts, request.arms, request.workloads, None if ours else status)
+            problems=preflight(
+                self._root, facts, request.arms, request.workloads, None if ours else status, sources=request.sources
+            )
         )
 
     def _boot_id(self) -> str:
@@ -225,6 +228,7 @@ class HostAgent:
                 workload=workload,
                 spool=spool,
                 boot_id=self._boot_id,
+                feeds=self._feeds(request),
             )
             period.start()
         except BaseException:
@@ -259,6 +263,11 @@ class HostAgent:
             self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup)
             self._collects_for = wanted
         return self._collectors
+
+    def _feeds(self, request: Begin) -> Feeds | None:
+        if not request.sources:
+            return None
+        return Feeds(request.sources, self._root, host=self.host, sample_every_seconds=request.sample_every_seconds)
 
     def _end(self, request: End) -> Ended:
         period = self._period

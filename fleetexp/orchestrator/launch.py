@@ -82,12 +82,6 @@ def launch(
             where="stages",
             remedy="leave out 'approve: manual'",
         )
-    if experiment.metrics.sources:
-        raise RunError(
-            f"nothing here reads the source of {', '.join(experiment.metrics.sources)} yet",
-            where="metrics.sources",
-            remedy="have a 'command' workload print the metric, or leave it out",
-        )
     root = root or FolderRoot()
     plan = make_plan(experiment, [host_info(survey(root, host=platform.node()))])
     with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
@@ -179,6 +173,7 @@ def _drive(
 ) -> Outcome:
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
+    counters = counters - set(experiment.metrics.sources) | experiment.counters
 
     looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=utc_now)
 
@@ -201,7 +196,7 @@ def _drive(
             owner=_who(),
             restart=_restarts(plan),
             tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
-            observe=lambda period_id: observe(store, period_id),
+            observe=lambda period_id: observe(store, period_id, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
             progress=lambda runner: observer(progress_of(runner)),

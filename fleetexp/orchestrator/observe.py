@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 
-def observe(store: Store, period_id: int) -> None:
+def observe(store: Store, period_id: int, counters: frozenset[str] = frozenset()) -> None:
     """Read a period back from the store, summarise it, and store the observations."""
-    store.save_observations(period_id, observations(store.period_readings(period_id)))
+    store.save_observations(period_id, observations(store.period_readings(period_id), counters))
 
 
-def observations(readings: PeriodReadings) -> dict[str, Summary]:
-    """Summarise every metric of one period.
+def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset()) -> dict[str, Summary]:
+    """Summarise every metric of one period. `counters` are those among the metrics of the user's own.
 
     A metric whose readings can't be summarised (a counter that fell, a single reading) is left out: missing, never
     zero.
@@ -41,6 +41,9 @@ def observations(readings: PeriodReadings) -> dict[str, Summary]:
             if derived is not None:
                 _summarise_into(out, metric.name, derived, "gauge")
     for name, series in readings.measured.items():
+        if name in counters:
+            _summarise_into(out, name, series, "counter")
+            continue
         # Numbered, not timed: two values may have been reported in one microsecond.
         _summarise_into(out, name, Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge")
     return out
