@@ -86,6 +86,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         sample_every_seconds=experiment.sample_every_seconds,
         safety=experiment.safety_rules,
         workloads=workloads,
+        sources=experiment.sources,
     )
 
 

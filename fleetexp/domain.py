@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from agents.messages import Arm, WorkloadSpec
+from agents.messages import Arm, MetricSource, WorkloadSpec
 
 
 class Design(StrEnum):
@@ -142,6 +142,7 @@ class Plan:
     sample_every_seconds: float
     safety: Safety
     workloads: Mapping[str, WorkloadSpec] = field(default_factory=dict)  # arm -> workload; missing: watch only
+    sources: tuple[MetricSource, ...] = ()  # where metrics of the user's own are read, on every host
 
     @property
     def knobs(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fleetexp.config.metrics import OWN_WORKLOADS, better, known, nearest_metric
 from fleetexp.config.model import Experiment, Stage
 from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
+from fleetexp.config.sources import source_problems
 from fleetexp.config.workload import PageFault, PointerChase, Service
 
 Finding: TypeAlias = tuple[Path, str, str]
@@ -181,6 +182,7 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
     for name, times in Counter(metrics.secondary).items():
         if times > 1:
             yield ("metrics", "secondary"), f"{name} stands {times} times", "name it once"
+    yield from _sources(experiment)
     used = {name for _, name in named} | set(metrics.sources)
     for name in metrics.better:
         if name not in used:
@@ -193,6 +195,16 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
             f"which way is better for {metrics.primary}?",
             f"write 'better: {{{metrics.primary}: decrease}}' (or increase) under metrics",
         )
+
+
+def _sources(experiment: Experiment) -> Iterator[Finding]:
+    kind = experiment.workload.kind if experiment.workload else ""
+    of_workloads = {name: reporters(metric) for name in experiment.metrics.sources if (metric := known(name))}
+    yield from source_problems(
+        experiment,
+        reported=frozenset(name for name, kinds in of_workloads.items() if kind in kinds and kind in OWN_WORKLOADS),
+        counted=frozenset(name for name, kinds in of_workloads.items() if not kinds),
+    )
 
 
 def _reported(experiment: Experiment, name: str) -> bool:

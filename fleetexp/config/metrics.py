@@ -76,13 +76,16 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
 
 
 def _planned(experiment: Experiment, name: str, role: Role) -> MetricPlan:
-    metric = known(name)
+    metric, source = known(name), experiment.metrics.sources.get(name)
     # What the host counts is observed as a rate; what is derived from counts has its own unit.
     counter = metric is not None and metric.kind is MetricKind.COUNTER and find_derived(name) is None
     unit = metric.unit if metric else ""
+    if source is not None:
+        counter = source.counter(name)
+        unit = source.unit or ("" if counter else unit)
     return MetricPlan(
         name=name,
-        unit=f"{unit} per second" if counter else unit,
+        unit=f"{unit} per second".lstrip() if counter else unit,
         role=role,
         better=better(experiment, name),
         counter=counter,

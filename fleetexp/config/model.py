@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
-from agents.messages import Arm, WorkloadSpec
+from agents.messages import Arm, MetricSource, WorkloadSpec
 from analysis.plan import AnalysisPlan, AssignedUnit
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Count, Duration, Share, lasting
+from fleetexp.config.sources import Source, asked_sources, counters_among
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
 from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
@@ -30,12 +31,6 @@ def _condition(text: object) -> object:
             parse_conditions(text)
         except ValueError as error:
             raise Refused(str(error), "write for example '>=6.19', '>=200GiB', '!=web-a' or '>=6.12, <6.20'") from None
-    return text
-
-
-def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise Refused(f"{text!r} is no address", "write 'http://host:port/metrics'")
     return text
 
 
@@ -91,13 +86,6 @@ class Guardrail(Section):
     worse: Direction | None = None
     margin: Annotated[Share, Field(gt=0)] | None = None
     tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = None
-
-
-class Source(Section):
-    """Where a metric of the user's own is read: a Prometheus text page, and its name there."""
-
-    prometheus: Annotated[str, AfterValidator(_url)]
-    name: str | None = None
 
 
 class Metrics(Section):
@@ -203,6 +191,16 @@ class Experiment(Section):
             on_drift=self.safety.on_drift,
             max_attempts=self.safety.max_attempts,
         )
+
+    @property
+    def sources(self) -> tuple[MetricSource, ...]:
+        """What the agents read for the user's own metrics."""
+        return asked_sources(self)
+
+    @property
+    def counters(self) -> frozenset[str]:
+        """The metrics of the user's own that are counters: observed as rates."""
+        return counters_among(self.metrics.sources)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class Looks:
     plan: Plan
     analysis: AnalysisPlan
     now: Callable[[], datetime]
+    counters: frozenset[str] = frozenset()  # among the metrics of the user's own
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""
@@ -88,7 +89,7 @@ class Looks:
         under_way = periods[(periods["state"] == PeriodState.RUNNING.value) & (periods["kind"] == "measure")]
         rows: list[dict[str, Any]] = []
         for period in under_way.to_dict("records"):
-            found = observations(store.period_readings(int(period["period_id"])))
+            found = observations(store.period_readings(int(period["period_id"])), self.counters)
             seconds = (self.now() - period["started_at"]).total_seconds()
             for metric in metrics & found.keys():
                 known = {name: period[name] for name in complete.columns if name in period}
