@@ -64,7 +64,8 @@ def _by_host(rows: pd.DataFrame, metric: MetricPlan) -> pd.DataFrame:
     by = weighed.groupby("host").agg(
         sum=("sum", "sum"), seconds=("seconds", "sum"), stratum=("stratum", "first"), arm=("arm", "first")
     )
-    return by.assign(value=by["sum"] / by["seconds"])
+    by["value"] = by["sum"] / by["seconds"]
+    return by
 
 
 def _spread(later: pd.DataFrame, earlier: pd.DataFrame | None, metric: MetricPlan) -> Spread:

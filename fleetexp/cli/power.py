@@ -87,12 +87,8 @@ def power(
         raise click.BadParameter("the spread is more than 0", param_hint="--cv")
     if effect is not None and effect <= 0:
         raise click.BadParameter("no number of hosts shows an effect of 0", param_hint="--effect")
-    for given, name, why in (
-        (run_id, "--run", "names the data, and --cv replaces them"),
-        (metric, "--metric", "names the data, and --cv replaces them"),
-    ):
-        if cv is not None and given is not None:
-            raise click.UsageError(f"{name} {why}: give one of them")
+    if cv is not None and (run_id is not None or metric is not None):
+        raise click.UsageError("--run and --metric name the data that --cv replaces: give one of them")
     paired = blocks is not None or (experiment is not None and experiment.switchback and hosts is None)
     if hosts is not None and blocks is not None:
         raise click.UsageError("--hosts and --blocks exclude each other: hosts in two arms, or blocks on one host")
@@ -104,12 +100,11 @@ def power(
     if cv is not None:
         from analysis.power import Spread
 
-        known = None
         spread = Spread(mean=1.0, sd=cv, correlation=correlation, hosts=0)
-        source = "given on the command line"
+        source, number = "given on the command line", None
     else:
         known = _stored(experiment, metric, store_url, run_id, paired=paired)
-        spread, source = known.spread, known.source
+        spread, source, number = known.spread, known.source, known.run_id
     found = _answer(
         spread,
         paired=paired,
@@ -120,7 +115,7 @@ def power(
         ratio=_ratio(experiment),
     )
     name = metric or (experiment.metrics.primary if experiment is not None and cv is None else None)
-    found = {"metric": name, "source": source, "run_id": known.run_id if known else None, **found}
+    found = {"metric": name, "source": source, "run_id": number, **found}
     if as_json:
         emit_json(found)
         return
