@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from agents.messages import Arm, WorkloadSpec
-from analysis.plan import AnalysisPlan, AssignedUnit
+from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
@@ -192,6 +192,18 @@ class Experiment(Section):
     def method(self) -> str:
         """How arms are drawn in a parallel design."""
         return self.assignment.method or METHODS[0]
+
+    @property
+    def holdout_salt(self) -> str:
+        """Experiments with the same salt spare the same hosts."""
+        return self.assignment.holdout_salt or DEFAULT_SALT
+
+    @property
+    def balance_rule(self) -> BalanceRule:
+        """Which draw `rerandomise` accepts."""
+        if self.assignment.largest_difference is not None:
+            return BalanceRule(largest_difference=self.assignment.largest_difference)
+        return BalanceRule(accept=self.assignment.accept or DEFAULT_ACCEPT)
 
     @property
     def blocks(self) -> int:
