@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agents.catalogue import describe, is_known
@@ -29,31 +30,36 @@ from fleetexp.store.store import Store
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from fleetexp.look_back import LookBack
+
 _SIZE = re.compile(r"^thp/(\d+)kB/enabled$")
 
 
-def report_content(store: Store, run_id: int) -> ReportInput:
-    """Read everything a report says about a run; RunError where it has not been analysed."""
+def report_content(store: Store, run_id: int, look: LookBack | None = None) -> ReportInput:
+    """Read everything a report says about a run; RunError where it has not been analysed.
+
+    With a `look` back, everything is as it was at that moment.
+    """
     record = store.run(run_id)
-    findings = store.findings(run_id)
+    findings = store.findings(run_id) if look is None else look.findings
     if findings is None:
         raise RunError(
             f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
         )
     experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
     facts = store.host_facts(run_id)
-    measured = store.observations(run_id)
+    measured = store.observations(run_id) if look is None else look.observations
     measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
     return ReportInput(
         run_id=str(run_id),
         experiment=record.experiment,
         hypothesis=record.hypothesis,
         design=record.plan.design.value,
-        state=record.state.value,
+        state=record.state.value if look is None else f"looking back to {look.at:%Y-%m-%d %H:%M:%S} UTC",
         launched_by=record.launched_by,
         created_at=record.created_at,
         started_at=record.started_at,
-        ended_at=record.ended_at,
+        ended_at=record.ended_at if look is None or look.whole else None,
         seed=record.plan.seed,
         spec=record.spec_text,
         versions=record.versions,
@@ -62,7 +68,7 @@ def report_content(store: Store, run_id: int) -> ReportInput:
         arms=tuple(_arms(record)),
         control=record.plan.control,
         findings=findings,
-        periods=tuple(_periods(store, run_id)),
+        periods=tuple(_periods(store, run_id, look)),
         knob_changes=tuple(
             KnobRow(
                 host=host,
@@ -75,10 +81,12 @@ def report_content(store: Store, run_id: int) -> ReportInput:
                 error=change.error,
             )
             for host, change in store.knob_changes(run_id)
+            if look is None or change.changed_at <= look.at
         ),
         events=tuple(
             EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
             for event in store.events(run_id)
+            if look is None or event.at <= look.at
         ),
         exposure=tuple(_exposure(record, facts, measured)),
         unavailable=tuple(_unavailable(experiment, facts, measured)),
@@ -117,8 +125,11 @@ def _arms(record: RunRecord) -> Iterator[ArmRow]:
         yield ArmRow(name=arm.name, knobs=dict(arm.knobs), workload=workload)
 
 
-def _periods(store: Store, run_id: int) -> Iterator[PeriodRow]:
+def _periods(store: Store, run_id: int, look: LookBack | None) -> Iterator[PeriodRow]:
+    then = None if look is None else look.periods.set_index("period_id")
     for record in store.periods(run_id):
+        if then is not None and record.period_id not in then.index:
+            continue  # a repeat that nobody knew of
         yield PeriodRow(
             period_id=record.period_id,
             host=record.host,
@@ -127,11 +138,15 @@ def _periods(store: Store, run_id: int) -> Iterator[PeriodRow]:
             block=record.plan.block,
             attempt=record.plan.attempt,
             position=record.plan.index,
-            state=record.state.value,
-            reason=record.reason,
-            started_at=record.started_at,
-            ended_at=record.ended_at,
+            state=record.state.value if then is None else str(then.at[record.period_id, "state"]),
+            reason=record.reason if then is None else str(then.at[record.period_id, "reason"]),
+            started_at=_by(record.started_at, look),
+            ended_at=_by(record.ended_at, look),
         )
+
+
+def _by(instant: datetime | None, look: LookBack | None) -> datetime | None:
+    return instant if look is None or instant is None or instant <= look.at else None
 
 
 def _exposure(record: RunRecord, facts: list[HostFacts], measured: DataFrame) -> Iterator[ExposureRow]:

@@ -13,6 +13,7 @@ from fleetexp.exit_codes import ExitCode
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
     "hosts": "fleetexp.cli.hosts:hosts",
+    "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
     "run": "fleetexp.cli.run:run",
     "status": "fleetexp.cli.status:status",

@@ -72,6 +72,8 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
         seed=experiment.seed,
         order=experiment.order,
         ratio=tuple(float(experiment.ratio[arm]) for arm in experiment.arm_names),
+        method=experiment.method,
+        balance_rule=experiment.balance_rule if experiment.method == "rerandomise" else None,
     )
 
 

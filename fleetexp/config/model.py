@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
-from analysis.plan import AnalysisPlan, AssignedUnit
+from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
@@ -19,6 +19,11 @@ from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
 from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
 
+METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
+BALANCED = METHODS[2:]  # the methods that look at what hosts were before
+DEFAULT_ACCEPT = 0.05
+DEFAULT_DRAWS = 10_000
+DEFAULT_SALT = "fleet"
 DEFAULT_BLOCKS = 8
 DEFAULT_MEASURE_SECONDS = 60.0
 
@@ -49,8 +54,20 @@ class Population(Section):
 
 
 class Assignment(Section):
-    """How chance decides: `ratio` and `strata` for a parallel design, `order` for a switchback."""
+    """How chance decides: `method`, `ratio` and `strata` for a parallel design, `order` for a switchback.
 
+    `balance` names labels or metrics that hosts are paired by, or that a draw must balance: it is drawn again until
+    Mahalanobis' distance is among the nearest `accept` of all draws, or no difference is above `largest_difference`
+    standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
+    """
+
+    method: Annotated[str, check_word(*METHODS)] | None = None
+    balance: tuple[str, ...] = ()
+    accept: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    largest_difference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_draws: Annotated[Count, Field(ge=1, le=100_000)] | None = None
+    holdout: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    holdout_salt: str | None = None
     ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = None
     strata: tuple[str, ...] = ()
     seed: Annotated[Count, Field(lt=2**63)] | None = None
@@ -89,9 +106,13 @@ class Guardrail(Section):
 
 
 class Metrics(Section):
-    """What is estimated, what halts, and what the user's own metrics are."""
+    """What is estimated, what halts, and what the user's own metrics are.
+
+    `expected` is the relative effect on the primary metric that the experiment is run for, either way.
+    """
 
     primary: MetricName
+    expected: Annotated[Share, Field(gt=0)] | None = None
     secondary: tuple[MetricName, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
     sources: dict[MetricName, Source] = Field(default_factory=dict)
@@ -154,6 +175,23 @@ class Experiment(Section):
     @property
     def order(self) -> str:
         return self.assignment.order or "pairs"
+
+    @property
+    def method(self) -> str:
+        """How arms are drawn in a parallel design."""
+        return self.assignment.method or METHODS[0]
+
+    @property
+    def holdout_salt(self) -> str:
+        """Experiments with the same salt spare the same hosts."""
+        return self.assignment.holdout_salt or DEFAULT_SALT
+
+    @property
+    def balance_rule(self) -> BalanceRule:
+        """Which draw `rerandomise` accepts."""
+        if self.assignment.largest_difference is not None:
+            return BalanceRule(largest_difference=self.assignment.largest_difference)
+        return BalanceRule(accept=self.assignment.accept or DEFAULT_ACCEPT)
 
     @property
     def blocks(self) -> int:

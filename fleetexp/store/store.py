@@ -50,16 +50,19 @@ __all__ = [
 ]
 
 
-def open_store(url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS) -> Store:
-    """Open a store; a new or empty database is given the schema, unless `create` is false.
+def open_store(
+    url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False
+) -> Store:
+    """Open a store; a new or empty database is given the schema, unless `create` is false or it is `read_only`.
 
     A write waits at most `wait_seconds` for another writer. WrongSchema where the database has another version:
     nothing is changed. StoreUnreachable, StoreDamaged or BadStoreUrl where there is nothing to open.
     """
     database = parse_url(url)
+    create = create and not read_only
     if not create:
         require_file(database)
-    engine = open_engine(database, wait_seconds=wait_seconds)
+    engine = open_engine(database, wait_seconds=wait_seconds, read_only=read_only)
     try:
         with reading(engine, database.name) as connection:
             found = version_of(connection, database)
