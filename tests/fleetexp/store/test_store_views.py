@@ -285,7 +285,7 @@ def test_the_dictionary_names_every_view_table_and_column() -> None:
         "write it again: its first lines say how"
     )
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
+    assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
 
 
 @pytest.mark.postgresql
