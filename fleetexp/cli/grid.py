@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
 _GAP = "  "
 _WIDEST_CELL = 60
 _NARROWEST_TEXT = 12
-_LINES_OF_A_CELL = 3
+_LONGEST_WORD = 24  # that is not broken
+_LINES_OF_A_CELL = 4
 _LINES_OF_A_VALUE = 12
 _CUT = "..."
 
@@ -20,7 +22,11 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozens
         yield from _records(headers, rows, width)
         return
     right = [place in numeric for place in range(len(headers))]
-    yield _line([_pad(name, size, flush) for name, size, flush in zip(headers, widths, right, strict=True)])
+    heads = [_folded(name, size) for name, size in zip(headers, widths, strict=True)]
+    tallest = max(map(len, heads))
+    for number in range(tallest):
+        rising = [lines[number - tallest] if number >= tallest - len(lines) else "" for lines in heads]
+        yield _line([_pad(text, size, flush) for text, size, flush in zip(rising, widths, right, strict=True)])
     yield _line(["-" * size for size in widths])
     for row in rows:
         cells = [_wrapped(cell, size, _LINES_OF_A_CELL) for cell, size in zip(row, widths, strict=True)]
@@ -41,16 +47,21 @@ def _widths(
     widths, least = [], []
     for place, header in enumerate(headers):
         longest = max((_cells(row[place]) for row in rows), default=0)
-        head = _cells(header)
-        whole = max(head, longest if place in numeric else min(longest, _WIDEST_CELL))
-        widths.append(whole)
-        least.append(whole if place in numeric else min(whole, max(head, _NARROWEST_TEXT)))
+        wanted = longest if place in numeric else min(longest, _WIDEST_CELL)
+        widths.append(max(_cells(header), wanted))
+        narrow = wanted if place in numeric else min(wanted, max(_NARROWEST_TEXT, _longest_word(rows, place)))
+        least.append(max(narrow, *(_cells(part) for part in _parts(header)), 1))
     if sum(least) > room:
         return None
     while sum(widths) > room:
         widest = max((place for place in range(len(widths)) if widths[place] > least[place]), key=widths.__getitem__)
         widths[widest] -= 1
     return widths
+
+
+def _longest_word(rows: Sequence[Sequence[str]], place: int) -> int:
+    words = (_cells(word) for row in rows for word in row[place].split())
+    return max((size for size in words if size <= _LONGEST_WORD), default=0)
 
 
 def _records(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
@@ -64,6 +75,21 @@ def _records(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
                 yield _line([_pad(head, label, False), line])
     if not rows:
         yield from (_wrapped(name, width, 1)[0] for name in headers if name)
+
+
+def _parts(header: str) -> list[str]:
+    """Split a name where it may be broken: after its underscores."""
+    return re.findall(r"[^_]*_+|[^_]+", header) or [""]
+
+
+def _folded(header: str, size: int) -> list[str]:
+    lines = [""]
+    for part in _parts(header):
+        if _cells(lines[-1] + part) <= size:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return lines
 
 
 def _line(cells: Sequence[str]) -> str:

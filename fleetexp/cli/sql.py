@@ -146,18 +146,22 @@ def cell(value: object) -> str:
     return visible(text).replace("\n", "\\n")
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> Iterator[str]:
+    """Yield the lines of an answer as a table of at most `width` columns."""
     from fleetexp.cli.grid import grid
 
-    columns = [visible(name).replace("\n", "\\n") for name in columns]
     numeric = frozenset(
         place
         for place in range(len(columns))
         if rows and all(row[place] is None or isinstance(row[place], (int, float)) for row in rows)
     )
+    names = [visible(name).replace("\n", "\\n") for name in columns]
+    return grid(names, [[cell(value) for value in row] for row in rows], numeric, width)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    width = shutil.get_terminal_size((NARROW, 24)).columns if wide else NARROW
-    for line in grid(columns, [[cell(value) for value in row] for row in rows], numeric, width):
+    for line in table_lines(columns, rows, shutil.get_terminal_size((NARROW, 24)).columns if wide else NARROW):
         click.echo(line)
 
 
