@@ -23,6 +23,7 @@ COMMANDS = {
     "abort": "fleetexp.cli.control:abort",
     "report": "fleetexp.cli.report:report",
     "sql": "fleetexp.cli.sql:sql",
+    "export": "fleetexp.cli.export:export",
     "restore": "fleetexp.cli.restore:restore",
     "db": "fleetexp.cli.db:db",
     "completion": "fleetexp.cli.completion:completion",

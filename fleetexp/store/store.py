@@ -23,7 +23,7 @@ from fleetexp.store import audit, checks, periods, readings, results, runs
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading
-from fleetexp.store.query import query
+from fleetexp.store.query import query, reader
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodReadings, PeriodStart, RunRecord, Series
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
 from fleetexp.store.transactions import Transactions
@@ -45,6 +45,7 @@ __all__ = [
     "check",
     "open_store",
     "query",
+    "reader",
     "schema_version",
     "upgrade",
 ]
