@@ -100,6 +100,14 @@ class Source(Section):
     name: str | None = None
 
 
+class TradeOff(Section):
+    """What the trade in servers weighs: the load that a server takes against the memory that it needs."""
+
+    throughput: MetricName
+    memory: MetricName = "memory_used_bytes"
+    memory_bound: Annotated[Share, Field(ge=0, le=1)] = 0.5  # share of the fleet that is sized by memory
+
+
 class Metrics(Section):
     """What is estimated, what halts, and what the user's own metrics are."""
 
@@ -108,6 +116,7 @@ class Metrics(Section):
     guardrails: tuple[Guardrail, ...] = ()
     sources: dict[MetricName, Source] = Field(default_factory=dict)
     better: dict[MetricName, Direction] = Field(default_factory=dict)
+    trade: TradeOff | None = None
 
 
 class SafetyRules(Section):
