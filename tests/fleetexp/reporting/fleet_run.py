@@ -48,10 +48,8 @@ HOSTILE = "web-<b>&'\"; DROP TABLE run;--\x1b[31m\u202e"
 def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = False, samples: int = 8) -> int:
     """Store a finished run of so many hosts with readings, writes, events and findings; returns its number."""
     draw = np.random.default_rng(seed)
-    names = [f"web-{place:04d}" for place in range(hosts)]
-    if hostile:
-        names[0] = HOSTILE
-    surveyed = [_facts(name, place, draw) for place, name in enumerate(names)]
+    surveyed = surveyed_hosts(hosts, draw, hostile=hostile)
+    names = [one.host for one in surveyed]
     text = SPEC
     experiment = parse_experiment(text, source="spec.yaml")
     plan = make_plan(experiment, [host_info(one) for one in surveyed])
@@ -94,6 +92,14 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
     store.save_findings(run_id, findings)
     store.set_run_state(run_id, RunState.COMPLETED)
     return run_id
+
+
+def surveyed_hosts(hosts: int, draw: np.random.Generator, *, hostile: bool = False) -> list[HostFacts]:
+    """Survey so many hosts of two pools; with `hostile` the first has a name full of markup, SQL and control codes."""
+    names = [f"web-{place:04d}" for place in range(hosts)]
+    if hostile:
+        names[0] = HOSTILE
+    return [_facts(name, place, draw) for place, name in enumerate(names)]
 
 
 def _facts(name: str, place: int, draw: np.random.Generator) -> HostFacts:
