@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell: its text, a quieter note after it, a tone ('good', 'bad', 'quiet' or ''), and whether it is code."""
+    """One cell: its text, a quieter note after it, a tone ('good', 'bad', 'quiet' or ''), and whether it is code.
+
+    `link` is where its text leads, on pages that are served.
+    """
 
     text: str
     note: str = ""
     tone: str = ""
     code: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +69,5 @@ class Page:
     warnings: tuple[str, ...]
     trade: str  # the trade in servers, in one sentence; '' where none was computed
     sections: tuple[Section, ...]
+    kicker: str = "Rollout report"
+    links: tuple[tuple[str, str], ...] = ()  # (text, where it leads), above the title

@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": "fleetexp.cli.run:resume",
     "abort": "fleetexp.cli.control:abort",
     "report": "fleetexp.cli.report:report",
+    "serve": "fleetexp.cli.serve:serve",
     "sql": "fleetexp.cli.sql:sql",
     "restore": "fleetexp.cli.restore:restore",
     "db": "fleetexp.cli.db:db",

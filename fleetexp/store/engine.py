@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -66,22 +67,34 @@ def parse_url(text: str) -> Database:
             raise BadStoreUrl(f"{other!r} is no database that fleetexp uses", name, "use sqlite:/// or postgresql://")
 
 
-def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS) -> Engine:
-    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in."""
+def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
+    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in.
+
+    With `read_only` the database itself refuses every write.
+    """
     if database.is_sqlite:
         folder = database.path.absolute().parent
         if not folder.is_dir():
             raise StoreUnreachable(
                 "the folder of the database does not exist", str(folder), "make it, or check --store"
             )
-        engine = create_engine(database.url, connect_args={"timeout": wait_seconds})
-        event.listen(engine, "connect", _set_up_sqlite)
+        if read_only:
+            file = f"file:{quote(str(database.path.absolute()))}"
+            url = database.url.set(database=file, query={"mode": "ro", "uri": "true"})
+            engine = create_engine(url, connect_args={"timeout": wait_seconds})
+            event.listen(engine, "connect", _set_up_sqlite_reader)
+        else:
+            engine = create_engine(database.url, connect_args={"timeout": wait_seconds})
+            event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    arguments = connect_arguments(wait_seconds)
+    if read_only:
+        arguments["options"] += " -c default_transaction_read_only=on"
     return create_engine(
         database.url,
         pool_pre_ping=True,  # a server that was restarted is found again
-        connect_args=connect_arguments(wait_seconds),
+        connect_args=arguments,
     )
 
 
@@ -109,6 +122,11 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_up_sqlite_reader(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

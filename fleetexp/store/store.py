@@ -50,16 +50,19 @@ __all__ = [
 ]
 
 
-def open_store(url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS) -> Store:
+def open_store(
+    url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False
+) -> Store:
     """Open a store; a new or empty database is given the schema, unless `create` is false.
 
-    A write waits at most `wait_seconds` for another writer. WrongSchema where the database has another version:
-    nothing is changed. StoreUnreachable, StoreDamaged or BadStoreUrl where there is nothing to open.
+    With `read_only` (and `create` false) the database itself refuses every write. A write waits at most
+    `wait_seconds` for another writer. WrongSchema where the database has another version: nothing is changed.
+    StoreUnreachable, StoreDamaged or BadStoreUrl where there is nothing to open.
     """
     database = parse_url(url)
     if not create:
         require_file(database)
-    engine = open_engine(database, wait_seconds=wait_seconds)
+    engine = open_engine(database, wait_seconds=wait_seconds, read_only=read_only)
     try:
         with reading(engine, database.name) as connection:
             found = version_of(connection, database)

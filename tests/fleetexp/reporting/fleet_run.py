@@ -94,6 +94,40 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
     return run_id
 
 
+def unfinished_run(store: Store, hosts: int = 12) -> int:
+    """Store a run in its second stage: some hosts measuring, some waiting, one lost; returns its number."""
+    draw = np.random.default_rng(1)
+    surveyed = surveyed_hosts(hosts, draw)
+    experiment = parse_experiment(SPEC)
+    plan = make_plan(experiment, [host_info(one) for one in surveyed])
+    run_id = store.create_run(
+        experiment_name="thp-1g-web-again",
+        hypothesis=experiment.hypothesis,
+        spec_text=SPEC,
+        spec_json={"name": experiment.name},
+        plan=plan,
+        launched_by="asha@ops-1 pid 4242",
+        versions={"fleetexp": "0.1.0"},
+        fleet="ray",
+    )
+    for one in surveyed:
+        store.record_host_facts(run_id, one)
+    store.set_run_state(run_id, RunState.RUNNING)
+    for stage in (0, 1):
+        store.record_event(run_id, "stage_opened", str(stage), at=NOW + timedelta(minutes=12 * stage))
+    joined = {unit.host for unit in plan.units if unit.stage <= 1}
+    for record in store.periods(run_id):
+        if record.host not in joined or record.plan.index > 1:
+            continue
+        store.append(record.host, list(_readings(record, draw, 1000.0, treated=False, samples=4)))
+        store.start_period(record.period_id, NOW, "boot")
+        if record.plan.index == 0:
+            store.end_period(record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
+            observe(store, record.period_id)
+    store.record_event(run_id, "host_lost", "no answer to Poll in time", host=plan.units[0].host)
+    return run_id
+
+
 def surveyed_hosts(hosts: int, draw: np.random.Generator, *, hostile: bool = False) -> list[HostFacts]:
     """Survey so many hosts of two pools; with `hostile` the first has a name full of markup, SQL and control codes."""
     names = [f"web-{place:04d}" for place in range(hosts)]
