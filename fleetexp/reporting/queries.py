@@ -44,7 +44,7 @@ def guardrails(run_id: int) -> str:
   s.lift_percent, s.lift_low_percent, s.lift_high_percent, s.difference, s.difference_low, s.difference_high
 FROM guardrail_check g LEFT JOIN effects s ON s.run_id = g.run_id AND s.metric = g.metric
   AND s.treatment = g.treatment AND s.headline = 1 AND s.stratum = ''
-WHERE g.run_id = {run_id} ORDER BY g.guardrail_check_id"""
+WHERE g.run_id = {run_id} AND g.stage IS NULL AND g.host_id IS NULL ORDER BY g.guardrail_check_id"""
 
 
 def document(run_id: int, part: str) -> str:

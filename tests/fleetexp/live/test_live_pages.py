@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import psycopg
 import pytest
 
 from fleetexp.errors import RunError, StoreError
@@ -24,9 +22,9 @@ Served = Any  # conftest.py
 
 
 def get(address: str, **headers: str) -> tuple[int, str, dict[str, str]]:
-    request = urllib.request.Request(address, headers=headers)
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - our own loopback server
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return answer.status, answer.read().decode(), dict(answer.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), dict(error.headers)
@@ -102,35 +100,23 @@ def test_the_database_itself_refuses_what_the_pages_would_write(live_store: str)
     store = open_store(live_store, create=False, read_only=True)
     try:
         before = store.run(1).state
-        with pytest.raises(StoreError, match=r"(?i)read.?only"):
+        with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
             store.request(1, "abort", "nobody")
-        with pytest.raises(StoreError, match=r"(?i)read.?only"):
+        with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
             store.record_event(1, "x", "y")
         assert store.run(1).state is before
     finally:
         store.close()
 
 
-def test_a_store_that_is_served_can_be_a_file_that_nobody_may_write(tmp_path: Path, live_store: str) -> None:
-    if not live_store.startswith("sqlite"):
-        with (
-            psycopg.connect(live_store, options="-c default_transaction_read_only=on") as connection,
-            pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
-        ):
-            connection.execute("CREATE TABLE x (y int)")
-        return
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        sqlite3.connect(f"file:{urlsplit(live_store).path}?mode=ro", uri=True).execute("CREATE TABLE x (y)")
-
-
 # ---------------------------------------------------------------------------- who may read
 def test_off_localhost_a_token_is_needed(live_store: str) -> None:
     with pytest.raises(RunError, match="other machines could read"):
-        LiveServer(live_store, host="0.0.0.0", port=0)
+        LiveServer(live_store, host="0.0.0.0", port=0)  # noqa: S104
 
 
 def test_with_a_token_only_those_who_know_it_read(live_store: str, serving: Callable[..., LiveServer]) -> None:
-    address = serving(live_store, token="open sesame").address
+    address = serving(live_store, token="open sesame").address  # noqa: S106
     assert get(address)[0] == 401
     assert get(f"{address}?token=wrong")[0] == 401
     status, text, headers = get(f"{address}?token=open%20sesame")

@@ -117,11 +117,11 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         store.record_event(run_id, "stage_opened", str(stage), at=NOW + timedelta(minutes=12 * stage))
     joined = {unit.host for unit in plan.units if unit.stage <= 1}
     for record in store.periods(run_id):
-        if record.host not in joined or record.plan.index > 1:
+        if record.host not in joined:
             continue
         store.append(record.host, list(_readings(record, draw, 1000.0, treated=False, samples=4)))
         store.start_period(record.period_id, NOW, "boot")
-        if record.plan.index == 0:
+        if record.plan.kind is not PeriodKind.MEASURE:
             store.end_period(record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
             observe(store, record.period_id)
     store.record_event(run_id, "host_lost", "no answer to Poll in time", host=plan.units[0].host)
