@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "fleetexp.cli.run:resume",
     "abort": "fleetexp.cli.control:abort",
     "report": "fleetexp.cli.report:report",
+    "serve": "fleetexp.cli.serve:serve",
     "sql": "fleetexp.cli.sql:sql",
     "export": "fleetexp.cli.export:export",
     "restore": "fleetexp.cli.restore:restore",

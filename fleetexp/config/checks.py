@@ -33,6 +33,7 @@ def find_problems(experiment: Experiment) -> Iterator[Finding]:
     yield from _workload(experiment)
     yield from _metrics(experiment)
     yield from _guardrails(experiment)
+    yield from _trade(experiment)
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
@@ -277,3 +278,14 @@ def _guardrails(experiment: Experiment) -> Iterator[Finding]:
         if (key := (guardrail.metric, guardrail.margin is None)) in seen:
             yield path, f"{guardrail.metric} has a guardrail of this kind already", "keep one of them"
         seen.add(key)
+
+
+def _trade(experiment: Experiment) -> Iterator[Finding]:
+    trade = experiment.metrics.trade
+    if trade is None:
+        return
+    planned = [metric.name for metric in experiment.analysis_plan().metrics]
+    for key, name in (("throughput", trade.throughput), ("memory", trade.memory)):
+        if name not in planned:
+            what = f"{name} is not estimated in this experiment"
+            yield ("metrics", "trade", key), what, "name it as primary, secondary or guardrail too"

@@ -105,6 +105,14 @@ class Guardrail(Section):
     tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
+class TradeOff(Section):
+    """What the trade in servers weighs: the load that a server takes against the memory that it needs."""
+
+    throughput: MetricName
+    memory: MetricName = "memory_used_bytes"
+    memory_bound: Annotated[Share, Field(ge=0, le=1)] = 0.5  # share of the fleet that is sized by memory
+
+
 class Metrics(Section):
     """What is estimated, what halts, and what the user's own metrics are.
 
@@ -117,6 +125,7 @@ class Metrics(Section):
     guardrails: tuple[Guardrail, ...] = ()
     sources: dict[MetricName, Source] = Field(default_factory=dict)
     better: dict[MetricName, Direction] = Field(default_factory=dict)
+    trade: TradeOff | None = None
 
 
 class SafetyRules(Section):
