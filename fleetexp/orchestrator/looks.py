@@ -38,6 +38,9 @@ def analysis_at(analysis: AnalysisPlan, plan: Plan, stage: int | None) -> Analys
     return replace(analysis, information_fractions=information_fractions(plan), look=stage)
 
 
+CALIBRATION_RUNS = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """One run's analysis, at whatever moment."""
@@ -54,7 +57,7 @@ class Looks:
         plan = analysis_at(self.analysis, self.plan, stage)
         measured, periods = self.store.observations(self.run_id), self.store.periods_frame(self.run_id)
         try:
-            findings = analyze(measured, plan, periods, self._crossings())
+            findings = analyze(measured, plan, periods, self._crossings(), calibration_runs=CALIBRATION_RUNS)
         except AnalysisError as error:
             self.store.record_event(self.run_id, "analysis_failed", str(error), at=self.now())
             return

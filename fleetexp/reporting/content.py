@@ -100,11 +100,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             for event in store.events(run_id)
             if look is None or event.at <= look.at
         ),
-        exposure=tuple(
-            kernel.exposure(store, record, sizes, found)
-            if whole
-            else kernel.exposure_of(measured, record, sizes, found)
-        ),
+        exposure=tuple(exposed),
         unavailable=tuple(_unavailable(experiment, facts, measured)),
         notes=tuple(_notes(experiment)),
         suggestions=_suggestions(run_id, experiment),
