@@ -12,6 +12,7 @@ from fleetexp.exit_codes import ExitCode
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
+    "init": "fleetexp.cli.init:init",
     "hosts": "fleetexp.cli.hosts:hosts",
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
