@@ -61,7 +61,7 @@ periods:
   blocks: 8              # pairs; below 6 nothing is ever called significant
   sample_every: 1s
 
-workload:                # or service: UNIT.service, command: {{argv: [...]}}, page_fault: {{...}}; or none, to watch only
+workload:                # or service: UNIT.service, or command: {{argv: [...]}}; none watches what runs anyway
   pointer_chase:
     region: {region_gib}GiB
     dereferences: 4M
