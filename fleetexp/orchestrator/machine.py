@@ -62,6 +62,7 @@ RECONNECT_AT_MOST = 5
 HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
 AWAITING_APPROVAL = "awaiting_approval"  # kind of the event, and how the run's reason begins meanwhile
 NOT_RESTORED = "not_restored"  # kind of the event: this host does not read as it was found, or nobody knows
+RESTORED = "restored"  # kind of the event: seen to read as it was found, after all
 _TAKEN_OFF = frozenset({UnitState.REVERTING, UnitState.REVERTED})
 
 
