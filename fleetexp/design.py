@@ -30,11 +30,18 @@ from fleetexp.population import HostInfo
 __all__ = ["HostInfo", "assigned_units", "host_info", "make_plan", "uniform"]
 
 WHOLE = "all"  # the stratum where none was asked for
+_THP_POWERS = range(4, 21)  # 16 kB to 1 GB
 
 
 def host_info(facts: HostFacts) -> HostInfo:
-    """Return what a survey says of a host as labels that conditions and strata can name; memory is in bytes."""
-    said = {
+    """Return what a survey says of a host as labels that conditions and strata can name; memory is in bytes.
+
+    Every page size has a label: thp_1048576kB is always, madvise, never or inherit, and absent where the kernel has
+    no transparent huge pages of that size.
+    """
+    sizes = {f"thp_{2**power}kB": "absent" for power in _THP_POWERS}
+    sizes |= {f"thp_{thp.size_kib}kB": thp.effective or thp.enabled for thp in facts.thp_sizes}
+    said = sizes | {
         "architecture": facts.architecture,
         "cpu_model": facts.cpu_model,
         "cpus": str(facts.cpus),

@@ -12,6 +12,7 @@ from fleetexp.exit_codes import ExitCode
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
+    "hosts": "fleetexp.cli.hosts:hosts",
     "plan": "fleetexp.cli.plan:plan",
     "run": "fleetexp.cli.run:run",
     "status": "fleetexp.cli.status:status",

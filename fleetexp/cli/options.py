@@ -28,6 +28,31 @@ def store_option(function: F) -> F:
     )(function)
 
 
+def fleet_options(function: F) -> F:
+    """Add --fleet and --address: which hosts are meant, and what is asked for them."""
+    kind = click.option(
+        "--fleet",
+        type=click.Choice(["local", "inline", "ray"]),
+        default="local",
+        show_default=True,
+        help="local: this host, its agent a Ray actor. inline: this host, its agent in this process. "
+        "ray: the nodes of a Ray cluster.",
+    )
+    return kind(address_option(function))
+
+
+def address_option(function: F) -> F:
+    """Add --address: the head of the Ray cluster."""
+    return click.option(
+        "--address",
+        metavar="HOST:PORT",
+        envvar="FLEETEXP_RAY_ADDRESS",
+        default="",
+        show_envvar=True,
+        help="The head of the Ray cluster; its token is read from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """Add --json: one JSON object on stdout, and nothing else there."""
     return click.option(

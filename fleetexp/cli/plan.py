@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import platform
+import contextlib
 from pathlib import Path
 
 import click
 
-from fleetexp.cli.options import json_option, root_option
+from fleetexp.cli.options import fleet_options, json_option, root_option
 from fleetexp.cli.output import emit_json, width
 
 
@@ -19,23 +19,27 @@ from fleetexp.cli.output import emit_json, width
     """
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@fleet_options
 @root_option
 @json_option
-def plan(spec: Path, root: str, as_json: bool) -> None:
+def plan(*, spec: Path, fleet: str, address: str, root: str, as_json: bool) -> None:
     """Show what running SPEC would do here. Touches nothing.
 
     The arms and the knobs that they write, what those hold now, the schedule,
     the largest blast radius, and how long it takes.
     """
-    from agents.facts import survey
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, plan_lines
     from fleetexp.config import load_experiment
-    from fleetexp.design import host_info, make_plan
+    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
+    from fleetexp.orchestrator.inventory import plan_over, sort_out
 
     experiment = load_experiment(spec)
-    facts = survey(FolderRoot(root), host=platform.node())
-    made = make_plan(experiment, [host_info(facts)])
+    with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
+        seen = inventory.survey()
+    usable, left_out = sort_out(seen, {}, one_machine=inventory.one_machine)
+    made = plan_over(experiment, usable, left_out)
+    facts = next(one for one in usable if one.host == made.units[0].host)
     if as_json:
         found = {knob: facts.knobs.get(knob) for knob in made.knobs}
         emit_json(

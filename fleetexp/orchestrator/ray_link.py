@@ -106,7 +106,7 @@ class RayLink:
         if not self._connected and any("AuthToken" in line for line in self._said):
             what, remedy = "the Ray cluster refuses this process: its token is missing or wrong", _TOKEN_REMEDY
         self.broken = Broken(what=what, remedy=remedy)
-        log.warning("%s", what)
+        log.log(logging.WARNING if self._connected else logging.INFO, "%s", what)  # an error says the second
         self._kill()
 
     def refuse(self) -> RunError:
