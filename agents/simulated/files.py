@@ -164,9 +164,15 @@ class Machine:
         """Files that the host itself fills: counters, levels, its log."""
         paths = {"proc/vmstat", "proc/meminfo", "proc/uptime", "dev/kmsg"}
         paths |= {f"proc/sys/kernel/{name}" for name in ("hostname", "tainted", "random/boot_id")}
-        paths |= {f"{THP}/hugepages-{size}kB/stats/{stat}" for size in self.thp_sizes_kib for stat in STATS}
+        paths |= set(self.stats)
         paths |= {f"{HUGETLB}/hugepages-{size}kB/free_hugepages" for size in self.hugetlb_kib}
         return frozenset(paths)
+
+    @cached_property
+    def stats(self) -> Mapping[str, tuple[int, str]]:
+        """Path of each per-size counter -> (size, name)."""
+        folder = f"{THP}/hugepages-{{size}}kB/stats/{{stat}}"
+        return {folder.format(size=size, stat=stat): (size, stat) for size in self.thp_sizes_kib for stat in STATS}
 
     @cached_property
     def folders(self) -> Mapping[str, tuple[str, ...]]:

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from agents.knobs import find_knob
 from agents.simulated.clock import HostClock
 from agents.simulated.faults import Lie, Refuse
-from agents.simulated.files import HUGETLB, THP, KnobFile, Machine, refused
+from agents.simulated.files import HUGETLB, KnobFile, Machine, refused
 from agents.simulated.law import Law
 
 _DIED = 1 << 7  # taint: the kernel died recently
 
 
 class _Reader:
-    """A file of the model, read anew each time."""
+    """A file of the model, read anew each time: `read` is found once, when it is opened."""
 
-    __slots__ = ("_path", "_root")
+    __slots__ = ("read",)
 
-    def __init__(self, root: SimulatedRoot, path: str) -> None:
-        self._root = root
-        self._path = path
-
-    def read(self) -> bytes:
-        return self._root.read(self._path)
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self.read = read
 
     def close(self) -> None:
         """Nothing is held."""
@@ -47,6 +44,15 @@ class SimulatedRoot:
         self._log = b""
         self._taint = 0
         self._boots = 0
+        self._shows: Mapping[str, Callable[[], bytes]] = {
+            "proc/vmstat": self._vmstat,
+            "proc/meminfo": self._meminfo,
+            "proc/uptime": self._uptime,
+            "dev/kmsg": self._kmsg,
+            "proc/sys/kernel/hostname": f"{host}\n".encode().__bytes__,
+            "proc/sys/kernel/tainted": self._tainted,
+            "proc/sys/kernel/random/boot_id": self._boot_id,
+        }
         self._boot()
 
     def __repr__(self) -> str:
@@ -97,7 +103,7 @@ class SimulatedRoot:
 
     def _boot(self) -> None:
         self._boots += 1
-        self._boot_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._host} {self._boots} {self._state_dir}"))
+        self._id = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._host} {self._boots} {self._state_dir}"))
         self._values = {path: knob.value for path, knob in self._machine.knobs.items()}
         self._say(f"Linux version {self._machine.kernel}")
 
@@ -106,14 +112,7 @@ class SimulatedRoot:
 
     # ------------------------------------------------------------------ SysRoot
     def read(self, path: str) -> bytes:
-        path = self._place(path)
-        knob = self._machine.knobs.get(path)
-        if knob is not None:
-            if knob.write_only:
-                raise refused(errno.EACCES, path)
-            return knob.text(self._values[path])
-        text = self._machine.texts.get(path)
-        return text if text is not None else self._moving(path)
+        return self._source(path)()
 
     def write(self, path: str, value: bytes) -> None:
         path = self._place(path)
@@ -144,8 +143,27 @@ class SimulatedRoot:
         return sorted(self.law.events()) if path == "perf" else list(self._machine.folders.get(path, ()))
 
     def reader(self, path: str) -> _Reader:
-        self.read(path)  # as opening would fail
-        return _Reader(self, path)
+        return _Reader(self._source(path))
+
+    def _source(self, path: str) -> Callable[[], bytes]:
+        """Find what shows a file, as opening it would."""
+        path, machine = self._place(path), self._machine
+        if (knob := machine.knobs.get(path)) is not None:
+            if knob.write_only:
+                raise refused(errno.EACCES, path)
+            return partial(self._knob, path, knob)
+        if (text := machine.texts.get(path)) is not None:
+            return text.__bytes__
+        if (stat := machine.stats.get(path)) is not None:
+            return partial(self._stat, *stat)
+        if path.startswith("perf/") and path[5:] in self.law.events():
+            return partial(self._event, path[5:])
+        if path.startswith(HUGETLB) and path in machine.moving:
+            return partial(self._free_pages, path.replace("free_hugepages", "nr_hugepages"))
+        shows = self._shows.get(path)
+        if shows is None:
+            raise refused(errno.EISDIR if path in machine.folders else errno.ENOENT, path)
+        return shows
 
     # ------------------------------------------------------------------ what is there
     @property
@@ -175,39 +193,40 @@ class SimulatedRoot:
             return value
         return str(self.law.grant(knob.pool_kib, int(self._values[path]), int(value)))
 
-    def _moving(self, path: str) -> bytes:
-        self.catch_up()
-        if path.startswith(THP):  # .../hugepages-<N>kB/stats/<stat>
-            _, _, rest = path.partition("hugepages-")
-            size, _, stat = rest.partition("kB/stats/")
-            if path in self._machine.moving:
-                return b"%d\n" % self.law.thp_stat(int(size), stat)
-        if path == "proc/vmstat":
-            return "".join([f"{name} {count}\n" for name, count in self.law.vmstat().items()]).encode()
-        if path == "proc/meminfo":
-            return self._meminfo()
-        if path.startswith("perf/") and path[5:] in (events := self.law.events()):
-            enabled = int(self._clock.boot_seconds() * 1e9)
-            return b"0 %d %d %d\n" % (events[path[5:]], enabled, enabled)
-        if path.startswith(HUGETLB) and path in self._machine.moving:
-            return f"{self._values[path.replace('free_hugepages', 'nr_hugepages')]}\n".encode()
-        return self._state(path)
+    # ------------------------------------------------------------------ what files show
+    def _knob(self, path: str, knob: KnobFile) -> bytes:
+        return knob.text(self._values[path])
 
-    def _state(self, path: str) -> bytes:
-        match path:
-            case "dev/kmsg":
-                return self._log
-            case "proc/uptime":
-                return f"{self._clock.boot_seconds():.2f} 0.00\n".encode()
-            case "proc/sys/kernel/hostname":
-                return f"{self._host}\n".encode()
-            case "proc/sys/kernel/tainted":
-                return b"%d\n" % self._taint
-            case "proc/sys/kernel/random/boot_id":
-                return f"{self._boot_id}\n".encode()
-        raise refused(errno.EISDIR if path in self._machine.folders else errno.ENOENT, path)
+    def _stat(self, size_kib: int, stat: str) -> bytes:
+        self.catch_up()
+        return b"%d\n" % self.law.thp_stat(size_kib, stat)
+
+    def _event(self, name: str) -> bytes:
+        self.catch_up()
+        enabled = int(self._clock.boot_seconds() * 1e9)
+        return b"0 %d %d %d\n" % (self.law.events()[name], enabled, enabled)
+
+    def _free_pages(self, pool: str) -> bytes:
+        return f"{self._values[pool]}\n".encode()
+
+    def _uptime(self) -> bytes:
+        return f"{self._clock.boot_seconds():.2f} 0.00\n".encode()
+
+    def _kmsg(self) -> bytes:
+        return self._log
+
+    def _tainted(self) -> bytes:
+        return b"%d\n" % self._taint
+
+    def _boot_id(self) -> bytes:
+        return f"{self._id}\n".encode()
+
+    def _vmstat(self) -> bytes:
+        self.catch_up()
+        return "".join([f"{name} {count}\n" for name, count in self.law.vmstat().items()]).encode()
 
     def _meminfo(self) -> bytes:
+        self.catch_up()
         pools = {knob.pool_kib: int(self._values[path]) for path, knob in self._machine.knobs.items() if knob.pool_kib}
         held_kib = sum(size * pages for size, pages in pools.items())
         sizes = dict(self.law.meminfo_kib())

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import secrets
 from collections.abc import Sequence
 from typing import Any
+
+# Read once, when Ray is imported. Another user of this machine must not run code through our node: hence a token.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray.exceptions import RayError
@@ -14,14 +22,32 @@ from agents.messages import HostFacts
 from agents.simulated import Handled
 from fleetexp.orchestrator.simulated_hosts import HostPool, Order, Simulation
 
+_OBJECT_STORE_BYTES = 400_000_000  # a turn's replies of ten thousand hosts pass through it
 _TURN_WITHIN_SECONDS = 600.0  # real time; an actor that takes longer is lost with its hosts
+
+
+def _connect() -> None:
+    """Start a node of our own on loopback, with a token, unless this process is connected to a cluster."""
+    if ray.is_initialized():
+        return
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+    )
 
 
 class ActorPools:
     """As `HostPool`, over actors of the Ray cluster that this process is connected to."""
 
     def __init__(self, simulation: Simulation, hosts: Sequence[str], run: str, *, actors: int = 0) -> None:
-        """Spread the hosts over so many actors, by default one a core."""
+        """Spread the hosts over so many actors, by default one a core; starts a Ray node where there is none."""
+        _connect()
         count = min(actors or os.cpu_count() or 1, len(hosts))
         remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(HostPool)
         shares = [list(hosts[number::count]) for number in range(count)]
@@ -64,7 +90,7 @@ class ActorPools:
         return list(ray.get(calls, timeout=_TURN_WITHIN_SECONDS))
 
     def close(self) -> None:
-        """End the agents, then their actors."""
+        """End the agents, then their actors; Ray stays for the next ones."""
         with contextlib.suppress(RayError):  # one has died: its folder is left to the machine's next boot
             self._all("close")
         for actor in self._actors:

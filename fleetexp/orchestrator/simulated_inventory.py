@@ -11,14 +11,18 @@ from fleetexp.orchestrator.simulated_hosts import HostPool, Simulation
 
 
 class SimulatedInventory:
-    """The hosts of a simulation, in this process. Each fleet that is opened begins anew, at virtual time 0."""
+    """The hosts of a simulation, in this process or spread over so many Ray actors.
+
+    Each fleet that is opened begins anew, at virtual time 0.
+    """
 
     name = "simulated"
     one_machine = False
 
-    def __init__(self, simulation: Simulation, address: str = "") -> None:
+    def __init__(self, simulation: Simulation, *, address: str = "", actors: int = 0) -> None:
         self.simulation = simulation
         self.address = address
+        self._actors = actors
 
     def survey(self) -> Sequence[FoundHost]:
         with contextlib.closing(self._pool(self.simulation.hosts, "")) as pool:
@@ -28,7 +32,11 @@ class SimulatedInventory:
         return SimulatedFleet(self._pool(hosts, run), hosts, epoch=self.simulation.epoch)
 
     def _pool(self, hosts: Sequence[str], run: str) -> Pool:
-        return HostPool(self.simulation, hosts, run)
+        if not self._actors:
+            return HostPool(self.simulation, hosts, run)
+        from fleetexp.orchestrator.simulated_actors import ActorPools  # noqa: PLC0415 - Ray takes a second to import
+
+        return ActorPools(self.simulation, hosts, run, actors=self._actors)
 
     def close(self) -> None:
         """There is nothing to let go of."""
