@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fleetexp.cli.failures import failure_lines
-from fleetexp.cli.options import address_option, fleet_options, json_option, root_option, store_option
+from fleetexp.cli.options import (
+    address_option,
+    fleet_options,
+    json_option,
+    metrics_page_options,
+    root_option,
+    store_option,
+)
 from fleetexp.cli.output import emit_json, width, without_password
 from fleetexp.exit_codes import ExitCode
 
@@ -50,6 +57,7 @@ _reports = click.option(
 @fleet_options
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
 @store_option
 @json_option
@@ -60,6 +68,8 @@ def run(
     address: str,
     require_decision: bool,
     reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
     root: str,
     store_url: str,
     as_json: bool,
@@ -88,6 +98,7 @@ def run(
                 experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
             ),
             metrics=metrics,
+            page=(metrics_address, metrics_port),
             store_url=store_url,
             reports=reports,
             require_decision=require_decision,
@@ -123,6 +134,7 @@ def _show_plan(experiment: Experiment, found: Sequence[FoundHost], *, one_machin
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
 @address_option
 @store_option
@@ -132,6 +144,8 @@ def resume(
     run_id: int,
     require_decision: bool,
     reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
     root: str,
     address: str,
     store_url: str,
@@ -149,6 +163,7 @@ def resume(
     _watched(
         lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root), address=address),
         metrics=(),
+        page=(metrics_address, metrics_port),
         store_url=store_url,
         reports=reports,
         require_decision=require_decision,
@@ -174,6 +189,7 @@ def _watched(
     start: Callable[[Callable[[Progress], None]], Outcome],
     *,
     metrics: Sequence[str],
+    page: tuple[str, int | None],
     store_url: str,
     reports: Path,
     require_decision: bool,
@@ -183,8 +199,13 @@ def _watched(
     from fleetexp.cli.progress_view import progress_view
     from fleetexp.cli.result import Answer, conclude
 
-    with progress_view(metrics, to_stderr=as_json) as view:
-        outcome = start(view.show)
+    with _served(*page) as tell, progress_view(metrics, to_stderr=as_json) as view:
+
+        def show(progress: Progress) -> None:
+            tell(progress)
+            view.show(progress)
+
+        outcome = start(show)
     code = exit_code(outcome, require_decision=require_decision)
     try:
         answer = conclude(outcome, store_url=store_url, reports=reports)
@@ -199,6 +220,19 @@ def _watched(
     else:
         answer.print(store_url)
     click.get_current_context().exit(code)
+
+
+@contextlib.contextmanager
+def _served(address: str, port: int | None) -> Iterator[Callable[[Progress], None]]:
+    """Serve the run's metrics where a port was given; yield what they are told by."""
+    if port is None:
+        yield lambda _: None
+        return
+    from fleetexp.orchestrator.metrics_page import MetricsPage
+
+    with MetricsPage(address, port) as page:
+        click.echo(f"metrics: {page.url}", err=True)
+        yield page.show
 
 
 def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:

@@ -279,7 +279,7 @@ def _drive(
             observe=lambda period_ids: observe(store, period_ids, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
-            progress=lambda runner: observer(progress_of(runner)),
+            progress=lambda runner: observer(progress_of(runner, looks.verdicts)),
             clock=fleet.clock.monotonic,
             now=fleet.clock.now,
         )
@@ -287,7 +287,7 @@ def _drive(
             state = runner.run()
     finally:
         fleet.close()
-    observer(progress_of(runner))
+    observer(progress_of(runner, looks.verdicts))
     return _outcome(store, run_id, state)
 
 
