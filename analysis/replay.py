@@ -93,7 +93,8 @@ class WithinPairs:
 
     def redraw(self, draws: int, draw: np.random.Generator) -> _Draws:
         flips = draw.integers(0, 2, size=(draws, len(self._names)), dtype=np.int8).astype(bool)
-        return self._treated ^ flips[:, self._coin]
+        drawn: _Draws = self._treated ^ flips[:, self._coin]
+        return drawn
 
 
 class Rerandomised:
