@@ -55,6 +55,9 @@ _reports = click.option(
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @fleet_options
+@click.option(
+    "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
+)
 @_require_decision
 @_reports
 @metrics_page_options
@@ -66,6 +69,7 @@ def run(
     spec: Path,
     fleet: str,
     address: str,
+    acknowledge_power: bool,
     require_decision: bool,
     reports: Path,
     metrics_port: int | None,
@@ -88,7 +92,14 @@ def run(
     experiment = load_experiment(spec)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = inventory.survey()
-        _show_plan(experiment, found, one_machine=inventory.one_machine, as_json=as_json)
+        _show_plan(
+            experiment,
+            found,
+            one_machine=inventory.one_machine,
+            store_url=store_url,
+            acknowledged=acknowledge_power,
+            as_json=as_json,
+        )
         from fleetexp.orchestrator.launch import launch
 
         metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
@@ -106,20 +117,30 @@ def run(
         )
 
 
-def _show_plan(experiment: Experiment, found: Sequence[FoundHost], *, one_machine: bool, as_json: bool) -> None:
-    """Show what is about to happen; on one machine, stop where its knobs can't be written."""
+def _show_plan(
+    experiment: Experiment,
+    found: Sequence[FoundHost],
+    *,
+    one_machine: bool,
+    store_url: str,
+    acknowledged: bool,
+    as_json: bool,
+) -> None:
+    """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.orchestrator.inventory import plan_over, sort_out
+    from fleetexp.planned_power import planned_power, require_power
 
     usable, left_out = sort_out(found, {}, one_machine=one_machine)
-    plan = plan_over(experiment, usable, left_out)
-    facts = {one.host: one for one in usable}
+    plan = plan_over(experiment, usable, left_out, store_url)
+    power = planned_power(experiment, plan, store_url)
     if one_machine:
         for one in usable:
             refuse_unwritable(plan, one)
+    require_power(power, acknowledged=acknowledged)
     if as_json:
         return
-    for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts[plan.units[0].host], columns=width()):
+    for line in plan_lines(experiment.name, experiment.hypothesis, plan, usable, columns=width(), power=power.text):
         click.echo(line)
     click.echo()
 

@@ -86,7 +86,7 @@ def launch(
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
             busy = {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
             usable, left_out = sort_out(found, busy, one_machine=hosts.one_machine)
-            plan = plan_over(experiment, usable, left_out)
+            plan = plan_over(experiment, usable, left_out, store_url)
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
