@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
 from agents.errors import AgentError, GuardianError, JournalError, KnobNotWritable
 from agents.host_claim import HostClaim
@@ -86,10 +84,10 @@ def take_claim(
             "run as a user who may write there",
         ) from error
 
-    deadline = time.monotonic() + _GUARDIAN_PATIENCE_SECONDS
+    deadline = root.clock.monotonic() + _GUARDIAN_PATIENCE_SECONDS
     while True:
         with HostLock(root.state_dir):
-            standing, leftovers = _clear_the_way(root, run, last_try=time.monotonic() > deadline)
+            standing, leftovers = _clear_the_way(root, run, last_try=root.clock.monotonic() > deadline)
             if standing is not Standing.UNDOING:
                 claim = _open(
                     root,
@@ -98,7 +96,7 @@ def take_claim(
                         run=run,
                         owner=owner,
                         boot_id=boot_id(root),
-                        claimed_at=datetime.now(UTC),
+                        claimed_at=root.clock.now(),
                         lease_seconds=lease_seconds,
                         agent=mark_process(os.getpid()),
                         found={knob.name: read_knob(root, knob) for knob in found_knobs},
@@ -109,12 +107,12 @@ def take_claim(
                 )
                 claim.start()
                 return claim
-        time.sleep(0.05)
+        root.clock.sleep(0.05)
 
 
 def _clear_the_way(root: SysRoot, run: str, *, last_try: bool) -> tuple[Standing | None, tuple[KnobChange, ...]]:
     """Undo a claim that nobody upholds; HostClaimed where somebody does. UNDOING: its guardian needs a moment yet."""
-    journal = Journal.open(root.state_dir)
+    journal = Journal.open(root.state_dir, clock=root.clock)
     if journal is None:
         return None, ()
     try:
@@ -143,10 +141,10 @@ def _open(
 ) -> HostClaim:
     """Make the claim's files, the journal last: it is what claims the host."""
     with ExitStack() as made:
-        lease = Lease.create(root.state_dir, claim=header.claim, seconds=header.lease_seconds)
+        lease = Lease.create(root.state_dir, claim=header.claim, seconds=header.lease_seconds, clock=root.clock)
         made.callback(lease.close)
         note = GuardianNote.create(root.state_dir, claim=header.claim)
         made.callback(note.close)
-        journal = Journal.create(root.state_dir, header)
+        journal = Journal.create(root.state_dir, header, root.clock)
         made.pop_all()
     return HostClaim(root, journal=journal, lease=lease, note=note, knobs=knobs, leftovers=leftovers, command=command)

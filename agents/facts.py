@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from agents.collectors.cgroup import cgroup_version
 from agents.collectors.pages import HUGETLB, THP, sizes_in
@@ -34,7 +33,7 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
     meminfo = _meminfo(root)
     return HostFacts(
         host=host or read_text(root, "proc/sys/kernel/hostname"),
-        taken_at=datetime.now(UTC),
+        taken_at=root.clock.now(),
         boot_id=read_text(root, "proc/sys/kernel/random/boot_id"),
         kernel=read_text(root, "proc/sys/kernel/osrelease"),
         architecture=read_text(root, "proc/sys/kernel/arch") or (os.uname().machine if root.real else ""),

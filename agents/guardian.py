@@ -45,14 +45,14 @@ class Guardian:
         self._note = note
         self._claim = journal.header.claim
         self._lock = HostLock(root.state_dir)
-        self._last = LeaseState(claim=self._claim, expires_at_boot_seconds=0.0, over=False)
+        self._last = LeaseState(claim=self._claim, expires_at_boot_seconds=0.0, over=False, clock=root.clock)
 
     @classmethod
     def of(cls, root: SysRoot, claim: str) -> Guardian:
         """Open what is needed; JournalError where this is not the claim that holds the host."""
         journal, lease, note = (
-            Journal.open(root.state_dir),
-            Lease.open(root.state_dir),
+            Journal.open(root.state_dir, clock=root.clock),
+            Lease.open(root.state_dir, clock=root.clock),
             GuardianNote.open(root.state_dir),
         )
         if journal is None or lease is None or note is None or journal.header.claim != claim:

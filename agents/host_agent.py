@@ -12,6 +12,8 @@ from agents.claim import HostClaim, claim_status, closed_journals, restore, take
 from agents.collectors import Collectors
 from agents.errors import AgentError, LeaseExpired, WorkloadError
 from agents.facts import survey
+from agents.feeds.feeds import Feeds
+from agents.means import REAL_MEANS, Means
 from agents.messages import (
     Applied,
     Apply,
@@ -42,7 +44,7 @@ from agents.period import Period
 from agents.preflight import preflight
 from agents.spool import Spool
 from agents.sysroot import SysRoot
-from agents.workloads import RunningWorkload, restart_service, start_workload
+from agents.workloads import RunningWorkload
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,19 @@ class HostAgent:
     journaled for the guardian.
     """
 
-    def __init__(self, *, root: SysRoot, host: str, run: str, labels: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        root: SysRoot,
+        host: str,
+        run: str,
+        labels: Mapping[str, str] | None = None,
+        means: Means = REAL_MEANS,
+    ) -> None:
         self.host = host
         self.run = run
         self._root = root
+        self._means = means
         self._labels = dict(labels or {})
         self._changing = threading.Lock()
         self._claim: HostClaim | None = None
@@ -110,6 +121,9 @@ class HostAgent:
         with self._changing:
             self._stop_period("another agent took over")
             self._let_go()
+            if self._claim is not None:
+                self._claim.leave()
+                self._claim = None
 
     def _alone(self, act: Callable[[], T]) -> T:
         with self._changing:
@@ -124,7 +138,15 @@ class HostAgent:
         status = claim_status(self._root)
         ours = status is not None and status.run == self.run
         return PreflightReport(
-            problems=preflight(self._root, facts, request.arms, request.workloads, None if ours else status)
+            problems=preflight(
+                self._root,
+                facts,
+                request.arms,
+                request.workloads,
+                None if ours else status,
+                check=self._means.check_workload,
+                sources=request.sources,
+            )
         )
 
     def _boot_id(self) -> str:
@@ -139,6 +161,7 @@ class HostAgent:
             owner=request.owner,
             knobs=request.knobs,
             lease_seconds=request.lease_seconds,
+            guardian_command=self._means.guardian_command,
         )
         self._claim = claim
         self.run = request.run
@@ -166,7 +189,7 @@ class HostAgent:
     def _apply(self, request: Apply) -> Applied:
         changes = self._held().apply(request.arm, request.reason)
         if request.restart is not None:
-            restart_service(request.restart, self._root)
+            self._means.restart_service(request.restart, self._root)
         return Applied(arm=request.arm.name, changes=changes)
 
     def _revert(self, request: Revert) -> Reverted:
@@ -225,6 +248,9 @@ class HostAgent:
                 workload=workload,
                 spool=spool,
                 boot_id=self._boot_id,
+                clock=self._root.clock,
+                beat=self._means.beat,
+                feeds=self._feeds(request),
             )
             period.start()
         except BaseException:
@@ -235,7 +261,7 @@ class HostAgent:
         return Begun(period_id=request.period_id, begun_at=period.begun_at, boot_id=self._boot_id())
 
     def _launch(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
-        workload = start_workload(
+        workload = self._means.start_workload(
             spec,
             root=self._root,
             work_dir=self._root.state_dir / "work",
@@ -259,6 +285,11 @@ class HostAgent:
             self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup)
             self._collects_for = wanted
         return self._collectors
+
+    def _feeds(self, request: Begin) -> Feeds | None:
+        if not request.sources:
+            return None
+        return Feeds(request.sources, self._root, host=self.host, sample_every_seconds=request.sample_every_seconds)
 
     def _end(self, request: End) -> Ended:
         period = self._period

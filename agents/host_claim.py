@@ -25,7 +25,7 @@ from agents.guardian_start import start_guardian
 from agents.host_lock import HostLock
 from agents.journal import Journal, Outcome
 from agents.knobs import Knob, attempt_write, check_value, current_value, read_knob
-from agents.lease import GuardianNote, Lease, boot_seconds
+from agents.lease import GuardianNote, Lease
 from agents.messages import Arm, KnobChange, KnobReason
 from agents.process import is_alive, mark_process, send_signal
 from agents.recovery import working_guardian
@@ -69,7 +69,8 @@ class HostClaim:
         self._knobs = {knob.name: knob for knob in knobs}
         self._wanted = dict(header.found)
         self._readers: dict[str, Reader] = {}
-        self._expires = boot_seconds() + header.lease_seconds
+        self._clock = root.clock
+        self._expires = self._clock.boot_seconds() + header.lease_seconds
         self._changing = threading.Lock()
         self._ended = False
 
@@ -77,12 +78,12 @@ class HostClaim:
     @property
     def lease_remaining_seconds(self) -> float:
         """Seconds until the guardian undoes this claim, 0.0 once it is over."""
-        return 0.0 if self._ended else max(0.0, self._expires - boot_seconds())
+        return 0.0 if self._ended else max(0.0, self._expires - self._clock.boot_seconds())
 
     def renew(self) -> None:
         """Start the lease anew. LeaseExpired where it has run out or the guardian has taken over."""
         self._must_run()
-        until = boot_seconds() + self._header.lease_seconds
+        until = self._clock.boot_seconds() + self._header.lease_seconds
         self._lease.extend(self._header.claim, until)
         # The guardian decides with the lock held, by what it read before: what it has written down counts.
         if self._note.read().has_taken_over or not self._journal.in_place:
@@ -92,7 +93,7 @@ class HostClaim:
     def _must_run(self) -> None:
         if self._ended:
             raise self._expired("it is over")
-        if boot_seconds() >= self._expires:
+        if self._clock.boot_seconds() >= self._expires:
             raise self._expired("its lease has run out")
 
     def _expired(self, why: str) -> LeaseExpired:
@@ -168,7 +169,7 @@ class HostClaim:
             if not (knob.is_pool and isinstance(failure, KnobMismatch)):
                 break
             make_room(self._root, [knob.name])
-            time.sleep(_ASK_AGAIN_SECONDS)
+            self._clock.sleep(_ASK_AGAIN_SECONDS)
             self._must_run()
             change, failure = attempt_write(self._root, knob, value, reason)
         return change, failure
@@ -313,9 +314,11 @@ class HostClaim:
             deadline = time.monotonic() + _LEAVING_SECONDS
             while is_alive(guardian) and time.monotonic() < deadline:
                 time.sleep(0.005)
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Let go of the claim's files. Where it hasn't ended, its guardian or the agent that follows undoes it."""
+        self._ended = True
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
 from agents.journal_lines import (
     ClosedJournal,
@@ -22,7 +23,6 @@ from agents.journal_lines import (
     Outcome,
     change_record,
     header_record,
-    now_text,
     parse_header,
     to_line,
 )
@@ -43,15 +43,16 @@ _RESERVE_BYTES = 48 * 1024
 class Journal:
     """The open journal of a host. Appending is for whoever holds the host lock."""
 
-    def __init__(self, path: Path, fd: int, header: Header, end: int) -> None:
+    def __init__(self, path: Path, fd: int, header: Header, end: int, clock: Clock) -> None:
         self.header = header
         self._path = path
         self._fd = fd
         self._end = end  # offset after the last whole line taken in
         self._entries = Entries()
+        self._clock = clock
 
     @classmethod
-    def create(cls, state_dir: Path, header: Header) -> Journal:
+    def create(cls, state_dir: Path, header: Header, clock: Clock = SYSTEM_CLOCK) -> Journal:
         """Write the header durably; JournalError, and no file left behind, where that fails."""
         path = state_dir / _OPEN
         fresh = state_dir / f"{_OPEN}.new"
@@ -61,7 +62,7 @@ class Journal:
             fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _failed(path, error) from error
-        journal = cls(path, fd, header, len(line))
+        journal = cls(path, fd, header, len(line), clock)
         try:
             journal._put(line, 0)
             journal._keep_reserve()
@@ -76,7 +77,7 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, state_dir: Path, *, read_only: bool = False) -> Journal | None:
+    def open(cls, state_dir: Path, *, read_only: bool = False, clock: Clock = SYSTEM_CLOCK) -> Journal | None:
         """Open the journal of the claim that holds this host; None where nobody does. JournalError if unreadable."""
         path = state_dir / _OPEN
         try:
@@ -87,7 +88,7 @@ class Journal:
             raise _failed(path, error) from error
         try:
             first, newline, _ = _written(fd, 0).partition(b"\n")
-            journal = cls(path, fd, parse_header(first, path), len(first + newline))
+            journal = cls(path, fd, parse_header(first, path), len(first + newline), clock)
         except JournalError:
             os.close(fd)
             raise
@@ -104,7 +105,7 @@ class Journal:
     def intend(self, knob: str, before: str, wanted: str, reason: KnobReason) -> None:
         """Write down a write before it is made; JournalError, and it must not be made, where that can't be done."""
         record = {"kind": "intent", "knob": knob, "before": before, "wanted": wanted}
-        self._append_with_reserve({**record, "reason": reason.value, "at": now_text()})
+        self._append_with_reserve({**record, "reason": reason.value, "at": self._clock.now().isoformat()})
 
     def record(self, change: KnobChange) -> None:
         """Write down a write after it was read back; the reserve serves where the disk is full."""
@@ -122,7 +123,9 @@ class Journal:
     def close(self, outcome: Outcome, detail: str = "") -> None:
         """End the claim. Does what a full or vanished disk lets it do: by now nothing is left to undo."""
         try:
-            self._append({"kind": "close", "outcome": outcome.value, "detail": detail, "at": now_text()})
+            self._append(
+                {"kind": "close", "outcome": outcome.value, "detail": detail, "at": self._clock.now().isoformat()}
+            )
         except JournalError as error:
             log.warning("the end of claim %s could not be recorded: %s", self.header.claim, error)
         self._archive()

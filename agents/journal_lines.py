@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -93,10 +93,6 @@ class ClosedJournal:
             found=header.found,
             changes=tuple(entries.changes),
         )
-
-
-def now_text() -> str:
-    return datetime.now(UTC).isoformat()
 
 
 def to_line(record: Mapping[str, object]) -> bytes:

@@ -11,10 +11,11 @@ import os
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
 from agents.process import ProcessMark
 
@@ -25,7 +26,7 @@ _READS = 20
 
 def boot_seconds() -> float:
     """Return the time since boot in seconds, suspend included (CLOCK_BOOTTIME)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return SYSTEM_CLOCK.boot_seconds()
 
 
 class Record:
@@ -107,35 +108,37 @@ class LeaseState:
     claim: str
     expires_at_boot_seconds: float
     over: bool
+    clock: Clock = field(default=SYSTEM_CLOCK, repr=False, compare=False)
 
     @property
     def remaining_seconds(self) -> float:
-        return max(0.0, self.expires_at_boot_seconds - boot_seconds())
+        return max(0.0, self.expires_at_boot_seconds - self.clock.boot_seconds())
 
     @property
     def expired(self) -> bool:
-        return boot_seconds() >= self.expires_at_boot_seconds
+        return self.clock.boot_seconds() >= self.expires_at_boot_seconds
 
 
 class Lease:
     """The lease of a host's open claim."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, clock: Clock = SYSTEM_CLOCK) -> None:
         self._record = record
+        self._clock = clock
 
     @staticmethod
     def _path(state_dir: Path) -> Path:
         return state_dir / "lease"
 
     @classmethod
-    def create(cls, state_dir: Path, *, claim: str, seconds: float) -> Lease:
-        content = _lease_content(claim, boot_seconds() + seconds, over=False)
-        return cls(Record.create(cls._path(state_dir), content))
+    def create(cls, state_dir: Path, *, claim: str, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Lease:
+        content = _lease_content(claim, clock.boot_seconds() + seconds, over=False)
+        return cls(Record.create(cls._path(state_dir), content), clock)
 
     @classmethod
-    def open(cls, state_dir: Path, *, read_only: bool = False) -> Lease | None:
+    def open(cls, state_dir: Path, *, read_only: bool = False, clock: Clock = SYSTEM_CLOCK) -> Lease | None:
         record = Record.open(cls._path(state_dir), read_only=read_only)
-        return None if record is None else cls(record)
+        return None if record is None else cls(record, clock)
 
     def read(self) -> LeaseState:
         content = self._record.read()
@@ -143,6 +146,7 @@ class Lease:
             claim=str(content["claim"]),
             expires_at_boot_seconds=float(str(content["expires"])),
             over=bool(content["over"]),
+            clock=self._clock,
         )
 
     def extend(self, claim: str, until_boot_seconds: float) -> None:

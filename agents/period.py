@@ -1,22 +1,23 @@
-"""One period being sampled: a thread that reads the collectors on the beat, and what makes the period invalid."""
+"""One period being sampled: what is read on each beat, what of it is kept, and what makes the period invalid."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from agents.beat import BeatMaker, ThreadBeat
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError, LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
 from agents.spool import Spool
 
 log = logging.getLogger(__name__)
 
-# What a tick may raise without ending the period's thread; anything else is a defect and must be seen.
+# What a tick may raise without ending the period's beat; anything else is a defect and must be seen.
 _TICK_ERRORS = (OSError, ValueError, AgentError)
 
 
@@ -35,6 +36,17 @@ class Watched(Protocol):
     def go(self) -> None: ...
     def measurements(self) -> list[tuple[datetime, str, float]]: ...
     def stop(self, timeout_seconds: float = 10.0) -> None: ...
+
+
+class Fed(Protocol):
+    """The sources of the user's own metrics (`agents.feeds.Feeds`): each has its own beat, and none is waited for."""
+
+    @property
+    def metrics(self) -> frozenset[str]: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def measurements(self) -> list[tuple[datetime, str, float]]: ...
+    def events(self) -> list[tuple[HostEventKind, str]]: ...
 
 
 class Drift(Protocol):
@@ -70,25 +82,29 @@ class Period:
         workload: Watched | None,
         spool: Spool,
         boot_id: Callable[[], str],
+        clock: Clock = SYSTEM_CLOCK,
+        beat: BeatMaker = ThreadBeat,
+        feeds: Fed | None = None,
     ) -> None:
         self.period_id = period_id
         # Of the first and the last sample: a rate times this length is what a counter really rose by.
-        self.begun_at = self.ended_at = datetime.now(UTC)
+        self.begun_at = self.ended_at = clock.now()
         self.invalid = ""
         self.drift: dict[str, str] = {}
-        self._every = every_seconds
         self._source = source
         self._claim = claim
         self._workload = workload
+        self._feeds = feeds
         self._spool = spool
         self._boot_id = boot_id
         self._began_on = boot_id()
         self._sequence = 0
         self._workload_state: tuple[WorkloadState, str] = (WorkloadState.NONE, "")
         self._seen_failed = False
-        self._stop = threading.Event()
-        self._ended = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=f"period-{period_id}", daemon=True)
+        self._clock = clock
+        self._stopped = False
+        self._stopping = threading.Lock()
+        self._beat = beat(every_seconds, self._on_beat, f"period-{period_id}")
 
     @property
     def workload(self) -> tuple[WorkloadState, str]:
@@ -100,16 +116,19 @@ class Period:
         if self._workload is not None:
             self._workload.go()
         self.begun_at = self.ended_at
-        self._thread.start()
+        if self._feeds is not None:
+            self._feeds.start()
+        self._beat.start()
 
     def stop(self) -> None:
         """Take the last boundary sample, stop the workload, keep what it still said. Idempotent."""
-        with self._ended:
-            if self._stop.is_set():
+        with self._stopping:
+            if self._stopped:
                 return
-            self._stop.set()
-            if self._thread.is_alive():
-                self._thread.join()
+            self._stopped = True
+            self._beat.stop()
+            if self._feeds is not None:
+                self._feeds.stop()
             self._tick(boundary=True)
             if self._workload is not None:
                 self._workload.stop()
@@ -123,21 +142,12 @@ class Period:
         self.invalid = self.invalid or reason
 
     # ------------------------------------------------------------------ the beat
-    def _run(self) -> None:
+    def _on_beat(self) -> None:
         try:
-            self._beat()
+            self._tick(boundary=False)
         except BaseException as error:  # without its beat nobody watches the knobs: never used, and seen
             self.void(f"sampling ended with a defect: {error!r}")
             raise
-
-    def _beat(self) -> None:
-        beat = time.monotonic() + self._every
-        while not self._stop.wait(max(0.0, beat - time.monotonic())):
-            self._tick(boundary=False)
-            beat += self._every
-            late = time.monotonic() - beat
-            if late > self._every:  # beats that have passed are dropped, not made up for in a burst
-                beat += (late // self._every) * self._every
 
     def _tick(self, *, boundary: bool) -> None:
         try:
@@ -148,10 +158,11 @@ class Period:
 
     def _read(self, *, boundary: bool) -> None:
         values = self._source.boundary() if boundary else self._source.sample()
-        taken_at, boottime = datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME)
+        taken_at, boottime = self._clock.now(), self._clock.boot_seconds()
         self.ended_at = taken_at
         self._keep(partial(Sample, taken_at=taken_at, boottime_seconds=boottime, values=values))
         self._drain()
+        self._drain_feeds()
         for kind, detail in self._source.events():
             self._event(kind, detail)
         self._watch_claim()
@@ -161,7 +172,17 @@ class Period:
         if self._workload is None:
             return
         for taken_at, metric, value in self._workload.measurements():
+            if self._feeds is not None and metric in self._feeds.metrics:
+                self.void(f"{metric} is reported by the workload and read from a source: which one counts is not known")
             self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+
+    def _drain_feeds(self) -> None:
+        if self._feeds is None:
+            return
+        for taken_at, metric, value in self._feeds.measurements():
+            self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+        for kind, detail in self._feeds.events():
+            self._event(kind, detail)
 
     def _watch_claim(self) -> None:
         if self._claim.lease_remaining_seconds <= 0:
@@ -204,4 +225,4 @@ class Period:
         self._spool.append(lambda position: make(position=position, period_id=self.period_id, sequence=sequence))
 
     def _event(self, kind: HostEventKind, detail: str) -> None:
-        self._keep(partial(HostEvent, taken_at=datetime.now(UTC), kind=kind, detail=detail))
+        self._keep(partial(HostEvent, taken_at=self._clock.now(), kind=kind, detail=detail))

@@ -71,7 +71,7 @@ def working_guardian(state: GuardianState | None) -> ProcessMark | None:
 def read_lease(root: SysRoot, claim: str) -> LeaseState | None:
     """Return the lease of this claim; None where it is gone, damaged or of another claim."""
     with suppress(AgentError, ValueError, KeyError):
-        lease = Lease.open(root.state_dir, read_only=True)
+        lease = Lease.open(root.state_dir, read_only=True, clock=root.clock)
         if lease is not None:
             try:
                 state = lease.read()
@@ -175,7 +175,7 @@ def restore(root: SysRoot, *, force: bool = False) -> tuple[KnobChange, ...]:
     if not root.state_dir.is_dir():
         return ()
     with HostLock(root.state_dir):
-        journal = Journal.open(root.state_dir)
+        journal = Journal.open(root.state_dir, clock=root.clock)
         if journal is None:
             return ()
         try:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from agents.clock import SYSTEM_CLOCK, Clock
+
 
 class Reader(Protocol):
     """A file kept open, read from its start each time: what a sampler needs, at an eighth of the cost of reopening."""
@@ -28,6 +30,11 @@ class SysRoot(Protocol):
     @property
     def state_dir(self) -> Path:
         """Folder on a real, persistent disk for journal, lease and spool of this host."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time on this host: leases, beats and timestamps run in it."""
         ...
 
     def read(self, path: str) -> bytes: ...
@@ -102,6 +109,10 @@ class FolderRoot:
     @property
     def state_dir(self) -> Path:
         return self.root / "var/lib/fleetexp"
+
+    @property
+    def clock(self) -> Clock:
+        return SYSTEM_CLOCK
 
     def _at(self, path: str) -> Path:
         if path.startswith("/") or ".." in path.split("/"):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from agents.errors import KnobError
 from agents.journal import Journal
@@ -62,7 +60,7 @@ def undo(
     One change per knob, the last knob first; what went wrong is in `error`. Never raises.
     """
     changes: dict[str, KnobChange] = {}
-    deadline, pause = time.monotonic() + patience_seconds, _FIRST_PAUSE_SECONDS
+    deadline, pause = root.clock.monotonic() + patience_seconds, _FIRST_PAUSE_SECONDS
     again = [*found][::-1]
     while True:
         for name in _in_order(root, found, again):
@@ -70,9 +68,9 @@ def undo(
             changes[name] = replace(change, before=changes[name].before) if name in changes else change
         # One knob can move another (THP raises min_free_kbytes, a pool that of its node): look at all of them again.
         again = [drift.knob for drift in differences(root, found)]
-        if not again or time.monotonic() + pause > deadline:
+        if not again or root.clock.monotonic() + pause > deadline:
             break
-        time.sleep(pause)
+        root.clock.sleep(pause)
         pause *= 2
         make_room(root, again)
     for name, change in changes.items():
@@ -117,7 +115,7 @@ def _put_back(root: SysRoot, name: str, value: str, reason: KnobReason) -> KnobC
         return change
     except Exception as error:
         return KnobChange(
-            knob=name, before="", wanted=value, after="", reason=reason, changed_at=datetime.now(UTC), error=str(error)
+            knob=name, before="", wanted=value, after="", reason=reason, changed_at=root.clock.now(), error=str(error)
         )
 
 

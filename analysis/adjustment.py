@@ -27,12 +27,15 @@ def ancova(
     robust: Robust = "HC2",
     interact: bool = False,
     small_sample_df: bool = True,
+    sampled: bool = True,
 ) -> Contrast:
     """Compare adjusted means: `y ~ arm + covariates`, one row per host, covariates [host, k] without a constant.
 
     Covariates are centred, so that the arms' means are those at the average host; `interact` lets their slopes differ
-    by arm. The hosts are taken as drawn from a larger fleet, so that their average is itself uncertain. Degrees of
-    freedom are those of Bell and McCaffrey with HC2, else the residual ones.
+    by arm. `sampled` takes the hosts as drawn from a larger fleet, so that their average is itself uncertain: that
+    widens the interval where slopes differ (Negi and Wooldridge 2021, Econometric Reviews 40:504-534); without it the
+    errors are Lin's, for these hosts alone. Degrees of freedom are those of Bell and McCaffrey with HC2, else the
+    residual ones.
 
     Deng et al. (2013), CUPED, WSDM; Lin (2013), Ann. Appl. Stat. 7:295-318; MacKinnon and White (1985),
     J. Econometrics 29:305-325; Bell and McCaffrey (2002), Survey Methodology 28:169-181. Without a covariate that
@@ -63,8 +66,9 @@ def ancova(
     squares = residuals**2 / (1 - leverage) ** (1 if robust == "HC2" else 2)
     weights = q @ back[:2].T  # [host, arm]: how each residual enters each mean at the average host
     covariance = weights.T @ (weights * squares[:, np.newaxis])
-    slopes = _slopes(beta[2:], centred.shape[1], float(z.mean()))
-    covariance += slopes @ np.cov(centred, rowvar=False).reshape(centred.shape[1], -1) @ slopes.T / n
+    if sampled:
+        slopes = _slopes(beta[2:], centred.shape[1], float(z.mean()))
+        covariance += slopes @ np.cov(centred, rowvar=False).reshape(centred.shape[1], -1) @ slopes.T / n
     df = float(n - k)
     if small_sample_df and robust == "HC2" and n <= SATTERTHWAITE_UP_TO:
         df = _bell_mccaffrey(q, (weights[:, 1] - weights[:, 0]) / np.sqrt(1 - leverage))

@@ -80,7 +80,7 @@ def wald(control: Arm, treatment: Arm, level: float) -> Complier:
         interval=fieller(pair, level),
         first_stage=first,
         first_stage_f=None if strength is None else float(strength),
-        weak=strength is not None and strength < WEAK,
+        weak=strength is not None and bool(strength < WEAK),
         df=df,
         p_value=pair_p,
     )

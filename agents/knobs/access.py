@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-from datetime import UTC, datetime
 
 from agents.errors import KnobError, KnobMismatch, KnobNotWritable, KnobRefused, UnknownKnob
 from agents.knobs.names import Knob, current_value, find_knob
@@ -64,7 +63,7 @@ def attempt_write(root: SysRoot, knob: Knob, value: str, reason: KnobReason) -> 
         wanted=value,
         after=after,
         reason=reason,
-        changed_at=datetime.now(UTC),
+        changed_at=root.clock.now(),
         error=None if failure is None else str(failure),
     )
     return change, failure

@@ -28,6 +28,31 @@ def store_option(function: F) -> F:
     )(function)
 
 
+def fleet_options(function: F) -> F:
+    """Add --fleet and --address: which hosts are meant, and what is asked for them."""
+    kind = click.option(
+        "--fleet",
+        type=click.Choice(["local", "inline", "ray"]),
+        default="local",
+        show_default=True,
+        help="local: this host, its agent a Ray actor. inline: this host, its agent in this process. "
+        "ray: the nodes of a Ray cluster.",
+    )
+    return kind(address_option(function))
+
+
+def address_option(function: F) -> F:
+    """Add --address: the head of the Ray cluster."""
+    return click.option(
+        "--address",
+        metavar="HOST:PORT",
+        envvar="FLEETEXP_RAY_ADDRESS",
+        default="",
+        show_envvar=True,
+        help="The head of the Ray cluster; its token is read from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """Add --json: one JSON object on stdout, and nothing else there."""
     return click.option(
@@ -45,6 +70,24 @@ def root_option(function: F) -> F:
         type=click.Path(exists=True, file_okay=False),
         help="Where the host's /sys and /proc are.",
     )(function)
+
+
+def metrics_page_options(function: F) -> F:
+    """Add --metrics-port and --metrics-address: the run's own metrics, for a Prometheus server to fetch."""
+    address = click.option(
+        "--metrics-address",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        show_default=True,
+        help="Where that page is served: this machine only, unless said otherwise.",
+    )
+    port = click.option(
+        "--metrics-port",
+        metavar="PORT",
+        type=click.IntRange(0, 65535),
+        help="Serve the run's own metrics there as OpenMetrics (0: any free port).",
+    )
+    return port(address(function))
 
 
 def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from fleetexp.orchestrator.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 _LATEST_SHOWN = 4
 _REFRESH_SECONDS = 0.2
@@ -28,15 +31,34 @@ class ProgressView(Protocol):
 
 @contextmanager
 def progress_view(metrics: Sequence[str], *, to_stderr: bool = False) -> Iterator[ProgressView]:
-    """Open the view that fits: live where the output is a terminal, lines where not. `metrics` are shown first."""
+    """Open the view that fits: live where the output is a terminal, lines where not. `metrics` are shown first.
+
+    Where the output goes away (`| head`, a terminal that was closed) the run goes on unseen.
+    """
     screen = console(stderr=to_stderr)
     if not screen.is_terminal:
-        yield LineView(screen)
+        yield MayBeLost(LineView(screen))
         return
     from rich.live import Live
 
     with Live(console=screen, auto_refresh=False, transient=True) as live:
-        yield LiveView(live, metrics)
+        yield MayBeLost(LiveView(live, metrics))
+
+
+class MayBeLost:
+    """Shows on another view until that can't be written any more: no reason to leave a host between two arms."""
+
+    def __init__(self, view: ProgressView) -> None:
+        self.view: ProgressView | None = view
+
+    def show(self, progress: Progress) -> None:
+        if self.view is None:
+            return
+        try:
+            self.view.show(progress)
+        except (OSError, SystemExit) as error:  # rich leaves by SystemExit where a pipe was closed
+            logger.warning("progress can't be shown any more, the run goes on: %s", error)
+            self.view = None
 
 
 class LineView:

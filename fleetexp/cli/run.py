@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fleetexp.cli.failures import failure_lines
-from fleetexp.cli.options import json_option, root_option, store_option
+from fleetexp.cli.options import (
+    address_option,
+    fleet_options,
+    json_option,
+    metrics_page_options,
+    root_option,
+    store_option,
+)
 from fleetexp.cli.output import emit_json, width, without_password
 from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from agents.messages import HostFacts
+    from fleetexp.config import Experiment
     from fleetexp.domain import Plan
+    from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.orchestrator.progress import Outcome, Progress
 
 REPORTS = Path("fleetexp-reports")
@@ -40,60 +49,100 @@ _reports = click.option(
     Example:
       fleetexp run configs/thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
+      fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@fleet_options
 @click.option(
-    "--fleet",
-    type=click.Choice(["local", "inline"]),
-    default="local",
-    show_default=True,
-    help="The agent of this host: a Ray actor, or inside this process.",
+    "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
 )
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
 @store_option
 @json_option
 def run(
-    *, spec: Path, fleet: str, require_decision: bool, reports: Path, root: str, store_url: str, as_json: bool
+    *,
+    spec: Path,
+    fleet: str,
+    address: str,
+    acknowledge_power: bool,
+    require_decision: bool,
+    reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
+    root: str,
+    store_url: str,
+    as_json: bool,
 ) -> None:
-    """Run the experiment in SPEC on this host.
+    """Run the experiment in SPEC on this host, or with --fleet ray on the nodes of a cluster.
 
     The end is a table of effects with intervals, a decision and a report.
 
     Every knob is put back at the end, however the run ends. Ctrl-C stops it
-    cleanly: the host is restored, what was measured is kept and marked.
+    cleanly: the hosts are restored, what was measured is kept and marked.
     """
-    from agents.facts import survey
     from agents.sysroot import FolderRoot
-    from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import load_experiment
-    from fleetexp.design import host_info, make_plan
+    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
     experiment = load_experiment(spec)
-    host = FolderRoot(root)
-    facts = survey(host, host=platform.node())
-    plan = make_plan(experiment, [host_info(facts)])
-    refuse_unwritable(plan, facts)
-    from fleetexp.orchestrator.launch import launch
+    with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
+        found = inventory.survey()
+        _show_plan(
+            experiment,
+            found,
+            one_machine=inventory.one_machine,
+            store_url=store_url,
+            acknowledged=acknowledge_power,
+            as_json=as_json,
+        )
+        from fleetexp.orchestrator.launch import launch
 
-    if not as_json:
-        for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts, columns=width()):
-            click.echo(line)
-        click.echo()
-    metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
-    _watched(
-        lambda observer: launch(
-            experiment, spec.read_text(encoding="utf-8"), store_url=store_url, observer=observer, fleet=fleet, root=host
-        ),
-        metrics=metrics,
-        store_url=store_url,
-        reports=reports,
-        require_decision=require_decision,
-        as_json=as_json,
-    )
+        metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
+        text = spec.read_text(encoding="utf-8")
+        _watched(
+            lambda observer: launch(
+                experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
+            ),
+            metrics=metrics,
+            page=(metrics_address, metrics_port),
+            store_url=store_url,
+            reports=reports,
+            require_decision=require_decision,
+            as_json=as_json,
+        )
+
+
+def _show_plan(
+    experiment: Experiment,
+    found: Sequence[FoundHost],
+    *,
+    one_machine: bool,
+    store_url: str,
+    acknowledged: bool,
+    as_json: bool,
+) -> None:
+    """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
+    from fleetexp.cli.plan_screen import plan_lines
+    from fleetexp.orchestrator.inventory import plan_over, sort_out
+    from fleetexp.planned_power import planned_power, require_power
+
+    usable, left_out = sort_out(found, {}, one_machine=one_machine)
+    plan = plan_over(experiment, usable, left_out, store_url)
+    power = planned_power(experiment, plan, store_url)
+    if one_machine:
+        for one in usable:
+            refuse_unwritable(plan, one)
+    require_power(power, acknowledged=acknowledged)
+    if as_json:
+        return
+    for line in plan_lines(experiment.name, experiment.hypothesis, plan, usable, columns=width(), power=power.text):
+        click.echo(line)
+    click.echo()
 
 
 @click.command(
@@ -106,20 +155,36 @@ def run(
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
+@address_option
 @store_option
 @json_option
-def resume(*, run_id: int, require_decision: bool, reports: Path, root: str, store_url: str, as_json: bool) -> None:
+def resume(
+    *,
+    run_id: int,
+    require_decision: bool,
+    reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
+    root: str,
+    address: str,
+    store_url: str,
+    as_json: bool,
+) -> None:
     """Go on with a run that was paused or interrupted.
 
     Blocks that were finished stay; the one that broke is marked and repeated.
+    A run of a fleet is taken up where it was launched, or at --address where
+    the head of its cluster has moved.
     """
     from agents.sysroot import FolderRoot
     from fleetexp.orchestrator.launch import resume as go_on
 
     _watched(
-        lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root)),
+        lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root), address=address),
         metrics=(),
+        page=(metrics_address, metrics_port),
         store_url=store_url,
         reports=reports,
         require_decision=require_decision,
@@ -145,6 +210,7 @@ def _watched(
     start: Callable[[Callable[[Progress], None]], Outcome],
     *,
     metrics: Sequence[str],
+    page: tuple[str, int | None],
     store_url: str,
     reports: Path,
     require_decision: bool,
@@ -154,8 +220,13 @@ def _watched(
     from fleetexp.cli.progress_view import progress_view
     from fleetexp.cli.result import Answer, conclude
 
-    with progress_view(metrics, to_stderr=as_json) as view:
-        outcome = start(view.show)
+    with _served(*page) as tell, progress_view(metrics, to_stderr=as_json) as view:
+
+        def show(progress: Progress) -> None:
+            tell(progress)
+            view.show(progress)
+
+        outcome = start(show)
     code = exit_code(outcome, require_decision=require_decision)
     try:
         answer = conclude(outcome, store_url=store_url, reports=reports)
@@ -170,6 +241,19 @@ def _watched(
     else:
         answer.print(store_url)
     click.get_current_context().exit(code)
+
+
+@contextlib.contextmanager
+def _served(address: str, port: int | None) -> Iterator[Callable[[Progress], None]]:
+    """Serve the run's metrics where a port was given; yield what they are told by."""
+    if port is None:
+        yield lambda _: None
+        return
+    from fleetexp.orchestrator.metrics_page import MetricsPage
+
+    with MetricsPage(address, port) as page:
+        click.echo(f"metrics: {page.url}", err=True)
+        yield page.show
 
 
 def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:

@@ -168,7 +168,8 @@ class Answers:
             desk.events.append(HostBack(host=host))
             return
         distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
-        desk.send(host, Preflight(arms=desk.plan.arms, workloads=tuple(distinct.values())))
+        plan = desk.plan
+        desk.send(host, Preflight(arms=plan.arms, workloads=tuple(distinct.values()), sources=plan.sources))
 
     def _checked(self, host: str, report: PreflightReport) -> None:
         desk, errors = self._desk, list[str]()
@@ -204,6 +205,7 @@ class Answers:
             if host in desk.releasing and self._store_is_gone():
                 desk.release(host)  # what could not be stored stays in the host's spool
             return  # not acknowledged: the agent keeps it and sends it again
+        desk.traffic.came(polled.readings)
         if polled.readings:
             desk.acknowledged[host] = polled.readings[-1].position
             if (crossed := desk.tripwires.watch(host, polled.readings)) is not None:

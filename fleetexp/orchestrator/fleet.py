@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agents.clock import Clock
 from agents.messages import Reply, Request
 
 
@@ -24,6 +25,7 @@ class Fleet(Protocol):
     """Where the agents are. Every wait has an end: a request that is not answered in time comes back as lost."""
 
     name: str
+    clock: Clock  # the time that its hosts live in, and with them whoever drives a run on them
 
     def hosts(self) -> Sequence[str]: ...
 

@@ -29,7 +29,7 @@ def past_of(store: Store, record: RunRecord) -> Past:
 
 def halt_under_way(record: RunRecord, events: Iterable[EventRecord]) -> tuple[RunState, str] | None:
     """Return where a halt was heading that the orchestrator did not live to finish: a sick kernel, an abort."""
-    if record.state not in LIVE:
+    if record.state not in (*LIVE, RunState.RESTORE_INCOMPLETE):
         return None
     last = [event for event in events if event.kind in {HALTING_TO, "resumed"}][-1:]
     if not last or last[0].kind != HALTING_TO:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from agents.claim import claim_status
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request, Survey
@@ -47,6 +48,7 @@ class InlineFleet:
     """A fleet of `HostAgent`s in threads of this process. A SIGKILL of it leaves their hosts to the guardians."""
 
     name = "inline"
+    clock: Clock = SYSTEM_CLOCK
 
     def __init__(self, roots: Mapping[str, SysRoot], *, run: str, labels: Mapping[str, Mapping[str, str]]) -> None:
         self._roots = dict(roots)

@@ -8,7 +8,12 @@ from typing import Protocol
 
 from agents.claim import ClaimStatus
 from agents.messages import HostFacts
+from fleetexp.config import Experiment
+from fleetexp.design import host_info, make_plan
+from fleetexp.domain import Plan
+from fleetexp.errors import ConfigError
 from fleetexp.orchestrator.fleet import Fleet
+from fleetexp.pre_period import with_measures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +51,16 @@ class Inventory(Protocol):
         ...
 
 
-def sort_out(found: Sequence[FoundHost], busy: Mapping[str, int]) -> tuple[list[HostFacts], dict[str, str]]:
+def sort_out(
+    found: Sequence[FoundHost], busy: Mapping[str, int], *, one_machine: bool = False
+) -> tuple[list[HostFacts], dict[str, str]]:
     """Return the facts of the hosts that may take part, and for each other host why it may not.
 
-    `busy`: hosts in a live run of this store -> that run.
+    `busy`: hosts in a live run of this store -> that run. Of one machine nothing is left out: whatever is wrong with
+    it, its preflight says best.
     """
+    if one_machine:
+        return [one.facts for one in found if one.facts is not None], {}
     usable: list[HostFacts] = []
     left_out: dict[str, str] = {}
     for one in found:
@@ -65,4 +75,24 @@ def sort_out(found: Sequence[FoundHost], busy: Mapping[str, int]) -> tuple[list[
     return usable, left_out
 
 
-__all__ = ["FoundHost", "Inventory", "sort_out"]
+def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: str) -> Plan:
+    """Plan over the hosts that may take part; ConfigError says also why others may not.
+
+    Where the assignment is balanced on a metric, each host's value is read from the store's earlier runs.
+    """
+    try:
+        return make_plan(experiment, with_measures(experiment, [host_info(facts) for facts in usable], store_url))
+    except ConfigError as error:
+        if not left_out:
+            raise
+        what = f"{error.what}; left out before: {shown(left_out)}"
+        raise ConfigError(what, error.where, error.remedy, error.problems) from error
+
+
+def shown(reasons: Mapping[str, str], at_most: int = 20) -> str:
+    """Write 'host: reason; ...', the first ones where there are many."""
+    more = f"; and {len(reasons) - at_most} more" if len(reasons) > at_most else ""
+    return "; ".join(f"{host}: {reason}" for host, reason in list(reasons.items())[:at_most]) + more
+
+
+__all__ = ["FoundHost", "Inventory", "plan_over", "shown", "sort_out"]

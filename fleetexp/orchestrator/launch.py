@@ -13,22 +13,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
-from agents.messages import HostFacts, WorkloadSpec
+from agents.messages import WorkloadSpec
 from agents.sysroot import SysRoot
 from fleetexp.config import Experiment, experiment_to_json, parse_experiment
-from fleetexp.design import assigned_units, host_info, make_plan
+from fleetexp.design import assigned_units
 from fleetexp.domain import Design, Plan, RunState
-from fleetexp.errors import ConfigError, RunError
+from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
-from fleetexp.orchestrator.inventory import FoundHost, Inventory, sort_out
+from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
 from fleetexp.orchestrator.looks import Looks
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
@@ -83,12 +84,9 @@ def launch(
         _refuse(experiment, hosts)
         found = hosts.survey() if found is None else found
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-            usable, left_out = sort_out(
-                found, {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
-            )
-            if hosts.one_machine:  # whatever is wrong with it, its preflight says it best
-                usable, left_out = [one.facts for one in found if one.facts is not None], {}
-            plan = plan_over(experiment, usable, left_out)
+            busy = {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
+            usable, left_out = sort_out(found, busy, one_machine=hosts.one_machine)
+            plan = plan_over(experiment, usable, left_out, store_url)
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
@@ -127,29 +125,6 @@ def _refuse(experiment: Experiment, inventory: Inventory) -> None:
             where="stages",
             remedy="leave out 'approve: manual'",
         )
-    if experiment.metrics.sources:
-        raise RunError(
-            f"nothing here reads the source of {', '.join(experiment.metrics.sources)} yet",
-            where="metrics.sources",
-            remedy="have a 'command' workload print the metric, or leave it out",
-        )
-
-
-def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str]) -> Plan:
-    """Plan over the hosts that may take part; ConfigError says also why others may not."""
-    try:
-        return make_plan(experiment, [host_info(facts) for facts in usable])
-    except ConfigError as error:
-        if not left_out:
-            raise
-        what = f"{error.what}; left out before: {shown(left_out)}"
-        raise ConfigError(what, error.where, error.remedy, error.problems) from error
-
-
-def shown(reasons: Mapping[str, str], at_most: int = 20) -> str:
-    """Write 'host: reason; ...', the first ones where there are many."""
-    more = f"; and {len(reasons) - at_most} more" if len(reasons) > at_most else ""
-    return "; ".join(f"{host}: {reason}" for host, reason in list(reasons.items())[:at_most]) + more
 
 
 def resume(
@@ -159,16 +134,18 @@ def resume(
     observer: Observer,
     root: SysRoot | None = None,
     inventory: Inventory | None = None,
+    address: str = "",
 ) -> Outcome:
     """Go on with a run that was paused or interrupted: finished blocks stay, the broken one is repeated.
 
     Where a stage of a run that is under way waits for approval, this is the approval, and all that is done. The hosts
-    are those of the run's record, in the `inventory` or in the one that the record names. RunError where
-    the run is over, or is still being driven by a process that is alive.
+    are those of the run's record, in the `inventory` or in the one that the record names, at `address` where that has
+    moved. A run whose restore was incomplete is taken up too: its hosts are looked for again, and verified. RunError
+    where the run is over, or is still being driven by a process that is alive.
     """
     with contextlib.closing(open_store(store_url, create=False, wait_seconds=STORE_WAIT_SECONDS)) as store:
         record = store.run(run_id)
-        if record.state.is_terminal:
+        if record.state.is_terminal and record.state is not RunState.RESTORE_INCOMPLETE:
             raise RunError(
                 f"run {run_id} is over: {record.state.value}",
                 where=f"run {run_id}",
@@ -177,7 +154,9 @@ def resume(
         if awaits_approval(record) and (outcome := _approve(store, record)) is not None:
             return outcome
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
-        with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
+        choice = FleetChoice.parse(record.fleet)
+        choice = replace(choice, address=address if address and choice.address else choice.address)
+        with contextlib.closing(inventory or open_inventory(choice, root)) as hosts:
             _wait_until_free(record, hosts, observer)
             machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
             store.record_event(run_id, "resumed", f"by {_who()}")
@@ -268,8 +247,7 @@ def _drive(
 ) -> Outcome:
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
-
-    looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=utc_now)
+    counters = counters - set(experiment.metrics.sources) | experiment.counters
 
     name = claim_name(store.run(run_id))
     try:
@@ -279,6 +257,14 @@ def _drive(
         state = RunState.PAUSED if machine.again else RunState.FAILED
         store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
+    looks = Looks(
+        store=store,
+        run_id=run_id,
+        plan=plan,
+        analysis=analysis_plan,
+        now=fleet.clock.now,
+        counters=experiment.counters,
+    )
     try:
         runner = Runner(
             run_id=run_id,
@@ -290,16 +276,18 @@ def _drive(
             owner=_who(),
             restart=_restarts(plan),
             tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
-            observe=lambda period_ids: observe(store, period_ids),
+            observe=lambda period_ids: observe(store, period_ids, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
-            progress=lambda runner: observer(progress_of(runner)),
+            progress=lambda runner: observer(progress_of(runner, looks.verdicts)),
+            clock=fleet.clock.monotonic,
+            now=fleet.clock.now,
         )
         with _signals(runner):
             state = runner.run()
     finally:
         fleet.close()
-    observer(progress_of(runner))
+    observer(progress_of(runner, looks.verdicts))
     return _outcome(store, run_id, state)
 
 
@@ -419,4 +407,4 @@ def _versions() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
-__all__ = ["Observer", "launch", "plan_over", "request_stop", "restore_run", "resume", "shown"]
+__all__ = ["Observer", "launch", "request_stop", "restore_run", "resume"]

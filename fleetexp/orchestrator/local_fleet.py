@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
 from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.errors import RunError
@@ -51,6 +52,7 @@ class LocalFleet:
     """
 
     name = "local"
+    clock: Clock = SYSTEM_CLOCK
 
     def __init__(self, host: str, *, run: str, labels: Mapping[str, str] | None = None, root: str = "/") -> None:
         self._host = host

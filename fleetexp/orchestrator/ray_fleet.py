@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
@@ -51,6 +52,7 @@ class RayFleet:
     """A fleet over a link. Where the cluster is gone every host is lost, until one of them is to be reconnected."""
 
     name = "ray"
+    clock: Clock = SYSTEM_CLOCK
 
     def __init__(self, link: RayLink, hosts: Sequence[str], *, run: str) -> None:
         self._link = link

@@ -106,7 +106,7 @@ class RayLink:
         if not self._connected and any("AuthToken" in line for line in self._said):
             what, remedy = "the Ray cluster refuses this process: its token is missing or wrong", _TOKEN_REMEDY
         self.broken = Broken(what=what, remedy=remedy)
-        log.warning("%s", what)
+        log.log(logging.WARNING if self._connected else logging.INFO, "%s", what)  # an error says the second
         self._kill()
 
     def refuse(self) -> RunError:
@@ -140,8 +140,8 @@ def _speak(connection: Connection[Order, Word], orders: queue.SimpleQueue[Order 
     with suppress(OSError):
         while (order := orders.get()) is not None:
             connection.send(order)
-    with suppress(OSError):  # a shutdown, not a close: the other thread is reading
-        socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)  # not a close: the other thread is reading, and hears the end this way
 
 
 def _read_log(process: subprocess.Popen[bytes], said: deque[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Collection
 from datetime import datetime
 from typing import Protocol
 
@@ -26,8 +27,8 @@ class BulkWriter(Protocol):
         """Return a JSON document as this database's rows hold it."""
         ...
 
-    def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
-        """Write the rows; return how many were new."""
+    def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
+        """Write the rows, which may be gone through twice; return how many were new."""
         ...
 
 
@@ -40,7 +41,7 @@ class SqliteBulk:
     def json(self, text: bytes) -> object:
         return text.decode()
 
-    def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
+    def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
         if not rows:
             return 0
         marks = ", ".join("?" * len(target.columns))
@@ -48,7 +49,9 @@ class SqliteBulk:
             f"INSERT INTO {target.table} ({', '.join(target.columns)}) VALUES ({marks}) "  # noqa: S608 - our names
             "ON CONFLICT DO NOTHING"
         )
-        return connection.exec_driver_sql(statement, list(rows)).rowcount
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the one driver of open_engine
+        return driver.executemany(statement, rows).rowcount
 
 
 class PostgresqlBulk:
@@ -64,7 +67,7 @@ class PostgresqlBulk:
     def json(self, text: bytes) -> object:
         return Jsonb(text, dumps=_as_it_is)
 
-    def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
+    def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
         if not rows:
             return 0
         driver = connection.connection.driver_connection
@@ -83,7 +86,7 @@ def _as_it_is(text: bytes) -> bytes:
     return text
 
 
-def _copy(driver: psycopg.Connection, target: Target, table: str, rows: Sequence[Row]) -> None:
+def _copy(driver: psycopg.Connection, target: Target, table: str, rows: Collection[Row]) -> None:
     columns = sql.SQL(", ").join(map(sql.Identifier, target.columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table), columns)
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
@@ -92,7 +95,7 @@ def _copy(driver: psycopg.Connection, target: Target, table: str, rows: Sequence
             copy.write_row(row)
 
 
-def _merge(driver: psycopg.Connection, target: Target, rows: Sequence[Row]) -> int:
+def _merge(driver: psycopg.Connection, target: Target, rows: Collection[Row]) -> int:
     names = {
         "incoming": sql.Identifier(f"incoming_{target.table}"),
         "table": sql.Identifier(target.table),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -83,28 +83,54 @@ def _taker(names: Sequence[str]) -> Take:
     return lambda values: tuple(values[name] for name in names)
 
 
+class SampleRows(Collection[Row]):
+    """Samples with the same metrics as rows, made as they are taken: while the database works on those before."""
+
+    def __init__(self, layout: _Layout, write_instant: WriteInstant, write_json: WriteJson) -> None:
+        self._layout = layout
+        self._write_instant = write_instant
+        self._write_json = write_json
+        self._samples: list[tuple[Sample, Mapping[str, float]]] = []
+
+    def add(self, sample: Sample, values: Mapping[str, float]) -> None:
+        """Take a sample in, with those of its values that were measured."""
+        self._samples.append((sample, values))
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == one for one in self)
+
+    def __iter__(self) -> Iterator[Row]:
+        write_instant, write_json = self._write_instant, self._write_json
+        others, take_others, take_common = self._layout.others, self._layout.take_others, self._layout.take_common
+        for sample, values in self._samples:
+            yield (
+                sample.period_id,
+                sample.sequence,
+                write_instant(sample.taken_at),
+                sample.boottime_seconds,
+                write_json(to_json(dict(zip(others, take_others(values), strict=True)))) if others else None,
+                *take_common(values),
+            )
+
+
 def sample_rows(
     samples: Iterable[Sample], write_instant: WriteInstant, write_json: WriteJson
-) -> list[tuple[Target, list[Row]]]:
+) -> list[tuple[Target, SampleRows]]:
     """Return the samples as rows, those with the same metrics together. What is not finite was not measured."""
-    groups: dict[_Layout, list[Row]] = {}
+    groups: dict[tuple[str, ...], tuple[Target, SampleRows]] = {}
     for sample in samples:
         values = sample.values
         if not math.isfinite(sum(values.values())):
             values = {name: value for name, value in values.items() if math.isfinite(value)}
-        layout = _layout(tuple(values))
-        row = (
-            sample.period_id,
-            sample.sequence,
-            write_instant(sample.taken_at),
-            sample.boottime_seconds,
-            write_json(to_json(dict(zip(layout.others, layout.take_others(values), strict=True))))
-            if layout.others
-            else None,
-            *layout.take_common(values),
-        )
-        groups.setdefault(layout, []).append(row)
-    return [(layout.target, rows) for layout, rows in groups.items()]
+        names = tuple(values)
+        if names not in groups:
+            layout = _layout(names)
+            groups[names] = layout.target, SampleRows(layout, write_instant, write_json)
+        groups[names][1].add(sample, values)
+    return list(groups.values())
 
 
 def measurement_rows(measurements: Iterable[Measurement], write_instant: WriteInstant) -> Iterator[Row]:

@@ -68,7 +68,7 @@ class Batches:
 
     def rows(self) -> tuple[Target, list[Row]]:
         ((target, rows),) = sample_rows(self.samples(), self._bulk.instant, self._bulk.json)
-        return target, rows
+        return target, list(rows)
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 
-from fleetexp.cli.progress_view import LineView, LiveView, announcement, frame, latest_values, progress_view
+from fleetexp.cli.progress_view import LineView, LiveView, MayBeLost, announcement, frame, latest_values, progress_view
 from fleetexp.domain import RunState, UnitState
 from fleetexp.orchestrator.progress import Progress
 
@@ -130,6 +130,7 @@ def test_on_a_terminal_the_view_is_live(monkeypatch: pytest.MonkeyPatch) -> None
     out = io.StringIO()
     monkeypatch.setattr(module, "console", lambda *, stderr: screen(out, terminal=True))
     with progress_view(("a",)) as view:
-        assert isinstance(view, LiveView)
+        assert isinstance(view, MayBeLost)
+        assert isinstance(view.view, LiveView)
         view.show(progress())
     assert "block 3 of 8" in out.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -153,6 +155,26 @@ def test_ctrl_c_puts_the_host_back_and_a_second_one_changes_nothing(host_tree: H
     assert "Traceback" not in "".join(seen)
     assert root.read(FILE).strip() == b"inherit"
     assert claim_status(root) is None
+
+
+@pytest.mark.slow
+def test_a_pipe_that_is_closed_does_not_stop_the_run(host_tree: HostTree, spec: Path) -> None:
+    root = host_tree()
+    command = [sys.executable, "-m", "fleetexp", "run", str(spec), "--fleet", "inline", "--root", str(root.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=spec.parent) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"block 1 of 3" in line:
+                break
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        assert process.wait(timeout=60) == ExitCode.DONE, said
+    assert "the run goes on" in said
+    assert "Traceback" not in said
+    with contextlib.closing(sqlite3.connect(spec.parent / "fleetexp.db")) as database:
+        assert database.execute("SELECT state FROM run").fetchall() == [("completed",)]
+    assert root.read(FILE).strip() == b"inherit"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psycopg
@@ -281,7 +281,7 @@ class CutOff(PostgresqlBulk):
         self._server = server
         self._in_mid_copy = in_mid_copy
 
-    def write(self, connection: Connection, target: Target, rows: Sequence[Row]) -> int:
+    def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
         if self._in_mid_copy:
             return super().write(connection, target, CutRows(rows, self._server))
         new = super().write(connection, target, rows)
@@ -291,7 +291,7 @@ class CutOff(PostgresqlBulk):
 
 
 class CutRows(list[Row]):
-    def __init__(self, rows: Sequence[Row], server: Server) -> None:
+    def __init__(self, rows: Collection[Row], server: Server) -> None:
         super().__init__(rows)
         self._server = server
 

@@ -1,0 +1,35 @@
+"""Hosts whose kernel is a model: the same agents, journals and guardians run over them, in virtual time.
+
+clock    the time of one host          files     what its kernel shows, and how its knobs take a write
+law      how its numbers move          kernel    the SysRoot made of both
+faults   what goes wrong, to order     host      agent, guardian and timeline of one host
+"""
+
+from __future__ import annotations
+
+from agents.simulated.clock import HostClock
+from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, Vanish
+from agents.simulated.files import Machine
+from agents.simulated.host import Handled, SimulatedHost
+from agents.simulated.kernel import SimulatedRoot
+from agents.simulated.law import Law, MetricLaw, PlainLaw, Plainly, Treatment
+
+__all__ = [
+    "Fault",
+    "Handled",
+    "HostClock",
+    "Law",
+    "Lie",
+    "Machine",
+    "MetricLaw",
+    "Oops",
+    "PlainLaw",
+    "Plainly",
+    "Reboot",
+    "Refuse",
+    "Rewrite",
+    "SimulatedHost",
+    "SimulatedRoot",
+    "Treatment",
+    "Vanish",
+]

@@ -1,0 +1,216 @@
+"""How the numbers of a simulated host move: a protocol, and a plain law with effects that are planted on purpose."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from agents.simulated.files import THP, Machine
+
+
+class Law(Protocol):
+    """The memory of one host. Before any answer it is told how far time has come, and what the knobs held until then.
+
+    `knobs` maps the path of a knob file to the value that it holds.
+    """
+
+    def advance(self, at_seconds: float, knobs: Mapping[str, str]) -> None:
+        """Let everything move on to this instant (virtual time, never back)."""
+        ...
+
+    def restart(self, at_seconds: float) -> None:
+        """Begin anew, as after a boot."""
+        ...
+
+    def vmstat(self) -> Mapping[str, int]: ...
+    def meminfo_kib(self) -> Mapping[str, int]: ...
+
+    def thp_stat(self, size_kib: int, stat: str) -> int: ...
+
+    def events(self) -> Mapping[str, int]:
+        """Return what has been counted of each perf event since boot."""
+        ...
+
+    def grant(self, size_kib: int, held_pages: int, asked_pages: int) -> int:
+        """Return how many pages a hugetlb pool holds after it was asked to hold so many."""
+        ...
+
+    def measure(self) -> Mapping[str, float]:
+        """Return what the host's workload reports at this instant."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricLaw:
+    """A metric around `mean`: hosts differ by `host_spread`, one host drifts about its own by `noise`; both relative.
+
+    The drift is an autoregression of first order: after `memory_seconds` it is correlated by 1/e with what it was.
+    """
+
+    mean: float = 100.0
+    host_spread: float = 0.1
+    noise: float = 0.02
+    memory_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """Relative effects on metrics that come while all these knob files hold these values, and with their backing."""
+
+    when: Mapping[str, str]
+    effects: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plainly:
+    """The parameters of a plain law, the same for all hosts."""
+
+    metrics: Mapping[str, MetricLaw] = field(
+        default_factory=lambda: {"throughput": MetricLaw(mean=1000.0), "dtlb_load_misses": MetricLaw(mean=1e7)}
+    )
+    treatments: tuple[Treatment, ...] = ()
+    backing_seconds: float = 5.0  # after so long 63 % of the backing has changed to what the knobs ask for
+    backed_share: float = 0.3  # of memory, by a size that is set to always
+    used_share: float = 0.6  # of memory
+    pool_share: float = 0.5  # of free memory, at most, for hugetlb pools
+
+
+# Per second and host; the metrics of the same names move with them.
+_RATES: Mapping[str, float] = MappingProxyType({"pgfault": 20_000.0, "pgmajfault": 2.0, "compact_stall": 0.5})
+_EVENTS: Mapping[str, float] = MappingProxyType(
+    {
+        "instructions": 2e9,
+        "cycles": 3e9,
+        "dtlb_load_misses": 1e7,
+        "dtlb_store_misses": 3e6,
+        "dtlb_walk_cycles": 1.5e8,
+        "context_switches": 5e3,
+    }
+)
+_SPLITS_PER_BACKED_PAGE_SECOND = 2e-5
+_USED = "memory_used_bytes"
+
+
+class PlainLaw:
+    """Counters at steady rates, levels that follow the backing, metrics with spread and drift, planted effects.
+
+    Everything follows from (seed, host) and the instants at which it is looked at.
+    """
+
+    __slots__ = ("_at", "_backed", "_counts", "_doses", "_drift", "_host", "_machine", "_p", "_random", "_split")
+
+    def __init__(self, parameters: Plainly, machine: Machine, *, seed: int, host: str) -> None:
+        self._p = parameters
+        self._machine = machine
+        self._random = random.Random(f"{seed} {host}")  # noqa: S311 - a simulation
+        self._host = {name: 1.0 + law.host_spread * self._random.gauss() for name, law in parameters.metrics.items()}
+        self._host[_USED] = min(1.5, max(0.5, 1.0 + 0.1 * self._random.gauss()))
+        self._at = 0.0
+        self.restart(0.0)
+
+    def restart(self, at_seconds: float) -> None:
+        self._at = at_seconds
+        self._drift = {name: self._random.gauss() for name in self._p.metrics}
+        self._doses = [0.0] * len(self._p.treatments)
+        self._counts = dict.fromkeys((*_RATES, *_EVENTS), 0.0)
+        self._backed = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # share of memory
+        self._split = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
+
+    def advance(self, at_seconds: float, knobs: Mapping[str, str]) -> None:
+        seconds = at_seconds - self._at
+        if seconds <= 0:
+            return
+        self._at = at_seconds
+        kept = math.exp(-seconds / self._p.backing_seconds) if self._p.backing_seconds > 0 else 0.0
+        for size in self._backed:
+            wanted = self._wanted(size, knobs)
+            self._backed[size] = wanted + (self._backed[size] - wanted) * kept
+            self._split[size] += self._pages(size) * _SPLITS_PER_BACKED_PAGE_SECOND * seconds
+        for place, treatment in enumerate(self._p.treatments):
+            there = all(knobs.get(path) == value for path, value in treatment.when.items())
+            self._doses[place] = there + (self._doses[place] - there) * kept
+        for name, law in self._p.metrics.items():
+            like = math.exp(-seconds / law.memory_seconds) if law.memory_seconds > 0 else 0.0
+            self._drift[name] = self._drift[name] * like + self._random.gauss() * math.sqrt(1.0 - like * like)
+        for rates in (_RATES, _EVENTS):
+            for name, rate in rates.items():
+                self._counts[name] += rate * self._factor(name) * seconds
+
+    def _wanted(self, size: int, knobs: Mapping[str, str]) -> float:
+        value = knobs.get(f"{THP}/hugepages-{size}kB/enabled", "never")
+        if value == "inherit":
+            value = knobs.get(f"{THP}/enabled", "never")
+        return self._p.backed_share * {"always": 1.0, "madvise": 0.2}.get(value, 0.0)
+
+    def _factor(self, name: str) -> float:
+        """The host's own level, its drift now, and what the treatments do to it."""
+        factor = self._effect(name)
+        if name in self._drift:
+            factor *= self._host[name] * (1.0 + self._p.metrics[name].noise * self._drift[name])
+        return max(0.0, factor)
+
+    def _effect(self, name: str) -> float:
+        factor = 1.0
+        for treatment, dose in zip(self._p.treatments, self._doses, strict=True):
+            factor *= 1.0 + treatment.effects.get(name, 0.0) * dose
+        return factor
+
+    def _pages(self, size: int) -> int:
+        return int(self._machine.memory_kib * self._backed[size] / size)
+
+    def vmstat(self) -> Mapping[str, int]:
+        given = sum(self.thp_stat(size, "anon_fault_alloc") for size in self._backed if size >= 2048)
+        split = int(sum(self._split.values()))
+        counts = self._counts
+        return {
+            "nr_free_pages": self.meminfo_kib()["MemFree"] // 4,
+            "nr_page_table_pages": 40_000,
+            "pgfault": int(counts["pgfault"]),
+            "pgmajfault": int(counts["pgmajfault"]),
+            "oom_kill": 0,
+            "thp_fault_alloc": given,
+            "thp_fault_fallback": given // 20,
+            "thp_split_page": split,
+            "thp_split_pmd": split,
+            "thp_split_pud": int(self._split.get(1048576, 0.0)),
+            "compact_stall": int(counts["compact_stall"]),
+        }
+
+    def meminfo_kib(self) -> Mapping[str, int]:
+        total = self._machine.memory_kib
+        used = int(min(0.95, self._p.used_share * self._host[_USED] * self._effect(_USED)) * total)
+        backed = int(sum(share for size, share in self._backed.items() if size >= 2048) * total)
+        return {
+            "MemTotal": total,
+            "MemFree": total - used,
+            "MemAvailable": total - used,
+            "SwapTotal": 0,
+            "AnonPages": int(0.8 * used),
+            "AnonHugePages": min(backed, int(0.8 * used)),
+            "PageTables": max(8192, (used - backed) // 512),
+        }
+
+    def thp_stat(self, size_kib: int, stat: str) -> int:
+        pages, split = self._pages(size_kib), int(self._split[size_kib])
+        if stat == "nr_anon":
+            return pages
+        if stat == "anon_fault_alloc":
+            return pages + split  # what was split was given before
+        if stat == "anon_fault_fallback":
+            return (pages + split) // 20
+        return split if stat == "split" else 0
+
+    def events(self) -> Mapping[str, int]:
+        return {name: int(self._counts[name]) for name in _EVENTS}
+
+    def grant(self, size_kib: int, held_pages: int, asked_pages: int) -> int:
+        free = int(self.meminfo_kib()["MemFree"] * self._p.pool_share / size_kib)
+        return asked_pages if asked_pages <= held_pages else min(asked_pages, held_pages + free)
+
+    def measure(self) -> Mapping[str, float]:
+        metrics = self._p.metrics
+        return {name: law.mean * self._factor(name) for name, law in metrics.items() if name not in _EVENTS}

@@ -1,0 +1,66 @@
+"""A workload on a simulated host: it reports, whenever it is asked, what the host's law says it would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.errors import WorkloadError
+from agents.messages import Problem, WorkloadSpec, WorkloadState
+from agents.simulated.kernel import SimulatedRoot
+from agents.sysroot import SysRoot
+from agents.workloads import Measured
+from agents.workloads.options import parse_options
+
+
+class SimulatedWorkload:
+    """Runs from `go` to `stop`; no process, no time limit to run into."""
+
+    pid: int | None = None
+    cgroup: str | None = None
+
+    def __init__(self, root: SimulatedRoot) -> None:
+        self._root = root
+        self._state = WorkloadState.STARTING
+
+    def poll(self) -> tuple[WorkloadState, str]:
+        return self._state, ""
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """A model needs no warming up."""
+
+    def go(self) -> None:
+        self._state = WorkloadState.RUNNING
+
+    def measurements(self) -> list[Measured]:
+        if self._state is not WorkloadState.RUNNING:
+            return []
+        clock = self._root.clock
+        self._root.catch_up()
+        return [(clock.now(), metric, value) for metric, value in self._root.law.measure().items()]
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        self._state = WorkloadState.FINISHED
+
+
+def check_simulated(spec: WorkloadSpec, root: SysRoot) -> tuple[Problem, ...]:
+    """Return what is wrong with a workload's options; what the real host would lack, a simulated one has."""
+    return parse_options(spec)[1]
+
+
+def start_simulated(
+    spec: WorkloadSpec, *, root: SysRoot, work_dir: Path, time_limit_seconds: float, hold: bool = False
+) -> SimulatedWorkload:
+    """Start the model of a workload; WorkloadError where its options are wrong."""
+    for problem in check_simulated(spec, root):
+        raise WorkloadError(problem.what, where=problem.where, remedy=problem.remedy)
+    if not isinstance(root, SimulatedRoot):
+        raise WorkloadError("only a simulated host runs simulated workloads", where=repr(root), remedy="start it there")
+    workload = SimulatedWorkload(root)
+    if not hold:
+        workload.go()
+    return workload
+
+
+def restart_simulated(spec: WorkloadSpec, root: SysRoot) -> str:
+    """Restart a service that is only a model: its memory follows the knobs in any case."""
+    return f"{spec.kind} restarted, as far as a model can be"

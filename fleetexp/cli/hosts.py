@@ -1,0 +1,115 @@
+"""`fleetexp hosts`: which hosts there are, what they are, and what holds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetexp.cli.options import fleet_options, json_option, root_option, store_option
+from fleetexp.cli.output import emit_json, memory, print_table, size, visible, wrapped
+
+if TYPE_CHECKING:
+    from agents.messages import HostFacts
+    from fleetexp.orchestrator.inventory import FoundHost
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp hosts
+      fleetexp hosts --fleet ray --address 10.0.0.1:6379 --pool web-a
+    """
+)
+@click.option("--pool", "pools", metavar="POOL", multiple=True, help="Only hosts of this pool; may be given again.")
+@fleet_options
+@root_option
+@store_option
+@json_option
+def hosts(*, pools: tuple[str, ...], fleet: str, address: str, root: str, store_url: str, as_json: bool) -> None:
+    """List the hosts with what they are and what holds them. Changes nothing.
+
+    A host that does not answer is listed with the reason. Under THP: each page
+    size with its setting, a always, m madvise, n never, i inherit.
+    """
+    from agents.sysroot import FolderRoot
+    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
+
+    with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
+        found = [one for one in inventory.survey() if not pools or one.labels.get("pool") in pools]
+        address = inventory.address
+    busy = _busy(store_url, [one.host for one in found])
+    if as_json:
+        emit_json({"fleet": fleet, "address": address, "hosts": [_as_json(one, busy) for one in found]})
+        return
+    if not found:
+        click.echo(
+            f"no host{' of ' + ', '.join(pools) if pools else ''}: none of the nodes is one (see docs/DEPLOY.md)"
+        )
+        return
+    print_table(
+        ["host", "pool", "sku", "kernel", "memory", "THP", "state"],
+        [_row(one, busy) for one in found],
+        right=frozenset({4}),
+    )
+    for one in found:
+        if reason := _reason(one, busy):
+            click.echo(wrapped(visible(f"{one.host}: {reason}")))
+
+
+def _busy(store_url: str, names: Sequence[str]) -> dict[str, int]:
+    """Return what the store says of these hosts; nothing where there is no store yet."""
+    from fleetexp.errors import StoreError
+    from fleetexp.store.store import open_store
+
+    try:
+        with contextlib.closing(open_store(store_url, create=False)) as store:
+            return store.hosts_busy(names)
+    except StoreError:
+        return {}
+
+
+def _row(one: FoundHost, busy: dict[str, int]) -> list[str]:
+    labels, facts = one.labels, one.facts
+    state = "no" if facts is None else "held" if _reason(one, busy) else "free"
+    if facts is None:
+        return [one.host, labels.get("pool", ""), labels.get("sku", ""), "", "", "", state]
+    return [
+        one.host,
+        labels.get("pool", ""),
+        labels.get("sku", ""),
+        facts.kernel,
+        memory(facts.memory_total_bytes),
+        _thp(facts),
+        state,
+    ]
+
+
+def _thp(facts: HostFacts) -> str:
+    return " ".join(
+        f"{size(thp.size_kib)}:{(thp.effective or thp.enabled)[:1]}" for thp in facts.thp_sizes if thp.size_kib >= 2048
+    )
+
+
+def _reason(one: FoundHost, busy: dict[str, int]) -> str:
+    """Say why a host can't take part now; '' where it can."""
+    from fleetexp.orchestrator.inventory import sort_out
+
+    _, left_out = sort_out([one], busy)
+    return left_out.get(one.host, "")
+
+
+def _as_json(one: FoundHost, busy: dict[str, int]) -> dict[str, Any]:
+    return {
+        "host": one.host,
+        "labels": one.labels,
+        "reachable": one.facts is not None,
+        "free": not _reason(one, busy),
+        "reason": _reason(one, busy),
+        "run": busy.get(one.host),
+        "claim": one.claim,
+        "facts": one.facts,
+    }
