@@ -78,6 +78,7 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
 def status_lines(store: Store, record: RunRecord, now: datetime) -> list[str]:
     """Lay out one run. The first line alone holds the clock."""
     from fleetexp.domain import PeriodKind, PeriodState
+    from fleetexp.orchestrator.history import PEOPLE
 
     periods = store.periods(record.run_id)
     counts = Counter(period.state for period in periods)
@@ -99,6 +100,9 @@ def status_lines(store: Store, record: RunRecord, now: datetime) -> list[str]:
         rows.append(("invalid", why))
     if record.decision:
         rows.append(("decision", f"{record.decision} — {record.decision_reason}"))
+    for event in store.events(record.run_id):
+        if event.kind in PEOPLE and event.kind != "launched":
+            rows.append(("audit", f"{instant(event.at)} UTC {event.kind.replace('_', ' ')}: {event.detail}"))
     rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
     return [labelled(label, visible(text)) for label, text in rows]
 
