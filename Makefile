@@ -42,6 +42,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --root-user-action=ignore -c constraints.txt -e '.[dev]' >$(VENV)/install.log 2>&1 \
 	  || { tail -n 20 $(VENV)/install.log >&2; echo "error: pip could not install [$(VENV)/install.log] — see above" >&2; \
 	       exit 1; }
+	@# For axe-core's script alone: the package would bring a browser of its own.
+	@$(BIN)/python -m pip install --root-user-action=ignore --no-deps -c constraints.txt axe-playwright-python \
+	  >>$(VENV)/install.log 2>&1 || echo "no axe-core: the accessibility tests will skip"
 	@touch $@
 
 system:

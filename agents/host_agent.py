@@ -12,6 +12,7 @@ from agents.claim import HostClaim, claim_status, closed_journals, restore, take
 from agents.collectors import Collectors
 from agents.errors import AgentError, LeaseExpired, WorkloadError
 from agents.facts import survey
+from agents.feeds.feeds import Feeds
 from agents.means import REAL_MEANS, Means
 from agents.messages import (
     Applied,
@@ -144,6 +145,7 @@ class HostAgent:
                 request.workloads,
                 None if ours else status,
                 check=self._means.check_workload,
+                sources=request.sources,
             )
         )
 
@@ -248,6 +250,7 @@ class HostAgent:
                 boot_id=self._boot_id,
                 clock=self._root.clock,
                 beat=self._means.beat,
+                feeds=self._feeds(request),
             )
             period.start()
         except BaseException:
@@ -282,6 +285,11 @@ class HostAgent:
             self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup)
             self._collects_for = wanted
         return self._collectors
+
+    def _feeds(self, request: Begin) -> Feeds | None:
+        if not request.sources:
+            return None
+        return Feeds(request.sources, self._root, host=self.host, sample_every_seconds=request.sample_every_seconds)
 
     def _end(self, request: End) -> Ended:
         period = self._period

@@ -44,6 +44,34 @@ class WorkloadSpec:
     options: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
 
 
+class SourceForm(StrEnum):
+    """How what a source says is understood."""
+
+    NUMBER = "number"  # it is one number and nothing else
+    JSON = "json"
+    PROMETHEUS = "prometheus"  # a page in the Prometheus text or OpenMetrics format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSource:
+    """Where one metric of the user's own is read: a URL, a command or a file (one of the three), and what to pick."""
+
+    metric: str
+    url: str = ""  # {host} in it stands for the name of the host
+    argv: tuple[str, ...] = ()  # never a shell
+    file: str = ""  # absolute
+    user: str | None = None  # who runs the command; None: who the agent is
+    form: SourceForm = SourceForm.NUMBER
+    pick: str = ""  # name of the series, or path in the JSON document
+    labels: Mapping[str, str] = field(default_factory=dict)  # of the series: each exactly so
+    sum_series: bool = False  # several series may match, and are added up
+    counter: bool = False
+    kind_said: bool = False  # counter or gauge is the user's own word, which stands against the page's
+    every_seconds: float = 0.0  # least time between two readings; 0: as often as samples are taken
+    timeout_seconds: float = 5.0
+    needed: bool = False  # the run must not start on a host where this can't be read
+
+
 class KnobReason(StrEnum):
     """Why a knob was written."""
 
@@ -86,7 +114,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One value that the workload reported, in the metric's unit."""
+    """One value that the workload or a source reported: in the metric's unit, a counter raw."""
 
     position: int
     period_id: int
@@ -109,7 +137,7 @@ class HostEventKind(StrEnum):
     GUARDIAN_RESTARTED = "guardian_restarted"
     LEASE_EXPIRED = "lease_expired"
     LEFTOVER_RESTORED = "leftover_restored"  # an earlier claim's knobs were still set and have been put back
-    SOURCE_LOST = "source_lost"  # a file that the collectors read has gone away
+    SOURCE_LOST = "source_lost"  # a file that the collectors read has gone away, or a source gives no value any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,10 +245,11 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """Ask whether these arms and this workload could run here. Changes nothing."""
+    """Ask whether these arms and this workload could run here, and read each source once. Changes nothing."""
 
     arms: tuple[Arm, ...]
     workloads: tuple[WorkloadSpec, ...]
+    sources: tuple[MetricSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +279,7 @@ class Begin:
     sample_every_seconds: float
     workload: WorkloadSpec | None
     time_limit_seconds: float
+    sources: tuple[MetricSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

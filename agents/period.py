@@ -38,6 +38,17 @@ class Watched(Protocol):
     def stop(self, timeout_seconds: float = 10.0) -> None: ...
 
 
+class Fed(Protocol):
+    """The sources of the user's own metrics (`agents.feeds.Feeds`): each has its own beat, and none is waited for."""
+
+    @property
+    def metrics(self) -> frozenset[str]: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def measurements(self) -> list[tuple[datetime, str, float]]: ...
+    def events(self) -> list[tuple[HostEventKind, str]]: ...
+
+
 class Drift(Protocol):
     """A knob that does not hold what its arm wants (`agents.claim.Drift`)."""
 
@@ -73,6 +84,7 @@ class Period:
         boot_id: Callable[[], str],
         clock: Clock = SYSTEM_CLOCK,
         beat: BeatMaker = ThreadBeat,
+        feeds: Fed | None = None,
     ) -> None:
         self.period_id = period_id
         # Of the first and the last sample: a rate times this length is what a counter really rose by.
@@ -82,6 +94,7 @@ class Period:
         self._source = source
         self._claim = claim
         self._workload = workload
+        self._feeds = feeds
         self._spool = spool
         self._boot_id = boot_id
         self._began_on = boot_id()
@@ -103,6 +116,8 @@ class Period:
         if self._workload is not None:
             self._workload.go()
         self.begun_at = self.ended_at
+        if self._feeds is not None:
+            self._feeds.start()
         self._beat.start()
 
     def stop(self) -> None:
@@ -112,6 +127,8 @@ class Period:
                 return
             self._stopped = True
             self._beat.stop()
+            if self._feeds is not None:
+                self._feeds.stop()
             self._tick(boundary=True)
             if self._workload is not None:
                 self._workload.stop()
@@ -145,6 +162,7 @@ class Period:
         self.ended_at = taken_at
         self._keep(partial(Sample, taken_at=taken_at, boottime_seconds=boottime, values=values))
         self._drain()
+        self._drain_feeds()
         for kind, detail in self._source.events():
             self._event(kind, detail)
         self._watch_claim()
@@ -154,7 +172,17 @@ class Period:
         if self._workload is None:
             return
         for taken_at, metric, value in self._workload.measurements():
+            if self._feeds is not None and metric in self._feeds.metrics:
+                self.void(f"{metric} is reported by the workload and read from a source: which one counts is not known")
             self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+
+    def _drain_feeds(self) -> None:
+        if self._feeds is None:
+            return
+        for taken_at, metric, value in self._feeds.measurements():
+            self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+        for kind, detail in self._feeds.events():
+            self._event(kind, detail)
 
     def _watch_claim(self) -> None:
         if self._claim.lease_remaining_seconds <= 0:

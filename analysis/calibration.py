@@ -12,8 +12,9 @@ from analysis.errors import NotEnoughData
 from analysis.frame import check_plan, checked_observations, metric_label
 from analysis.headline import headline
 from analysis.hosts import HostTable, TwoArms
-from analysis.plan import AnalysisPlan, MetricPlan
+from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.randomisation import redraw
+from analysis.results import Check
 
 RUNS = 1_000
 BAND = 0.99  # the binomial band's confidence
@@ -58,6 +59,26 @@ def calibrate(observations: pd.DataFrame, plan: AnalysisPlan, runs: int = RUNS) 
     if not out:
         raise NotEnoughData("no metric has a baseline on 4 + 4 hosts", "A/A calibration", "run a baseline first")
     return tuple(out)
+
+
+def calibration_check(rows: pd.DataFrame, plan: AnalysisPlan, runs: int = RUNS) -> Check:
+    """Put the primary's estimator to the A/A test on the plan's own baseline: does it raise alarms at alpha?
+
+    `rows` are checked observations. Not testable where the baseline has fewer than 4 + 4 hosts.
+    """
+    primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
+    name = "A/A calibration" if primary is None else f"A/A calibration ({metric_label(primary)})"
+    if primary is None:
+        return Check(name=name, passed=None, p_value=None, detail="There is no primary metric.")
+    try:
+        (found,) = calibrate(rows, replace(plan, metrics=(primary,), guardrails=()), runs)
+    except NotEnoughData as error:
+        return Check(name=name, passed=None, p_value=None, detail=f"Not tested: {error.what}.")
+    detail = (
+        f"Arms drawn anew over the baseline {found.runs:,} times: false alarms in {found.rate:.1%}, "
+        f"at alpha {found.alpha:.1%} chance allows {found.low:.1%} to {found.high:.1%}."
+    )
+    return Check(name=name, passed=found.calibrated, p_value=None, detail=detail)
 
 
 def calibrate_sample(sample: TwoArms, metric: MetricPlan, alpha: float, seed: int, runs: int = RUNS) -> Calibration:

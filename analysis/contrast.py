@@ -7,7 +7,7 @@ interval, p-value and Fieller's set for the lift follow from it in this one plac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import special
 
@@ -128,6 +128,7 @@ def estimate(
 ) -> Estimate:
     """Turn a contrast into the answer that is stored and shown. `withhold_p`: too few units to call anything."""
     said = list(warnings)
+    contrast = _without_rounding(contrast)
     lift, lift_interval = contrast.lift(), contrast.lift_interval(level)
     if contrast.variance == 0:
         said.append("no spread between units: neither interval nor t-test")
@@ -161,6 +162,16 @@ def estimate(
         warnings=tuple(said),
     )
     return finite_estimate(row)
+
+
+def _without_rounding(contrast: Contrast) -> Contrast:
+    """Take a mean that is all rounding (an adjusted mean of zeros beside large values) for the 0 that it stands for."""
+    floor = 1e-12 * max(abs(contrast.control), abs(contrast.treatment))
+    return replace(
+        contrast,
+        control=contrast.control if abs(contrast.control) > floor else 0.0,
+        treatment=contrast.treatment if abs(contrast.treatment) > floor else 0.0,
+    )
 
 
 def no_estimate(

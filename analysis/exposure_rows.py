@@ -60,7 +60,7 @@ def _rows(main: Estimate, sample: TwoArms, doses: _Floats, dose: MetricPlan, lev
             standard_error=found.standard_error,
             df=found.df,
             p_value=found.p_value,
-            warnings=(f"assignment moved the dose by {found.first_stage:.4g}", *weak),
+            warnings=(f"assignment moved the dose by {found.first_stage:.4g} {dose.unit}".rstrip(), *weak),
         )
     slope = dose_response(outcome[1], received[1], level)
     if slope is not None:

@@ -18,6 +18,8 @@ def analyze(
     plan: AnalysisPlan,
     periods: pd.DataFrame | None = None,
     crossings: Sequence[Crossing] = (),
+    *,
+    calibration_runs: int = 0,
 ) -> Findings:
     """Answer the plan from the observations of complete periods.
 
@@ -25,10 +27,14 @@ def analyze(
     position, seconds, metric, mean (and may have more); `periods` has every period in whatever state with period_id,
     host, arm, kind, block, attempt, position, state, reason, and serves to list and explain what was left out.
     `crossings` are tripwires for which hosts were taken out: their guardrail has failed, whatever the others measured.
-    Equal input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and BadObservations.
+    With `calibration_runs` a parallel design's primary is put to the A/A test on its own baseline: so many draws of
+    the assignment. Equal input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and
+    BadObservations.
     """
     check_plan(plan)
     rows = checked_observations(observations, plan)
     if plan.design == "parallel":
-        return parallel_findings(rows, plan, checked_periods(periods), unusable(observations), crossings)
+        return parallel_findings(
+            rows, plan, checked_periods(periods), unusable(observations), crossings, calibration_runs=calibration_runs
+        )
     return switchback_findings(rows, plan, checked_periods(periods), unusable(observations), crossings)

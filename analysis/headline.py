@@ -11,7 +11,7 @@ from analysis.adjustment import LIN_FROM, ancova, independent_columns, stratum_c
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
 from analysis.hosts import FLEET_RATIO, TwoArms
-from analysis.plan import MetricPlan
+from analysis.plan import MetricPlan, Role
 from analysis.welch import fleet_ratio, welch
 
 _Floats = NDArray[np.float64]
@@ -37,6 +37,8 @@ def headline(sample: TwoArms, metric: MetricPlan) -> Headline:
         return Headline(contrast=found, method="Welch t on the linearised ratio")
     control, treatment = sample.arms(sample.y)
     unadjusted = welch(control, treatment)
+    if metric.role is Role.EXPOSURE:  # what was received is what it was: a control that got none must read 0
+        return Headline(contrast=unadjusted, method="Welch t")
     covariates, names, warnings = covariates_of(sample)
     if covariates.shape[1] == 0 or unadjusted.variance == 0:
         return Headline(contrast=unadjusted, method="Welch t", warnings=warnings)

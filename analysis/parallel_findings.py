@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.attrition import attrition_check, loss_guardrail, worst_case
 from analysis.blocks import broken_periods
+from analysis.calibration import calibration_check
 from analysis.contrast import Contrast, estimate, no_estimate
 from analysis.decision import FEW_UNITS, decide
 from analysis.exposure_rows import exposure_rows
@@ -48,6 +49,8 @@ def parallel_findings(
     periods: pd.DataFrame | None,
     warnings: tuple[str, ...] = (),
     crossings: Sequence[Crossing] = (),
+    *,
+    calibration_runs: int = 0,
 ) -> Findings:
     """Answer a parallel design from checked observations."""
     table = HostTable(observations, plan, periods)
@@ -76,6 +79,7 @@ def parallel_findings(
             *_attrition(table, treatments, plan),
             *(check for effect in effects.values() for check in effect.checks),
             *(observer_effect(row) for row in adjusted if row.headline and row.role is Role.OBSERVER),
+            *((calibration_check(observations, plan, calibration_runs),) if calibration_runs else ()),
         )
     )
     decision, reason = decide(plan, adjusted, guardrails, checks)

@@ -77,13 +77,31 @@ class TradePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceRule:
+    """What makes a draw acceptable. Either is None.
+
+    `accept`: Mahalanobis' distance of the arms' means is below that of this share of all draws (by its chi-square
+    law). `largest_difference`: no covariate's means are further apart, in standard deviations of all hosts.
+    """
+
+    accept: float | None = None
+    largest_difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignedUnit:
-    """One randomised unit. `arm` is None in a switchback, where every unit passes through every arm."""
+    """One randomised unit. `arm` is None in a switchback, where every unit passes through every arm.
+
+    `pair` names the set of matched hosts whose arms one coin decided ('' where there is none), `balance` what a draw
+    was balanced on.
+    """
 
     host: str
     stratum: str
     arm: str | None
     stage: int = 0
+    pair: str = ""
+    balance: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +123,6 @@ class AnalysisPlan:
     stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts
     unplanned_look: bool = False  # at no planned look: intervals that hold at every moment (confidence sequences)
     trade: TradePlan | None = None
+    # How the arms of a parallel design were drawn: 'independent', 'complete', 'matched_pairs' or 'rerandomise'.
+    method: str = "independent"
+    balance_rule: BalanceRule | None = None  # which draw 'rerandomise' accepted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,7 @@ def power(effect: float, sd: float, hosts: tuple[int, int], alpha: float = 0.05)
         raise BadPlan(f"no power for an effect of {effect:g} at alpha {alpha:g}", "power", "give finite numbers")
     df = n + m - 2
     shift = abs(effect) / (sd * math.sqrt(1 / n + 1 / m))
-    critical = float(stats.t.isf(alpha / 2, df))
-    both = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-    if not math.isfinite(both):  # far out, the noncentral t gives up where the normal is exact
-        both = stats.norm.sf(critical - shift)
-    return float(min(1.0, both))
+    return _from_shift(shift, df, alpha)
 
 
 def detectable(sd: float, hosts: tuple[int, int], alpha: float = 0.05, wanted: float = 0.8) -> float:
@@ -72,6 +69,35 @@ def detectable(sd: float, hosts: tuple[int, int], alpha: float = 0.05, wanted: f
     return float(optimize.brentq(missing, 1e-9, 1e4, xtol=1e-9)) * unit
 
 
+def paired_power(effect: float, sd: float, units: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided paired t-test sees a true difference; `sd` is that of one unit's contrast.
+
+    The units are the blocks of a switchback, or matched pairs. Cohen (1988), section 2.3.
+    """
+    if units < 2 or sd <= 0:
+        raise BadPlan("power needs two contrasts and a positive SD", "power", "measure the spread first")
+    return _from_shift(abs(effect) / sd * math.sqrt(units), units - 1, alpha)
+
+
+def paired_detectable(sd: float, units: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """Minimum detectable effect of a paired t-test on `units` contrasts, in the metric's unit."""
+    _check_wanted(wanted, alpha)
+    unit = sd / math.sqrt(units)
+
+    def missing(effect: float) -> float:
+        return paired_power(effect * unit, sd, units, alpha) - wanted
+
+    return float(optimize.brentq(missing, 1e-9, 1e6, xtol=1e-9)) * unit
+
+
+def units_needed(effect: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
+    """Fewest contrasts (blocks, pairs) that see a difference `effect` with probability `wanted`."""
+    _check_wanted(wanted, alpha)
+    if effect == 0 or sd <= 0:
+        raise BadPlan("no number of blocks shows an effect of 0", "units_needed", "say which effect would matter")
+    return _fewest(lambda units: paired_power(effect, sd, units, alpha) >= wanted, effect)
+
+
 def hosts_needed(
     effect: float, sd: float, alpha: float = 0.05, wanted: float = 0.8, treated_per_control: float = 1.0
 ) -> tuple[int, int]:
@@ -83,15 +109,28 @@ def hosts_needed(
     def sizes(control: int) -> tuple[int, int]:
         return control, max(2, math.ceil(control * treated_per_control - 1e-9))
 
+    return sizes(_fewest(lambda control: power(effect, sd, sizes(control), alpha) >= wanted, effect))
+
+
+def _fewest(enough: Callable[[int], bool], effect: float) -> int:
     low, high = 2, 2
-    while power(effect, sd, sizes(high), alpha) < wanted:
+    while not enough(high):
         low, high = high, high * 2
         if high > MOST_HOSTS:
             raise BadPlan(f"an effect of {effect:g} needs more than {MOST_HOSTS} hosts", "hosts_needed", "adjust more")
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, sd, sizes(middle), alpha) >= wanted else (middle + 1, high)
-    return sizes(high)
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def _from_shift(shift: float, df: float, alpha: float) -> float:
+    """Power of a two-sided t-test whose statistic is a noncentral t."""
+    critical = float(stats.t.isf(alpha / 2, df))
+    both = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+    if not math.isfinite(both):  # far out, the noncentral t gives up where the normal is exact
+        both = stats.norm.sf(critical - shift)
+    return float(min(1.0, both))
 
 
 def _check_wanted(wanted: float, alpha: float) -> None:

@@ -1,9 +1,9 @@
 """Who gets which arm when: randomisation, periods and stages. Pure: equal seeds and hosts give equal plans.
 
-Parallel designs draw each host's arm on its own, from a hash of (seed, host): a host that joins later moves nobody,
-and cells of a fleet agree without talking. The price is balance: the number of hosts in an arm is binomial (100
-hosts at 1:1 come out within 40 to 60 in 95 of 100 draws), inside each stratum as well. Sample-ratio checks are
-therefore made against the binomial, and a draw that leaves an arm empty is refused.
+Parallel designs draw arms as `fleetexp.assignment` says; by default each host's on its own, so that a host that joins
+later moves nobody. The price is balance: the number of hosts in an arm is binomial (100 hosts at 1:1 come out within
+40 to 60 in 95 of 100 draws), inside each stratum as well. Sample-ratio checks are therefore made against the
+binomial, and a draw that leaves an arm empty is refused.
 
 Switchbacks draw the order inside every block on its own (`pairs`), because the sign-flip test replays exactly that:
 each contrast may have come out with either sign, independently. Forcing half of the blocks to each order would
@@ -13,21 +13,21 @@ linear in time then cancels exactly, and the quadruple is what the coin stands f
 
 from __future__ import annotations
 
-import hashlib
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from dataclasses import replace
 
 from agents.messages import HostFacts
 from analysis.plan import AssignedUnit
+from fleetexp.assignment import assign
+from fleetexp.chance import uniform
 from fleetexp.config import Experiment
 from fleetexp.config.problem import choose
-from fleetexp.domain import PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
+from fleetexp.domain import AssignmentPlan, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
 from fleetexp.errors import ConfigError
 from fleetexp.population import HostInfo
 
-__all__ = ["HostInfo", "assigned_units", "host_info", "make_plan", "uniform"]
+__all__ = ["HostInfo", "assigned_units", "host_info", "is_held_out", "make_plan", "uniform"]
 
 WHOLE = "all"  # the stratum where none was asked for
 _THP_POWERS = range(4, 21)  # 16 kB to 1 GB
@@ -55,26 +55,43 @@ def host_info(facts: HostFacts) -> HostInfo:
 
 def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
     """Decide everything that will happen; ConfigError where the experiment doesn't fit these hosts."""
-    chosen = _select(experiment, hosts)
-    arms = {} if experiment.switchback else {host.name: _draw_arm(experiment, host.name) for host in chosen}
-    ordered = _ramp_order(experiment, chosen, arms)
-    stages = _stages(experiment, len(ordered))
-    _refuse_empty_arms(experiment, {host.name: arms.get(host.name, "") for host in ordered[: stages[-1].hosts]})
+    chosen, held_out = _select(experiment, hosts)
+    stages = _stages(experiment, len(chosen))
+    strata = {host.name: _stratum(experiment, host) for host in chosen}
+    taking_part: Sequence[HostInfo] = chosen
+    if not experiment.switchback and experiment.method != "independent":
+        # Who takes part is decided before the arms: the draw is balanced over those who do.
+        taking_part = _by_hash(experiment, chosen)[: stages[-1].hosts]
+        strata = {host.name: strata[host.name] for host in taking_part}
+    drawn = None if experiment.switchback else assign(experiment, taking_part, strata)
+    arms = {} if drawn is None else drawn.arms
+    ordered = _ramp_order(experiment, taking_part, arms)[: stages[-1].hosts]
+    _refuse_empty_arms(experiment, {host.name: arms.get(host.name, "") for host in ordered})
     units = []
-    for position, host in enumerate(ordered[: stages[-1].hosts]):
+    for position, host in enumerate(ordered):
         stage = next(stage.index for stage in stages if position < stage.hosts)
         arm = arms.get(host.name)
         units.append(
             UnitPlan(
                 host=host.name,
-                stratum=_stratum(experiment, host),
+                stratum=strata[host.name],
                 arm=arm,
                 stage=stage,
                 periods=_switchback(experiment, host.name, stage)
                 if arm is None
                 else _parallel(experiment, arm, stages[stage], stages),
+                pair="" if drawn is None else drawn.pairs.get(host.name, ""),
+                balance=() if drawn is None else drawn.balance.get(host.name, ()),
             )
         )
+    assignment = experiment.assignment
+    record = AssignmentPlan(strata=assignment.strata) if drawn is None else drawn.record
+    record = replace(
+        record,
+        holdout=assignment.holdout or 0.0,
+        holdout_salt="" if assignment.holdout is None else experiment.holdout_salt,
+        held_out=held_out,
+    )
     workloads = {name: spec for name in experiment.arm_names if (spec := experiment.workload_for(name)) is not None}
     return Plan(
         design=experiment.kind,
@@ -86,24 +103,22 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         sample_every_seconds=experiment.sample_every_seconds,
         safety=experiment.safety_rules,
         workloads=workloads,
+        sources=experiment.sources,
+        assignment=record,
     )
 
 
 def assigned_units(plan: Plan) -> tuple[AssignedUnit, ...]:
     """Return the units of a plan in the words of the analysis."""
-    return tuple(AssignedUnit(host=u.host, stratum=u.stratum, arm=u.arm, stage=u.stage) for u in plan.units)
-
-
-def uniform(seed: int, *names: str) -> float:
-    """Return a number in [0, 1) that depends on the seed and the names only, the same on every machine."""
-    # Length first, so that no two lists of names run into one text.
-    text = "".join(f"{len(name)}:{name}" for name in (str(seed), *names))
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # 53 bits: the float is exact, and below 1
+    return tuple(
+        AssignedUnit(host=u.host, stratum=u.stratum, arm=u.arm, stage=u.stage, pair=u.pair, balance=u.balance)
+        for u in plan.units
+    )
 
 
 # ------------------------------------------------------------------ who
-def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[HostInfo, ...]:
+def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[tuple[HostInfo, ...], tuple[str, ...]]:
+    """Return who may take part, and the names of those who would, were they not held out."""
     names = [host.name for host in hosts]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -112,12 +127,23 @@ def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[HostInfo
         if name not in names and not set("*?[") & set(name):
             raise ConfigError(f"there is no host {name!r}", "population.hosts", choose(name, names, noun="host"))
     reasons = {host.name: experiment.population.why_not(host) for host in hosts}
+    held_out = tuple(name for name, reason in reasons.items() if not reason and is_held_out(experiment, name))
+    reasons |= dict.fromkeys(held_out, "it is held out")
     chosen = tuple(host for host in hosts if not reasons[host.name])
     if not chosen:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
         what = f"none of {len(hosts)} hosts is in the population" + (f" ({shown})" if shown else "")
         raise ConfigError(what, "population", "widen pools, hosts or where; 'fleetexp hosts' lists what there is")
-    return chosen
+    return chosen, held_out
+
+
+def is_held_out(experiment: Experiment, host: str) -> bool:
+    """Whether a host belongs to the holdout: by a hash of (salt, host), whatever the experiment or its seed.
+
+    Experiments with the same salt spare the same hosts, and a larger share spares those of a smaller one too.
+    """
+    share = experiment.assignment.holdout
+    return share is not None and uniform(0, "holdout", experiment.holdout_salt, host) < share
 
 
 def _stratum(experiment: Experiment, host: HostInfo) -> str:
@@ -127,13 +153,6 @@ def _stratum(experiment: Experiment, host: HostInfo) -> str:
             remedy = choose(label, host.labels, noun="label")
             raise ConfigError(f"the host {host.name} has no label {label!r}", "assignment.strata", remedy)
     return "/".join(host.labels[label] for label in strata) or WHOLE
-
-
-def _draw_arm(experiment: Experiment, host: str) -> str:
-    ratio = experiment.ratio
-    bounds = list(accumulate(ratio.values()))
-    point = uniform(experiment.seed, "arm", host) * bounds[-1]
-    return list(ratio)[bisect_right(bounds[:-1], point)]
 
 
 def _refuse_empty_arms(experiment: Experiment, arms: Mapping[str, str]) -> None:
@@ -146,7 +165,7 @@ def _refuse_empty_arms(experiment: Experiment, arms: Mapping[str, str]) -> None:
 # ------------------------------------------------------------------ when
 def _ramp_order(experiment: Experiment, hosts: Sequence[HostInfo], arms: Mapping[str, str]) -> tuple[HostInfo, ...]:
     """Order hosts for the ramp: by hash, every arm evenly spread, a treated host first (a canary of one is treated)."""
-    by_hash = sorted(hosts, key=lambda host: (uniform(experiment.seed, "ramp", host.name), host.name))
+    by_hash = _by_hash(experiment, hosts)
     sizes = {arm: sum(drawn == arm for drawn in arms.values()) for arm in experiment.arms}
     seen = dict.fromkeys(experiment.arms, 0)
     places: dict[str, tuple[float, bool]] = {}
@@ -155,6 +174,10 @@ def _ramp_order(experiment: Experiment, hosts: Sequence[HostInfo], arms: Mapping
             places[host.name] = (seen[arm] / sizes[arm], arm == experiment.control)
             seen[arm] += 1
     return tuple(sorted(by_hash, key=lambda host: places.get(host.name, (0.0, False))))
+
+
+def _by_hash(experiment: Experiment, hosts: Sequence[HostInfo]) -> list[HostInfo]:
+    return sorted(hosts, key=lambda host: (uniform(experiment.seed, "ramp", host.name), host.name))
 
 
 def _stages(experiment: Experiment, units: int) -> tuple[StagePlan, ...]:

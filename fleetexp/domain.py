@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from agents.messages import Arm, WorkloadSpec
+from agents.messages import Arm, MetricSource, WorkloadSpec
 
 
 class Design(StrEnum):
@@ -107,6 +107,29 @@ class UnitPlan:
     arm: str | None
     stage: int  # the stage at which the host joins
     periods: tuple[PeriodPlan, ...]
+    pair: str = ""  # the set of matched hosts whose arms one coin decided
+    balance: tuple[float, ...] = ()  # what the draw was balanced on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentPlan:
+    """How the arms of a parallel design were drawn, as far as it must be known to draw again.
+
+    `accept` or `largest_difference` is the rule of `rerandomise`, `threshold` the limit that follows, `distance` what
+    the draw that was taken reached, `draws` how many it took. `held_out` hosts would have taken part.
+    """
+
+    method: str = "independent"
+    strata: tuple[str, ...] = ()
+    balance: tuple[str, ...] = ()
+    accept: float | None = None
+    largest_difference: float | None = None
+    threshold: float | None = None
+    distance: float | None = None
+    draws: int = 1
+    holdout: float = 0.0
+    holdout_salt: str = ""
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +165,8 @@ class Plan:
     sample_every_seconds: float
     safety: Safety
     workloads: Mapping[str, WorkloadSpec] = field(default_factory=dict)  # arm -> workload; missing: watch only
+    sources: tuple[MetricSource, ...] = ()  # where metrics of the user's own are read, on every host
+    assignment: AssignmentPlan = AssignmentPlan()
 
     @property
     def knobs(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 _COMPARE: Mapping[str, Callable[[int], bool]] = {
@@ -21,10 +21,23 @@ _BYTES: Mapping[str, int] = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
-    """What the design needs to know of a host: its name, and labels such as pool, sku, kernel, memory."""
+    """What the design needs to know of a host: its name, labels such as pool, sku, kernel, memory, and metrics.
+
+    `measures` are values of an earlier run, by metric: what an assignment may be balanced on.
+    """
 
     name: str
     labels: Mapping[str, str]
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+    def number(self, name: str) -> float | None:
+        """Return a measure or a label that is a number (sizes in bytes); None where it is neither."""
+        if name in self.measures:
+            return self.measures[name]
+        text = self.labels.get(name, "")
+        if (size := _as_bytes(text)) is not None:
+            return float(size)
+        return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

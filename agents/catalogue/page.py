@@ -22,6 +22,54 @@ there, with a reason; they are never zero. "Column" marks the metrics with a col
 """
 
 
+_SOURCES = """
+## Your own: `metrics.sources`
+
+A metric of a service is declared under a name of your own, with the one place where it is read:
+
+```yaml
+metrics:
+  primary: requests
+  sources:
+    requests: {prometheus: "http://{host}:9187/metrics", name: http_requests_total, labels: {job: web}, unit: requests}
+    errors: {prometheus: "http://127.0.0.1:9187/metrics", name: http_errors_total, sum: true}
+    latency: {json: "http://127.0.0.1:8080/stats", path: 'http.p99[0].seconds', unit: seconds}
+    queue: {command: [redis-cli, --raw, llen, mails], user: redis, timeout: 2s}
+    temperature: {file: /sys/class/hwmon/hwmon0/temp1_input, every: 10s}
+  better: {requests: increase}
+```
+
+| key | means |
+|---|---|
+| `prometheus` | address of a page in the Prometheus text or OpenMetrics format; `{host}` is the host's name |
+| `json` | address of a JSON document |
+| `command` | a program and its arguments, one word each; no shell reads them |
+| `file` | absolute path of a plain file |
+| `name` | the series on a Prometheus page, also one that a command prints or a file holds; else the metric's own name |
+| `labels` | the series that has each of these labels exactly so |
+| `sum` | `true`: several series may match, and are added up; else more than one is no value |
+| `path` | where in JSON, also that of a command or file: `a.b[0].c`, `a["odd.key"]`; numbers written as text count |
+| `kind` | `counter` (observed as a rate per second) or `gauge` |
+| `unit` | in the metric's reports; of a counter, before "per second" |
+| `every` | least time between two readings; else as often as samples are taken |
+| `timeout` | longest time for one reading, 5s |
+| `user` | who runs the command |
+
+Without `name` and `path` a command or file says one number and nothing else. Without `kind`, a series whose name ends
+in `_total`, `_bucket`, `_count` or `_sum` is a counter, and everything else a gauge; a page whose TYPE says otherwise
+gives no value until `kind` settles it. A quantile of a summary is read with `labels: {quantile: "0.99"}`; a histogram's
+is not computed, because a mean of quantiles is no quantile.
+
+Each place is read in a thread of its own, once for all metrics that it has, and never holds a sample up. Values go into
+the `measurement` table, each with the instant in the middle of its reading, or the one that the page gives. **Missing
+is missing**: no answer in time, another status than 200, a redirect, more than 16 MiB, a page cut short, a series that
+is not there, NaN or infinity give no value, never 0, and a `source_lost` event with the reason, once per outage and
+period. A counter that fell in a period (its service began anew) is left out of that period. What reading costs is part
+of `agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and for the primary
+metric an error, unless the workload has yet to start what answers there.
+"""
+
+
 def render_catalogue() -> str:
     """Return the catalogue as Markdown."""
     parts = [_INTRODUCTION, "## Read on every host where the source exists\n", *_table(CATALOGUE.values())]
@@ -38,7 +86,7 @@ def render_catalogue() -> str:
     for family in DERIVED_PATTERNS:
         argument = "dtlb_load_misses" if "event" in family.shape else "2048"
         parts.append(_derived_row(family.make(argument), family.shape))
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts) + "\n" + _SOURCES
 
 
 def _table(metrics: Iterable[Metric]) -> Iterator[str]:

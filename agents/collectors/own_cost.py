@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from agents.collectors.notes import Notes, why
@@ -11,9 +12,22 @@ from agents.sysroot import Reader, SysRoot
 _STATM = "proc/self/statm"
 METRICS = ("agent_cpu_seconds", "agent_rss_bytes")
 
+_lock = threading.Lock()
+_child_seconds = 0.0
+
+
+def add_child_seconds(seconds: float) -> None:
+    """Count the CPU time of a process that watching has started, and that is gone, as this process's own."""
+    global _child_seconds  # noqa: PLW0603 - as the process's own CPU time, which it is added to
+    with _lock:
+        _child_seconds += seconds
+
 
 class OwnCost:
-    """This process, all its threads. A process that hosts many modelled hosts can't tell them apart: absent there."""
+    """This process, all its threads, and the commands that it read.
+
+    A process that hosts many modelled hosts can't tell them apart: absent there.
+    """
 
     __slots__ = ("_page_bytes", "_reader", "_watching")
 
@@ -35,7 +49,7 @@ class OwnCost:
 
     def collect(self, out: dict[str, float]) -> None:
         if self._watching:
-            out["agent_cpu_seconds"] = time.process_time()
+            out["agent_cpu_seconds"] = time.process_time() + _child_seconds
         if self._reader is not None:
             out["agent_rss_bytes"] = float(int(self._reader.read().split()[1]) * self._page_bytes)
 

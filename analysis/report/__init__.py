@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from analysis.report.content import (
     ArmRow,
+    AssignedRow,
+    DoseRow,
+    Doses,
     EventRow,
     ExposureRow,
     KnobRow,
+    LatencyRow,
     MetricNote,
     PeriodRow,
     ReportInput,
+    SeriesRow,
     SqlSuggestion,
+    StageRow,
+    SuccessRow,
     UnavailableMetric,
 )
 from analysis.report.effects import EffectRow, Outcome, effect_rows
-from analysis.report.html import render_html
-from analysis.report.markdown import render_markdown
+from analysis.report.html import render_comparison_html, render_html
+from analysis.report.markdown import render_comparison_markdown, render_markdown
 
 __all__ = [
     "ArmRow",
+    "AssignedRow",
+    "DoseRow",
+    "Doses",
     "EffectRow",
     "EventRow",
     "ExposureRow",
     "KnobRow",
+    "LatencyRow",
     "MetricNote",
     "Outcome",
     "PeriodRow",
     "ReportInput",
+    "SeriesRow",
     "SqlSuggestion",
+    "StageRow",
+    "SuccessRow",
     "UnavailableMetric",
     "effect_rows",
+    "render_comparison_html",
+    "render_comparison_markdown",
     "render_html",
     "render_markdown",
 ]

@@ -7,7 +7,7 @@ and control characters too: they are escaped where they are written out, not her
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from analysis.plan import Direction
@@ -78,6 +78,87 @@ class ExposureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRow:
+    """How long something took under one arm: quantiles within each period, then over the periods. `unit` is of time."""
+
+    metric: str
+    arm: str
+    unit: str
+    readings: int  # single measurements behind it
+    p50: float  # mean over the periods of each period's median
+    p99: float  # mean over the periods of each period's p99
+    maximum: float  # the worst single one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessRow:
+    """How many of the big pages asked for were given, where a circumstance lay in one range."""
+
+    page_size_kib: int
+    circumstance: str  # 'free memory', 'free blocks of 4 MiB', 'uptime'
+    least: float  # of the range, in `unit`
+    most: float
+    unit: str
+    periods: int
+    asked: float  # faults that wanted a big page
+    given: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoseRow:
+    """One host: what it received of the treatment, and what the primary metric came to there."""
+
+    host: str
+    arm: str
+    dose: float
+    outcome: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doses:
+    """Every host's dose and outcome, for the dose-response picture."""
+
+    dose_metric: str
+    dose_unit: str
+    outcome_metric: str
+    outcome_unit: str
+    hosts: tuple[DoseRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRow:
+    """One metric of one arm over time: means over its hosts in each stretch of time; seconds since the start."""
+
+    metric: str
+    unit: str
+    arm: str
+    seconds: tuple[float, ...]
+    means: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRow:
+    """A step of the ramp: when it opened (seconds since the start; None: it never did) and how it was planned."""
+
+    index: int
+    hosts: int  # that have joined by its end
+    hold_seconds: float
+    approve: str
+    opened_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignedRow:
+    """How many hosts of a stratum each arm was given, and how many of them were measured."""
+
+    stage: int
+    stratum: str
+    arm: str
+    hosts: int
+    measured: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnavailableMetric:
     """A metric that was asked for and could not be measured here, with the reason."""
 
@@ -130,3 +211,14 @@ class ReportInput:
     unavailable: tuple[UnavailableMetric, ...] = ()
     notes: tuple[MetricNote, ...] = ()
     suggestions: tuple[SqlSuggestion, ...] = ()
+    latencies: tuple[LatencyRow, ...] = ()
+    successes: tuple[SuccessRow, ...] = ()
+    doses: Doses | None = None
+    series: tuple[SeriesRow, ...] = ()
+    stages: tuple[StageRow, ...] = ()
+    assigned: tuple[AssignedRow, ...] = ()
+    host_seconds: Mapping[str, float] = field(default_factory=dict)  # arm -> time measured and used, over its hosts
+    split_causes: str = ""  # why the causes of splits are not known, '' where nothing is known about that either
+    # Key of a table -> the SELECT that gives its numbers; printed in the appendix.
+    queries: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False  # the hosts were simulated: nothing here was measured on a kernel

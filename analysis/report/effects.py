@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy import stats
+
 from analysis.plan import Direction, Role
 from analysis.report.content import UnavailableMetric
 from analysis.report.quantities import TIMES, Scale, decimals_for, is_duration, percentage, scale_for
@@ -89,6 +91,17 @@ def leaves_out_zero(interval: Interval) -> bool:
     if interval.excludes:
         return low is not None and high is not None and low < 0 < high
     return (low is not None and low > 0) or (high is not None and high < 0)
+
+
+def smallest_lift(estimate: Estimate, alpha: float, power: float = 0.8) -> float | None:
+    """Return the lift that data as precise as these would show with this power (the MDE); None where not known.
+
+    (t(1 - alpha / 2) + t(power)) standard errors over the control mean: Bloom (1995), Evaluation Review 19:547-556.
+    """
+    if not estimate.standard_error or not estimate.control_mean or not estimate.df:
+        return None
+    reach = stats.t.ppf(1 - alpha / 2, estimate.df) + stats.t.ppf(power, estimate.df)
+    return float(reach * estimate.standard_error / abs(estimate.control_mean))
 
 
 def _mean(value: float | None, unit: str, scale: Scale) -> str:

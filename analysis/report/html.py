@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from jinja2 import Environment
 from markupsafe import Markup
 
-from analysis.plan import Role
+from analysis.plan import Direction, GuardrailPlan, Role
 from analysis.report.charts.blocks import block_chart
+from analysis.report.charts.doses import dose_chart
 from analysis.report.charts.lifts import MOST_ROWS as MOST_LIFTS
 from analysis.report.charts.lifts import Lift, lift_chart
+from analysis.report.charts.series import series_chart
 from analysis.report.charts.svg import Colour, arm_colours
 from analysis.report.charts.timeline import timeline, timeline_chart
-from analysis.report.content import ReportInput
-from analysis.report.effects import estimate_row
+from analysis.report.comparison import comparison_page
+from analysis.report.content import ReportInput, SeriesRow
+from analysis.report.effects import estimate_row, smallest_lift
 from analysis.report.escaping import visible
 from analysis.report.instants import instant
 from analysis.report.page import Page
@@ -28,6 +31,8 @@ from analysis.results import BlockContrast, Estimate
 
 MOST_BLOCK_CHARTS = 12
 MOST_BLOCKS = 200
+MOST_SERIES = 6
+FEWEST_DOSES, MOST_DOSES = 4, 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +51,16 @@ def render_html(content: ReportInput) -> str:
     charts = {
         "blocks": _block_charts(content, colours),
         "lifts": _lift_charts(content, colours),
+        "doses": _dose_charts(content, colours),
+        "series": _series_charts(content, colours),
         "timeline": _timeline_charts(content, colours),
     }
     return page_as_html(page(content), charts)
+
+
+def render_comparison_html(first: ReportInput, second: ReportInput) -> str:
+    """Render two runs beside each other as one self-contained HTML document."""
+    return page_as_html(comparison_page(first, second), {})
 
 
 def page_as_html(shown: Page, charts: Mapping[str, tuple[Chart, ...]]) -> str:
@@ -116,11 +128,14 @@ def _lift_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Char
     order = list(Role)
     estimates = [row for row in content.findings.estimates if _is_result(row) and row.lift is not None]
     estimates.sort(key=lambda row: order.index(row.role))
+    margins = {(rail.plan.metric, rail.treatment): rail.plan for rail in content.findings.guardrails}
     lifts = [
         Lift(
             estimate=row,
             row=estimate_row(row, content.findings.alpha, better.get(row.metric)),
             colour=colours.get(row.treatment, Colour.ARM_1),
+            margin=_margin(margins.get((row.metric, row.treatment))),
+            mde=smallest_lift(row, content.findings.alpha),
         )
         for row in estimates
         if row.role not in {Role.OBSERVER, Role.EXPOSURE}
@@ -129,7 +144,44 @@ def _lift_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Char
         return ()
     cut = f"The first {MOST_LIFTS} of {len(lifts)}." if len(lifts) > MOST_LIFTS else ""
     arms = {lift.estimate.treatment for lift in lifts}
-    return (Chart(svg=lift_chart(lifts, "lifts", name_arms=len(arms) > 1), remark=cut),)
+    said = "A pale bar is what would have gone unseen: a change within it shows in fewer than 4 of 5 such experiments. "
+    if any(lift.margin is not None for lift in lifts):
+        said += "A red mark is a guardrail's margin. "
+    return (Chart(svg=lift_chart(lifts, "lifts", name_arms=len(arms) > 1), remark=said + cut),)
+
+
+def _margin(guardrail: GuardrailPlan | None) -> float | None:
+    if guardrail is None or guardrail.margin is None:
+        return None
+    return guardrail.margin if guardrail.worse is Direction.INCREASE else -guardrail.margin
+
+
+def _dose_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
+    doses = content.doses
+    if doses is None or len(doses.hosts) < FEWEST_DOSES:
+        return ()
+    cut = f"{MOST_DOSES} of {len(doses.hosts):,} hosts, evenly chosen." if len(doses.hosts) > MOST_DOSES else ""
+    every = -(-len(doses.hosts) // MOST_DOSES)
+    shown = replace(doses, hosts=doses.hosts[::every])
+    return (Chart(svg=dose_chart(shown, content.control, colours, "doses"), legend=_legend(colours), remark=cut),)
+
+
+def _series_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
+    by_metric: dict[str, list[SeriesRow]] = {}
+    for row in content.series:
+        by_metric.setdefault(row.metric, []).append(row)
+    return tuple(
+        Chart(
+            svg=series_chart(rows, content.stages, colours, f"series-{place}"),
+            heading=metric,
+            legend=_legend({row.arm: colours.get(row.arm, Colour.ARM_1) for row in rows}),
+        )
+        for place, (metric, rows) in enumerate(list(by_metric.items())[:MOST_SERIES])
+    )
+
+
+def _legend(colours: Mapping[str, Colour]) -> tuple[tuple[str, str], ...]:
+    return tuple((arm, _css(colour)) for arm, colour in colours.items())
 
 
 def _timeline_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:
@@ -142,8 +194,7 @@ def _timeline_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[
         remark += "A dashed line with a triangle is an event. "
     if shown.left_off:
         remark += f"{shown.left_off:,} more hosts are not drawn; the view host_timeline in the store has them."
-    legend = tuple((arm, _css(colour)) for arm, colour in colours.items())
-    return (Chart(svg=timeline_chart(content, shown, colours, "timeline"), legend=legend, remark=remark),)
+    return (Chart(svg=timeline_chart(content, shown, colours, "timeline"), legend=_legend(colours), remark=remark),)
 
 
 def _css(colour: Colour) -> str:

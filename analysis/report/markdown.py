@@ -7,6 +7,7 @@ from functools import cache
 from jinja2 import Environment
 from markupsafe import Markup
 
+from analysis.report.comparison import comparison_page
 from analysis.report.content import ReportInput
 from analysis.report.escaping import markdown_block, markdown_code, markdown_text
 from analysis.report.page import Cell, Listing
@@ -17,6 +18,11 @@ from analysis.report.templating import strict_environment
 def render_markdown(content: ReportInput) -> str:
     """Render the report's words, tables and listings as Markdown; the charts are in the HTML only."""
     return _environment().get_template("report.md.j2").render(page=page(content))
+
+
+def render_comparison_markdown(first: ReportInput, second: ReportInput) -> str:
+    """Render two runs beside each other as Markdown."""
+    return _environment().get_template("report.md.j2").render(page=comparison_page(first, second))
 
 
 @cache

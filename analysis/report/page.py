@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell: its text, a quieter note after it, a tone ('good', 'bad', 'quiet' or ''), and whether it is code."""
+    """One cell: its text, a quieter note after it, a tone ('good', 'bad', 'quiet' or ''), and whether it is code.
+
+    `link` is where its text leads, on pages that are served.
+    """
 
     text: str
     note: str = ""
     tone: str = ""
     code: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """A table. `align` has one letter a column: 'l' left, 'n' left and on one line, 'r' right.
 
-    A `folded` table opens on demand in HTML.
+    A `folded` table opens on demand in HTML. `key` names the query that its numbers come from, in the appendix.
     """
 
     caption: str
@@ -27,6 +31,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     align: str
     folded: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class Listing:
     title: str
     text: str
     language: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,4 +67,7 @@ class Page:
     reason: str
     alarms: tuple[str, ...]  # louder than the decision: a host that was not restored
     warnings: tuple[str, ...]
+    trade: str  # the trade in servers, in one sentence; '' where none was computed
     sections: tuple[Section, ...]
+    kicker: str = "Rollout report"
+    links: tuple[tuple[str, str], ...] = ()  # (text, where it leads), above the title

@@ -11,6 +11,8 @@ from analysis.report.restoration import restoration
 from analysis.report.tables import MOST_ROWS, counted, left_off_note, p_text, role_table
 from analysis.results import Check
 
+MOST_OPEN = 40  # rows of a table that a reader is not asked to unfold
+
 
 def exposure(content: ReportInput) -> Section:
     """Set what the arms asked for against what the kernel gave."""
@@ -34,6 +36,7 @@ def exposure(content: ReportInput) -> Section:
             for row in content.exposure[:MOST_ROWS]
         ),
         align="lrlrrrrr",
+        key="exposure",
     )
     text = (
         "A fault that finds no big page falls back to small ones without a word, and a page once given may be split. "
@@ -78,6 +81,7 @@ def timeline(content: ReportInput) -> Section:
         ),
         align="nlllllll",
         folded=True,
+        key="changes",
     )
     events = Table(
         caption="Events",
@@ -87,6 +91,8 @@ def timeline(content: ReportInput) -> Section:
             for row in content.events[:MOST_ROWS]
         ),
         align="nlll",
+        folded=len(content.events) > MOST_OPEN,
+        key="events",
     )
     left_off = (*left_off_note(len(content.knob_changes)), *left_off_note(len(content.events)))
     return Section(
@@ -127,6 +133,7 @@ def excluded(content: ReportInput) -> Section:
             for host, arm, block, reason, period in rows[:MOST_ROWS]
         ),
         align="lnrrnl",
+        key="excluded",
     )
     paragraphs = [f"{measured - out} of {counted(measured, 'measured period')} were used."] if measured else []
     paragraphs += left_off_note(len(rows))
@@ -143,6 +150,7 @@ def checks(content: ReportInput) -> Section:
                 headers=("check", "result", "p", "what was seen"),
                 rows=tuple(_check_cells(row) for row in content.findings.checks),
                 align="llrl",
+                key="checks",
             )
         )
     tables += role_table(content, Role.OBSERVER, "What watching cost")

@@ -43,6 +43,7 @@ def _effect_table(content: ReportInput, arm: str, rows: list[EffectRow], missing
         headers=("metric", f"{content.control} (control)", arm, change_header(mine)),
         rows=tuple(effect_cells(content, row) for row in mine) + tuple(_unavailable_cells(row) for row in missing),
         align="lrrl",
+        key="effects",
     )
 
 
@@ -86,7 +87,9 @@ def blocks(content: ReportInput) -> Section:
         for row in contrasts[:MOST_ROWS]
     )
     headers = ("metric", "arm", "host", "block", f"{content.control} (control)", "arm's value")
-    values = Table(caption="Values behind the charts", headers=headers, rows=rows, align="lllrrr", folded=True)
+    values = Table(
+        caption="Values behind the charts", headers=headers, rows=rows, align="lllrrr", folded=True, key="blocks"
+    )
     paragraphs = (
         "Each block holds every arm once, close together in time, so what drifts slowly touches both alike. "
         "The estimate rests on the differences within blocks.",
@@ -113,6 +116,7 @@ def guardrails(content: ReportInput) -> Section:
         headers=("metric", "limit", "arm", "change [interval]", "verdict", "reason"),
         rows=tuple(_guardrail_cells(content, row) for row in results),
         align="llnlnl",
+        key="guardrails",
     )
     return Section(key="guardrails", title="Guardrails", tables=(table,))
 
@@ -150,7 +154,9 @@ def estimates(content: ReportInput) -> Section:
     if not rows:
         return Section(key="estimates", title="Every estimate", paragraphs=("There are none.",))
     headers = ("metric", "arm", "role", "change [interval]", "p", "adjusted p", "n", "method and remarks")
-    table = Table(caption="Every estimate and how it was made", headers=headers, rows=rows, align="lnllrrrl")
+    table = Table(
+        caption="Every estimate and how it was made", headers=headers, rows=rows, align="lnllrrrl", key="estimates"
+    )
     text = f"Error rate {number(alpha * 100)} %. A sensitivity or subgroup row is a check, never the result."
     left_off = left_off_note(len(content.findings.estimates))
     return Section(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from analysis.report import record_sections, result_sections
+from analysis.report import fleet_sections, kernel_sections, record_sections, result_sections
 from analysis.report.content import ReportInput
 from analysis.report.escaping import one_line
 from analysis.report.instants import instant, length, seconds_between
 from analysis.report.page import Cell, Listing, Page, Section, Table
+from analysis.report.questions import questions
 from analysis.report.restoration import restoration
 from analysis.report.tables import counted
+
+# Key of a table -> how the appendix names it.
+SOURCES = {
+    "effects": "What changed",
+    "guardrails": "Guardrails",
+    "trade": "The trade in servers",
+    "exposure": "Assigned is not received",
+    "doses": "Per unit received",
+    "strata": "Pools and SKUs",
+    "latencies": "How long faults took",
+    "success": "Big pages given, of those asked for",
+    "splits": "How often big pages were split",
+    "stages": "Stages of the ramp",
+    "blocks": "Block by block",
+    "changes": "Every write to a knob",
+    "events": "Events",
+    "excluded": "What was left out",
+    "checks": "Integrity checks",
+    "estimates": "Every estimate",
+    "assigned": "Hosts by stage, stratum and arm",
+}
 
 _DECISION_TONES = {"ship": "good", "do not ship": "bad"}
 
@@ -17,6 +39,7 @@ def page(content: ReportInput) -> Page:
     """Write the whole report as sections."""
     findings = content.findings
     restored = restoration(content)
+    parallel = content.design == "parallel"
     return Page(
         title=content.experiment,
         hypothesis=content.hypothesis,
@@ -24,20 +47,27 @@ def page(content: ReportInput) -> Page:
         decision=findings.decision,
         tone=_DECISION_TONES.get(findings.decision, "quiet"),
         reason=findings.reason,
-        alarms=() if restored.ok is not False else restored.sentences,
+        alarms=(*_rehearsed(content), *(() if restored.ok is not False else restored.sentences)),
+        trade="; ".join(fleet_sections.trade_sentence(row) for row in findings.trades),
         warnings=(*_reach(content), *findings.warnings),
         sections=(
             result_sections.effects(content),
-            result_sections.blocks(content),
             result_sections.lifts(content),
+            fleet_sections.trade(content),
             result_sections.guardrails(content),
+            questions(content),
             record_sections.exposure(content),
+            *((fleet_sections.doses(content), fleet_sections.strata(content)) if parallel else ()),
+            kernel_sections.big_pages(content),
+            fleet_sections.ramp(content),
+            *(() if parallel else (result_sections.blocks(content),)),
             record_sections.timeline(content),
             record_sections.excluded(content),
             record_sections.checks(content),
             result_sections.estimates(content),
             _environment(content),
             _reproduce(content),
+            _sources(content),
         ),
     )
 
@@ -64,6 +94,12 @@ def _reach(content: ReportInput) -> tuple[str, ...]:
     if content.design == "switchback" and len(hosts) == 1:
         return ("Measured on one host: the intervals speak for this host, not for a fleet.",)
     return ()
+
+
+def _rehearsed(content: ReportInput) -> tuple[str, ...]:
+    if not content.simulated:
+        return ()
+    return ("SIMULATED: every host of this run was a model. Nothing here was measured on a kernel.",)
 
 
 def _environment(content: ReportInput) -> Section:
@@ -94,11 +130,25 @@ def _reproduce(content: ReportInput) -> Section:
         Listing(title="Run it again", text=content.command, language="sh"),
         Listing(title="The experiment as it was read", text=content.spec, language="yaml"),
     ]
-    listings += [Listing(title=row.title, text=row.sql, language="sql") for row in content.suggestions]
+    listings += [Listing(title=f"Ask next: {row.title}", text=row.sql, language="sql") for row in content.suggestions]
     return Section(
         key="reproduce",
         title="How to reproduce",
         paragraphs=(f"Randomised with seed {content.seed}; equal seeds and hosts give equal plans.",),
-        tables=tuple(table for table in (arms, named) if table.rows),
+        tables=tuple(table for table in (arms, *fleet_sections.assigned(content), named) if table.rows),
         listings=tuple(item for item in listings if one_line(item.text)),
     )
+
+
+def _sources(content: ReportInput) -> Section:
+    """Print, for each table, the query that gives its numbers."""
+    listings = tuple(
+        Listing(title=SOURCES[key], text=sql, language="sql", folded=True)
+        for key, sql in content.queries.items()
+        if key in SOURCES
+    )
+    text = (
+        "Each of these, run with 'fleetexp sql', gives the numbers of one table above as they are stored; the report "
+        "only rounds them and chooses units."
+    )
+    return Section(key="sources", title="Where the numbers come from", paragraphs=(text,), listings=listings)

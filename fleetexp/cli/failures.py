@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
 
+from fleetexp.cli.output import json_text, visible
 from fleetexp.exit_codes import ExitCode
 
 JSON_WANTED = "fleetexp.json"
@@ -24,7 +24,7 @@ def report_failure(error: Exception, *, debug: bool, as_json: bool) -> ExitCode:
         click.echo(line, err=True)
     if as_json:
         found = {**problem, "problems": list(getattr(error, "problems", ())), "exit_code": int(code)}
-        click.echo(json.dumps({"error": found}, ensure_ascii=False))
+        click.echo(json_text({"error": found}))
     sys.stderr.flush()
     return code
 
@@ -61,4 +61,4 @@ def exit_code_of(error: Exception) -> ExitCode:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))

@@ -12,7 +12,9 @@ from fleetexp.exit_codes import ExitCode
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
+    "init": "fleetexp.cli.init:init",
     "hosts": "fleetexp.cli.hosts:hosts",
+    "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
     "run": "fleetexp.cli.run:run",
     "status": "fleetexp.cli.status:status",
@@ -21,7 +23,9 @@ COMMANDS = {
     "resume": "fleetexp.cli.run:resume",
     "abort": "fleetexp.cli.control:abort",
     "report": "fleetexp.cli.report:report",
+    "serve": "fleetexp.cli.serve:serve",
     "sql": "fleetexp.cli.sql:sql",
+    "export": "fleetexp.cli.export:export",
     "restore": "fleetexp.cli.restore:restore",
     "db": "fleetexp.cli.db:db",
     "completion": "fleetexp.cli.completion:completion",

@@ -50,7 +50,13 @@ def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON has
 
 def emit_json(value: object) -> None:
     """Print one JSON object on one line."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    click.echo(json_text(plain(value)))
+
+
+def json_text(value: object) -> str:
+    """Return JSON in which whatever is not printable is escaped: no terminal obeys what a host or a workload said."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def width() -> int:

@@ -26,6 +26,7 @@ def plan_lines(name: str, hypothesis: str, plan: Plan, facts: HostFacts, *, colu
         ("hypothesis", hypothesis or "none was written down"),
         *_arms(plan),
         *_workloads(plan),
+        *_sources(plan),
         *_knobs(plan, facts),
         *_hosts(plan),
         *_schedule(plan),
@@ -49,6 +50,14 @@ def _workloads(plan: Plan) -> Iterator[tuple[str, str]]:
         return
     for arm, spec in by_arm.items():
         yield "workload", f"{arm}: {_workload(spec)}"
+
+
+def _sources(plan: Plan) -> Iterator[tuple[str, str]]:
+    for source in plan.sources:
+        where = source.url or source.file or shlex.join(source.argv)
+        labels = ", ".join(f'{name}="{value}"' for name, value in source.labels.items())
+        pick = f", {source.pick}{f'{{{labels}}}' if labels else ''}" if source.pick else ""
+        yield "reads", f"{source.metric}, a {'counter' if source.counter else 'gauge'}: {where}{pick}"
 
 
 def _workload(spec: WorkloadSpec | None) -> str:

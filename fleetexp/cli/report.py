@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json, visible, wrapped
+
+if TYPE_CHECKING:
+    from analysis.report.content import ReportInput
+    from fleetexp.store.records import RunRecord
+    from fleetexp.store.store import Store
 
 
 @click.command(
@@ -18,40 +25,79 @@ from fleetexp.cli.output import emit_json, visible, wrapped
       fleetexp report
       fleetexp report 3 --html run-3.html
       fleetexp report 3 --markdown > run-3.md
+      fleetexp report 3 --as-of 2026-02-02T18:00
+      fleetexp report 3 --as-of 1          as of the end of stage 1
+      fleetexp report --compare 3 5 --html both.html
     """
 )
 @click.argument("run_id", metavar="[RUN]", required=False, type=click.IntRange(min=1))
 @click.option("--html", metavar="PATH", type=click.Path(dir_okay=False, path_type=Path), help="Write one HTML file.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option(
+    "--as-of",
+    "as_of",
+    metavar="INSTANT|STAGE",
+    help="Analyse what was known then: an instant (UTC unless it says otherwise), or the end of a stage, from 1.",
+)
+@click.option("--compare", nargs=2, metavar="RUN RUN", type=click.IntRange(min=1), help="Set two runs side by side.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --json.")
 @store_option
 @json_option
-def report(run_id: int | None, html: Path | None, markdown: bool, store_url: str, as_json: bool) -> None:
+def report(
+    *,
+    run_id: int | None,
+    html: Path | None,
+    markdown: bool,
+    as_of: str | None,
+    compare: tuple[int, int] | None,
+    schema: bool,
+    store_url: str,
+    as_json: bool,
+) -> None:
     """Show what RUN found; without a number, the newest.
 
     The HTML is one file that needs no network and no script to be read.
+
+    With --as-of, the analysis as it would have looked then, with the interval
+    that an early look needs. Nothing is stored.
     """
+    if schema:
+        from fleetexp.reporting import report_schema
+
+        emit_json(report_schema())
+        return
     from fleetexp.cli.chosen_run import chosen_run
     from fleetexp.cli.result import print_effects, print_questions, write_html
-    from fleetexp.errors import RunError
     from fleetexp.store.store import open_store
 
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other")
+    if compare is not None:
+        if run_id is not None:
+            raise click.UsageError("--compare names its two runs itself: leave RUN out")
+        _compare(compare, html, markdown=markdown, store_url=store_url, as_json=as_json)
+        return
     with contextlib.closing(open_store(store_url, create=False)) as store:
         record = chosen_run(store, run_id)
-        if store.findings(record.run_id) is None:
-            raise RunError(
-                f"run {record.run_id} has no findings: it is {record.state.value.replace('_', ' ')}",
-                where=f"run {record.run_id}",
-                remedy=f"'fleetexp status {record.run_id}' says how far it is",
-            )
-        from fleetexp.reporting import report_content
+        look = None
+        if as_of is not None:
+            from fleetexp.look_back import look_back
+            from fleetexp.reporting import report_content
 
-        content = report_content(store, record.run_id)
+            look = look_back(store, record.run_id, _moment(as_of))
+            content = report_content(store, record.run_id, look)
+        else:
+            content = _content(store, record)
     if html is not None:
         write_html(content, html)
     if as_json:
-        emit_json({"run_id": record.run_id, "findings": content.findings, "html": str(html) if html else None})
+        from fleetexp.reporting import report_document
+
+        document = {**report_document(content), "html": str(html) if html else None}
+        if look is not None:
+            stage = None if look.stage is None else look.stage + 1
+            document["look_back"] = {"as_of": look.at, "stage": stage, "planned": look.planned, "whole": look.whole}
+        emit_json(document)
     elif markdown:
         from analysis.report import render_markdown
 
@@ -59,6 +105,64 @@ def report(run_id: int | None, html: Path | None, markdown: bool, store_url: str
     elif html is not None:
         click.echo(f"report: {html}")
     else:
+        if look is not None:
+            click.echo(wrapped(visible(look.words)) + "\n")
         print_effects(content)
         click.echo(wrapped(visible(f"decision: {content.findings.decision} — {content.findings.reason}")))
-        print_questions(content, store_url)
+        if look is None:
+            print_questions(content, store_url)
+
+
+def _moment(text: str) -> datetime | int:
+    """Read '2' or 'stage 2' as a stage (from 0), anything else as an instant that has passed."""
+    word = text.strip().removeprefix("stage").strip()
+    if word.isdigit():
+        if int(word) == 0:
+            raise click.BadParameter("stages are counted from 1", param_hint="--as-of")
+        return int(word) - 1
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no instant and no stage: write '2026-02-02T18:00' (UTC), or the number of a stage",
+            param_hint="--as-of",
+        ) from None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise click.BadParameter(f"{text} has not come yet", param_hint="--as-of")
+    return at
+
+
+def _content(store: Store, record: RunRecord) -> ReportInput:
+    """Read a run's report; RunError where it has not been analysed."""
+    from fleetexp.errors import RunError
+    from fleetexp.reporting import report_content
+
+    if store.findings(record.run_id) is None:
+        raise RunError(
+            f"run {record.run_id} has no findings: it is {record.state.value.replace('_', ' ')}",
+            where=f"run {record.run_id}",
+            remedy=f"'fleetexp status {record.run_id}' says how far it is",
+        )
+    return report_content(store, record.run_id)
+
+
+def _compare(runs: tuple[int, int], html: Path | None, *, markdown: bool, store_url: str, as_json: bool) -> None:
+    """Show two runs beside each other: Markdown on the terminal, HTML, or both documents as JSON."""
+    from analysis.report import render_comparison_html, render_comparison_markdown
+    from fleetexp.cli.result import write_text
+    from fleetexp.store.store import open_store
+
+    with contextlib.closing(open_store(store_url, create=False)) as store:
+        first, second = (_content(store, store.run(run_id)) for run_id in runs)
+    if html is not None:
+        write_text(render_comparison_html(first, second), html)
+    if as_json:
+        from fleetexp.reporting import report_document
+
+        documents = [report_document(first), report_document(second)]
+        emit_json({"runs": documents, "html": str(html) if html else None})
+    elif markdown or html is None:
+        click.echo(render_comparison_markdown(first, second), nl=False)
+    else:
+        click.echo(f"report: {html}")

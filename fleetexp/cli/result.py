@@ -68,8 +68,13 @@ def write_html(content: ReportInput, path: Path) -> Path:
     """Write the report; the folder is made where it is missing."""
     from analysis.report import render_html
 
+    return write_text(render_html(content), path)
+
+
+def write_text(text: str, path: Path) -> Path:
+    """Write a page to a file; the folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_html(content), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

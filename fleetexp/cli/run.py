@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetexp.cli.failures import failure_lines
-from fleetexp.cli.options import address_option, fleet_options, json_option, root_option, store_option
+from fleetexp.cli.options import address_option, fleet_options, json_option, root_option, simulation_options, store_option
 from fleetexp.cli.output import emit_json, width, without_password
 from fleetexp.exit_codes import ExitCode
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.orchestrator.progress import Outcome, Progress
 
+SIMULATED = "SIMULATED HOSTS: no real host is touched or measured, and no number below says anything about one.\n"
 REPORTS = Path("fleetexp-reports")
 
 _require_decision = click.option(
@@ -43,11 +44,13 @@ _reports = click.option(
       fleetexp run configs/thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
       fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
+      fleetexp run my.yaml --fleet simulated --hosts 1000 --effect throughput=+5.9%
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @fleet_options
+@simulation_options
 @_require_decision
 @_reports
 @root_option
@@ -58,6 +61,10 @@ def run(
     spec: Path,
     fleet: str,
     address: str,
+    host_count: int,
+    seed: int,
+    effects: tuple[str, ...],
+    actors: int,
     require_decision: bool,
     reports: Path,
     root: str,
@@ -65,6 +72,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the experiment in SPEC on this host, or with --fleet ray on the nodes of a cluster.
+
+    With --fleet simulated nothing real is touched: hosts, kernels and time are
+    a model's, and everything that is shown says so.
 
     The end is a table of effects with intervals, a decision and a report.
 
@@ -76,6 +86,12 @@ def run(
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
     experiment = load_experiment(spec)
+    if fleet == "simulated":
+        from fleetexp.orchestrator.simulated_choice import SimulationChoice
+
+        chosen = SimulationChoice.of(experiment, hosts=host_count, seed=seed, effects=effects, actors=actors)
+        address = str(chosen)
+        click.echo(SIMULATED, err=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = inventory.survey()
         _show_plan(experiment, found, one_machine=inventory.one_machine, as_json=as_json)

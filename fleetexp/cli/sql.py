@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
+import itertools
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetexp.cli.options import json_option, store_option
-from fleetexp.cli.output import emit_json, plain, print_table, visible, wrapped
+from fleetexp.cli.output import NARROW, emit_json, visible
+
+if TYPE_CHECKING:
+    from fleetexp.store.answer import Answer, Reader
+    from fleetexp.store.rows import Row
+
+_ROWS_SHOWN = 1000
 
 
 @click.command(
@@ -18,85 +28,177 @@ from fleetexp.cli.output import emit_json, plain, print_table, visible, wrapped
     \b
     Example:
       fleetexp sql
-      fleetexp sql "select * from effects" --format csv
+      fleetexp sql effects
+      fleetexp sql "select * from effects" --csv > effects.csv
+      fleetexp sql "select * from metric_series" --parquet all.parquet
       fleetexp sql - < question.sql
     """
 )
 @click.argument("query", required=False)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: every row, unless --limit is given.")
 @click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="How the rows are printed.",
+    "--parquet",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every row to a new Parquet file.",
 )
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Most rows to print.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"Most rows.  [default: {_ROWS_SHOWN} as a table or JSON, else all]",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.001),
+    default=60.0,
+    show_default=True,
+    help="How long the database may compute.",
+)
 @store_option
 @json_option
-def sql(query: str | None, output_format: str, limit: int, store_url: str, as_json: bool) -> None:
+def sql(
+    *,
+    query: str | None,
+    as_csv: bool,
+    parquet: Path | None,
+    limit: int | None,
+    timeout_seconds: float,
+    store_url: str,
+    as_json: bool,
+) -> None:
     """Ask the store a QUERY ('-': read it from stdin). Nothing can be changed.
 
-    Without a query: the views there are, their columns and units.
+    Without a query: the views there are, their columns and units; with the name
+    of a view or table alone, those of that one.
     """
-    as_json = as_json or output_format == "json"
-    if query is None:
-        _list_views(as_json)
-        return
-    from fleetexp.store.store import query as ask
+    if as_csv + as_json + (parquet is not None) > 1:
+        raise click.UsageError("--csv, --json and --parquet exclude each other")
+    if query is None or query.strip().isidentifier():
+        from fleetexp.cli.dictionary import show_all, show_one
+
+        if query is None:
+            show_all(as_json)
+            return
+        if show_one(query.strip(), as_json):
+            return
+    from fleetexp.store.store import reader
 
     text = sys.stdin.read() if query == "-" else query
-    columns, rows = ask(store_url, text, limit + 1)
-    truncated, rows = len(rows) > limit, rows[:limit]
-    if as_json:
-        emit_json({"columns": columns, "rows": [list(row) for row in rows], "truncated": truncated})
-    elif output_format == "csv":
-        _print_csv(columns, rows)
-    else:
-        print_table(columns, [[cell(value) for value in row] for row in rows], right=_numeric(rows))
+    whole = as_csv or parquet is not None
+    limit = limit or (None if whole else _ROWS_SHOWN)
+    with reader(store_url, timeout_seconds=timeout_seconds) as opened:
+        if parquet is not None:
+            rows_written, truncated = _write_parquet(opened, text, parquet, limit)
+            click.echo(f"{rows_written} rows: {parquet}")
+        else:
+            answer = opened.ask(text, batch_rows=min(limit + 1, 10_000) if limit else 10_000)
+            rows = _Limited(answer, limit)
+            if as_csv:
+                _print_csv(answer.columns, rows)
+            elif as_json:
+                found = [[_json_value(value) for value in row] for row in rows]
+                emit_json({"columns": answer.columns, "rows": found, "truncated": rows.truncated})
+            else:
+                _print_table(answer.columns, list(rows))
+            truncated = rows.truncated
     if truncated:
         click.echo(f"only the first {limit} rows are shown; ask for more with --limit", err=True)
 
 
+class _Limited:
+    """The rows of an answer, at most so many; afterwards `truncated` says whether there were more."""
+
+    def __init__(self, answer: Answer, limit: int | None) -> None:
+        self._answer = answer
+        self._limit = limit
+        self.truncated = False
+
+    def batches(self) -> Iterator[Sequence[Row]]:
+        left = self._limit
+        for batch in self._answer.batches:
+            if left is None:
+                yield batch
+                continue
+            if left:
+                yield batch[:left]
+            if len(batch) > left:
+                self.truncated = True
+                return
+            left -= len(batch)
+
+    def __iter__(self) -> Iterator[Row]:
+        return itertools.chain.from_iterable(self.batches())
+
+
 def cell(value: object) -> str:
-    """Show one value of a row; NULL is empty, floats to six significant digits."""
+    """Show one value in a table: NULL is empty, floats to six significant digits, instants to what they need."""
+    from fleetexp.store.answer import as_text
+
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(plain(value))
+    text = as_text(value)
+    if len(text) == 27 and text.endswith("Z") and text[10] == "T":
+        text = text[:-1].replace("T", " ").removesuffix(".000000")
+    return visible(text).replace("\n", "\\n")
 
 
-def _numeric(rows: Sequence[Sequence[object]]) -> frozenset[int]:
-    """Return the columns that hold nothing but numbers and NULL."""
-    if not rows:
-        return frozenset()
-    return frozenset(
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> Iterator[str]:
+    """Yield the lines of an answer as a table of at most `width` columns."""
+    from fleetexp.cli.grid import grid
+
+    numeric = frozenset(
         place
-        for place in range(len(rows[0]))
-        if all(row[place] is None or isinstance(row[place], (int, float)) for row in rows)
+        for place in range(len(columns))
+        if rows and all(row[place] is None or isinstance(row[place], (int, float)) for row in rows)
     )
+    names = [visible(name).replace("\n", "\\n") for name in columns]
+    return grid(names, [[cell(value) for value in row] for row in rows], numeric, width)
 
 
-def _print_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([["" if value is None else plain(value) for value in row] for row in rows])
-    click.echo(out.getvalue(), nl=False)
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    for line in table_lines(columns, rows, shutil.get_terminal_size((NARROW, 24)).columns if wide else NARROW):
+        click.echo(line)
 
 
-def _list_views(as_json: bool) -> None:
-    from fleetexp.store.views import VIEWS
+def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows as they are; on a terminal, control characters are shown instead of obeyed."""
+    from fleetexp.store.answer import as_text
 
-    if as_json:
-        emit_json(
-            {"views": [{"name": view.name, "question": view.question, "columns": view.columns} for view in VIEWS]}
-        )
-        return
-    for view in VIEWS:
-        click.echo(wrapped(f"{view.name}: {view.question}"))
-        for name, meaning in view.columns.items():
-            click.echo(wrapped(visible(f"{name}: {meaning}"), indent="    "))
-        click.echo()
-    click.echo("try: fleetexp sql 'select * from run_summary'")
+    show = visible if sys.stdout.isatty() else str
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([show(name) for name in columns])
+    for row in rows:
+        writer.writerow(["" if value is None else show(as_text(value)) for value in row])
+
+
+def _json_value(value: object) -> object:
+    from fleetexp.store.answer import as_text
+
+    return value if value is None or isinstance(value, (bool, int, float)) else as_text(value)
+
+
+def _write_parquet(opened: Reader, text: str, path: Path, limit: int | None) -> tuple[int, bool]:
+    """Write an answer to a new file that is there whole, or not at all."""
+    from fleetexp.errors import StoreError
+    from fleetexp.store.parquet import BATCH_ROWS, kinds_seen, write_parquet
+
+    if path.exists():
+        raise StoreError("there is a file already", str(path), "name another, or remove it first")
+    answer = opened.ask(text, batch_rows=BATCH_ROWS)
+    kinds = tuple(kind for kind in answer.kinds if kind is not None)
+    if len(kinds) < len(answer.columns):
+        kinds = kinds_seen(answer)
+        answer = opened.ask(text, batch_rows=BATCH_ROWS)
+    rows = _Limited(answer, limit)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        count = write_parquet(unfinished, answer.columns, kinds, rows.batches())
+        os.link(unfinished, path)  # never over a file that appeared meanwhile
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count, rows.truncated

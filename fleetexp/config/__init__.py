@@ -41,5 +41,5 @@ def parse_experiment(text: str, source: str = "spec") -> Experiment:
 
 def experiment_to_json(experiment: Experiment) -> str:
     """Write the experiment with its defaults as JSON, in the words of the spec: parse_experiment reads it back."""
-    spec = experiment.model_dump(mode="json", exclude_none=True)
+    spec = experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
     return json.dumps(spec, ensure_ascii=False, indent=2)

@@ -11,9 +11,10 @@ from agents.workloads.options import parse_options
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
 from fleetexp.config.metrics import OWN_WORKLOADS, better, known, nearest_metrics, reporters, worse
-from fleetexp.config.model import Experiment, Stage
+from fleetexp.config.model import BALANCED, Experiment, Stage
 from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
+from fleetexp.config.sources import source_problems
 from fleetexp.config.workload import PageFault, PointerChase, Service
 
 Finding: TypeAlias = tuple[Path, str, str]
@@ -26,11 +27,13 @@ def find_problems(experiment: Experiment) -> Iterator[Finding]:
     """Yield everything for which the experiment must not start."""
     yield from _arms(experiment)
     yield from _switchback(experiment) if experiment.switchback else _parallel(experiment)
+    yield from _holdout(experiment)
     yield from _stages(experiment)
     yield from _periods(experiment)
     yield from _workload(experiment)
     yield from _metrics(experiment)
     yield from _guardrails(experiment)
+    yield from _trade(experiment)
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
@@ -69,8 +72,9 @@ def _arms(experiment: Experiment) -> Iterator[Finding]:
 
 def _switchback(experiment: Experiment) -> Iterator[Finding]:
     assignment = experiment.assignment
-    if assignment.ratio is not None:
-        yield ("assignment", "ratio"), "a switchback gives every arm to every host", "drop ratio"
+    for key in ("ratio", "method", "balance", "accept", "largest_difference", "max_draws"):
+        if getattr(assignment, key):
+            yield ("assignment", key), "a switchback gives every arm to every host", f"drop {key}"
     if experiment.order == "abba":
         if len(experiment.arms) != ABBA_ARMS:
             yield ("assignment", "order"), f"abba takes two arms, here are {len(experiment.arms)}", "use 'pairs'"
@@ -86,6 +90,7 @@ def _parallel(experiment: Experiment) -> Iterator[Finding]:
             yield ("assignment", "ratio", name), f"no arm is called {name!r}", choose(name, experiment.arms, noun="arm")
     if assignment.ratio is not None and (missing := [arm for arm in experiment.arms if arm not in assignment.ratio]):
         yield ("assignment", "ratio"), f"no part is given for {', '.join(missing)}", "name every arm, the control too"
+    yield from _balance(experiment)
     if assignment.order is not None:
         yield ("assignment", "order"), "order belongs to a switchback", "drop it"
     for key in ("measure", "blocks"):
@@ -95,6 +100,41 @@ def _parallel(experiment: Experiment) -> Iterator[Finding]:
     if not experiment.stages:
         remedy = "write for example 'stages: [{hosts: 2, hold: 10m}, {share: 100%, hold: 24h}]'"
         yield ("stages",), "a parallel design grows in stages, and there are none", remedy
+
+
+def _balance(experiment: Experiment) -> Iterator[Finding]:
+    """What the methods that look at hosts need, and what the others can't use."""
+    assignment, method = experiment.assignment, experiment.method
+    if method in BALANCED and not assignment.balance:
+        remedy = "write for example 'balance: [memory]', or the name of a metric of an earlier run"
+        yield ("assignment", "method"), f"{method} needs something to balance", remedy
+    if method not in BALANCED and assignment.balance:
+        yield (
+            ("assignment", "balance"),
+            f"{method} balances nothing",
+            f"use method: {' or '.join(BALANCED)}, or drop it",
+        )
+    for name, times in Counter(assignment.balance).items():
+        if times > 1:
+            yield ("assignment", "balance"), f"{name} stands {times} times", "name it once"
+    if method != "rerandomise":
+        for key in ("accept", "largest_difference", "max_draws"):
+            if getattr(assignment, key) is not None:
+                yield ("assignment", key), f"{key} belongs to rerandomise", "drop it, or write method: rerandomise"
+    elif assignment.accept is not None and assignment.largest_difference is not None:
+        yield (
+            ("assignment", "accept"),
+            "a draw is accepted by one rule, here are two",
+            "keep accept or largest_difference",
+        )
+    if method == "matched_pairs" and len(set(experiment.ratio.values())) > 1:
+        yield ("assignment", "ratio"), "matched hosts come to one of each arm", "drop ratio, or use method: rerandomise"
+
+
+def _holdout(experiment: Experiment) -> Iterator[Finding]:
+    assignment = experiment.assignment
+    if assignment.holdout_salt is not None and assignment.holdout is None:
+        yield ("assignment", "holdout_salt"), "a salt without a holdout holds nobody out", "write 'holdout: 10%' too"
 
 
 def _stages(experiment: Experiment) -> Iterator[Finding]:
@@ -181,6 +221,7 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
     for name, times in Counter(metrics.secondary).items():
         if times > 1:
             yield ("metrics", "secondary"), f"{name} stands {times} times", "name it once"
+    yield from _sources(experiment)
     used = {name for _, name in named} | set(metrics.sources)
     for name in metrics.better:
         if name not in used:
@@ -193,6 +234,16 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
             f"which way is better for {metrics.primary}?",
             f"write 'better: {{{metrics.primary}: decrease}}' (or increase) under metrics",
         )
+
+
+def _sources(experiment: Experiment) -> Iterator[Finding]:
+    kind = experiment.workload.kind if experiment.workload else ""
+    of_workloads = {name: reporters(metric) for name in experiment.metrics.sources if (metric := known(name))}
+    yield from source_problems(
+        experiment,
+        reported=frozenset(name for name, kinds in of_workloads.items() if kind in kinds and kind in OWN_WORKLOADS),
+        counted=frozenset(name for name, kinds in of_workloads.items() if not kinds),
+    )
 
 
 def _reported(experiment: Experiment, name: str) -> bool:
@@ -227,3 +278,14 @@ def _guardrails(experiment: Experiment) -> Iterator[Finding]:
         if (key := (guardrail.metric, guardrail.margin is None)) in seen:
             yield path, f"{guardrail.metric} has a guardrail of this kind already", "keep one of them"
         seen.add(key)
+
+
+def _trade(experiment: Experiment) -> Iterator[Finding]:
+    trade = experiment.metrics.trade
+    if trade is None:
+        return
+    planned = [metric.name for metric in experiment.analysis_plan().metrics]
+    for key, name in (("throughput", trade.throughput), ("memory", trade.memory)):
+        if name not in planned:
+            what = f"{name} is not estimated in this experiment"
+            yield ("metrics", "trade", key), what, "name it as primary, secondary or guardrail too"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
-from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, TradePlan
 from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
@@ -72,17 +72,32 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
         seed=experiment.seed,
         order=experiment.order,
         ratio=tuple(float(experiment.ratio[arm]) for arm in experiment.arm_names),
+        method=experiment.method,
+        balance_rule=experiment.balance_rule if experiment.method == "rerandomise" else None,
+        trade=_trade(experiment, plans),
     )
 
 
+def _trade(experiment: Experiment, planned: Mapping[str, MetricPlan]) -> TradePlan | None:
+    """Return the trade that the spec names, else the usual one where both of its metrics are estimated anyway."""
+    said = experiment.metrics.trade
+    if said is not None:
+        return TradePlan(throughput=said.throughput, memory=said.memory, memory_bound_share=said.memory_bound)
+    usual = TradePlan(throughput="throughput", memory="memory_used_bytes")
+    return usual if {usual.throughput, usual.memory} <= set(planned) else None
+
+
 def _planned(experiment: Experiment, name: str, role: Role) -> MetricPlan:
-    metric = known(name)
+    metric, source = known(name), experiment.metrics.sources.get(name)
     # What the host counts is observed as a rate; what is derived from counts has its own unit.
     counter = metric is not None and metric.kind is MetricKind.COUNTER and find_derived(name) is None
     unit = metric.unit if metric else ""
+    if source is not None:
+        counter = source.counter(name)
+        unit = source.unit or ("" if counter else unit)
     return MetricPlan(
         name=name,
-        unit=f"{unit} per second" if counter else unit,
+        unit=f"{unit} per second".lstrip() if counter else unit,
         role=role,
         better=better(experiment, name),
         counter=counter,

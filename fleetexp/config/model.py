@@ -6,18 +6,24 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
-from agents.messages import Arm, WorkloadSpec
-from analysis.plan import AnalysisPlan, AssignedUnit
+from agents.messages import Arm, MetricSource, WorkloadSpec
+from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Count, Duration, Share, lasting
+from fleetexp.config.sources import Source, asked_sources, counters_among
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
 from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
 
+METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
+BALANCED = METHODS[2:]  # the methods that look at what hosts were before
+DEFAULT_ACCEPT = 0.05
+DEFAULT_DRAWS = 10_000
+DEFAULT_SALT = "fleet"
 DEFAULT_BLOCKS = 8
 DEFAULT_MEASURE_SECONDS = 60.0
 
@@ -30,12 +36,6 @@ def _condition(text: object) -> object:
             parse_conditions(text)
         except ValueError as error:
             raise Refused(str(error), "write for example '>=6.19', '>=200GiB', '!=web-a' or '>=6.12, <6.20'") from None
-    return text
-
-
-def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise Refused(f"{text!r} is no address", "write 'http://host:port/metrics'")
     return text
 
 
@@ -54,8 +54,20 @@ class Population(Section):
 
 
 class Assignment(Section):
-    """How chance decides: `ratio` and `strata` for a parallel design, `order` for a switchback."""
+    """How chance decides: `method`, `ratio` and `strata` for a parallel design, `order` for a switchback.
 
+    `balance` names labels or metrics that hosts are paired by, or that a draw must balance: it is drawn again until
+    Mahalanobis' distance is among the nearest `accept` of all draws, or no difference is above `largest_difference`
+    standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
+    """
+
+    method: Annotated[str, check_word(*METHODS)] | None = None
+    balance: tuple[str, ...] = ()
+    accept: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    largest_difference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_draws: Annotated[Count, Field(ge=1, le=100_000)] | None = None
+    holdout: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    holdout_salt: str | None = None
     ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = None
     strata: tuple[str, ...] = ()
     seed: Annotated[Count, Field(lt=2**63)] | None = None
@@ -93,21 +105,27 @@ class Guardrail(Section):
     tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class Source(Section):
-    """Where a metric of the user's own is read: a Prometheus text page, and its name there."""
+class TradeOff(Section):
+    """What the trade in servers weighs: the load that a server takes against the memory that it needs."""
 
-    prometheus: Annotated[str, AfterValidator(_url)]
-    name: str | None = None
+    throughput: MetricName
+    memory: MetricName = "memory_used_bytes"
+    memory_bound: Annotated[Share, Field(ge=0, le=1)] = 0.5  # share of the fleet that is sized by memory
 
 
 class Metrics(Section):
-    """What is estimated, what halts, and what the user's own metrics are."""
+    """What is estimated, what halts, and what the user's own metrics are.
+
+    `expected` is the relative effect on the primary metric that the experiment is run for, either way.
+    """
 
     primary: MetricName
+    expected: Annotated[Share, Field(gt=0)] | None = None
     secondary: tuple[MetricName, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
     sources: dict[MetricName, Source] = Field(default_factory=dict)
     better: dict[MetricName, Direction] = Field(default_factory=dict)
+    trade: TradeOff | None = None
 
 
 class SafetyRules(Section):
@@ -168,6 +186,23 @@ class Experiment(Section):
         return self.assignment.order or "pairs"
 
     @property
+    def method(self) -> str:
+        """How arms are drawn in a parallel design."""
+        return self.assignment.method or METHODS[0]
+
+    @property
+    def holdout_salt(self) -> str:
+        """Experiments with the same salt spare the same hosts."""
+        return self.assignment.holdout_salt or DEFAULT_SALT
+
+    @property
+    def balance_rule(self) -> BalanceRule:
+        """Which draw `rerandomise` accepts."""
+        if self.assignment.largest_difference is not None:
+            return BalanceRule(largest_difference=self.assignment.largest_difference)
+        return BalanceRule(accept=self.assignment.accept or DEFAULT_ACCEPT)
+
+    @property
     def blocks(self) -> int:
         return self.periods.blocks or DEFAULT_BLOCKS
 
@@ -203,6 +238,16 @@ class Experiment(Section):
             on_drift=self.safety.on_drift,
             max_attempts=self.safety.max_attempts,
         )
+
+    @property
+    def sources(self) -> tuple[MetricSource, ...]:
+        """What the agents read for the user's own metrics."""
+        return asked_sources(self)
+
+    @property
+    def counters(self) -> frozenset[str]:
+        """The metrics of the user's own that are counters: observed as rates."""
+        return counters_among(self.metrics.sources)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -161,12 +161,18 @@ def _legal_keys(model: type[BaseModel], path: Path) -> list[str]:
     """Return the keys of the section at `path`, following the annotations down from `model`."""
     here: object = model
     for part in path:
-        here = _section(here.model_fields[part].annotation if isinstance(part, str) and _is_section(here) else here)
-    return list(here.model_fields) if _is_section(here) else []
+        # A part names a field of a section, or an entry of the tuple or dict that holds sections.
+        here = _plain(here.model_fields[str(part)].annotation) if _is_section(here) else _section(here)
+    return [field.alias or name for name, field in here.model_fields.items()] if _is_section(here) else []
 
 
 def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _plain(annotation: object) -> object:
+    """Return the section inside Optional, the annotation itself where it is another."""
+    return _section(annotation) if get_origin(annotation) in {Union, types.UnionType} else annotation
 
 
 def _section(annotation: object) -> object:

@@ -105,7 +105,8 @@ class Acquire(Section):
         }
 
 
-def _argv(value: object) -> object:
+def split_argv(value: object) -> object:
+    """Return a command's words; Refused where they are one text, which only a shell would take apart."""
     if isinstance(value, str):
         raise Refused("a command is a list of words: no shell reads it", f"write [{', '.join(value.split())}]")
     return value
@@ -115,7 +116,7 @@ class Command(Section):
     """A program of the user's own, which prints its measurements."""
 
     kind: ClassVar[str] = "command"
-    argv: Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
+    argv: Annotated[tuple[str, ...], BeforeValidator(split_argv), Field(min_length=1)]
     timeout: Duration | None = None
     user: str | None = None
     env: dict[str, str] = Field(default_factory=dict)

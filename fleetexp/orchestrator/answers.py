@@ -168,7 +168,8 @@ class Answers:
             desk.events.append(HostBack(host=host))
             return
         distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
-        desk.send(host, Preflight(arms=desk.plan.arms, workloads=tuple(distinct.values())))
+        plan = desk.plan
+        desk.send(host, Preflight(arms=plan.arms, workloads=tuple(distinct.values()), sources=plan.sources))
 
     def _checked(self, host: str, report: PreflightReport) -> None:
         desk, errors = self._desk, list[str]()

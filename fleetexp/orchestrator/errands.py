@@ -136,6 +136,7 @@ class Errands:
             sample_every_seconds=desk.plan.sample_every_seconds,
             workload=workload,
             time_limit_seconds=period.seconds + SETTLING_SECONDS + (APPROVAL_SECONDS if waits else 0.0),
+            sources=desk.plan.sources,
         )
         desk.send(host, request)
 

@@ -121,12 +121,6 @@ def _refuse(experiment: Experiment, inventory: Inventory) -> None:
             where="stages",
             remedy="leave out 'approve: manual'",
         )
-    if experiment.metrics.sources:
-        raise RunError(
-            f"nothing here reads the source of {', '.join(experiment.metrics.sources)} yet",
-            where="metrics.sources",
-            remedy="have a 'command' workload print the metric, or leave it out",
-        )
 
 
 def resume(
@@ -204,6 +198,7 @@ def _drive(
 ) -> Outcome:
     analysis_plan = experiment.analysis_plan(assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
+    counters = counters - set(experiment.metrics.sources) | experiment.counters
 
     name = claim_name(store.run(run_id))
     try:
@@ -213,7 +208,14 @@ def _drive(
         state = RunState.PAUSED if machine.again else RunState.FAILED
         store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
-    looks = Looks(store=store, run_id=run_id, plan=plan, analysis=analysis_plan, now=fleet.clock.now)
+    looks = Looks(
+        store=store,
+        run_id=run_id,
+        plan=plan,
+        analysis=analysis_plan,
+        now=fleet.clock.now,
+        counters=experiment.counters,
+    )
     try:
         runner = Runner(
             run_id=run_id,
@@ -225,7 +227,7 @@ def _drive(
             owner=_who(),
             restart=_restarts(plan),
             tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
-            observe=lambda period_ids: observe(store, period_ids),
+            observe=lambda period_ids: observe(store, period_ids, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
             progress=lambda runner: observer(progress_of(runner)),

@@ -38,6 +38,9 @@ def analysis_at(analysis: AnalysisPlan, plan: Plan, stage: int | None) -> Analys
     return replace(analysis, information_fractions=information_fractions(plan), look=stage)
 
 
+CALIBRATION_RUNS = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """One run's analysis, at whatever moment."""
@@ -47,13 +50,14 @@ class Looks:
     plan: Plan
     analysis: AnalysisPlan
     now: Callable[[], datetime]
+    counters: frozenset[str] = frozenset()  # among the metrics of the user's own
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""
         plan = analysis_at(self.analysis, self.plan, stage)
         measured, periods = self.store.observations(self.run_id), self.store.periods_frame(self.run_id)
         try:
-            findings = analyze(measured, plan, periods, self._crossings())
+            findings = analyze(measured, plan, periods, self._crossings(), calibration_runs=CALIBRATION_RUNS)
         except AnalysisError as error:
             self.store.record_event(self.run_id, "analysis_failed", str(error), at=self.now())
             return
@@ -88,7 +92,7 @@ class Looks:
         under_way = periods[(periods["state"] == PeriodState.RUNNING.value) & (periods["kind"] == "measure")]
         rows: list[dict[str, Any]] = []
         for period in under_way.to_dict("records"):
-            found = observations(store.period_readings(int(period["period_id"])))
+            found = observations(store.period_readings(int(period["period_id"])), self.counters)
             seconds = (self.now() - period["started_at"]).total_seconds()
             for metric in metrics & found.keys():
                 known = {name: period[name] for name in complete.columns if name in period}

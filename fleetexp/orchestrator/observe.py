@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 
-def observe(store: Store, period_ids: Sequence[int]) -> None:
+def observe(store: Store, period_ids: Sequence[int], counters: frozenset[str] = frozenset()) -> None:
     """Read periods back from the store, summarise them, and store the observations."""
     found = store.many_period_readings(period_ids)
-    store.save_many_observations({one.period_id: observations(one) for one in found})
+    store.save_many_observations({one.period_id: observations(one, counters) for one in found})
 
 
-def observations(readings: PeriodReadings) -> dict[str, Summary]:
-    """Summarise every metric of one period.
+def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset()) -> dict[str, Summary]:
+    """Summarise every metric of one period. `counters` are those among the metrics of the user's own.
 
     A metric whose readings can't be summarised (a counter that fell, a single reading) is left out: missing, never
     zero.
@@ -43,6 +43,9 @@ def observations(readings: PeriodReadings) -> dict[str, Summary]:
             if derived is not None:
                 chosen[metric.name] = derived, "gauge"
     for name, series in readings.measured.items():
+        if name in counters:
+            chosen[name] = series, "counter"
+            continue
         # Numbered, not timed: two values may have been reported in one microsecond.
         chosen[name] = Series(seconds=np.arange(float(series.values.size)), values=series.values), "gauge"
     return _summarised(chosen)

@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from agents.actor import start_actor
+from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError
 from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
@@ -30,6 +31,7 @@ class RayActors:
     """A fleet on the Ray cluster that this process is connected to. A host without a node is lost whenever asked."""
 
     name = "ray"
+    clock: Clock = SYSTEM_CLOCK
 
     def __init__(self, nodes: Mapping[str, RayHost | None], *, run: str) -> None:
         self._nodes = dict(nodes)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -66,14 +67,21 @@ def parse_url(text: str) -> Database:
             raise BadStoreUrl(f"{other!r} is no database that fleetexp uses", name, "use sqlite:/// or postgresql://")
 
 
-def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS) -> Engine:
-    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in."""
+def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
+    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in.
+
+    `read_only`: nothing can be written through it, and of a SQLite database that nobody has open no file is made.
+    """
     if database.is_sqlite:
         folder = database.path.absolute().parent
         if not folder.is_dir():
             raise StoreUnreachable(
                 "the folder of the database does not exist", str(folder), "make it, or check --store"
             )
+        if read_only:
+            engine = create_engine(database.url, creator=lambda: _connect_to_read(database.path, wait_seconds))
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
         engine = create_engine(database.url, connect_args={"timeout": wait_seconds})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -81,17 +89,18 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS) -> En
     return create_engine(
         database.url,
         pool_pre_ping=True,  # a server that was restarted is found again
-        connect_args=connect_arguments(wait_seconds),
+        connect_args=connect_arguments(wait_seconds, read_only=read_only),
     )
 
 
-def connect_arguments(wait_seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+def connect_arguments(wait_seconds: float = WAIT_SECONDS, *, read_only: bool = False) -> dict[str, Any]:
     """Return libpq's settings: every wait has an end, instants are UTC, an acknowledged commit is on the disk."""
     settings = {
         "timezone": "UTC",
         "synchronous_commit": "on",
         "lock_timeout": f"{wait_seconds * 1000:.0f}",
         "statement_timeout": f"{STATEMENT_SECONDS * 1000}",
+        **({"default_transaction_read_only": "on"} if read_only else {}),
     }
     return {
         "connect_timeout": CONNECT_SECONDS,
@@ -103,6 +112,22 @@ def connect_arguments(wait_seconds: float = WAIT_SECONDS) -> dict[str, Any]:
         "application_name": "fleetexp",
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
     }
+
+
+def _connect_to_read(path: Path, wait_seconds: float) -> sqlite3.Connection:
+    """Open a SQLite file without a chance to write it.
+
+    Without a write-ahead log nobody has it open: it is read as it lies (`immutable`), because SQLite would otherwise
+    make the log's files beside it. With one, the log's own files are there to be used.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    uri = f"file:{quote(str(path.absolute()))}?{how}"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=wait_seconds, isolation_level=None, check_same_thread=False, detect_types=0
+    )
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

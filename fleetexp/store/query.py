@@ -1,86 +1,63 @@
 """Questions from outside, answered read-only: no statement can write, however it is put.
 
-SQLite: the file is opened with mode=ro, query_only, and an authorizer that lets through nothing but reads.
-PostgreSQL: a read-only transaction, and the text stands inside DECLARE CURSOR, which takes one SELECT and no more.
+What keeps them from writing is the database: `read_only_sqlite` and `read_only_postgresql` say how. Answers come in
+batches out of one state of the database, so that a large one needs no more memory than a small one.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from urllib.parse import quote
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 
-import psycopg
-from psycopg import sql as pgsql
-
-from fleetexp.errors import QueryRefused, StoreError
-from fleetexp.store.engine import Database, connect_arguments, parse_url
-from fleetexp.store.failures import refused_query, translate
+from fleetexp.errors import QueryRefused
+from fleetexp.store.answer import TIMEOUT_SECONDS, Answer, Reader
+from fleetexp.store.engine import parse_url
+from fleetexp.store.read_only_postgresql import open_postgresql
+from fleetexp.store.read_only_sqlite import open_sqlite
 from fleetexp.store.rows import Row
 from fleetexp.store.schema import require_file
 
-_READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-_LOOKS = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
+__all__ = ["TIMEOUT_SECONDS", "Answer", "Reader", "query", "reader"]
 
 
-def query(url: str, sql: str, limit: int) -> tuple[list[str], list[Row]]:
-    """Answer one SELECT: the names of the columns, and at most `limit` rows.
+@contextmanager
+def reader(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Reader]:
+    """Open a store for questions: all of them see the same state of it, and each may take `timeout_seconds`.
 
-    QueryRefused where the SQL is wrong or would write; other StoreErrors where the database can't be read.
+    A StoreError where the database can't be read.
     """
     database = parse_url(url)
     require_file(database)
-    if not sql.strip():
-        raise QueryRefused("the query is empty", database.name, "for example: select * from run_summary")
-    return _sqlite(database, sql, limit) if database.is_sqlite else _postgresql(database, sql, limit)
+    opened = open_sqlite if database.is_sqlite else open_postgresql
+    with opened(database, timeout_seconds) as found:
+        yield _Checked(found, database.name)
 
 
-def _sqlite(database: Database, sql: str, limit: int) -> tuple[list[str], list[Row]]:
-    try:
-        uri = f"file:{quote(str(database.path.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("SELECT count(*) FROM sqlite_master")  # a file that is none fails here, not in the query
-            connection.set_authorizer(_only_reads)
-            try:
-                cursor = connection.execute(sql)
-                rows = cursor.fetchmany(limit)
-            except (sqlite3.Error, sqlite3.Warning) as error:
-                raise _refused(error, database) from error
-            if cursor.description is None:
-                raise QueryRefused("that is not a question", database.name, "ask with SELECT; nothing can be changed")
-            return [column[0] for column in cursor.description], rows
-    except sqlite3.Error as error:
-        raise translate(error, database.name) from error
+def query(url: str, sql: str, limit: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> tuple[list[str], list[Row]]:
+    """Answer one question: the names of the columns, and at most `limit` rows.
+
+    QueryRefused where the SQL is wrong or would write; other StoreErrors where the database can't be read.
+    """
+    with reader(url, timeout_seconds=timeout_seconds) as opened:
+        answer = opened.ask(sql, batch_rows=limit)
+        return list(answer.columns), list(islice((row for batch in answer.batches for row in batch), limit))
 
 
-def _only_reads(action: int, first: str | None, second: str | None, *_where: str | None) -> int:
-    looking = action == sqlite3.SQLITE_PRAGMA and first in _LOOKS
-    return sqlite3.SQLITE_OK if action in _READS or looking else sqlite3.SQLITE_DENY
+class _Checked:
+    """A reader that refuses what is no text of SQL at all, the same on every database."""
 
+    def __init__(self, reader: Reader, where: str) -> None:
+        self._reader = reader
+        self._where = where
 
-def _refused(error: Exception, database: Database) -> StoreError:
-    if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}:
-        return QueryRefused(
-            "the query would change something", database.name, "the store is only read here: use SELECT"
-        )
-    return refused_query(error, database.name)
-
-
-def _postgresql(database: Database, sql: str, limit: int) -> tuple[list[str], list[Row]]:
-    conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    text = sql.strip().rstrip(";")
-    try:
-        with psycopg.connect(conninfo, **connect_arguments()) as connection:
-            connection.read_only = True
-            connection.execute("SELECT 1")  # from here on the transaction can't be made to write any more
-            try:
-                # Prepared: the server takes one statement only. A line comment at the end must not eat what follows.
-                declare = pgsql.SQL("DECLARE question NO SCROLL CURSOR FOR ") + pgsql.SQL(text)
-                connection.execute(declare, prepare=True)
-                cursor = connection.execute(pgsql.SQL("FETCH {} FROM question").format(limit))
-            except psycopg.Error as error:
-                raise refused_query(error, database.name) from error
-            return [column.name for column in cursor.description or ()], cursor.fetchall()
-    except psycopg.Error as error:
-        raise translate(error, database.name) from error
+    def ask(self, sql: str, *, batch_rows: int) -> Answer:
+        if not sql.strip().rstrip(";").strip():
+            raise QueryRefused("the query is empty", self._where, "for example: select * from run_summary")
+        try:
+            sql.encode()
+        except UnicodeEncodeError as error:
+            raise QueryRefused("the query is not valid UTF-8", self._where, "type it again") from error
+        if "\0" in sql:
+            raise QueryRefused("the query holds a NUL character", self._where, "leave it out")
+        return self._reader.ask(sql, batch_rows=batch_rows)

@@ -12,18 +12,18 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from agents.messages import HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
-from fleetexp.store import audit, checks, periods, readings, results, runs
+from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading
-from fleetexp.store.query import query
+from fleetexp.store.query import query, reader
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodReadings, PeriodStart, RunRecord, Series
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
 from fleetexp.store.transactions import Transactions
@@ -45,21 +45,26 @@ __all__ = [
     "check",
     "open_store",
     "query",
+    "reader",
     "schema_version",
     "upgrade",
 ]
 
 
-def open_store(url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS) -> Store:
-    """Open a store; a new or empty database is given the schema, unless `create` is false.
+def open_store(
+    url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False
+) -> Store:
+    """Open a store; a new or empty database is given the schema, unless `create` is false or it is `read_only`.
 
-    A write waits at most `wait_seconds` for another writer. WrongSchema where the database has another version:
-    nothing is changed. StoreUnreachable, StoreDamaged or BadStoreUrl where there is nothing to open.
+    With `read_only` the database itself refuses every write. A write waits at most
+    `wait_seconds` for another writer. WrongSchema where the database has another version: nothing is changed.
+    StoreUnreachable, StoreDamaged or BadStoreUrl where there is nothing to open.
     """
     database = parse_url(url)
+    create = create and not read_only
     if not create:
         require_file(database)
-    engine = open_engine(database, wait_seconds=wait_seconds)
+    engine = open_engine(database, wait_seconds=wait_seconds, read_only=read_only)
     try:
         with reading(engine, database.name) as connection:
             found = version_of(connection, database)
@@ -314,6 +319,16 @@ class Store:
         """Return what the analysis found, None before it has."""
         with self._transactions.reading() as connection:
             return results.findings_of(connection, run_id)
+
+    def select(self, sql: str) -> list[tuple[Any, ...]]:
+        """Answer a SELECT of our own, written for both databases; what people ask goes through `query`."""
+        with self._transactions.reading() as connection:
+            return [tuple(row) for row in connection.execute(text(sql.replace(":", "\\:")))]
+
+    def series(self, run_id: int, metric: str) -> list[tuple[str, float, float]]:
+        """Return (arm, seconds since the start, mean over the arm's hosts) of a metric, in stretches of time."""
+        with self._transactions.reading() as connection:
+            return series.series(connection, run_id, metric)
 
     # ------------------------------------------------------------------ frames
     def observations(

@@ -383,3 +383,21 @@ def test_hosts_of_a_stage_not_reached_or_still_measuring_are_not_lost() -> None:
     looked = analyze(observations[~observations["host"].isin(slow)], early, periods)
     assert "0 of 17" in next(row.detail for row in looked.checks if row.name.startswith("attrition"))
     assert {row.reason for row in looked.excluded} == {"the period is running"}
+
+
+def test_the_primary_is_put_to_the_aa_test_on_its_own_baseline() -> None:
+    hosts = fleet(12, 12, strata=2)
+    draw = np.random.default_rng(2)
+    before = draw.normal(100, 10, 24)
+    seen = hosts.observations({"throughput": before * draw.normal(1, 0.02, 24)}, {"throughput": before})
+    checks = analyze(seen, plan(units=hosts.units), calibration_runs=400).checks
+    check = next(one for one in checks if one.name == "A/A calibration (throughput)")
+    assert check.passed is True
+    assert "400 times" in check.detail
+    without = hosts.observations({"throughput": before})
+    check = next(
+        one
+        for one in analyze(without, plan(units=hosts.units), calibration_runs=400).checks
+        if one.name.startswith("A/A calibration")
+    )
+    assert check.passed is None

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from analysis.report.charts.svg import Colour, draw, label
 from analysis.report.effects import EffectRow, Outcome
-from analysis.report.quantities import signed, tick
+from analysis.report.quantities import percentage, signed, tick
 from analysis.results import Estimate
 
 if TYPE_CHECKING:
@@ -25,11 +25,17 @@ _WIDEST = 4.0  # an interval is cut, with an arrow, where it is this many times 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lift:
-    """One line of the chart: an estimate that has a lift, and its row in words."""
+    """One line of the chart: an estimate that has a lift, and its row in words.
+
+    `margin` is the relative change that a guardrail forbids, with its sign (0.1: no rise above 10 %). `mde` is the
+    smallest lift that these data would have shown in 4 of 5 experiments.
+    """
 
     estimate: Estimate
     row: EffectRow
     colour: Colour
+    margin: float | None = None
+    mde: float | None = None
 
 
 def lift_chart(lifts: Sequence[Lift], key: str, *, name_arms: bool) -> Markup:
@@ -56,11 +62,16 @@ def lift_chart(lifts: Sequence[Lift], key: str, *, name_arms: bool) -> Markup:
         title="Relative changes with their intervals, against zero",
         description="; ".join(
             f"{lift.row.metric}, {lift.estimate.treatment}: {lift.row.change} {lift.row.interval}, "
-            f"{lift.row.outcome.value}"
+            f"{lift.row.outcome.value}{_limits(lift)}"
             for lift in shown
         )
         + ".",
     )
+
+
+def _limits(lift: Lift) -> str:
+    said = "" if lift.mde is None else f", smallest change that would have shown {percentage(lift.mde, 1, sign=False)}"
+    return said if lift.margin is None else f"{said}, margin {percentage(lift.margin, 1)}"
 
 
 def _reach(lifts: Sequence[Lift]) -> tuple[float, float]:
@@ -73,11 +84,19 @@ def _reach(lifts: Sequence[Lift]) -> tuple[float, float]:
         for end in () if interval is None or interval.excludes else (interval.low, interval.high):
             if end is not None:
                 ends.append(min(most, max(-most, 100 * end)))
+        for point in (lift.margin, lift.mde, None if lift.mde is None else -lift.mde):
+            if point is not None and abs(100 * point) <= most:
+                ends.append(100 * point)
     pad = (max(ends) - min(ends)) * 0.06 or 1.0
     return min(ends) - pad, max(ends) + pad
 
 
 def _line(axes: Axes, place: int, lift: Lift, reach: tuple[float, float]) -> None:
+    if lift.mde is not None:
+        low, high = max(-100 * lift.mde, reach[0]), min(100 * lift.mde, reach[1])
+        axes.hlines(place, low, high, colors=Colour.RULE, linewidths=11, zorder=0.5)
+    if lift.margin is not None and reach[0] <= 100 * lift.margin <= reach[1]:
+        axes.vlines(100 * lift.margin, place - 0.24, place + 0.24, colors=Colour.ALARM, linewidths=2.4, zorder=2)
     clear = lift.row.outcome is not Outcome.UNCLEAR
     colour = lift.colour if clear else Colour.QUIET
     interval = lift.estimate.lift_interval

@@ -5,9 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import struct
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,14 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
-from analysis.report import ReportInput, render_html
+from analysis.report import ReportInput, render_comparison_html, render_html
 from analysis.results import BlockContrast
+from tests.analysis.report.fleet_sample import fleet_sample
+from tests.browser import accessibility_faults, browse, colour_scheme, find_chromium
 
 CSS = Path(__file__).parents[3] / "analysis/report/templates/report.css"
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-)  # fmt: skip
 
 # Runs inside the page: what sticks out of the window, texts of charts that meet or are cut, and the smallest letters.
 PROBE = """
@@ -70,16 +66,7 @@ VIEWS = (View("light", 1000, dark=False), View("dark", 1000, dark=True), View("p
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    pytest.skip("no Chromium here to look at the report with")
-
-
-def browse(chromium: str, folder: Path, *arguments: str) -> str:
-    profile = folder / "profile"
-    command = [chromium, *FLAGS, f"--user-data-dir={profile}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
+    return find_chromium()
 
 
 def probe(chromium: str, folder: Path, document: str, view: View) -> dict[str, object]:
@@ -91,7 +78,7 @@ def probe(chromium: str, folder: Path, document: str, view: View) -> dict[str, o
     )
     wrapper.write_text(f'<!doctype html><meta charset="utf-8"><pre id="found"></pre>{frame}', encoding="utf-8")
     dumped = browse(
-        chromium, folder, f"--blink-settings=preferredColorScheme={0 if view.dark else 1}", "--window-size=1200,1000",
+        chromium, folder, colour_scheme(dark=view.dark), "--window-size=1200,1000",
         "--virtual-time-budget=10000", "--dump-dom", wrapper.as_uri(),
     )  # fmt: skip
     found = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
@@ -101,11 +88,26 @@ def probe(chromium: str, folder: Path, document: str, view: View) -> dict[str, o
     return answer
 
 
+@pytest.fixture(scope="session")
+def documents(content: ReportInput) -> dict[str, str]:
+    """The pages to look at: a switchback, a rollout over a fleet, and two runs beside each other."""
+    fleet = fleet_sample()
+    return {
+        "switchback": render_html(content),
+        "rollout": render_html(fleet),
+        "comparison": render_comparison_html(fleet, replace(fleet, run_id="13")),
+    }
+
+
+PAGES = ("switchback", "rollout", "comparison")
+
+
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_nothing_overflows_overlaps_or_is_too_small(
-    chromium: str, tmp_path: Path, content: ReportInput, view: View
+    chromium: str, tmp_path: Path, documents: dict[str, str], view: View, page: str
 ) -> None:
-    found = probe(chromium, tmp_path, render_html(content), view)
+    found = probe(chromium, tmp_path, documents[page], view)
     assert found["width"] == view.width
     assert found["scroll"] == view.width
     assert found["dark"] is view.dark
@@ -113,6 +115,20 @@ def test_nothing_overflows_overlaps_or_is_too_small(
     assert {key: found[key] for key in ("beyond", "meet", "cut", "small")} == {
         "beyond": [], "meet": [], "cut": [], "small": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_serious_accessibility_fault(
+    chromium: str, tmp_path: Path, documents: dict[str, str], page: str, dark: bool
+) -> None:
+    assert accessibility_faults(chromium, tmp_path, documents[page], dark=dark) == []
+
+
+def test_axe_does_find_a_fault(chromium: str, tmp_path: Path) -> None:
+    faulty = '<!doctype html><html lang="en"><title>t</title><body><main><h1>t</h1><p style="color:#ccc">pale</p>'
+    faults = accessibility_faults(chromium, tmp_path, faulty + '<img src="data:,"></main></body></html>')
+    assert any("image-alt" in fault for fault in faults)
 
 
 @pytest.mark.slow
@@ -164,7 +180,7 @@ def test_screenshot_can_be_taken(chromium: str, tmp_path: Path, content: ReportI
     document.write_text(render_html(content), encoding="utf-8")
     picture = tmp_path / f"{view.name}.png"
     browse(
-        chromium, tmp_path, f"--blink-settings=preferredColorScheme={0 if view.dark else 1}",
+        chromium, tmp_path, colour_scheme(dark=view.dark),
         f"--window-size={view.width},1400", f"--screenshot={picture}", document.as_uri(),
     )  # fmt: skip
     data = picture.read_bytes()

@@ -194,8 +194,8 @@ def test_sections_stand_in_their_order(content: ReportInput, reading: type) -> N
     found = reading(render_html(content))
     order = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
     assert order == [
-        "effects", "blocks", "lifts", "guardrails", "exposure", "timeline", "excluded", "checks", "estimates",
-        "environment", "reproduce",
+        "effects", "lifts", "trade", "guardrails", "questions", "exposure", "kernel", "series", "blocks",
+        "timeline", "excluded", "checks", "estimates", "environment", "reproduce", "sources",
     ]  # fmt: skip
     assert found.text.index("ship.") < found.text.index("What changed")
 

@@ -202,19 +202,19 @@ def test_sql_prints_tables_csv_and_json(invoke: Invoke, url: str, running: int) 
     table = invoke("sql", query, "--store", url)
     assert table.stdout.splitlines()[0].split() == ["run_id", "state"]
     assert table.stdout.splitlines()[2].split() == [str(running), "running"]
-    rows = list(csv.reader(io.StringIO(invoke("sql", query, "--store", url, "--format", "csv").stdout)))
+    rows = list(csv.reader(io.StringIO(invoke("sql", query, "--store", url, "--csv").stdout)))
     assert rows == [["run_id", "state"], [str(running), "running"]]
     found = json.loads(invoke("sql", query, "--store", url, "--json").stdout)
     assert found == {"columns": ["run_id", "state"], "rows": [[running, "running"]], "truncated": False}
 
 
 def test_sql_reads_its_query_from_stdin(invoke: Invoke, url: str, running: int) -> None:
-    result = invoke("sql", "-", "--store", url, "--format", "csv", stdin="select count(*) as n from run")
+    result = invoke("sql", "-", "--store", url, "--csv", stdin="select count(*) as n from run")
     assert result.stdout == "n\n1\n"
 
 
 def test_sql_says_where_rows_were_left_out(invoke: Invoke, url: str, running: int) -> None:
-    result = invoke("sql", "select period_id from period", "--limit", "3", "--store", url, "--format", "csv")
+    result = invoke("sql", "select period_id from period", "--limit", "3", "--store", url, "--csv")
     assert len(result.stdout.splitlines()) == 4
     assert "only the first 3 rows" in result.stderr
     found = json.loads(invoke("sql", "select period_id from period", "--limit", "3", "--store", url, "--json").stdout)
@@ -224,7 +224,7 @@ def test_sql_says_where_rows_were_left_out(invoke: Invoke, url: str, running: in
 def test_sql_shows_null_as_nothing_and_floats_short(invoke: Invoke, url: str, store: Store) -> None:
     query = "select null as a, 1.0/3 as b, 'x' as c"
     assert invoke("sql", query, "--store", url).stdout.splitlines()[2].split() == ["0.333333", "x"]
-    assert invoke("sql", query, "--store", url, "--format", "csv").stdout.splitlines()[1].startswith(",0.333")
+    assert invoke("sql", query, "--store", url, "--csv").stdout.splitlines()[1].startswith(",0.333")
     assert invoke("sql", "select 1 as one where 1 = 0", "--store", url).stdout.splitlines()[0].split() == ["one"]
 
 

@@ -253,10 +253,6 @@ def test_another_run_on_the_host_is_named_and_left_alone(bench: Bench) -> None:
     ("change", "said"),
     [
         (("design: switchback", "design: parallel"), "parallel"),
-        (
-            ("primary: latency", "primary: latency\n  sources: {rps: {prometheus: 'http://127.0.0.1:1/m'}}"),
-            "source of rps",
-        ),
         (("assignment:", "stages: [{share: 100%, hold: 1s, approve: manual}]\nassignment:"), "approval"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetexp.store.store import Store, open_store
+from tests.fleetexp.store.example_run import fill
 from tests.postgresql_server import Server
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
@@ -55,3 +56,16 @@ def store_url(new_store_url: Callable[[], str]) -> str:
 def store(store_url: str) -> Iterator[Store]:
     with contextlib.closing(open_store(store_url, create=False)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session", params=BOTH)
+def example_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The two example runs, for questions only."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgresql").new_database(request.getfixturevalue("migrated_database"))
+    else:
+        path = tmp_path_factory.mktemp("example") / "example.db"
+        shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        url = f"sqlite:///{path}"
+    fill(url)
+    return url

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from fleetexp.errors import QueryRefused, StoreDamaged, StoreUnreachable
-from fleetexp.store.store import Store, query
+from fleetexp.store.store import Store, query, reader
 from tests.fleetexp.store.rows import new_run
+from tests.postgresql_server import Server
 
 WRITES = [
     "delete from run",
@@ -35,6 +38,60 @@ WRITES = [
     "do $$ begin delete from run; end $$",
     "1 as a from run for update; delete from run --",
     "explain analyze delete from run",
+    "explain (analyze, verbose) update run set state = 'x'",
+    "explain select 1; delete from run",
+    "show search_path; delete from run",
+    "table run; delete from run",
+    "values (1); delete from run",
+    "select 1 as a into mine",
+    "select * from run for update",
+    "replace into host (host_id, name, first_seen_at) values (1, 'x', '2026-01-01')",
+    "create view mine as select 1",
+    "create trigger mine after insert on run begin delete from run; end",
+    "create function mine() returns int language sql as 'select 1'",
+    "create extension dblink",
+    "alter table run rename to walk",
+    "truncate run",
+    "grant all on run to public",
+    "lock table run in access exclusive mode",
+    "prepare mine as delete from run",
+    "execute mine",
+    "call mine()",
+    "vacuum",
+    "reindex table run",
+    "analyze run",
+    "notify mine",
+    "listen mine",
+    "begin immediate",
+    "savepoint mine",
+    "reset role",
+    "set role none",
+    "alter system set work_mem = '1MB'",
+    "load '{elsewhere}'",
+    "detach database main",
+    "pragma user_version = 7",
+    "pragma writable_schema = on",
+    "pragma wal_checkpoint(truncate)",
+    "pragma table_info(run); delete from run",
+    "select load_extension('{elsewhere}')",
+    "select writefile('{elsewhere}', 'x')",
+    "select lo_export(lo_create(0), '{elsewhere}')",
+    "select lo_import('/etc/hostname')",
+    "select pg_read_file('/etc/hostname')",
+    "select pg_ls_dir('.')",
+    "select pg_reload_conf()",
+    "select pg_switch_wal()",
+    "select pg_create_physical_replication_slot('mine')",
+    "select pg_terminate_backend(pid) from pg_stat_activity",
+    "select setval('run_run_id_seq', 7)",
+    "select set_config('role', 'none', false), lo_export(0, '{elsewhere}')",
+    "select SET_CONFIG('role', 'none', false)",
+    "select U&\"\\0073et_config\"('role', 'none', false)",
+    "select query_to_xml('select lo_create(0)', true, true, '')",
+    "select ts_stat('delete from run')",
+    "with a as (select 1), b as (insert into host (name, first_seen_at) select 'x', now() returning 1) select * from b",
+    "select 1\0; delete from run",
+    "select '\udc80'",
 ]
 
 
@@ -51,6 +108,68 @@ def test_what_would_write_is_refused_and_changes_nothing(
     assert store.run(run_id) == before
     assert not elsewhere.exists()
     new_run(store)  # and the store still takes writes
+
+
+def test_what_a_server_lets_anyone_do_is_undone(store: Store, store_url: str) -> None:
+    if store_url.startswith("sqlite"):
+        pytest.skip("SQLite has no such functions")
+    for sql in ("select lo_create(4711)", "select pg_notify('mine', 'x')", "select pg_advisory_lock(7)"):
+        with contextlib.suppress(QueryRefused):
+            query(store_url, sql, 9)
+    with psycopg.connect(store_url) as connection:
+        assert connection.execute("select count(*) from pg_largeobject_metadata").fetchone() == (0,)
+        assert connection.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone() == (0,)
+
+
+@pytest.mark.postgresql
+def test_a_role_that_may_write_still_reads_only(postgresql: Server, migrated_database: str) -> None:
+    url = postgresql.new_database(migrated_database)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create role writer login")
+        try:
+            connection.execute("grant all on all tables in schema public to writer")
+            own = url.replace("//postgres@", "//writer@")
+            assert query(own, "select count(*) from run", 9)[1] == [(0,)]
+            for sql in WRITES:
+                with pytest.raises(QueryRefused):
+                    query(own, sql.format(elsewhere="/dev/shm/nowhere"), 9)
+        finally:
+            connection.execute("drop owned by writer")
+            connection.execute("drop role writer")
+
+
+def test_a_question_that_takes_too_long_is_cut_off(store_url: str) -> None:
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    with pytest.raises(QueryRefused, match=r"longer than 0\.2 s"):
+        query(store_url, endless, 1, timeout_seconds=0.2)
+
+
+def test_a_large_answer_comes_in_batches_of_one_state(store: Store, store_url: str) -> None:
+    sql = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 25000) select i from n"
+    with reader(store_url) as opened:
+        batches = opened.ask(sql, batch_rows=10_000).batches
+        assert [len(batch) for batch in batches] == [10_000, 10_000, 5_000]
+        before = next(opened.ask("select count(*) from run", batch_rows=9).batches)
+        new_run(store)
+        assert next(opened.ask("select count(*) from run", batch_rows=9).batches) == before == [(0,)]
+
+
+def test_a_plan_of_the_database_may_be_looked_at(store_url: str) -> None:
+    verb = "explain query plan" if store_url.startswith("sqlite") else "explain (analyze, costs off)"
+    assert query(store_url, f"{verb} values (1)", 9)[1]
+
+
+@pytest.mark.postgresql
+def test_the_other_forms_of_a_question_are_answered_too(migrated_database: str) -> None:
+    assert query(migrated_database, "show timezone", 9) == (["TimeZone"], [("UTC",)])
+    assert query(migrated_database, "table host", 9)[1] == []
+    assert query(migrated_database, "values (1, 'a')", 9)[1] == [(1, "a")]
+    assert query(migrated_database, "EXPLAIN VALUES (1)", 9)[0] == ["QUERY PLAN"]
+    assert query(migrated_database, "select sum(1) as whole, avg(n) as half from (values (1), (2)) v(n)", 9)[1] == [
+        (2, 1.5)
+    ]
+    with pytest.raises(QueryRefused):
+        query(migrated_database, "select 'infinity'::timestamptz", 9)
 
 
 def test_one_refused_question_does_not_loosen_the_next(store: Store, store_url: str) -> None:

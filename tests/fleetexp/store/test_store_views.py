@@ -17,7 +17,17 @@ from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import Base
 from fleetexp.store.views import VIEWS, View
-from tests.fleetexp.store.rows import KNOB, NOW, findings, host_event, knob_change, make_plan, new_run
+from tests.fleetexp.store.rows import (
+    KNOB,
+    NOW,
+    findings,
+    host_event,
+    knob_change,
+    make_plan,
+    measurement,
+    new_run,
+    sample,
+)
 
 
 def summary(mean: float) -> Summary:
@@ -41,11 +51,21 @@ def run_id(store: Store) -> int:
         "thp_split_pud": 0.2,
         "thp_split_page": 0.3,
         "thp_2048kB_split_deferred": 9.0,
+        "thp_2048kB_anon_fault_alloc": 3.0,
+        "thp_2048kB_anon_fault_fallback": 1.0,
+        "memory_free_bytes": 512.0,
+        "memory_total_bytes": 2048.0,
+        "memory_used_bytes": 1000.0,
+        "page_table_bytes": 10.0,
+        "fault_latency_seconds": 2.0,
+        "agent_cpu_seconds": 0.01,
         "access_seconds": 1.5,
     }
     store.save_observations(first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
     store.start_period(second.period_id, NOW + timedelta(seconds=40), "boot-1")
     store.end_period(second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift")
+    samples = [sample(first.period_id, number) for number in (1, 2, 5)]
+    store.append("h1", [*samples, measurement(first.period_id, 7)])
     store.append("h1", [replace(host_event(second.period_id, 1), taken_at=NOW + timedelta(seconds=45))])
     back = replace(knob_change("always", "inherit", at=60), reason=KnobReason.REVERT)
     store.record_knob_changes(run_id, "h1", [knob_change("inherit", "always", at=1), back])
@@ -152,6 +172,101 @@ def test_host_timeline_is_everything_in_the_order_of_time(run_id: int, store_url
     ]
 
 
+def test_period_quality_says_how_each_period_was_sampled(run_id: int, store_url: str) -> None:
+    good, broken, *rest = ask(store_url, "select * from period_quality order by period_id")
+    assert (good["samples"], good["longest_gap_seconds"], good["sample_every_seconds"]) == (3, 3.0, 1.0)
+    assert (good["seconds"], good["planned_seconds"], good["reason"]) == (30.0, 30.0, "")
+    assert (broken["state"], broken["reason"], broken["samples"]) == ("invalid", "drift", 0)
+    assert broken["longest_gap_seconds"] is None
+    assert [row["state"] for row in rest] == ["planned", "planned"]
+
+
+def test_metric_series_finds_a_metric_wherever_it_is_kept(run_id: int, store_url: str) -> None:
+    def series(metric: str) -> list[tuple[int, float]]:
+        rows = ask(store_url, f"select * from metric_series where metric = '{metric}' order by sequence")  # noqa: S608
+        return [(row["sequence"], row["value"]) for row in rows]
+
+    assert series("pgfault") == [(1, 10.0), (2, 20.0), (5, 50.0)]  # a column of its own
+    assert series("thp_64kB_split") == [(1, 1.0), (2, 2.0), (5, 5.0)]  # in `extra`
+    assert series("access_seconds") == [(7, 1.5)]  # what a workload reported
+    assert series("dtlb_load_misses") == []  # not available there: no row, no zero
+
+
+def test_fault_outcomes_set_successes_against_the_state_of_the_memory(run_id: int, store_url: str) -> None:
+    (row,) = ask(store_url, "select * from fault_outcomes")
+    assert (row["size_kib"], row["allocated"], row["fallbacks"], row["charge_refusals"]) == (2048, 90.0, 30.0, None)
+    assert (row["success_share"], row["memory_free_share"], row["uptime_seconds"]) == (0.75, 0.25, 1001.0)
+    assert (row["fault_p99_seconds"], row["fault_maximum_seconds"]) == (2.0, 3.0)
+
+
+def test_memory_and_agent_cost_are_shares_of_what_there_is(run_id: int, store_url: str) -> None:
+    (row,) = ask(store_url, "select * from memory_cost")
+    assert (row["memory_used_bytes"], row["page_table_share"], row["oom_kills"]) == (1000.0, 0.01, None)
+    (row,) = ask(store_url, "select * from agent_cost")
+    assert (row["cpu_seconds"], row["cpu_share"], row["rss_bytes"]) == (pytest.approx(0.3), 0.01, None)
+
+
+def test_host_restores_say_which_host_reads_as_found_and_how_long_that_took(run_id: int, store_url: str) -> None:
+    back, left = ask(store_url, "select * from host_restores order by host")
+    assert (back["host"], back["restored"], back["knobs_not_restored"], back["last_reason"]) == (
+        "h1",
+        "yes",
+        0,
+        "revert",
+    )
+    assert back["restore_seconds"] == 10.0  # the last period ended at 50 s, the write was made at 60 s
+    assert (left["restored"], left["knobs_not_restored"], left["failed_writes"]) == ("no", 1, 1)
+
+
+def test_host_state_names_the_worst_that_holds(run_id: int, store: Store, store_url: str) -> None:
+    def states() -> list[str]:
+        return [row["state"] for row in ask(store_url, "select * from host_state order by host")]
+
+    assert states() == ["done", "waiting"]
+    period_id = next(period.period_id for period in store.periods(run_id) if period.host == "h2")
+    store.start_period(period_id, NOW, "boot-1")
+    assert states() == ["done", "measuring"]
+    store.end_period(period_id, NOW + timedelta(seconds=1), PeriodState.COMPLETE)
+    assert states() == ["done", "between periods"]
+    store.record_event(run_id, "host_lost", "no answer", host="h1")
+    assert states() == ["lost", "between periods"]
+    store.record_event(run_id, "host_back", "", host="h1")
+    assert states() == ["done", "between periods"]
+    store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, "not restored: h2")
+    assert states() == ["done", "not restored"]
+    store.record_knob_changes(
+        run_id, "h2", [replace(knob_change("always", "inherit", at=99), reason=KnobReason.RESTORE)]
+    )
+    assert states() == ["done", "stopped"]
+
+
+def test_guardrail_looks_give_verdict_margin_and_change(run_id: int, store: Store, store_url: str) -> None:
+    estimate = replace(findings().estimates[0], metric="memory_used_bytes")
+    store.save_findings(run_id, replace(findings(), estimates=(estimate,)))
+    (row,) = ask(store_url, "select * from guardrail_looks")
+    assert (row["metric"], row["verdict"], row["margin_percent"]) == ("memory_used_bytes", "pass", 10.0)
+    assert row["lift_percent"] == pytest.approx(-34.0)
+
+
+@pytest.mark.postgresql
+def test_every_column_of_a_view_is_of_the_kind_it_is_said_to_be(migrated_database: str) -> None:
+    names = {
+        "int8": "whole number",
+        "int4": "whole number",
+        "text": "text",
+        "timestamptz": "instant",
+        "float8": "number",
+    }
+    with psycopg.connect(migrated_database) as connection:
+        for view in VIEWS:
+            cursor = connection.execute(f"select * from {view.name} limit 0")  # noqa: S608 - our names
+            found = {column.name: column.type_display for column in cursor.description or ()}
+            kinds = {name: connection.adapters.types[kind].name for name, kind in found.items()}
+            assert {name: names[kind] for name, kind in kinds.items()} == {
+                name: view.kind(name).value for name in view.columns
+            }, view.name
+
+
 def test_every_column_of_every_table_says_what_it_means() -> None:
     for table in Base.metadata.sorted_tables:
         assert table.comment, table.name
@@ -170,7 +285,7 @@ def test_the_dictionary_names_every_view_table_and_column() -> None:
         "write it again: its first lines say how"
     )
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
+    assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
 
 
 @pytest.mark.postgresql

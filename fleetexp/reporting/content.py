@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agents.catalogue import describe, is_known
@@ -12,7 +13,6 @@ from analysis.plan import Direction, Role
 from analysis.report.content import (
     ArmRow,
     EventRow,
-    ExposureRow,
     KnobRow,
     MetricNote,
     PeriodRow,
@@ -20,40 +20,58 @@ from analysis.report.content import (
     SqlSuggestion,
     UnavailableMetric,
 )
+from analysis.results import Findings
 from fleetexp.config import Experiment, parse_experiment
-from fleetexp.domain import PeriodKind
+from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
+from fleetexp.reporting import kernel, queries, ramp
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from fleetexp.look_back import LookBack
+
 _SIZE = re.compile(r"^thp/(\d+)kB/enabled$")
 
 
-def report_content(store: Store, run_id: int) -> ReportInput:
-    """Read everything a report says about a run; RunError where it has not been analysed."""
+def report_content(store: Store, run_id: int, look: LookBack | None = None) -> ReportInput:
+    """Read everything a report says about a run; RunError where it has not been analysed.
+
+    With a `look` back, everything is as it was at that moment.
+    """
     record = store.run(run_id)
-    findings = store.findings(run_id)
+    findings = store.findings(run_id) if look is None else look.findings
     if findings is None:
         raise RunError(
             f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
         )
     experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
     facts = store.host_facts(run_id)
-    measured = store.observations(run_id)
+    plan = experiment.analysis_plan()
+    named = [metric.name for metric in plan.metrics]
+    measured = store.observations(run_id, named) if look is None else look.observations
     measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
+    sizes = sorted({int(match[1]) for knob in record.plan.knobs if (match := _SIZE.match(knob))})
+    found = {size.size_kib: size.enabled for host in facts[:1] for size in host.thp_sizes}
+    # What is read by queries knows the whole run: a look back leaves it out rather than show what came later.
+    whole = look is None
+    cut = kernel.bands(store, run_id, sizes) if whole else []
+    latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
+    exposed = (
+        kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
+    )
     return ReportInput(
         run_id=str(run_id),
         experiment=record.experiment,
         hypothesis=record.hypothesis,
         design=record.plan.design.value,
-        state=record.state.value,
+        state=record.state.value if look is None else f"looking back to {look.at:%Y-%m-%d %H:%M:%S} UTC",
         launched_by=record.launched_by,
         created_at=record.created_at,
         started_at=record.started_at,
-        ended_at=record.ended_at,
+        ended_at=record.ended_at if look is None or look.whole else None,
         seed=record.plan.seed,
         spec=record.spec_text,
         versions=record.versions,
@@ -62,7 +80,7 @@ def report_content(store: Store, run_id: int) -> ReportInput:
         arms=tuple(_arms(record)),
         control=record.plan.control,
         findings=findings,
-        periods=tuple(_periods(store, run_id)),
+        periods=tuple(_periods(store, run_id, look)),
         knob_changes=tuple(
             KnobRow(
                 host=host,
@@ -75,16 +93,61 @@ def report_content(store: Store, run_id: int) -> ReportInput:
                 error=change.error,
             )
             for host, change in store.knob_changes(run_id)
+            if look is None or change.changed_at <= look.at
         ),
         events=tuple(
             EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
             for event in store.events(run_id)
+            if look is None or event.at <= look.at
         ),
-        exposure=tuple(_exposure(record, facts, measured)),
+        exposure=tuple(exposed),
         unavailable=tuple(_unavailable(experiment, facts, measured)),
         notes=tuple(_notes(experiment)),
         suggestions=_suggestions(run_id, experiment),
+        latencies=latencies,
+        successes=tuple(kernel.successes(store, run_id, cut)),
+        doses=ramp.doses(plan, measured),
+        series=tuple(ramp.series(store, record, plan)) if whole else (),
+        stages=tuple(ramp.stages(store, record)),
+        assigned=tuple(ramp.assigned(store, run_id)),
+        host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
+        queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut) if whole else {},
+        simulated=record.fleet.startswith("simulated"),
     )
+
+
+def _queries(
+    record: RunRecord,
+    findings: Findings,
+    sizes_kib: Sequence[int],
+    *,
+    latencies: bool,
+    cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
+) -> dict[str, str]:
+    """The query behind each table of the report, where there is such a table."""
+    run_id = record.run_id
+    out = {
+        "effects": queries.effects(run_id),
+        "trade": queries.document(run_id, "trades") if findings.trades else "",
+        "guardrails": queries.guardrails(run_id) if findings.guardrails else "",
+        "exposure": queries.exposure(run_id, sizes_kib) if sizes_kib else "",
+        "doses": queries.doses(run_id) if record.plan.design is Design.PARALLEL else "",
+        "strata": queries.strata(run_id) if any(row.stratum for row in findings.estimates) else "",
+        "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
+        "success": queries.success(run_id, cut) if cut else "",
+        "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
+        "stages": queries.stages(run_id) if len(record.plan.stages) > 1 else "",
+        "blocks": queries.blocks(run_id, tuple(dict.fromkeys(row.metric for row in findings.contrasts)))
+        if findings.contrasts
+        else "",
+        "changes": queries.changes(run_id),
+        "events": queries.events(run_id),
+        "excluded": queries.excluded(run_id),
+        "checks": queries.document(run_id, "checks"),
+        "estimates": queries.estimates(run_id),
+        "assigned": queries.assigned(run_id),
+    }
+    return {key: sql for key, sql in out.items() if sql}
 
 
 def _environment(facts: list[HostFacts]) -> Iterator[tuple[str, str]]:
@@ -117,8 +180,11 @@ def _arms(record: RunRecord) -> Iterator[ArmRow]:
         yield ArmRow(name=arm.name, knobs=dict(arm.knobs), workload=workload)
 
 
-def _periods(store: Store, run_id: int) -> Iterator[PeriodRow]:
+def _periods(store: Store, run_id: int, look: LookBack | None) -> Iterator[PeriodRow]:
+    then = None if look is None else look.periods.set_index("period_id")
     for record in store.periods(run_id):
+        if then is not None and record.period_id not in then.index:
+            continue  # a repeat that nobody knew of
         yield PeriodRow(
             period_id=record.period_id,
             host=record.host,
@@ -127,37 +193,15 @@ def _periods(store: Store, run_id: int) -> Iterator[PeriodRow]:
             block=record.plan.block,
             attempt=record.plan.attempt,
             position=record.plan.index,
-            state=record.state.value,
-            reason=record.reason,
-            started_at=record.started_at,
-            ended_at=record.ended_at,
+            state=record.state.value if then is None else str(then.at[record.period_id, "state"]),
+            reason=record.reason if then is None else str(then.at[record.period_id, "reason"]),
+            started_at=_by(record.started_at, look),
+            ended_at=_by(record.ended_at, look),
         )
 
 
-def _exposure(record: RunRecord, facts: list[HostFacts], measured: DataFrame) -> Iterator[ExposureRow]:
-    """What was asked for against what was received: assigned to an arm is not backed by its pages."""
-    sizes = sorted({int(match[1]) for knob in record.plan.knobs if (match := _SIZE.match(knob))})
-    found = {size.size_kib: size.enabled for host in facts[:1] for size in host.thp_sizes}
-    for arm in record.plan.arms:
-        own = measured[measured["arm"] == arm.name]
-        for size in sizes:
-            asked = arm.knobs.get(f"thp/{size}kB/enabled", f"as found ({found.get(size, 'not known')})")
-            backed = own.loc[own["metric"] == f"thp_{size}kB_backed_bytes", "mean"]
-            yield ExposureRow(
-                arm=arm.name,
-                page_size_kib=size,
-                assigned=asked,
-                faulted_pages=_total(own, f"thp_{size}kB_anon_fault_alloc"),
-                fallbacks=_total(own, f"thp_{size}kB_anon_fault_fallback"),
-                splits=_total(own, f"thp_{size}kB_split"),
-                backed_bytes=float(backed.mean()) if len(backed) else None,
-            )
-
-
-def _total(rows: DataFrame, metric: str) -> float | None:
-    """A counter over all periods: rate times seconds sampled, which is last minus first; None where it was not read."""
-    own = rows[rows["metric"] == metric]
-    return float(round((own["mean"] * own["seconds"]).sum())) if len(own) else None
+def _by(instant: datetime | None, look: LookBack | None) -> datetime | None:
+    return instant if look is None or instant is None or instant <= look.at else None
 
 
 def _unavailable(experiment: Experiment, facts: list[HostFacts], measured: DataFrame) -> Iterator[UnavailableMetric]:

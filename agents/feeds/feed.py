@@ -1,0 +1,102 @@
+"""One place read on its own beat, from the start of a period to its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+from agents.feeds.cut import Cut
+from agents.feeds.reading import Found, Place, boottime, read_place
+from agents.feeds.unreadable import Unreadable
+from agents.sysroot import SysRoot
+
+Measured = tuple[datetime, str, float]
+
+_FUTURE_SECONDS = 1.0  # an instant on a page may be so far ahead: the clock of the writer is another
+KEPT_AT_MOST = 100_000  # values between two beats of the period
+
+
+class Feed:
+    """A thread that reads, and what it has read since it was last asked.
+
+    Each value has the instant at which it was read: the middle of the asking, or what the page itself gives. One that
+    the page gives again, or that is older than the period, is no new value.
+    """
+
+    def __init__(self, place: Place, root: SysRoot, *, every_seconds: float) -> None:
+        self._place = place
+        self._root = root
+        self._every = every_seconds
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._cut = Cut()
+        self._measured: list[Measured] = []
+        self._lost: list[str] = []
+        self._out: set[str] = set()  # metrics without a value at present, and that has been told
+        self._last_at: dict[str, float] = {}
+        self._began_at = datetime.now(UTC)
+        self._began_boottime = boottime()
+        self._thread = threading.Thread(target=self._run, name=f"feed-{place.first.metric}", daemon=True)
+
+    def start(self) -> None:
+        self._began_at, self._began_boottime = datetime.now(UTC), boottime()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no value any more, and cut off the reading under way; does not wait for it."""
+        with self._lock:
+            self._stopped.set()
+        self._cut.now()
+
+    def take(self) -> tuple[list[Measured], list[str]]:
+        """Return the values, and a sentence for each outage that began, since the last call."""
+        with self._lock:
+            measured, self._measured = self._measured, []
+            lost, self._lost = self._lost, []
+        return measured, lost
+
+    # ------------------------------------------------------------------ the thread
+    def _run(self) -> None:
+        beat = time.monotonic()
+        while not self._stopped.wait(max(0.0, beat - time.monotonic())):
+            self._cut = cut = Cut()
+            if self._stopped.is_set():  # stopped just now: its cut was for the reading before
+                return
+            asked = boottime()
+            found = read_place(self._place, self._root, cut)
+            self._keep(found, (asked + boottime()) / 2)
+            beat += self._every
+            late = time.monotonic() - beat
+            if late > 0:  # beats that have passed are dropped, not made up for in a burst
+                beat += (late // self._every + 1) * self._every
+
+    def _keep(self, found: Found, read_boottime: float) -> None:
+        read_at = self._began_at + timedelta(seconds=read_boottime - self._began_boottime)
+        with self._lock:
+            if self._stopped.is_set():
+                return  # it was cut off, or answers for a period that is over
+            for metric, one in found.items():
+                if isinstance(one, Unreadable):
+                    self._lose(metric, one)
+                    continue
+                at = read_at if one.at_seconds is None else datetime.fromtimestamp(one.at_seconds, UTC)
+                if (reason := self._not_new(metric, at)) is not None:
+                    self._lose(metric, Unreadable(reason))
+                    continue
+                self._out.discard(metric)
+                self._last_at[metric] = at.timestamp()
+                if len(self._measured) < KEPT_AT_MOST:
+                    self._measured.append((at, metric, one.value))
+
+    def _not_new(self, metric: str, at: datetime) -> str | None:
+        if at > datetime.now(UTC) + timedelta(seconds=_FUTURE_SECONDS):
+            return f"the page says that its value is of {at.isoformat()}, which is to come"
+        if at < self._began_at or at.timestamp() <= self._last_at.get(metric, 0.0):
+            return f"the page repeats a value of {at.isoformat()}"
+        return None
+
+    def _lose(self, metric: str, why: Unreadable) -> None:
+        if metric not in self._out:
+            self._out.add(metric)
+            self._lost.append(f"{metric}: {self._place.name}: {why.what}")

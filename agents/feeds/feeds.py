@@ -1,0 +1,48 @@
+"""All sources of one period."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.feeds.feed import Feed, Measured
+from agents.feeds.reading import places
+from agents.messages import HostEventKind, MetricSource
+from agents.sysroot import SysRoot
+
+
+class Feeds:
+    """A thread for each place that is read. None of them ever holds up who asks for what they have."""
+
+    def __init__(
+        self, sources: Sequence[MetricSource], root: SysRoot, *, host: str, sample_every_seconds: float
+    ) -> None:
+        self.metrics = frozenset(source.metric for source in sources)
+        self._feeds = [
+            Feed(place, root, every_seconds=place.first.every_seconds or sample_every_seconds)
+            for place in places(sources, host)
+        ]
+        self._lost: list[str] = []
+
+    def start(self) -> None:
+        """Read everything for the first time, and go on."""
+        for feed in self._feeds:
+            feed.start()
+
+    def stop(self) -> None:
+        """Take nothing any more; what was read before can still be fetched."""
+        for feed in self._feeds:
+            feed.stop()
+
+    def measurements(self) -> list[Measured]:
+        """Return the values that were read since the last call, each with its instant."""
+        out: list[Measured] = []
+        for feed in self._feeds:
+            measured, lost = feed.take()
+            out += measured
+            self._lost += lost
+        return out
+
+    def events(self) -> list[tuple[HostEventKind, str]]:
+        """Return the outages that the last call of `measurements` saw beginning."""
+        lost, self._lost = self._lost, []
+        return [(HostEventKind.SOURCE_LOST, sentence) for sentence in lost]

@@ -1,0 +1,115 @@
+"""The sections on what the kernel did with big pages: how long faults took, how often they succeeded, splits."""
+
+from __future__ import annotations
+
+from analysis.report.content import ReportInput, SuccessRow
+from analysis.report.page import Cell, Section, Table
+from analysis.report.quantities import DASH, number, quantity, scale_for
+from analysis.report.shares import share_interval
+from analysis.report.tables import MOST_ROWS, left_off_note
+
+BANDS_KEY = "success"
+
+
+def big_pages(content: ReportInput) -> Section:
+    """Say how long big pages took to get, how often they were to be had, and how often they were split again."""
+    tables = (*_latencies(content), *_successes(content), *_splits(content))
+    paragraphs = []
+    if not content.latencies:
+        paragraphs.append("Fault latency was not measured: no workload here times its faults (page_fault does).")
+    if not content.successes:
+        paragraphs.append(
+            "Success against free memory, fragmentation and uptime can't be shown: no big page was asked for."
+        )
+    text = "What a big page costs to get, how often there is one, and how long it stays whole."
+    return Section(
+        key="kernel",
+        title="Getting and keeping big pages",
+        paragraphs=(text, *paragraphs, *left_off_note(len(content.successes))),
+        tables=tables,
+    )
+
+
+def _latencies(content: ReportInput) -> tuple[Table, ...]:
+    if not content.latencies:
+        return ()
+    rows = []
+    for row in content.latencies[:MOST_ROWS]:
+        scale = scale_for(row.unit, (row.p50, row.p99))
+        rows.append(
+            (
+                Cell(text=row.metric, code=True),
+                Cell(text=row.arm),
+                Cell(text=number(row.readings)),
+                Cell(text=scale.show(row.p50)),
+                Cell(text=scale.show(row.p99)),
+                Cell(text=quantity(row.maximum, row.unit)),
+            )
+        )
+    return (
+        Table(
+            caption="How long faults took: in each period, then the mean over the periods",
+            headers=("metric", "arm", "readings", "median", "99 %", "worst of all"),
+            rows=tuple(rows),
+            align="llrrrr",
+            key="latencies",
+        ),
+    )
+
+
+def _successes(content: ReportInput) -> tuple[Table, ...]:
+    if not content.successes:
+        return ()
+    return (
+        Table(
+            caption="Big pages given, of those asked for, by what the host was like in that period",
+            headers=("page size", "circumstance", "range", "periods", "asked for", "given [95 % interval]"),
+            rows=tuple(_success_cells(row) for row in content.successes[:MOST_ROWS]),
+            align="rllrrr",
+            key=BANDS_KEY,
+        ),
+    )
+
+
+def _success_cells(row: SuccessRow) -> tuple[Cell, ...]:
+    scale = scale_for(row.unit, (row.least, row.most))
+    given = share_interval(row.given, row.asked)
+    return (
+        Cell(text=quantity(row.page_size_kib, "KiB")),
+        Cell(text=row.circumstance),
+        Cell(text=f"{scale.show(row.least)} to {scale.show(row.most)}"),
+        Cell(text=number(row.periods)),
+        Cell(text=number(row.asked)),
+        Cell(text=f"{number(100 * row.given / row.asked)} %", note=given),
+    )
+
+
+def _splits(content: ReportInput) -> tuple[Table, ...]:
+    rows = []
+    for row in content.exposure[:MOST_ROWS]:
+        seconds = content.host_seconds.get(row.arm)
+        if row.splits is None or not seconds:
+            continue
+        hours = seconds / 3600
+        backed = (row.backed_bytes or 0.0) / 2**30
+        rows.append(
+            (
+                Cell(text=row.arm),
+                Cell(text=quantity(row.page_size_kib, "KiB")),
+                Cell(text=quantity(seconds, "seconds")),
+                Cell(text=number(row.splits)),
+                Cell(text=number(row.splits / hours)),
+                Cell(text=number(row.splits / hours / backed) if backed else DASH),
+            )
+        )
+    if not rows:
+        return ()
+    return (
+        Table(
+            caption="How often big pages were split",
+            headers=("arm", "page size", "measured for", "splits", "per host and hour", "and per GiB backed"),
+            rows=tuple(rows),
+            align="lrrrrr",
+            key="splits",
+        ),
+    )

@@ -1,0 +1,199 @@
+"""The questions that reviewers of big pages ask of every rollout, each answered from the data or said to be open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from analysis.plan import Role
+from analysis.report.content import ExposureRow, ReportInput
+from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row
+from analysis.report.page import Cell, Section, Table
+from analysis.report.quantities import number, quantity
+from analysis.report.tables import directions
+from analysis.results import Estimate, Verdict
+
+_MEMORY = ("memory_used_bytes", "cgroup_memory_bytes")
+_TABLES = ("page_table_bytes", "cgroup_page_table_bytes", "nr_page_table_pages")
+_HARM = ("oom", "psi", "p99", "latency", "pswp", "pgscan", "compact")
+DOSE = "dose-response"
+COMPLIERS = "among compliers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One question with what the data say; `open` where they don't, and then `text` says why."""
+
+    question: str
+    text: str
+    open: bool = False
+    see: str = ""  # key of the section with the numbers
+
+
+def questions(content: ReportInput) -> Section:
+    """Answer the six questions, each from the data or as 'not measured, because ...'."""
+    rows = tuple(
+        (
+            Cell(text=answer.question),
+            Cell(
+                text=f"Not measured, because {answer.text}" if answer.open else answer.text,
+                tone="quiet" if answer.open else "",
+            ),
+        )
+        for answer in answers(content)
+    )
+    table = Table(caption="Asked of every rollout of big pages", headers=("question", "answer"), rows=rows, align="ll")
+    return Section(key="questions", title="What reviewers ask", tables=(table,))
+
+
+def answers(content: ReportInput) -> tuple[Answer, ...]:
+    """Return the answers, in the order in which the kernel's reviewers asked."""
+    treated = [row for row in content.exposure if row.arm != content.control]
+    return (
+        _splits(content, treated),
+        _latency(content),
+        _success(content, treated),
+        _memory(content),
+        _gain_with_backing(content),
+        _harm(content),
+    )
+
+
+def _splits(content: ReportInput, treated: list[ExposureRow]) -> Answer:
+    question = "How often do big pages split, and why?"
+    parts = []
+    for row in treated:
+        seconds = content.host_seconds.get(row.arm)
+        if row.splits is not None and seconds:
+            rate = number(row.splits / (seconds / 3600))
+            size = quantity(row.page_size_kib, "KiB")
+            parts.append(f"{row.arm}, {size}: {number(row.splits)} splits, {rate} per host and hour")
+    if not parts:
+        return Answer(question=question, text="no counter of splits was read under a treated arm.", open=True)
+    why = content.split_causes or "no tracing was set up on these hosts"
+    return Answer(question=question, text=f"{'; '.join(parts)}. Why they split was not measured: {why}.", see="kernel")
+
+
+def _latency(content: ReportInput) -> Answer:
+    question = "How long does getting one take?"
+    rows = [row for row in content.latencies if row.arm != content.control] or list(content.latencies)
+    if not rows:
+        text = "no workload here times its faults; 'page_fault' does, and 'pointer_chase' times the region's."
+        return Answer(question=question, text=text, open=True)
+    parts = [
+        f"{row.arm}: median {quantity(row.p50, row.unit)}, 99 % below {quantity(row.p99, row.unit)}, "
+        f"worst {quantity(row.maximum, row.unit)} ({row.metric})"
+        for row in rows
+    ]
+    return Answer(question=question, text=f"{'; '.join(parts)}.", see="kernel")
+
+
+def _success(content: ReportInput, treated: list[ExposureRow]) -> Answer:
+    question = "How often is there one, when memory is scarce or fragmented?"
+    parts = []
+    for row in treated:
+        asked = (row.faulted_pages or 0.0) + (row.fallbacks or 0.0)
+        if row.faulted_pages is None or row.fallbacks is None or asked == 0:
+            continue
+        size = quantity(row.page_size_kib, "KiB")
+        parts.append(f"{row.arm}, {size}: {number(100 * row.faulted_pages / asked)} % of {number(asked)} asked for")
+    if not parts:
+        return Answer(question=question, text="no big page was asked for under a treated arm.", open=True)
+    bands = len({(row.circumstance, row.least) for row in content.successes})
+    more = "" if bands > 1 else " All in one range of free memory: how it does when memory is scarce stays open."
+    return Answer(question=question, text=f"{'; '.join(parts)}.{more}", see="kernel")
+
+
+def _memory(content: ReportInput) -> Answer:
+    question = "How much more memory does it take, and how much goes to page tables?"
+    used, tables = _of(content, _MEMORY), _of(content, _TABLES)
+    if not used:
+        text = "memory in use is no metric of this experiment; name memory_used_bytes as a guardrail."
+        return Answer(question=question, text=text, open=True)
+    said = [_change(row) for row in used]
+    said += [_change(row) for row in tables] or ["page tables were no metric of this experiment (page_table_bytes is)"]
+    return Answer(question=question, text=f"{'; '.join(said)}.", see="effects")
+
+
+def _gain_with_backing(content: ReportInput) -> Answer:
+    question = "Does the gain come with the backing, or would smaller big pages do?"
+    rows = [row for row in content.findings.estimates if COMPLIERS in row.estimand or DOSE in row.method]
+    sizes = {row.page_size_kib for row in content.exposure if row.backed_bytes}
+    against = (
+        "Two sizes were compared above."
+        if len(sizes) > 1
+        else "Whether a smaller size would do takes an arm with that size."
+    )
+    if not rows:
+        if content.design == "switchback":
+            text = "a switchback gives every period its whole dose; it takes hosts that received different amounts. "
+            return Answer(question=question, text=text + against, open=True)
+        return Answer(question=question, text=f"no host's backing was read. {against}", open=True)
+    said = [_per_dose(row, content.findings.alpha) for row in rows]
+    return Answer(question=question, text=f"{'; '.join(said)}. {against}", see="doses")
+
+
+def per_readable_dose(row: Estimate) -> Estimate:
+    """Return an effect per byte as one per GiB: nobody receives a byte."""
+    if not row.unit.endswith(" per bytes"):
+        return row
+    interval = row.difference_interval
+    return replace(
+        row,
+        unit=row.unit.removesuffix("bytes") + "GiB",
+        difference=None if row.difference is None else row.difference * 2**30,
+        difference_interval=None
+        if interval is None
+        else replace(
+            interval,
+            low=None if interval.low is None else interval.low * 2**30,
+            high=None if interval.high is None else interval.high * 2**30,
+        ),
+    )
+
+
+def _per_dose(row: Estimate, alpha: float) -> str:
+    row = per_readable_dose(row)
+    shown = estimate_row(row, alpha)
+    how = "observational" if DOSE in row.method else "by assignment"
+    return f"{row.treatment}: {shown.change} {row.unit} {shown.interval} ({how})"
+
+
+def _harm(content: ReportInput) -> Answer:
+    question = "Does anything else get hurt?"
+    rails = content.findings.guardrails
+    failed = [rail.plan.metric for rail in rails if rail.verdict is Verdict.FAIL]
+    unsure = [rail.plan.metric for rail in rails if rail.verdict is Verdict.INCONCLUSIVE]
+    passed = [rail.plan.metric for rail in rails if rail.verdict is Verdict.PASS]
+    worse = [
+        row
+        for row in effect_rows(content.findings, better=directions(content))
+        if row.outcome is Outcome.WORSE and row.role is not Role.GUARDRAIL
+    ]
+    watched = [row.metric for row in content.findings.estimates if any(word in row.metric for word in _HARM)]
+    if not rails and not watched:
+        text = "no guardrail was named, and neither OOM kills nor pressure nor tail latency were metrics."
+        return Answer(question=question, text=text, open=True)
+    said = [f"guardrail failed: {_names(failed)}"] if failed else []
+    said += [f"harm not ruled out: {_names(unsure)}"] if unsure else []
+    said += [f"harm ruled out: {_names(passed)}"] if passed else []
+    said += [f"worse as well: {'; '.join(_change(row) for row in worse)}"] if worse else []
+    text = ". ".join(part[0].upper() + part[1:] for part in said)
+    return Answer(question=question, text=f"{text}." if text else "Nothing that was watched.", see="guardrails")
+
+
+def _of(content: ReportInput, metrics: Iterable[str]) -> list[EffectRow]:
+    rows = effect_rows(content.findings, better=directions(content))
+    for name in metrics:
+        if found := [row for row in rows if row.metric == name]:
+            return found
+    return []
+
+
+def _change(row: EffectRow) -> str:
+    clear = ", no clear change" if row.outcome is Outcome.UNCLEAR else ""
+    return f"{row.treatment_arm}, {row.metric}: {row.change} {row.interval}{clear}".rstrip()
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

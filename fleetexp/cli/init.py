@@ -1,0 +1,38 @@
+"""`fleetexp init`: a first experiment for this host, written to a file with comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fleetexp.cli.options import root_option
+
+
+@click.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp init
+      fleetexp init my-experiment.yaml
+    """
+)
+@click.argument("path", metavar="[FILE]", default="experiment.yaml", type=click.Path(dir_okay=False, path_type=Path))
+@root_option
+def init(path: Path, root: str) -> None:
+    """Write a commented experiment that works on this host to FILE.
+
+    FILE is experiment.yaml where none is named; a file that is there is kept.
+    """
+    from agents.facts import survey
+    from agents.sysroot import FolderRoot
+    from fleetexp.errors import RunError
+    from fleetexp.starter import starter_spec
+
+    text = starter_spec(survey(FolderRoot(root)))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RunError("the file is there already", where=str(path), remedy="name another one") from None
+    click.echo(f"wrote {path}\nsee what it would do: fleetexp plan {path}\nrun it: fleetexp run {path}")

@@ -1,0 +1,190 @@
+"""Where metrics of the user's own are read: `metrics.sources` of a spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from agents.feeds.json_document import parse_path
+from agents.feeds.plain_file import SPLITTING
+from agents.messages import MetricSource, SourceForm
+from fleetexp.config.document import Path
+from fleetexp.config.names import check_word
+from fleetexp.config.problem import Refused
+from fleetexp.config.quantities import Duration, format_duration, lasting
+from fleetexp.config.workload import Section, split_argv
+
+if TYPE_CHECKING:
+    from fleetexp.config.model import Experiment
+
+_PLACES = ("prometheus", "json", "command", "file")
+_SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise Refused(f"{text!r} is no address", "write 'http://host:port/metrics'")
+    try:
+        parts = urlsplit(text.replace("{host}", "host"))
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f{}]", text.replace("{host}", "host")):
+        raise Refused(
+            f"{text!r} is no address", "write 'http://host:port/metrics'; {host} stands for the name of each host"
+        )
+    if parts.username is not None:
+        raise Refused(
+            "an address must not hold a password: the spec is kept in the store", "let the page be read without one"
+        )
+    if parts.fragment:
+        raise Refused(f"{text!r} has a part after '#', which is never sent", "leave it out")
+    return text
+
+
+def _path(text: str) -> str:
+    try:
+        parse_path(text)
+    except ValueError as error:
+        raise Refused(str(error), "write for example 'a.b[0].c', or 'a[\"odd.key\"]'") from None
+    return text
+
+
+def _series(text: str) -> str:
+    if not _SERIES.fullmatch(text):
+        raise Refused(f"{text!r} is no name of a series", "write its name alone; labels go under 'labels'")
+    return text
+
+
+def _file(text: str) -> str:
+    path = PurePosixPath(text)
+    if not path.is_absolute() or ".." in path.parts or "\0" in text:
+        raise Refused(f"{text!r} is no whole path", "write it from '/' on, without '..'")
+    if path.name in SPLITTING:
+        raise Refused(f"reading {path.name} splits 1 GB pages", "read another file")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_url)]
+
+
+class Source(Section):
+    """Where a metric of the user's own is read: one of an address, a command and a file, and what to pick there."""
+
+    prometheus: Address | None = None
+    json_page: Annotated[Address | None, Field(alias="json")] = None
+    command: Annotated[tuple[str, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = None
+    file: Annotated[str, AfterValidator(_file)] | None = None
+    name: Annotated[str, AfterValidator(_series)] | None = None
+    path: Annotated[str, AfterValidator(_path)] | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    sum: bool = False
+    kind: Annotated[str, check_word("counter", "gauge")] | None = None
+    unit: str = ""
+    every: Annotated[Duration, lasting("100ms", "1h")] | None = None
+    timeout: Annotated[Duration, lasting("100ms", "30s")] = 5.0
+    user: str | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The kinds of place that are named: one, in a source that is right."""
+        values = (self.prometheus, self.json_page, self.command, self.file)
+        return tuple(place for place, value in zip(_PLACES, values, strict=True) if value is not None)
+
+    @property
+    def form(self) -> SourceForm:
+        if self.prometheus is not None or self.name is not None:
+            return SourceForm.PROMETHEUS
+        return SourceForm.JSON if self.path is not None else SourceForm.NUMBER
+
+    def counter(self, metric: str) -> bool:
+        """Whether the values only rise: as the spec says, else by the name of the series."""
+        if self.kind is not None:
+            return self.kind == "counter"
+        return self.form is SourceForm.PROMETHEUS and (self.name or metric).endswith(_COUNTERS)
+
+    def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
+        """Return the source in the agents' words."""
+        pick = {SourceForm.PROMETHEUS: self.name or metric, SourceForm.JSON: self.path or ""}
+        return MetricSource(
+            metric=metric,
+            url=self.prometheus or self.json_page or "",
+            argv=self.command or (),
+            file=self.file or "",
+            user=self.user,
+            form=self.form,
+            pick=pick.get(self.form, ""),
+            labels=dict(self.labels),
+            sum_series=self.sum,
+            counter=self.counter(metric),
+            kind_said=self.kind is not None,
+            every_seconds=self.every or 0.0,
+            timeout_seconds=self.timeout,
+            needed=needed,
+        )
+
+
+def asked_sources(experiment: Experiment) -> tuple[MetricSource, ...]:
+    """Return what the agents read. Only what answers before the workload starts can be needed then."""
+    metrics, workload = experiment.metrics, experiment.workload
+    early = workload is None or workload.kind == "service"
+    return tuple(
+        source.as_asked(name, needed=early and name == metrics.primary) for name, source in metrics.sources.items()
+    )
+
+
+def source_problems(
+    experiment: Experiment, *, reported: frozenset[str], counted: frozenset[str]
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield what is wrong with the sources. The workload reports some metrics by itself; the host counts others."""
+    for name, source in experiment.metrics.sources.items():
+        path: Path = ("metrics", "sources", name)
+        if not source.places:
+            yield path, "the source names no place", f"give one of {', '.join(_PLACES)}"
+        elif len(source.places) > 1:
+            yield path, f"a source is one place, here are {' and '.join(source.places)}", "keep one"
+        else:
+            yield from (((*path, key), what, remedy) for key, what, remedy in _keys(source))
+        if name in reported:
+            yield path, f"the workload reports {name} itself", "give the source another name"
+        if name in counted:
+            yield path, f"{name} is read on every host already", "give the source another name"
+        yield from _lengths(experiment, source, path)
+
+
+def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
+    (place,) = source.places
+    page = source.form is SourceForm.PROMETHEUS
+    if source.name is not None and (place == "json" or source.path is not None):
+        yield "name", "'name' picks a series of a Prometheus page", "write 'path' for JSON, and nothing else"
+    if place == "prometheus" and source.path is not None:
+        yield "path", "'path' picks from JSON, not from a Prometheus page", "write 'name', or 'json: ADDRESS'"
+    if place == "json" and source.path is None:
+        yield "json", "what to pick from the JSON is not said", "add for example 'path: a.b[0].c'"
+    if source.labels and not page:
+        yield "labels", "labels choose among series of a Prometheus page", "leave them out"
+    if source.sum and not page:
+        yield "sum", "only series of a Prometheus page can be added up", "leave it out"
+    if source.user is not None and place != "command":
+        yield "user", "only a command is run as a user", "leave it out"
+    if source.command is not None and not source.command[0]:
+        yield "command", "no program is named", "give the program and its arguments, one word each"
+
+
+def _lengths(experiment: Experiment, source: Source, path: Path) -> Iterator[tuple[Path, str, str]]:
+    if not experiment.switchback or source.every is None:
+        return
+    if 2 * source.every > experiment.measure_seconds:
+        what = f"read every {format_duration(source.every)}, fewer than two readings fall into a measured period"
+        yield (*path, "every"), what, f"write {format_duration(experiment.measure_seconds / 2)} or less"
+
+
+def counters_among(sources: Mapping[str, Source]) -> frozenset[str]:
+    """Return the names of the sources whose values only rise."""
+    return frozenset(name for name, source in sources.items() if source.counter(name))

@@ -1,0 +1,1 @@
+"""The live view: read-only web pages over a store, for looking at runs while they go on."""

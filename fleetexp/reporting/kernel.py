@@ -1,0 +1,128 @@
+"""What the kernel did with big pages, read from a run: exposure, fault latencies, success by circumstance, splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from agents.catalogue import CATALOGUE
+from analysis.report.content import ExposureRow, LatencyRow, SuccessRow
+from fleetexp.reporting import queries
+from fleetexp.reporting.queries import CIRCUMSTANCES, Band, Circumstance
+from fleetexp.store.records import RunRecord
+from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_BANDS = 3
+_FEWEST_FOR_BANDS = 6  # different values of a circumstance
+LATENCIES = tuple(
+    name
+    for name, metric in CATALOGUE.items()
+    if metric.source.startswith("workload") and metric.unit == "seconds" and ("fault" in name or "acquire" in name)
+)
+
+
+def exposure(store: Store, record: RunRecord, sizes_kib: Sequence[int], found: dict[int, str]) -> Iterator[ExposureRow]:
+    """What was asked for against what was received: assigned to an arm is not backed by its pages."""
+    if not sizes_kib:
+        return
+    sums = {
+        (str(arm), int(size)): figures
+        for arm, size, *figures in store.select(queries.exposure(record.run_id, sizes_kib))
+    }
+    for arm in record.plan.arms:
+        for size in sizes_kib:
+            faulted, fallbacks, _, _, splits, backed = map(_known, sums.get((arm.name, size), [None] * 6))
+            yield ExposureRow(
+                arm=arm.name,
+                page_size_kib=size,
+                assigned=arm.knobs.get(f"thp/{size}kB/enabled", f"as found ({found.get(size, 'not known')})"),
+                faulted_pages=faulted,
+                fallbacks=fallbacks,
+                splits=splits,
+                backed_bytes=backed,
+            )
+
+
+def exposure_of(
+    measured: DataFrame, record: RunRecord, sizes_kib: Sequence[int], found: dict[int, str]
+) -> Iterator[ExposureRow]:
+    """The same from observations in memory: those of an earlier moment."""
+    for arm in record.plan.arms:
+        own = measured[measured["arm"] == arm.name]
+        for size in sizes_kib:
+            backed = own.loc[own["metric"] == f"thp_{size}kB_backed_bytes", "mean"]
+            yield ExposureRow(
+                arm=arm.name,
+                page_size_kib=size,
+                assigned=arm.knobs.get(f"thp/{size}kB/enabled", f"as found ({found.get(size, 'not known')})"),
+                faulted_pages=_total(own, f"thp_{size}kB_anon_fault_alloc"),
+                fallbacks=_total(own, f"thp_{size}kB_anon_fault_fallback"),
+                splits=_total(own, f"thp_{size}kB_split"),
+                backed_bytes=float(backed.mean()) if len(backed) else None,
+            )
+
+
+def _total(rows: DataFrame, metric: str) -> float | None:
+    """A counter over all periods: rate times seconds sampled, which is last minus first; None where it was not read."""
+    own = rows[rows["metric"] == metric]
+    return float(round((own["mean"] * own["seconds"]).sum())) if len(own) else None
+
+
+def _known(value: Any) -> float | None:  # noqa: ANN401 - a figure as the database gives it
+    return None if value is None else float(value)
+
+
+def latencies(store: Store, run_id: int) -> Iterator[LatencyRow]:
+    """How long the workload's faults took; nothing where no workload timed any."""
+    for metric, arm, readings, p50, p99, maximum in store.select(queries.latencies(run_id, LATENCIES)):
+        yield LatencyRow(
+            metric=str(metric),
+            arm=str(arm),
+            unit="seconds",
+            readings=int(readings),
+            p50=float(p50),
+            p99=float(p99),
+            maximum=float(maximum),
+        )
+
+
+def bands(store: Store, run_id: int, sizes_kib: Sequence[int]) -> list[tuple[int, Circumstance, Band]]:
+    """Cut each circumstance into ranges with as many periods each; one range where it hardly varies."""
+    out = []
+    for size in sizes_kib:
+        for what in CIRCUMSTANCES:
+            rows = store.select(queries.asked_and_given(run_id, size, what))
+            values = sorted(float(value) for _, _, value in rows if value is not None)
+            out += [(size, what, band) for band in _cut(values)]
+    return out
+
+
+def _cut(values: list[float]) -> list[Band]:
+    if not values:
+        return []
+    if len(set(values)) < _FEWEST_FOR_BANDS:
+        return [Band(least=values[0], most=values[-1], last=True)]
+    edges = sorted({values[0], *(values[len(values) * part // _BANDS] for part in range(1, _BANDS)), values[-1]})
+    return [Band(least=low, most=high, last=high == edges[-1]) for low, high in pairwise(edges)]
+
+
+def successes(store: Store, run_id: int, cut: Sequence[tuple[int, Circumstance, Band]]) -> Iterator[SuccessRow]:
+    """How many big pages were given of those asked for, in each range of each circumstance."""
+    if not cut:
+        return
+    units = {what.name: what.unit for what in CIRCUMSTANCES}
+    for _, size, circumstance, least, most, periods, asked, given, _ in store.select(queries.success(run_id, cut)):
+        yield SuccessRow(
+            page_size_kib=int(size),
+            circumstance=str(circumstance),
+            least=float(least),
+            most=float(most),
+            unit=units[str(circumstance)],
+            periods=int(periods),
+            asked=float(asked),
+            given=float(given),
+        )

@@ -1,0 +1,96 @@
+"""Every number of a report can be traced: the query that the appendix prints gives the same digits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from analysis.report.page import Cell, Table
+from analysis.report.sections import SOURCES, page
+
+# What a unit may make of a stored number: percentages, GiB of bytes, ms of seconds, their reciprocals' signs.
+SCALES = [1.0, 100.0, 1e3, 1e6, 1e9, 1 / 60, 1 / 3600, 1 / 86400, *(1024.0**-power for power in range(1, 5)), 2.0**30]
+NUMBER = re.compile(r"(?<![\w.:/-])[−+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+| × 10\^[−-]?\d+)?")  # noqa: RUF001
+Stored = Any  # conftest.py
+
+
+def numbers(text: str) -> Iterator[tuple[str, float, float]]:
+    """Yield each number of a text as (as it stands, its value, half a unit of its last digit)."""
+    for found in NUMBER.findall(text):
+        plain = found.replace("−", "-").replace(",", "").replace(" × 10^", "e")  # noqa: RUF001
+        mantissa, _, power = plain.partition("e")
+        size = 10.0 ** int(power or 0)
+        _, _, decimals = mantissa.partition(".")
+        # About three digits are shown: 12,345 may stand for 12,345.4.
+        yield found, float(mantissa) * size, 0.5000001 * 10.0 ** -len(decimals) * size
+
+
+def values_of(rows: list[tuple[Any, ...]]) -> list[float]:
+    """Every number in the answer to a query, those in its texts and documents too, and plain differences from them."""
+    out: list[float] = []
+    for row in rows:
+        for value in row:
+            if isinstance(value, bool) or value is None:
+                continue
+            if isinstance(value, int | float):
+                out.append(float(value))
+            else:
+                text = value if isinstance(value, str) else json.dumps(value, default=str)
+                out += [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+    return out
+
+
+def untraced(table: Table, rows: list[tuple[Any, ...]]) -> list[str]:
+    """The numbers of a table that no value of the query gives, in any unit."""
+    values = values_of(rows)
+    known = [abs(value) * scale for value in values for scale in SCALES]
+    texts = " ".join(str(value) for row in rows for value in row)
+    missing = []
+    for cells in table.rows:
+        for cell in cells:
+            if cell.text in texts:
+                continue
+            for shown, value, half in numbers(f"{cell.text} {cell.note}"):
+                if not any(abs(abs(value) - one) <= half for one in known):
+                    missing.append(f"{shown} in {cell.text!r} {cell.note!r}")
+    return missing
+
+
+# Computed from the query's numbers by arithmetic that the text names: a Wilson interval, an interval's level, a count.
+ARITHMETIC = {"95", "5"}
+
+
+@pytest.fixture
+def tables(stored: Stored) -> dict[str, Table]:
+    return {table.key: table for section in page(stored.content).sections for table in section.tables if table.key}
+
+
+@pytest.mark.parametrize("key", [key for key in SOURCES if key not in {"blocks", "trade"}])
+def test_the_query_in_the_appendix_gives_the_digits_of_the_table(
+    stored: Stored, tables: dict[str, Table], key: str
+) -> None:
+    table = tables[key]
+    assert table.rows
+    rows = stored.store.select(stored.content.queries[key])
+    if key == "success":  # the notes are Wilson intervals, tested by themselves
+        table = replace(table, rows=tuple(tuple(replace(cell, note="") for cell in cells) for cells in table.rows))
+    if key in {"stages", "assigned"}:  # people count stages from 1
+        table = replace(table, rows=tuple(cells[1:] for cells in table.rows))
+    assert [found for found in untraced(table, rows) if found.split()[0] not in ARITHMETIC] == []
+
+
+def test_every_table_with_numbers_has_its_query(stored: Stored, tables: dict[str, Table]) -> None:
+    assert set(tables) <= set(stored.content.queries)
+    assert set(stored.content.queries) <= set(SOURCES)
+
+
+def test_a_number_that_is_off_by_one_digit_is_found_out(stored: Stored, tables: dict[str, Table]) -> None:
+    rows = stored.store.select(stored.content.queries["effects"])
+    table = tables["effects"]
+    wrong = replace(table, rows=((Cell(text="throughput"), Cell(text="1,234,567.8")), *table.rows))
+    assert untraced(wrong, rows)
