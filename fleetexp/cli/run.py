@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetexp.cli.failures import failure_lines
-from fleetexp.cli.options import address_option, fleet_options, json_option, root_option, simulation_options, store_option
+from fleetexp.cli.options import (
+    address_option,
+    fleet_options,
+    json_option,
+    root_option,
+    simulation_options,
+    store_option,
+)
 from fleetexp.cli.output import emit_json, width, without_password
 from fleetexp.exit_codes import ExitCode
 
@@ -21,7 +28,6 @@ if TYPE_CHECKING:
     from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.orchestrator.progress import Outcome, Progress
 
-SIMULATED = "SIMULATED HOSTS: no real host is touched or measured, and no number below says anything about one.\n"
 REPORTS = Path("fleetexp-reports")
 
 _require_decision = click.option(
@@ -88,10 +94,11 @@ def run(
     experiment = load_experiment(spec)
     if fleet == "simulated":
         from fleetexp.orchestrator.simulated_choice import SimulationChoice
+        from fleetexp.simulated import WORDS
 
         chosen = SimulationChoice.of(experiment, hosts=host_count, seed=seed, effects=effects, actors=actors)
         address = str(chosen)
-        click.echo(SIMULATED, err=as_json)
+        click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = inventory.survey()
         _show_plan(experiment, found, one_machine=inventory.one_machine, as_json=as_json)

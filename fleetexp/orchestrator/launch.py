@@ -36,6 +36,7 @@ from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.resumption import Past
 from fleetexp.orchestrator.runner import Runner
+from fleetexp.simulated import marked
 from fleetexp.store.records import LIVE, RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -270,7 +271,7 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
         run_id=run_id,
         state=state,
         decision=findings.decision if decided and findings is not None else "",
-        reason=findings.reason if decided and findings is not None else record.reason,
+        reason=marked(findings.reason if decided and findings is not None else record.reason, record.fleet),
         exit_code=code,
     )
 

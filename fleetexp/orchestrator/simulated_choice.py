@@ -78,9 +78,7 @@ class SimulationChoice:
             else:
                 raise RunError(f"{word!r} says nothing of a simulation", where="--fleet simulated", remedy=_EXAMPLE)
         if not 1 <= numbers.get("hosts", HOSTS) <= MOST_HOSTS:
-            raise RunError(
-                f"{numbers['hosts']} simulated hosts", where="--hosts", remedy=f"choose 1 to {MOST_HOSTS:,}"
-            )
+            raise RunError(f"{numbers['hosts']} simulated hosts", where="--hosts", remedy=f"choose 1 to {MOST_HOSTS:,}")
         return cls(metrics=tuple(metrics), knobs=tuple(knobs), planted=tuple(planted), **numbers)
 
     @classmethod
