@@ -38,6 +38,7 @@ from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
 from fleetexp.orchestrator.runner import Runner, utc_now
+from fleetexp.simulated import marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -319,7 +320,7 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
         run_id=run_id,
         state=state,
         decision=findings.decision if decided and findings is not None else "",
-        reason=findings.reason if decided and findings is not None else record.reason,
+        reason=marked(findings.reason if decided and findings is not None else record.reason, record.fleet),
         exit_code=code,
     )
 
