@@ -68,7 +68,7 @@ class KnobFile:
 class Machine:
     """One kind of machine: page sizes, memory, kernel. `found` says what knob files hold after a boot, by path."""
 
-    kernel: str = "6.18.44"
+    kernel: str = "6.18.44-simulated"
     memory_kib: int = 256 * 1024 * 1024
     cpus: int = 2
     thp_sizes_kib: tuple[int, ...] = (64, PMD_KIB, GIGANTIC_KIB)

@@ -74,7 +74,7 @@ class Plainly:
     )
     treatments: tuple[Treatment, ...] = ()
     backing_seconds: float = 5.0  # after so long 63 % of the backing has changed to what the knobs ask for
-    backed_share: float = 0.3  # of memory, by a size that is set to always
+    backed_share: float = 0.4  # of the memory that is used, by a size that is set to always
     used_share: float = 0.6  # of memory
     pool_share: float = 0.5  # of free memory, at most, for hugetlb pools
 
@@ -93,6 +93,7 @@ _EVENTS: Mapping[str, float] = MappingProxyType(
 )
 _SPLITS_PER_BACKED_PAGE_SECOND = 2e-5
 _USED = "memory_used_bytes"
+_MEMORY = MetricLaw(host_spread=0.1, noise=0.01, memory_seconds=60.0)  # the mean is `used_share`
 
 
 class PlainLaw:
@@ -101,23 +102,37 @@ class PlainLaw:
     Everything follows from (seed, host) and the instants at which it is looked at.
     """
 
-    __slots__ = ("_at", "_backed", "_counts", "_doses", "_drift", "_host", "_machine", "_p", "_random", "_split")
+    __slots__ = (
+        "_at",
+        "_backed",
+        "_counts",
+        "_doses",
+        "_drift",
+        "_given",
+        "_host",
+        "_laws",
+        "_machine",
+        "_p",
+        "_random",
+        "_split",
+    )
 
     def __init__(self, parameters: Plainly, machine: Machine, *, seed: int, host: str) -> None:
         self._p = parameters
         self._machine = machine
         self._random = random.Random(f"{seed} {host}")  # noqa: S311 - a simulation
-        self._host = {name: 1.0 + law.host_spread * self._random.gauss() for name, law in parameters.metrics.items()}
-        self._host[_USED] = min(1.5, max(0.5, 1.0 + 0.1 * self._random.gauss()))
+        self._laws = {**parameters.metrics, _USED: _MEMORY}
+        self._host = {name: 1.0 + law.host_spread * self._random.gauss() for name, law in self._laws.items()}
         self._at = 0.0
         self.restart(0.0)
 
     def restart(self, at_seconds: float) -> None:
         self._at = at_seconds
-        self._drift = {name: self._random.gauss() for name in self._p.metrics}
+        self._drift = {name: self._random.gauss() for name in self._laws}
         self._doses = [0.0] * len(self._p.treatments)
         self._counts = dict.fromkeys((*_RATES, *_EVENTS), 0.0)
-        self._backed = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # share of memory
+        self._backed = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # share of the memory that is used
+        self._given = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
         self._split = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
 
     def advance(self, at_seconds: float, knobs: Mapping[str, str]) -> None:
@@ -126,16 +141,19 @@ class PlainLaw:
             return
         self._at = at_seconds
         kept = math.exp(-seconds / self._p.backing_seconds) if self._p.backing_seconds > 0 else 0.0
-        for size in self._backed:
-            wanted = self._wanted(size, knobs)
-            self._backed[size] = wanted + (self._backed[size] - wanted) * kept
-            self._split[size] += self._pages(size) * _SPLITS_PER_BACKED_PAGE_SECOND * seconds
+        before = {size: self._pages(size) for size in self._backed}
         for place, treatment in enumerate(self._p.treatments):
             there = all(knobs.get(path) == value for path, value in treatment.when.items())
             self._doses[place] = there + (self._doses[place] - there) * kept
-        for name, law in self._p.metrics.items():
+        for name, law in self._laws.items():
             like = math.exp(-seconds / law.memory_seconds) if law.memory_seconds > 0 else 0.0
             self._drift[name] = self._drift[name] * like + self._random.gauss() * math.sqrt(1.0 - like * like)
+        for size, had in before.items():
+            wanted = self._wanted(size, knobs)
+            self._backed[size] = wanted + (self._backed[size] - wanted) * kept
+            split = had * _SPLITS_PER_BACKED_PAGE_SECOND * seconds
+            self._split[size] += split
+            self._given[size] += split + max(0, self._pages(size) - had)  # what was split is given anew
         for rates in (_RATES, _EVENTS):
             for name, rate in rates.items():
                 self._counts[name] += rate * self._factor(name) * seconds
@@ -150,7 +168,7 @@ class PlainLaw:
         """The host's own level, its drift now, and what the treatments do to it."""
         factor = self._effect(name)
         if name in self._drift:
-            factor *= self._host[name] * (1.0 + self._p.metrics[name].noise * self._drift[name])
+            factor *= self._host[name] * (1.0 + self._laws[name].noise * self._drift[name])
         return max(0.0, factor)
 
     def _effect(self, name: str) -> float:
@@ -160,7 +178,10 @@ class PlainLaw:
         return factor
 
     def _pages(self, size: int) -> int:
-        return int(self._machine.memory_kib * self._backed[size] / size)
+        return int(self._used_kib() * self._backed[size] / size)
+
+    def _used_kib(self) -> float:
+        return min(0.95, self._p.used_share * self._factor(_USED)) * self._machine.memory_kib
 
     def vmstat(self) -> Mapping[str, int]:
         given = sum(self.thp_stat(size, "anon_fault_alloc") for size in self._backed if size >= 2048)
@@ -182,27 +203,29 @@ class PlainLaw:
 
     def meminfo_kib(self) -> Mapping[str, int]:
         total = self._machine.memory_kib
-        used = int(min(0.95, self._p.used_share * self._host[_USED] * self._effect(_USED)) * total)
-        backed = int(sum(share for size, share in self._backed.items() if size >= 2048) * total)
+        used = int(self._used_kib())
+        backed = int(sum(share for size, share in self._backed.items() if size >= 2048) * used)
         return {
             "MemTotal": total,
             "MemFree": total - used,
             "MemAvailable": total - used,
             "SwapTotal": 0,
             "AnonPages": int(0.8 * used),
-            "AnonHugePages": min(backed, int(0.8 * used)),
+            "AnonHugePages": min(backed, int(0.8 * used)),  # several sizes may ask for all of it
             "PageTables": max(8192, (used - backed) // 512),
         }
 
     def thp_stat(self, size_kib: int, stat: str) -> int:
-        pages, split = self._pages(size_kib), int(self._split[size_kib])
-        if stat == "nr_anon":
-            return pages
-        if stat == "anon_fault_alloc":
-            return pages + split  # what was split was given before
-        if stat == "anon_fault_fallback":
-            return (pages + split) // 20
-        return split if stat == "split" else 0
+        match stat:
+            case "nr_anon":
+                return self._pages(size_kib)
+            case "anon_fault_alloc":
+                return int(self._given[size_kib])
+            case "anon_fault_fallback":
+                return int(self._given[size_kib] / 20)
+            case "split":
+                return int(self._split[size_kib])
+        return 0
 
     def events(self) -> Mapping[str, int]:
         return {name: int(self._counts[name]) for name in _EVENTS}

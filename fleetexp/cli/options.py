@@ -32,11 +32,11 @@ def fleet_options(function: F) -> F:
     """Add --fleet and --address: which hosts are meant, and what is asked for them."""
     kind = click.option(
         "--fleet",
-        type=click.Choice(["local", "inline", "ray"]),
+        type=click.Choice(["local", "inline", "ray", "simulated"]),
         default="local",
         show_default=True,
         help="local: this host, its agent a Ray actor. inline: this host, its agent in this process. "
-        "ray: the nodes of a Ray cluster.",
+        "ray: the nodes of a Ray cluster. simulated: hosts in memory; nothing real is touched.",
     )
     return kind(address_option(function))
 
@@ -51,6 +51,38 @@ def address_option(function: F) -> F:
         show_envvar=True,
         help="The head of the Ray cluster; its token is read from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.",
     )(function)
+
+
+def simulation_options(function: F) -> F:
+    """Add --hosts, --seed, --effect and --actors: what a simulated fleet is made of."""
+    for option in (
+        click.option(
+            "--actors",
+            metavar="N",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Spread simulated hosts over so many Ray actors; by default they are in this process.",
+        ),
+        click.option(
+            "--effect",
+            "effects",
+            metavar="METRIC=PERCENT",
+            multiple=True,
+            help="Plant an effect of the treatment on simulated hosts, as 'throughput=+5.9%'. May be repeated.",
+        ),
+        click.option("--seed", metavar="N", type=click.IntRange(min=0), default=1, help="Of the simulation."),
+        click.option(
+            "--hosts",
+            "host_count",
+            metavar="N",
+            type=click.IntRange(min=1, max=100_000),
+            default=20,
+            show_default=True,
+            help="How many hosts to simulate.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def json_option(function: F) -> F:

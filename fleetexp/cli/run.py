@@ -16,6 +16,7 @@ from fleetexp.cli.options import (
     json_option,
     metrics_page_options,
     root_option,
+    simulation_options,
     store_option,
 )
 from fleetexp.cli.output import emit_json, width, without_password
@@ -50,6 +51,7 @@ _reports = click.option(
       fleetexp run configs/thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
       fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
+      fleetexp run my.yaml --fleet simulated --hosts 1000 --effect throughput=+5.9%
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
@@ -58,6 +60,7 @@ _reports = click.option(
 @click.option(
     "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
 )
+@simulation_options
 @_require_decision
 @_reports
 @metrics_page_options
@@ -70,6 +73,10 @@ def run(
     fleet: str,
     address: str,
     acknowledge_power: bool,
+    host_count: int,
+    seed: int,
+    effects: tuple[str, ...],
+    actors: int,
     require_decision: bool,
     reports: Path,
     metrics_port: int | None,
@@ -79,6 +86,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the experiment in SPEC on this host, or with --fleet ray on the nodes of a cluster.
+
+    With --fleet simulated nothing real is touched: hosts, kernels and time are
+    a model's, and everything that is shown says so.
 
     The end is a table of effects with intervals, a decision and a report.
 
@@ -90,6 +100,13 @@ def run(
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
     experiment = load_experiment(spec)
+    if fleet == "simulated":
+        from fleetexp.orchestrator.simulated_choice import SimulationChoice
+        from fleetexp.simulated import WORDS
+
+        chosen = SimulationChoice.of(experiment, hosts=host_count, seed=seed, effects=effects, actors=actors)
+        address = str(chosen)
+        click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = inventory.survey()
         _show_plan(

@@ -10,7 +10,7 @@ from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inventory import Inventory
 
-FLEETS = ("local", "inline", "ray")
+FLEETS = ("local", "inline", "ray", "simulated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +49,11 @@ def open_inventory(choice: FleetChoice, root: SysRoot | None = None) -> Inventor
             from fleetexp.orchestrator.ray_fleet import RayInventory  # noqa: PLC0415
 
             return RayInventory(choice.address or os.environ.get("RAY_ADDRESS") or "auto")
+        case "simulated":
+            from fleetexp.orchestrator.simulated_choice import SimulationChoice  # noqa: PLC0415
+            from fleetexp.orchestrator.simulated_inventory import SimulatedInventory  # noqa: PLC0415
+
+            chosen = SimulationChoice.parse(choice.address)
+            return SimulatedInventory(chosen.simulation(), address=str(chosen), actors=chosen.actors)
         case other:
             raise RunError(f"no fleet is called {other!r}", where="--fleet", remedy=f"use {', '.join(FLEETS)}")

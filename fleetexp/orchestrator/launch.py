@@ -26,18 +26,20 @@ from fleetexp.design import assigned_units
 from fleetexp.domain import Design, Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
+from fleetexp.logs import of_run
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
 from fleetexp.orchestrator.looks import Looks
-from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
 from fleetexp.orchestrator.runner import Runner, utc_now
+from fleetexp.simulated import marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -161,7 +163,8 @@ def resume(
             machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
             store.record_event(run_id, "resumed", f"by {_who()}")
             if machine.goal is not None:
-                log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
+                said = "run %d was being halted when it was interrupted: %s"
+                log.warning(said, run_id, machine.goal[1], extra={"run_id": run_id})
             return _drive(
                 store,
                 run_id=run_id,
@@ -179,7 +182,7 @@ def _approve(store: Store, record: RunRecord) -> Outcome | None:
     store.request(record.run_id, "approve", _who())
     deadline = time.monotonic() + APPROVAL_HEARD_WITHIN_SECONDS
     while time.monotonic() < deadline:
-        heard = [event for event in store.events(record.run_id) if event.kind == "approved" and event.at >= asked_at]
+        heard = [event for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
         if heard:
             return Outcome(
                 run_id=record.run_id,
@@ -209,7 +212,7 @@ def restore_run(
                 where=f"run {run_id}",
                 remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
             )
-        left = unrestored(store.events(run_id))
+        left = unrestored(store.events(run_id, kinds=[NOT_RESTORED, RESTORED]))
         store.record_event(run_id, "restore_requested", f"by {_who()}")
         with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
             fleet = hosts.open(list(left), claim_name(record))
@@ -283,7 +286,7 @@ def _drive(
             clock=fleet.clock.monotonic,
             now=fleet.clock.now,
         )
-        with _signals(runner):
+        with _signals(runner), of_run(run_id):
             state = runner.run()
     finally:
         fleet.close()
@@ -319,7 +322,7 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
         run_id=run_id,
         state=state,
         decision=findings.decision if decided and findings is not None else "",
-        reason=findings.reason if decided and findings is not None else record.reason,
+        reason=marked(findings.reason if decided and findings is not None else record.reason, record.fleet),
         exit_code=code,
     )
 

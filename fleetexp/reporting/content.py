@@ -25,6 +25,7 @@ from fleetexp.config import Experiment, parse_experiment
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
 from fleetexp.reporting import kernel, queries, ramp
+from fleetexp.simulated import is_simulated, marked_findings
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
@@ -47,6 +48,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         raise RunError(
             f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
         )
+    findings = marked_findings(findings, record.fleet)
     experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
     facts = store.host_facts(run_id)
     plan = experiment.analysis_plan()
@@ -112,7 +114,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         assigned=tuple(ramp.assigned(store, run_id)),
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
         queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut) if whole else {},
-        simulated=record.fleet.startswith("simulated"),
+        simulated=is_simulated(record.fleet),
     )
 
 

@@ -147,14 +147,17 @@ def timed_run(
 
     def observe(progress: Progress) -> None:
         now, virtual = time.perf_counter(), progress.elapsed_seconds
+        if "rss" not in began:  # everything is imported and planned
+            began["rss"] = rss_bytes()
         units = progress.units
-        if "window" not in began and units.get(UnitState.MEASURING, 0) == hosts:
-            began.update(window=now, virtual=virtual)
+        if "virtual" not in began and units.get(UnitState.MEASURING, 0) == hosts:
+            began.update(virtual=virtual)
+            watch.rss_per_host_bytes = (rss_bytes() - began["rss"]) / hosts
+            began["window"] = time.perf_counter()
             watch.open, watch.window = True, (len(watch.turns), 0)
         if watch.open and virtual >= began["virtual"] + WINDOW_SECONDS:
             watch.open, watch.window = False, (watch.window[0], len(watch.turns))
             watch.window_seconds = now - began["window"]
-            watch.rss_per_host_bytes = (rss_bytes() - before) / hosts
             request_stop(url, progress.run_id, "abort", "the benchmark")
             began.update(abort=time.perf_counter(), abort_virtual=virtual)
         if "abort" in began and not watch.abort_seconds and units.get(UnitState.REVERTED, 0) >= hosts - away:
@@ -163,7 +166,6 @@ def timed_run(
 
     text = SPEC.format(max_failed=hosts)
     inventory = TimedInventory(Simulation.of(hosts, faults=faults or {}, epoch=EPOCH), watch, actors=actors)
-    before = rss_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(Store, "append_many", timed_append)
         outcome = launch(parse_experiment(text), text, store_url=url, observer=observe, inventory=inventory)

@@ -1,0 +1,157 @@
+"""A simulation in words, as the record of a run keeps it: 'hosts=1000 seed=3 effect:throughput=+5.9%@KNOB=VALUE'.
+
+An effect comes on a host while the knobs behind the @ hold those values, and with their backing; one '@' for each arm
+that has it. Metrics that a workload reports are named, 'metric:latency', so that simulated workloads report them too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agents.catalogue import describe, is_known
+from agents.knobs import find_knob
+from agents.simulated import HostClock, Machine, MetricLaw, PlainLaw, Plainly, SimulatedRoot, Treatment
+from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
+from fleetexp.config import Experiment
+from fleetexp.errors import RunError
+from fleetexp.orchestrator.simulated_hosts import Simulation
+
+HOSTS = 20
+_DEFAULT_METRICS = ("throughput", "dtlb_load_misses")
+_PERCENT = re.compile(r"([+-]?\d+(?:\.\d+)?)%")
+_SIZE = re.compile(r"(thp|hugetlb)/(?:node\d+/)?(\d+)kB/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """An effect on a metric, relative, while these knobs, by name, hold these values."""
+
+    metric: str
+    relative: float
+    when: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationChoice:
+    """What a person chooses of a simulation."""
+
+    hosts: int = HOSTS
+    seed: int = 1
+    actors: int = 0  # Ray actors that the hosts are spread over, 0 for this process
+    metrics: tuple[str, ...] = ()
+    planted: tuple[Planted, ...] = ()
+    knobs: tuple[str, ...] = field(default=())  # named by the experiment: their page sizes are there
+
+    def __str__(self) -> str:
+        words = [f"hosts={self.hosts}", f"seed={self.seed}"]
+        words += [f"actors={self.actors}"] if self.actors else []
+        words += [f"metric:{metric}" for metric in self.metrics]
+        words += [f"knob:{knob}" for knob in self.knobs]
+        for one in self.planted:
+            when = ",".join(f"{knob}={value}" for knob, value in one.when.items())
+            words.append(f"effect:{one.metric}={one.relative * 100:+.12g}%@{when}")
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> SimulationChoice:
+        """Read what `str` wrote; RunError where it is something else."""
+        numbers: dict[str, int] = {}
+        metrics, knobs, planted = list[str](), list[str](), list[Planted]()
+        for word in text.split():
+            kind, _, rest = word.partition(":")
+            name, _, value = word.partition("=")
+            if name in {"hosts", "seed", "actors"} and value.isdecimal():
+                numbers[name] = int(value)
+            elif kind == "metric" and rest:
+                metrics.append(rest)
+            elif kind == "knob" and rest:
+                knobs.append(rest)
+            elif kind == "effect":
+                effect, _, when = rest.partition("@")
+                metric, relative = parse_effect(effect)
+                pairs = (pair.partition("=") for pair in when.split(",") if pair)
+                planted.append(Planted(metric=metric, relative=relative, when={knob: held for knob, _, held in pairs}))
+            else:
+                raise RunError(f"{word!r} says nothing of a simulation", where="--fleet simulated", remedy=_EXAMPLE)
+        if not 1 <= numbers.get("hosts", HOSTS) <= MOST_HOSTS:
+            raise RunError(f"{numbers['hosts']} simulated hosts", where="--hosts", remedy=f"choose 1 to {MOST_HOSTS:,}")
+        return cls(metrics=tuple(metrics), knobs=tuple(knobs), planted=tuple(planted), **numbers)
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, *, hosts: int, seed: int, effects: Iterable[str] = (), actors: int = 0
+    ) -> SimulationChoice:
+        """Choose for an experiment: its treatment arms get the effects, its workload reports its metrics."""
+        plan = experiment.analysis_plan()
+        named = dict.fromkeys([*(metric.name for metric in plan.metrics), *(one.metric for one in plan.guardrails)])
+        arms = {arm.name: dict(arm.knobs) for arm in experiment.agent_arms}
+        control = arms.pop(experiment.control)
+        planted = [
+            Planted(metric=metric, relative=relative, when=apart)
+            for metric, relative in map(parse_effect, effects)
+            for apart in ({k: v for k, v in knobs.items() if control.get(k) != v} for knobs in arms.values())
+            if apart
+        ]
+        knobs = dict.fromkeys(knob for held in (control, *arms.values()) for knob in held)
+        metrics = filter(_reported, dict.fromkeys([*named, *(one.metric for one in planted)]))
+        return cls(
+            hosts=hosts,
+            seed=seed,
+            actors=actors,
+            metrics=tuple(metrics),
+            planted=tuple(planted),
+            knobs=tuple(knobs),
+        )
+
+    def simulation(self) -> Simulation:
+        """Make the simulation; UnknownKnob where simulated machines lack a knob."""
+        machine = self._machine()
+        treatments = tuple(
+            Treatment(when=_paths(machine, dict(when)), effects=effects) for when, effects in self._treatments().items()
+        )
+        metrics = {name: MetricLaw() for name in dict.fromkeys([*_DEFAULT_METRICS, *self.metrics])}
+        return Simulation.of(
+            self.hosts, seed=self.seed, machine=machine, law=Plainly(metrics=metrics, treatments=treatments)
+        )
+
+    def _machine(self) -> Machine:
+        sizes: dict[str, set[int]] = {"thp": {64, PMD_KIB, GIGANTIC_KIB}, "hugetlb": {PMD_KIB, GIGANTIC_KIB}}
+        for knob in self.knobs:
+            if match := _SIZE.match(knob):
+                sizes[match[1]].add(int(match[2]))
+        return Machine(thp_sizes_kib=tuple(sorted(sizes["thp"])), hugetlb_kib=tuple(sorted(sizes["hugetlb"])))
+
+    def _treatments(self) -> dict[tuple[tuple[str, str], ...], dict[str, float]]:
+        found: defaultdict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(dict)
+        for one in self.planted:
+            found[tuple(one.when.items())][one.metric] = one.relative
+        return found
+
+
+MOST_HOSTS = 100_000
+_EXAMPLE = "write --fleet simulated --hosts 1000 --seed 3 --effect throughput=+5.9%"
+
+
+def parse_effect(text: str) -> tuple[str, float]:
+    """Read 'throughput=+5.9%': the metric, and 0.059."""
+    metric, _, size = text.partition("=")
+    match = _PERCENT.fullmatch(size.strip())
+    if match is None or not metric.strip():
+        raise RunError(f"{text!r} is no effect", where="--effect", remedy="write METRIC=PERCENT: throughput=+5.9%")
+    return metric.strip(), float(match[1]) / 100
+
+
+def _reported(metric: str) -> bool:
+    """Whether a workload reports the metric, and no file of the host shows it."""
+    return not is_known(metric) or describe(metric).source.startswith("workload ")
+
+
+def _paths(machine: Machine, when: Mapping[str, str]) -> dict[str, str]:
+    """Return the same values by the paths of the knobs' files."""
+    law = PlainLaw(Plainly(), machine, seed=0, host="")
+    root = SimulatedRoot(machine, law, host="", clock=HostClock(Simulation.of(1).epoch), state_dir=Path())
+    return {find_knob(root, knob).path: value for knob, value in when.items()}
