@@ -23,7 +23,7 @@ from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState
 from fleetexp.errors import RunError, StoreLocked
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator import machine, restoring
+from fleetexp.orchestrator import hosts, restoring
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inline_fleet import InlineInventory
 from fleetexp.orchestrator.launch import launch, request_stop, restore_run, resume
@@ -270,7 +270,7 @@ def test_a_tripwire_takes_its_host_out_and_the_others_go_on(make: Make) -> None:
 def test_a_host_out_of_reach_is_named_and_collected_when_it_is_back(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "RECONNECT_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(hosts, "RECONNECT_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(restoring, "WAIT_SECONDS", 0.05)
     fleet = make(2)
     cut: set[str] = set()

@@ -23,7 +23,7 @@ from fleetexp.domain import (
     UnitPlan,
     UnitState,
 )
-from fleetexp.orchestrator import machine as machine_module
+from fleetexp.orchestrator import hosts as hosts_module
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Gate, Machine
 from fleetexp.orchestrator.resumption import Past
@@ -360,7 +360,7 @@ def test_a_host_that_never_comes_back_is_the_loudest_outcome() -> None:
     world.run()
     assert world.machine.state is RunState.RESTORE_INCOMPLETE
     assert "h0 (unreachable" in world.reason
-    assert world.count(m.Reconnect) == machine_module.RECONNECT_AT_MOST
+    assert world.count(m.Reconnect) == hosts_module.RECONNECT_AT_MOST
     assert world.changed == {"h0"}  # its guardian's business now; the machine says that it does not know
 
 
