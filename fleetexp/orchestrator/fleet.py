@@ -25,7 +25,11 @@ class Fleet(Protocol):
     """Where the agents are. Every wait has an end: a request that is not answered in time comes back as lost."""
 
     name: str
-    clock: Clock  # the time that its hosts live in, and with them whoever drives a run on them
+
+    @property
+    def clock(self) -> Clock:
+        """The time that its hosts live in, and with them whoever drives a run on them."""
+        ...
 
     def hosts(self) -> Sequence[str]: ...
 
