@@ -13,7 +13,7 @@ from analysis.frame import check_plan, checked_observations, metric_label
 from analysis.headline import headline
 from analysis.hosts import HostTable, TwoArms
 from analysis.plan import AnalysisPlan, MetricPlan, Role
-from analysis.randomisation import redraw
+from analysis.replay import Replay, WithinStrata, replay_of
 from analysis.results import Check
 
 RUNS = 1_000
@@ -55,7 +55,8 @@ def calibrate(observations: pd.DataFrame, plan: AnalysisPlan, runs: int = RUNS) 
     for metric in plan.metrics:
         sample = table.two_arms(metric, treatment)
         if min(sample.sizes) >= 4 and sample.y.std() > 0:
-            out.append(calibrate_sample(sample, metric, plan.alpha, plan.seed, runs))
+            replay = replay_of(sample, plan, treatment)
+            out.append(calibrate_sample(sample, metric, plan.alpha, plan.seed, runs, replay=replay))
     if not out:
         raise NotEnoughData("no metric has a baseline on 4 + 4 hosts", "A/A calibration", "run a baseline first")
     return tuple(out)
@@ -81,9 +82,13 @@ def calibration_check(rows: pd.DataFrame, plan: AnalysisPlan, runs: int = RUNS) 
     return Check(name=name, passed=found.calibrated, p_value=None, detail=detail)
 
 
-def calibrate_sample(sample: TwoArms, metric: MetricPlan, alpha: float, seed: int, runs: int = RUNS) -> Calibration:
+def calibrate_sample(
+    sample: TwoArms, metric: MetricPlan, alpha: float, seed: int, runs: int = RUNS, *, replay: Replay | None = None
+) -> Calibration:
     """Count how often the headline estimator finds p < alpha when the arms are drawn anew over the same values."""
-    draws = redraw(sample.treated, sample.strata, runs, np.random.default_rng(seed))
+    mechanism = replay or WithinStrata(sample.treated, sample.strata)
+    draws = mechanism.redraw(runs, np.random.default_rng(seed))
+    runs = len(draws)
     found = 0
     for treated in draws:
         p = headline(replace(sample, treated=treated), metric).contrast.p_value()

@@ -16,6 +16,7 @@ OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", 
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
 
 
+METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
 LARGEST = 1e60  # no unit of this world reaches it; beyond, fourth powers overflow
 SMALLEST = 1e-60  # nearer to 0 than this is 0
 
@@ -87,6 +88,8 @@ def check_plan(plan: AnalysisPlan) -> None:
         raise BadPlan(f"metric {twice!r} is named twice", "metrics", "name it once")
     for guardrail in plan.guardrails:
         _check_guardrail(guardrail)
+    if plan.method not in METHODS:
+        raise BadPlan(f"unknown method of assignment {plan.method!r}", "method", f"one of {', '.join(METHODS)}")
     looks = plan.information_fractions
     if not looks or looks[-1] != 1.0 or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
         raise BadPlan("the looks do not rise to 1", "information_fractions", "such as (0.25, 0.5, 1.0)")

@@ -15,10 +15,13 @@ from analysis.headline import covariates_of
 from analysis.heterogeneity import Heterogeneity, heterogeneity
 from analysis.hosts import TwoArms
 from analysis.look import Look
+from analysis.matched import matched_pairs, pair_contrast
 from analysis.plan import AnalysisPlan, MetricPlan
-from analysis.randomisation import CHUNK_CELLS, DRAWS, possible_assignments, randomisation_p
+from analysis.randomisation import CHUNK_CELLS, DRAWS, randomisation_p
+from analysis.replay import replay_of
 from analysis.results import Check, Estimate, Interval
 from analysis.robust import bca, hodges_lehmann, winsorised
+from analysis.signflip import sign_flip_p
 from analysis.strata import combine, host_weights, within_strata
 from analysis.welch import welch
 
@@ -28,11 +31,22 @@ def randomisation_row(main: Estimate, sample: TwoArms, plan: AnalysisPlan, look:
     basis = independent_columns(covariates_of(sample)[0])
     y = sample.y - sample.y.mean()
     y = y - basis @ (basis.T @ y)
+    if (pairs := matched_pairs(sample, plan)) is not None:
+        p = sign_flip_p(pairs.differences(y), plan.seed)
+        n = pairs.control.size
+        said = [f"{n} pairs can't get below p = {2.0 ** (1 - n):.2g}"]
+        said += [f"{pairs.broken} hosts without their partner were left out"] if pairs.broken else []
+        row = _bare(main, f"{RANDOMISATION} within matched pairs", p_value=p, warnings=tuple(said))
+        return replace(row, p_adjusted=look.p_adjusted(row))
     draws = min(DRAWS, max(999, 5 * CHUNK_CELLS // max(y.size, 1)))
-    p = randomisation_p(y, sample.treated, sample.strata, plan.seed, draws)
-    possible = possible_assignments(sample.treated, sample.strata)
-    size = f"{possible} possible" if possible < 10**9 else "over a billion possible"
-    row = _bare(main, f"{RANDOMISATION} within strata", p_value=p, warnings=(f"{size} assignments",))
+    try:
+        replay = replay_of(sample, plan, main.treatment)
+        p = randomisation_p(y, sample.treated, sample.strata, plan.seed, draws, replay=replay)
+    except NotEnoughData as error:
+        return _bare(main, RANDOMISATION, p_value=None, warnings=(error.what,))
+    possible = replay.possible()
+    size = "many" if possible is None else f"{possible} possible" if possible < 10**9 else "over a billion possible"
+    row = _bare(main, f"{RANDOMISATION} {replay.name}", p_value=p, warnings=(f"{size} assignments",))
     return replace(row, p_adjusted=look.p_adjusted(row))
 
 
@@ -42,6 +56,9 @@ def sensitivity_rows(
     """Every other way to ask that the data allow."""
     control, treatment = sample.arms(sample.y)
     rows = [_contrast_row(main, metric, welch(control, treatment), "Welch t, unadjusted", level)]
+    if (pairs := matched_pairs(sample, plan)) is not None:
+        found_pairs = pair_contrast(sample.y[pairs.control], sample.y[pairs.treatment])
+        rows.insert(0, _contrast_row(main, metric, found_pairs, "paired t on matched pairs", level))
     known = np.isfinite(sample.before)
     if known.all():
         gained = sample.arms(sample.y - sample.before)

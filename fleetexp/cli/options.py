@@ -104,6 +104,24 @@ def root_option(function: F) -> F:
     )(function)
 
 
+def metrics_page_options(function: F) -> F:
+    """Add --metrics-port and --metrics-address: the run's own metrics, for a Prometheus server to fetch."""
+    address = click.option(
+        "--metrics-address",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        show_default=True,
+        help="Where that page is served: this machine only, unless said otherwise.",
+    )
+    port = click.option(
+        "--metrics-port",
+        metavar="PORT",
+        type=click.IntRange(0, 65535),
+        help="Serve the run's own metrics there as OpenMetrics (0: any free port).",
+    )
+    return port(address(function))
+
+
 def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
     ctx.meta[JSON_WANTED] = value
     return value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from agents.messages import HostFacts, WorkloadSpec
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
 
-_HOSTS_SHOWN = 8
+_HOSTS_SHOWN = 40
+_NAMED = 3  # hosts named where only some are
 
 
 def blast_radius(plan: Plan) -> int:
@@ -19,8 +21,34 @@ def blast_radius(plan: Plan) -> int:
     return sum(1 for unit in plan.units if unit.arm != plan.control)
 
 
-def plan_lines(name: str, hypothesis: str, plan: Plan, facts: HostFacts, *, columns: int) -> list[str]:
-    """Lay out the whole plan as seen from the host with these facts."""
+def blast_radius_by_stage(plan: Plan) -> list[int]:
+    """Return how many hosts may be off control by the end of each stage."""
+    return [sum(unit.stage <= stage.index and unit.arm != plan.control for unit in plan.units) for stage in plan.stages]
+
+
+def blast_radius_by_pool(plan: Plan, facts: Sequence[HostFacts]) -> dict[str, tuple[int, int]]:
+    """Return for each pool how many of its hosts may be off control at once, and how many take part."""
+    pools = {one.host: one.labels.get("pool", "") for one in facts}
+    out: dict[str, tuple[int, int]] = {}
+    for unit in plan.units:
+        off, all_of = out.get(pools.get(unit.host, ""), (0, 0))
+        out[pools.get(unit.host, "")] = (off + (unit.arm != plan.control), all_of + 1)
+    return dict(sorted(out.items()))
+
+
+def plan_lines(
+    name: str,
+    hypothesis: str,
+    plan: Plan,
+    facts: Sequence[HostFacts],
+    *,
+    columns: int,
+    every_host: bool = False,
+    power: str = "",
+) -> list[str]:
+    """Lay out the whole plan over hosts with these facts; `power` says what it can show."""
+    own = {unit.host for unit in plan.units}
+    facts = [one for one in facts if one.host in own]
     rows = [
         ("experiment", f"{name}: {plan.design.value}, seed {plan.seed}"),
         ("hypothesis", hypothesis or "none was written down"),
@@ -28,9 +56,12 @@ def plan_lines(name: str, hypothesis: str, plan: Plan, facts: HostFacts, *, colu
         *_workloads(plan),
         *_sources(plan),
         *_knobs(plan, facts),
-        *_hosts(plan),
+        *_assignment(plan),
+        *_hosts(plan, every_host=every_host),
         *_schedule(plan),
         ("blast radius", _radius(plan)),
+        *_radius_parts(plan, facts),
+        *([("can show", power)] if power else []),
         ("if it fails", _safety(plan)),
         ("takes", f"about {duration(plan.seconds)}, and the time in which workloads get ready"),
     ]
@@ -79,23 +110,81 @@ def _option(name: str, value: object) -> str:
     return f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
 
 
-def _knobs(plan: Plan, facts: HostFacts) -> Iterator[tuple[str, str]]:
+def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
+    """What each knob reads now, over all hosts; hosts that lack it or can't write it are named."""
+    several = len(facts) > 1
     for knob in plan.knobs:
-        if knob not in facts.knobs:
-            yield "writes", f"{knob}: NOT on this host"
-        elif knob not in facts.writable_knobs:
-            why = facts.not_writable_because or "refused by the kernel"
-            yield "writes", f"{knob}: reads {facts.knobs[knob]}, and can NOT be written here: {why}"
+        values = Counter(one.knobs[knob] for one in facts if knob in one.knobs)
+        lacking = [one.host for one in facts if knob not in one.knobs]
+        stuck = [one for one in facts if knob in one.knobs and knob not in one.writable_knobs]
+        reads = ", ".join(
+            f"{value} on {count} host{'s' if count != 1 else ''}" if several else value
+            for value, count in values.most_common()
+        )
+        if not values:
+            yield "writes", f"{knob}: NOT on {'any host' if several else 'this host'}"
+        elif not several and stuck:
+            yield "writes", f"{knob}: reads {reads}, and can NOT be written here: {_why(stuck[0])}"
         else:
-            yield "writes", f"{knob}: reads {facts.knobs[knob]} now, and will again at the end"
+            yield "writes", f"{knob}: reads {reads} now, and will again at the end"
+        if several and lacking and values:
+            yield "", f"{knob}: NOT on {_some(lacking)}"
+        if several and stuck:
+            reasons = ", ".join(sorted({_why(one) for one in stuck}))
+            yield "", f"{knob}: can NOT be written on {_some([one.host for one in stuck])}: {reasons}"
 
 
-def _hosts(plan: Plan) -> Iterator[tuple[str, str]]:
-    for unit in plan.units[:_HOSTS_SHOWN]:
-        arm = f"arm {unit.arm}, joins at stage {unit.stage + 1}" if unit.arm else "every arm in turn"
-        yield "host", f"{unit.host}: {arm}"
-    if len(plan.units) > _HOSTS_SHOWN:
-        yield "", f"and {len(plan.units) - _HOSTS_SHOWN} more; 'fleetexp plan --json' lists them all"
+def _why(facts: HostFacts) -> str:
+    return facts.not_writable_because or "refused by the kernel"
+
+
+def _some(hosts: Sequence[str]) -> str:
+    more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
+    return f"{', '.join(hosts[:_NAMED])}{more}"
+
+
+def _assignment(plan: Plan) -> Iterator[tuple[str, str]]:
+    how = plan.assignment
+    within = f" within {' and '.join(how.strata)}" if how.strata else ""
+    if plan.design is Design.PARALLEL:
+        match how.method:
+            case "complete":
+                yield "assignment", f"exact ratio{within}, by hash of (seed, host); a host more may move others"
+            case "matched_pairs":
+                sets = len({unit.pair for unit in plan.units})
+                yield "assignment", f"{sets} sets of hosts alike in {', '.join(how.balance)}{within}, a coin in each"
+            case "rerandomise":
+                rule = (
+                    f"Mahalanobis distance {how.distance:.3g} of at most {how.threshold:.3g}"
+                    if how.accept is not None
+                    else f"largest difference {how.distance:.3g} SD of at most {how.threshold:.3g}"
+                )
+                yield (
+                    "assignment",
+                    f"exact ratio{within}, draw {how.draws} is balanced in {', '.join(how.balance)}: {rule}",
+                )
+            case _:
+                yield "assignment", f"each host by hash of (seed, host), compared{within or ' over all'}; stable"
+    if how.holdout:
+        held = f"{len(how.held_out)} hosts" + (f" ({_some(how.held_out)})" if how.held_out else "")
+        yield "held out", f"{held}, {how.holdout * 100:.3g} % by salt {how.holdout_salt!r}: never touched"
+
+
+def _hosts(plan: Plan, *, every_host: bool) -> Iterator[tuple[str, str]]:
+    """Every host by name, or where they are many, counted by stage, arm and stratum."""
+    strata = {unit.stratum for unit in plan.units}
+    if every_host or len(plan.units) <= _HOSTS_SHOWN:
+        for unit in plan.units:
+            where = f", stratum {unit.stratum}" if len(strata) > 1 else ""
+            pair = f", set {unit.pair}" if unit.pair else ""
+            arm = f"arm {unit.arm}, joins at stage {unit.stage + 1}" if unit.arm else "every arm in turn"
+            yield "host", f"{unit.host}: {arm}{where}{pair}"
+        return
+    counts = Counter((unit.stage, unit.arm or "every arm in turn", unit.stratum) for unit in plan.units)
+    for (stage, arm, stratum), count in sorted(counts.items()):
+        where = f", stratum {stratum}" if len(strata) > 1 else ""
+        yield "hosts", f"stage {stage + 1}, {arm}{where}: {count}"
+    yield "", f"{len(plan.units)} hosts; --hosts names them all, --json has everything"
 
 
 def _schedule(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -138,6 +227,15 @@ def _orders(unit: UnitPlan, blocks: list[int]) -> str:
 def _radius(plan: Plan) -> str:
     worst, hosts = blast_radius(plan), len(plan.units)
     return f"at most {worst} of {hosts} host{'s' if hosts != 1 else ''} off control at once"
+
+
+def _radius_parts(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
+    if len(plan.stages) > 1:
+        by_stage = blast_radius_by_stage(plan)
+        yield "", "by stage: " + ", ".join(f"{number + 1}: {off}" for number, off in enumerate(by_stage))
+    pools = blast_radius_by_pool(plan, facts)
+    if any(pools):
+        yield "", "by pool: " + ", ".join(f"{pool or 'none'}: {off} of {size}" for pool, (off, size) in pools.items())
 
 
 def _safety(plan: Plan) -> str:

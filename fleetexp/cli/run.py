@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from fleetexp.cli.options import (
     address_option,
     fleet_options,
     json_option,
+    metrics_page_options,
     root_option,
     simulation_options,
     store_option,
@@ -57,8 +58,12 @@ _reports = click.option(
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @fleet_options
 @simulation_options
+@click.option(
+    "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
+)
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
 @store_option
 @json_option
@@ -71,8 +76,11 @@ def run(
     seed: int,
     effects: tuple[str, ...],
     actors: int,
+    acknowledge_power: bool,
     require_decision: bool,
     reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
     root: str,
     store_url: str,
     as_json: bool,
@@ -101,7 +109,14 @@ def run(
         click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = inventory.survey()
-        _show_plan(experiment, found, one_machine=inventory.one_machine, as_json=as_json)
+        _show_plan(
+            experiment,
+            found,
+            one_machine=inventory.one_machine,
+            store_url=store_url,
+            acknowledged=acknowledge_power,
+            as_json=as_json,
+        )
         from fleetexp.orchestrator.launch import launch
 
         metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
@@ -111,6 +126,7 @@ def run(
                 experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
             ),
             metrics=metrics,
+            page=(metrics_address, metrics_port),
             store_url=store_url,
             reports=reports,
             require_decision=require_decision,
@@ -118,20 +134,30 @@ def run(
         )
 
 
-def _show_plan(experiment: Experiment, found: Sequence[FoundHost], *, one_machine: bool, as_json: bool) -> None:
-    """Show what is about to happen; on one machine, stop where its knobs can't be written."""
+def _show_plan(
+    experiment: Experiment,
+    found: Sequence[FoundHost],
+    *,
+    one_machine: bool,
+    store_url: str,
+    acknowledged: bool,
+    as_json: bool,
+) -> None:
+    """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.orchestrator.inventory import plan_over, sort_out
+    from fleetexp.planned_power import planned_power, require_power
 
     usable, left_out = sort_out(found, {}, one_machine=one_machine)
-    plan = plan_over(experiment, usable, left_out)
-    facts = {one.host: one for one in usable}
+    plan = plan_over(experiment, usable, left_out, store_url)
+    power = planned_power(experiment, plan, store_url)
     if one_machine:
         for one in usable:
             refuse_unwritable(plan, one)
+    require_power(power, acknowledged=acknowledged)
     if as_json:
         return
-    for line in plan_lines(experiment.name, experiment.hypothesis, plan, facts[plan.units[0].host], columns=width()):
+    for line in plan_lines(experiment.name, experiment.hypothesis, plan, usable, columns=width(), power=power.text):
         click.echo(line)
     click.echo()
 
@@ -146,6 +172,7 @@ def _show_plan(experiment: Experiment, found: Sequence[FoundHost], *, one_machin
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @_require_decision
 @_reports
+@metrics_page_options
 @root_option
 @address_option
 @store_option
@@ -155,6 +182,8 @@ def resume(
     run_id: int,
     require_decision: bool,
     reports: Path,
+    metrics_port: int | None,
+    metrics_address: str,
     root: str,
     address: str,
     store_url: str,
@@ -172,6 +201,7 @@ def resume(
     _watched(
         lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root), address=address),
         metrics=(),
+        page=(metrics_address, metrics_port),
         store_url=store_url,
         reports=reports,
         require_decision=require_decision,
@@ -197,6 +227,7 @@ def _watched(
     start: Callable[[Callable[[Progress], None]], Outcome],
     *,
     metrics: Sequence[str],
+    page: tuple[str, int | None],
     store_url: str,
     reports: Path,
     require_decision: bool,
@@ -206,8 +237,13 @@ def _watched(
     from fleetexp.cli.progress_view import progress_view
     from fleetexp.cli.result import Answer, conclude
 
-    with progress_view(metrics, to_stderr=as_json) as view:
-        outcome = start(view.show)
+    with _served(*page) as tell, progress_view(metrics, to_stderr=as_json) as view:
+
+        def show(progress: Progress) -> None:
+            tell(progress)
+            view.show(progress)
+
+        outcome = start(show)
     code = exit_code(outcome, require_decision=require_decision)
     try:
         answer = conclude(outcome, store_url=store_url, reports=reports)
@@ -222,6 +258,19 @@ def _watched(
     else:
         answer.print(store_url)
     click.get_current_context().exit(code)
+
+
+@contextlib.contextmanager
+def _served(address: str, port: int | None) -> Iterator[Callable[[Progress], None]]:
+    """Serve the run's metrics where a port was given; yield what they are told by."""
+    if port is None:
+        yield lambda _: None
+        return
+    from fleetexp.orchestrator.metrics_page import MetricsPage
+
+    with MetricsPage(address, port) as page:
+        click.echo(f"metrics: {page.url}", err=True)
+        yield page.show
 
 
 def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:

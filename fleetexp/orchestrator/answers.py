@@ -205,6 +205,7 @@ class Answers:
             if host in desk.releasing and self._store_is_gone():
                 desk.release(host)  # what could not be stored stays in the host's spool
             return  # not acknowledged: the agent keeps it and sends it again
+        desk.traffic.came(polled.readings)
         if polled.readings:
             desk.acknowledged[host] = polled.readings[-1].position
             if (crossed := desk.tripwires.watch(host, polled.readings)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from agents.messages import (
     Ended,
     Poll,
     Preflight,
+    Reading,
     Release,
     Request,
     Revert,
@@ -44,6 +45,22 @@ ANSWER_WITHIN: dict[type, float] = {
 }
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What has come in from all hosts since this orchestrator started."""
+
+    polls_answered: int = 0
+    readings_stored: int = 0
+    newest_reading_at: datetime | None = None
+
+    def came(self, readings: Sequence[Reading]) -> None:
+        """Note a poll that was answered, and its readings stored."""
+        self.polls_answered += 1
+        self.readings_stored += len(readings)
+        if readings and (self.newest_reading_at is None or readings[-1].taken_at > self.newest_reading_at):
+            self.newest_reading_at = readings[-1].taken_at
+
+
 @dataclass(slots=True, kw_only=True)
 class Desk:
     """One run at work."""
@@ -65,6 +82,7 @@ class Desk:
     period_ids: dict[tuple[str, int, int], int]  # (host, place in its schedule, attempt) -> number in the store
     events: deque[Event] = field(default_factory=deque)  # what the machine has not heard of yet
     polls: Polls = field(default_factory=Polls)
+    traffic: Traffic = field(default_factory=Traffic)
     latest: dict[str, float] = field(default_factory=dict)  # metric -> the value that was reported last
     acknowledged: dict[str, int] = field(default_factory=dict)
     collects: dict[str, Collect] = field(default_factory=dict)  # an End is under way
@@ -80,7 +98,7 @@ class Desk:
 
     def poll(self, host: str) -> None:
         poll = Poll(acknowledged=self.acknowledged.get(host, 0))
-        self.polls.sent(host, poll)
+        self.polls.sent(host, poll, self.clock())
         self.fleet.send(host, poll, max(1.0, self.plan.safety.lease_seconds / 2))
 
     def release(self, host: str) -> None:

@@ -13,6 +13,7 @@ from fleetexp.design import host_info, make_plan
 from fleetexp.domain import Plan
 from fleetexp.errors import ConfigError
 from fleetexp.orchestrator.fleet import Fleet
+from fleetexp.pre_period import with_measures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,13 @@ def sort_out(
     return usable, left_out
 
 
-def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str]) -> Plan:
-    """Plan over the hosts that may take part; ConfigError says also why others may not."""
+def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: str) -> Plan:
+    """Plan over the hosts that may take part; ConfigError says also why others may not.
+
+    Where the assignment is balanced on a metric, each host's value is read from the store's earlier runs.
+    """
     try:
-        return make_plan(experiment, [host_info(facts) for facts in usable])
+        return make_plan(experiment, with_measures(experiment, [host_info(facts) for facts in usable], store_url))
     except ConfigError as error:
         if not left_out:
             raise

@@ -28,16 +28,18 @@ from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
 from fleetexp.orchestrator.looks import Looks
-from fleetexp.orchestrator.machine import HALTING_TO, Machine
+from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
-from fleetexp.orchestrator.resumption import Past
-from fleetexp.orchestrator.runner import Runner
+from fleetexp.orchestrator.restoring import Restoring
+from fleetexp.orchestrator.roll import names
+from fleetexp.orchestrator.runner import Runner, utc_now
 from fleetexp.simulated import marked
-from fleetexp.store.records import LIVE, RunRecord
+from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ Observer = Callable[[Progress], None]
 # How long one write may wait for another writer: less than any lease, because no poll goes out meanwhile. What is
 # refused after that waits in the ledger.
 STORE_WAIT_SECONDS = 0.5
+
+APPROVAL_HEARD_WITHIN_SECONDS = 15.0  # a driver that is alive listens every second, but may be summing up
 
 _RENEWED_SECONDS = 0.5  # a lease that ends so much later than it was to has been renewed meanwhile
 
@@ -83,7 +87,7 @@ def launch(
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
             busy = {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
             usable, left_out = sort_out(found, busy, one_machine=hosts.one_machine)
-            plan = plan_over(experiment, usable, left_out)
+            plan = plan_over(experiment, usable, left_out, store_url)
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
@@ -135,9 +139,10 @@ def resume(
 ) -> Outcome:
     """Go on with a run that was paused or interrupted: finished blocks stay, the broken one is repeated.
 
-    The hosts are those of the run's record, in the `inventory` or in the one that the record names, at `address`
-    where that has moved. A run whose restore was incomplete is taken up too: its hosts are looked for again, and
-    verified. RunError where the run is over, or is still being driven by a process that is alive.
+    Where a stage of a run that is under way waits for approval, this is the approval, and all that is done. The hosts
+    are those of the run's record, in the `inventory` or in the one that the record names, at `address` where that has
+    moved. A run whose restore was incomplete is taken up too: its hosts are looked for again, and verified. RunError
+    where the run is over, or is still being driven by a process that is alive.
     """
     with contextlib.closing(open_store(store_url, create=False, wait_seconds=STORE_WAIT_SECONDS)) as store:
         record = store.run(run_id)
@@ -147,13 +152,15 @@ def resume(
                 where=f"run {run_id}",
                 remedy="start a new one with 'fleetexp run'",
             )
+        if awaits_approval(record) and (outcome := _approve(store, record)) is not None:
+            return outcome
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
         choice = FleetChoice.parse(record.fleet)
         choice = replace(choice, address=address if address and choice.address else choice.address)
         with contextlib.closing(inventory or open_inventory(choice, root)) as hosts:
             _wait_until_free(record, hosts, observer)
-            machine = Machine.resumed(record.plan, store.periods(run_id), Past(goal=_halt_under_way(store, record)))
-            store.record_event(run_id, "resumed", _who())
+            machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
+            store.record_event(run_id, "resumed", f"by {_who()}")
             if machine.goal is not None:
                 log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
             return _drive(
@@ -167,15 +174,57 @@ def resume(
             )
 
 
-def _halt_under_way(store: Store, record: RunRecord) -> tuple[RunState, str] | None:
-    """Return where a halt was heading that the orchestrator did not live to finish: a sick kernel, an abort."""
-    if record.state not in (*LIVE, RunState.RESTORE_INCOMPLETE):
-        return None
-    events = [event for event in store.events(record.run_id) if event.kind in {HALTING_TO, "resumed"}]
-    if not events or events[-1].kind != HALTING_TO:
-        return None
-    state, _, reason = events[-1].detail.partition(": ")
-    return None if state == RunState.PAUSED.value else (RunState(state), reason)
+def _approve(store: Store, record: RunRecord) -> Outcome | None:
+    """Let the next stage of a run open that waits for it; None where no process is there to hear that."""
+    asked_at = utc_now()
+    store.request(record.run_id, "approve", _who())
+    deadline = time.monotonic() + APPROVAL_HEARD_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        heard = [event for event in store.events(record.run_id) if event.kind == "approved" and event.at >= asked_at]
+        if heard:
+            return Outcome(
+                run_id=record.run_id,
+                state=RunState.RUNNING,
+                decision="",
+                reason=f"approved: {heard[-1].detail}; the process that drives it goes on",
+                exit_code=ExitCode.DONE,
+            )
+        if not awaits_approval(store.run(record.run_id)):
+            break
+        time.sleep(0.25)
+    return None
+
+
+def restore_run(
+    run_id: int, *, store_url: str, root: SysRoot | None = None, inventory: Inventory | None = None
+) -> Mapping[str, str]:
+    """See to the hosts of a run that ended as restore incomplete; return those that are not restored yet, with why.
+
+    Where none is left the run moves on to halted: every host restored. RunError where the run ended otherwise.
+    """
+    with contextlib.closing(open_store(store_url, create=False, wait_seconds=STORE_WAIT_SECONDS)) as store:
+        record = store.run(run_id)
+        if record.state is not RunState.RESTORE_INCOMPLETE:
+            raise RunError(
+                f"run {run_id} left no host unrestored: it is {record.state.value}",
+                where=f"run {run_id}",
+                remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
+            )
+        left = unrestored(store.events(run_id))
+        store.record_event(run_id, "restore_requested", f"by {_who()}")
+        with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
+            fleet = hosts.open(list(left), claim_name(record))
+            restoring = Restoring(store=store, run_id=run_id, fleet=fleet, left=left)
+            try:
+                restoring.run()
+            finally:
+                fleet.close()
+        if restoring.left:
+            said = names(f"{host} ({why})" for host, why in restoring.left.items())
+            store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, f"not restored: {said}")
+        else:
+            store.set_run_state(run_id, RunState.HALTED, f"every host restored: {names(restoring.restored)}")
+        return restoring.left
 
 
 def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
@@ -231,7 +280,7 @@ def _drive(
             observe=lambda period_ids: observe(store, period_ids, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,
-            progress=lambda runner: observer(progress_of(runner)),
+            progress=lambda runner: observer(progress_of(runner, looks.verdicts)),
             clock=fleet.clock.monotonic,
             now=fleet.clock.now,
         )
@@ -239,7 +288,7 @@ def _drive(
             state = runner.run()
     finally:
         fleet.close()
-    observer(progress_of(runner))
+    observer(progress_of(runner, looks.verdicts))
     return _outcome(store, run_id, state)
 
 
@@ -359,4 +408,4 @@ def _versions() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
-__all__ = ["Observer", "launch", "request_stop", "resume"]
+__all__ = ["Observer", "launch", "request_stop", "restore_run", "resume"]

@@ -9,21 +9,23 @@ tripwire, too many hosts lost) is looked at with intervals that hold at any mome
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from analysis import analyze
 from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
-from analysis.results import Verdict
+from analysis.results import GuardrailResult, Verdict
 from fleetexp.domain import PeriodState, Plan
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_BADNESS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 def information_fractions(plan: Plan) -> tuple[float, ...]:
@@ -51,6 +53,7 @@ class Looks:
     analysis: AnalysisPlan
     now: Callable[[], datetime]
     counters: frozenset[str] = frozenset()  # among the metrics of the user's own
+    verdicts: dict[str, str] = field(default_factory=dict)  # guardrail's metric -> what its last test said
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""
@@ -61,6 +64,7 @@ class Looks:
         except AnalysisError as error:
             self.store.record_event(self.run_id, "analysis_failed", str(error), at=self.now())
             return
+        self._note(findings.guardrails)
         look = None if stage is None else plan.look
         self.store.save_findings(self.run_id, findings, look=look, at=self.now())
 
@@ -80,8 +84,17 @@ class Looks:
             self.store.record_event(self.run_id, "guardrail_test_failed", str(error), at=self.now())
             yield (f"of stage {stage + 1} can't be tested: {error}",)
             return
+        self._note(checks)
         self.store.save_guardrail_checks(self.run_id, checks, stage=stage, look=plan.look, at=self.now())
         yield tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL)
+
+    def _note(self, checks: Iterable[GuardrailResult]) -> None:
+        """Keep the verdicts for those who watch; of one metric under several treatments, the worst."""
+        worst: dict[str, Verdict] = {}
+        for check in checks:
+            before = worst.get(check.plan.metric, Verdict.PASS)
+            worst[check.plan.metric] = max(before, check.verdict, key=_BADNESS.index)
+        self.verdicts.update((metric, verdict.value) for metric, verdict in worst.items())
 
     def _so_far(self, metrics: frozenset[str]) -> Generator[None, None, tuple[DataFrame, DataFrame]]:
         """Gather the observations of complete periods, and of those that are being measured up to this moment."""

@@ -62,6 +62,7 @@ RECONNECT_AT_MOST = 5
 HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
 AWAITING_APPROVAL = "awaiting_approval"  # kind of the event, and how the run's reason begins meanwhile
 NOT_RESTORED = "not_restored"  # kind of the event: this host does not read as it was found, or nobody knows
+RESTORED = "restored"  # kind of the event: seen to read as it was found, after all
 _TAKEN_OFF = frozenset({UnitState.REVERTING, UnitState.REVERTED})
 
 
@@ -85,6 +86,7 @@ class Machine:
     again: bool = False  # resumed: an earlier process may have changed hosts
     roll: Roll = field(init=False)
     _stage_ends_at: float | None = None
+    _settled: bool = False  # every host of the open stage measures
     _look: int | None = None  # the planned look that the analysis is; None: the run ended at no planned moment
     _fell_last: Unit | None = None
     _prelude: list[Instruction] = field(default_factory=list)
@@ -159,7 +161,7 @@ class Machine:
         out = self._cap()
         if self.state is RunState.PREFLIGHT and not self.roll.counts.unheard:
             out += self._claim_all(now)
-        return out + self._let_change() + self._settle()
+        return out + self._let_change() + self._hold(now) + self._settle()
 
     # ------------------------------------------------------------------ one host
     def _host_event(self, unit: Unit, event: Event, now: float) -> list[Instruction]:
@@ -229,6 +231,7 @@ class Machine:
     def _begun(self, unit: Unit, now: float) -> list[Instruction]:
         if unit.state in _TAKEN_OFF or unit.current is None:
             return []
+        unit.begun = unit.begun or unit.current.kind is PeriodKind.MEASURE
         if self._suspends(unit):
             unit.deadline, unit.remaining_seconds = math.inf, unit.current.seconds
             return []
@@ -422,7 +425,7 @@ class Machine:
         return out + self._open_stage(self.stage, now)
 
     def _open_stage(self, stage: int, now: float) -> list[Instruction]:
-        self.stage, self.gate = stage, Gate.PASSED
+        self.stage, self.gate, self._settled = stage, Gate.PASSED, self.plan.design is not Design.PARALLEL
         last = stage + 1 >= len(self.plan.stages)
         self._stage_ends_at = None if last else now + self.plan.stages[stage].hold_seconds
         out: list[Instruction] = [Record(kind="stage_opened", detail=str(stage))]
@@ -446,9 +449,31 @@ class Machine:
                 unit.reconnect_at = None
                 out.append(Reconnect(host=unit.host))
             self.roll.count(unit)
-        if self.state is RunState.RUNNING and self._stage_ends_at is not None and now >= self._stage_ends_at:
+        ends_at = self._stage_ends_at
+        if self.state is RunState.RUNNING and ends_at is not None and now >= ends_at and self._settled:
             out += self._close_stage(now)
         return out
+
+    def _hold(self, now: float) -> list[Instruction]:
+        """Count the hold of a parallel stage from the moment at which the last of its hosts measures.
+
+        Claims and writes may take longer than planned; a stage that was tested on less than it was to hold would open
+        the next on nothing.
+        """
+        if self._stage_ends_at is None or self._settled or self.state is not RunState.RUNNING:
+            return []
+        if any(self.roll.awaited[stage] for stage in range(self.stage + 1)):
+            return []
+        self._settled = True
+        self._stage_ends_at = max(self._stage_ends_at, now + self._measured_seconds(self.stage))
+        return [WakeAt(at=self._stage_ends_at)]
+
+    def _measured_seconds(self, stage: int) -> float:
+        """How long a stage is to be measured before the next opens: its hold without what comes before measuring."""
+        unit = next((unit for unit in self.plan.units if unit.stage == stage), None)
+        before = {} if unit is None else {period.kind: period.seconds for period in unit.periods}
+        lead = before.get(PeriodKind.WASHOUT, 0.0) + (before.get(PeriodKind.BASELINE, 0.0) if stage == 0 else 0.0)
+        return max(0.0, self.plan.stages[stage].hold_seconds - lead)
 
     def _close_stage(self, now: float) -> list[Instruction]:
         """The hold is over. Measurements that go on past the gate are as long as planned, without the wait at it."""

@@ -24,6 +24,7 @@ class Polls:
         self._at: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
         self._under_way: dict[str, Poll] = {}
+        self._sent_at: dict[str, float] = {}  # of those under way, in the order of sending
 
     def __contains__(self, host: str) -> bool:
         return host in self._at
@@ -43,7 +44,7 @@ class Polls:
     def lose(self, host: str) -> None:
         """Forget the host, and the poll under way."""
         self.drop(host)
-        self._under_way.pop(host, None)
+        self.answered(host)
 
     def due(self, now: float) -> Iterator[str]:
         """Yield the hosts to be polled now; the caller says of each that it is `sent`."""
@@ -64,11 +65,18 @@ class Polls:
             heapq.heappop(self._heap)  # planned otherwise since, or answered before long and planned then
         return None
 
-    def sent(self, host: str, poll: Poll) -> None:
+    def sent(self, host: str, poll: Poll, at: float) -> None:
+        self.answered(host)
         self._under_way[host] = poll
+        self._sent_at[host] = at
 
     def answered(self, host: str) -> None:
         self._under_way.pop(host, None)
+        self._sent_at.pop(host, None)
+
+    def oldest_seconds(self, now: float) -> float:
+        """Return how long the poll that waits longest has been under way, 0 where none is."""
+        return now - next(iter(self._sent_at.values()), now)
 
     def under_way(self, host: str) -> Poll | None:
         return self._under_way.get(host)

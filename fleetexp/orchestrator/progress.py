@@ -28,6 +28,16 @@ class Progress:
     units: Mapping[UnitState, int] = field(default_factory=dict)  # how many hosts are in each state
     current: str = ""
     latest: Mapping[str, float] = field(default_factory=dict)  # metric -> value, in the metric's unit
+    stage: int = 0  # from 0
+    stages: int = 1
+    hosts_failed: int = 0  # take no further part
+    readings_stored: int = 0  # since this orchestrator started, as the next two
+    polls_answered: int = 0
+    newest_reading_age_seconds: float | None = None  # of those stored
+    oldest_poll_seconds: float = 0.0  # how long the poll that waits longest has gone unanswered
+    store_outage_seconds: float = 0.0  # for how long the store has been refusing
+    writes_waiting: int = 0  # for the store to take them
+    guardrails: Mapping[str, str] = field(default_factory=dict)  # metric -> what its last test said
     message: str = ""  # something that happened just now and deserves a line of its own
 
     @property
@@ -60,9 +70,9 @@ class Outcome:
     exit_code: ExitCode
 
 
-def progress_of(runner: Runner) -> Progress:
-    """Say where a run is. The cost does not grow with the fleet."""
-    machine, counts = runner.machine, runner.machine.roll.counts
+def progress_of(runner: Runner, guardrails: Mapping[str, str] | None = None) -> Progress:
+    """Say where a run is; `guardrails` are the last verdicts. The cost does not grow with the fleet."""
+    machine, counts, traffic = runner.machine, runner.machine.roll.counts, runner.traffic
     total = machine.roll.periods_planned
     return Progress(
         run_id=runner.run_id,
@@ -74,6 +84,16 @@ def progress_of(runner: Runner) -> Progress:
         units={state: count for state, count in machine.roll.states.items() if count},
         current=_current(machine),
         latest=dict(runner.latest),
+        stage=machine.stage,
+        stages=len(machine.plan.stages),
+        hosts_failed=counts.failed,
+        readings_stored=traffic.readings_stored,
+        polls_answered=traffic.polls_answered,
+        newest_reading_age_seconds=runner.newest_reading_age_seconds,
+        oldest_poll_seconds=runner.oldest_poll_seconds,
+        store_outage_seconds=runner.store_outage_seconds,
+        writes_waiting=runner.writes_waiting,
+        guardrails=dict(guardrails or {}),
         message=machine.goal[1] if machine.goal and not machine.state.is_terminal else "",
     )
 

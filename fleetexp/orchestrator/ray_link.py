@@ -140,8 +140,8 @@ def _speak(connection: Connection[Order, Word], orders: queue.SimpleQueue[Order 
     with suppress(OSError):
         while (order := orders.get()) is not None:
             connection.send(order)
-    with suppress(OSError):  # a shutdown, not a close: the other thread is reading
-        socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)  # not a close: the other thread is reading, and hears the end this way
 
 
 def _read_log(process: subprocess.Popen[bytes], said: deque[str]) -> None:

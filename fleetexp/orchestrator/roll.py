@@ -43,6 +43,7 @@ class Unit:
     holds: tuple[str, int, int] | None = None  # (arm, block, attempt) that was applied last
     deadline: float | None = None  # when the current period ends; infinite while its stage waits at a gate
     remaining_seconds: float = 0.0  # of the current period, when the gate was reached
+    begun: bool = False  # its measurement has begun once
     checked: bool = False
     claimed: bool = False  # a Snapshot was sent: from here on only a Revert is the way out
     troubled: bool = False  # it failed or was lost at some time
@@ -62,6 +63,11 @@ class Unit:
     def done(self) -> bool:
         """Nothing more can or need be done with this host."""
         return self.state is UnitState.REVERTED or bool(self.unrestored)
+
+    @property
+    def awaited(self) -> bool:
+        """It takes part, and its measurement has not begun yet."""
+        return not (self.begun or self.failed or self.done)
 
     @property
     def standing(self) -> Standing:
@@ -86,7 +92,8 @@ class Roll:
     periods_planned: int = 0
     counts: Standing = field(default_factory=Standing)
     states: Counter[UnitState] = field(default_factory=Counter)
-    _known: dict[str, tuple[Standing, UnitState]] = field(default_factory=dict)
+    awaited: Counter[int] = field(default_factory=Counter)  # stage -> its hosts that don't measure yet
+    _known: dict[str, tuple[Standing, UnitState, bool]] = field(default_factory=dict)
     _alarms: list[tuple[float, str]] = field(default_factory=list)
     _line: deque[str] = field(default_factory=deque)  # hosts whose change waits for its turn
 
@@ -101,15 +108,16 @@ class Roll:
 
     def count(self, unit: Unit) -> None:
         """Take note of what has become of a unit."""
-        new, state = unit.standing, unit.state
-        old, was = self._known.get(unit.host, (Standing(), None))
+        new, state, awaited = unit.standing, unit.state, unit.awaited
+        old, was, was_awaited = self._known.get(unit.host, (Standing(), None, False))
+        self.awaited[unit.plan.stage] += awaited - was_awaited
         if state is not was:
             self.states[state] += 1
             if was is not None:
                 self.states[was] -= 1
         if new != old:
             self.counts = Standing(*(a + b - c for a, b, c in zip(self.counts, new, old, strict=True)))
-        self._known[unit.host] = (new, state)
+        self._known[unit.host] = (new, state, awaited)
 
     def count_all(self) -> None:
         for unit in self.units.values():

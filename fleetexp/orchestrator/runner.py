@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from agents.messages import Release, Revert, WorkloadSpec
 from fleetexp.domain import Plan, RunState
 from fleetexp.orchestrator.answers import Answers
-from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk
+from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk, Traffic
 from fleetexp.orchestrator.entries import Entries
 from fleetexp.orchestrator.errands import Errands
 from fleetexp.orchestrator.fleet import Fleet
@@ -119,6 +119,27 @@ class Runner:
     def latest(self) -> dict[str, float]:
         """The newest value of each metric that workloads report."""
         return self._desk.latest
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._desk.traffic
+
+    @property
+    def newest_reading_age_seconds(self) -> float | None:
+        newest = self._desk.traffic.newest_reading_at
+        return None if newest is None else max(0.0, (self._desk.now() - newest).total_seconds())
+
+    @property
+    def oldest_poll_seconds(self) -> float:
+        return self._polls.oldest_seconds(self._clock())
+
+    @property
+    def store_outage_seconds(self) -> float:
+        return self._ledger.outage_seconds()
+
+    @property
+    def writes_waiting(self) -> int:
+        return len(self._ledger)
 
     def ask(self, event: PauseRequested | StopRequested) -> None:
         """Ask for a pause or an abort; safe to call from a signal handler."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,3 +63,40 @@ def test_the_inventory_names_each_host_with_its_facts_and_leaves_the_head_out(fl
     assert max(map(len, out.splitlines())) <= 80
     code, out, _ = fleet.cluster.said(["hosts", *fleet.where, *fleet.database, "--pool", "db", "--json"])
     assert json.loads(out)["hosts"] == []
+
+
+def test_a_node_with_another_fleetexp_is_left_out_with_both_versions_named(fleet: Fleet, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "fleetexp-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: fleetexp\nVersion: 9.9.9\n")
+    node = fleet.cluster.nodes[3]
+    node.kill()
+    node.environment = {"PYTHONPATH": f"{other.parent}{os.pathsep}{fleet.cluster.environment['PYTHONPATH']}"}
+    try:
+        node.start()
+        code, out, err = fleet.cluster.said(["hosts", *fleet.where, *fleet.database, "--json"])
+        assert code == 0, err
+        said = {one["host"]: one["reason"] for one in json.loads(out)["hosts"]}
+        assert "fleetexp 9.9.9" in said[node.name]
+        assert f"fleetexp {version('fleetexp')}" in said[node.name]
+        assert not any(reason for host, reason in said.items() if host != node.name)
+        code, out, err = fleet.cluster.said(["plan", str(fleet.spec()), *fleet.where, "--json"])
+        assert code == 0, err
+        assert node.name not in {unit["host"] for unit in json.loads(out)["plan"]["units"]}
+    finally:
+        node.environment = {}
+        node.kill()
+        node.start()
+
+
+def test_a_node_that_does_not_answer_is_listed_with_the_reason_and_holds_nobody_up(fleet: Fleet) -> None:
+    node = fleet.cluster.nodes[0]
+    node.cut()
+    started = time.monotonic()
+    code, out, err = fleet.cluster.said(["hosts", *fleet.where, *fleet.database, "--json"])
+    assert time.monotonic() - started < 100
+    assert code == 0, err
+    hosts = {one["host"]: one for one in json.loads(out)["hosts"]}
+    assert not hosts[node.name]["reachable"]
+    assert hosts[node.name]["reason"]
+    assert all(one["free"] for host, one in hosts.items() if host != node.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,13 @@ from fleetexp.errors import RunError
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 
 
+def all_facts(plan: Plan, facts: HostFacts) -> list[HostFacts]:
+    """Every host of the plan reads like this one."""
+    return [replace(facts, host=unit.host) for unit in plan.units]
+
+
 def screen(plan: Plan, facts: HostFacts) -> str:
-    lines = plan_lines("an-experiment", "it helps", plan, facts, columns=80)
+    lines = plan_lines("an-experiment", "it helps", plan, all_facts(plan, facts), columns=80)
     assert max(len(line) for part in lines for line in part.splitlines()) <= 80
     return " ".join(" ".join(lines).split())
 
@@ -91,7 +97,8 @@ def test_a_ramp_lists_its_stages_and_its_worst_blast_radius(ramp: Plan, make_fac
     assert "stage 2 hosts for 10 min, next step: auto" in text
     assert "stage 10 hosts for 1 h, next step: manual" in text
     assert "web-0: arm treatment, joins at stage 1" in text
-    assert "and 2 more" in text
+    assert "web-9: arm control, joins at stage 2" in text
+    assert "by stage: 1: 1, 2: 5" in text
     assert "baseline 30 min first" in text
     assert "control: every knob as found" not in text
     assert "control (control): every knob as found" in text
@@ -106,8 +113,6 @@ def test_a_knob_that_is_not_there_or_not_writable_is_said(demo: Plan, make_facts
 
 
 def test_a_plan_without_workload_watches(ramp: Plan, make_facts: Callable[..., HostFacts]) -> None:
-    from dataclasses import replace
-
     assert "none: whatever runs on the host is watched" in screen(replace(ramp, workloads={}), make_facts())
     assert "takes about 0 s" in screen(replace(ramp, units=(), workloads={}), make_facts())
 

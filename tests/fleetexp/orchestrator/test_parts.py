@@ -178,10 +178,12 @@ def test_a_host_is_polled_when_it_is_due_and_not_while_a_poll_is_under_way() -> 
     assert polls.next_at() == 1.0
     assert list(polls.due(0.5)) == []
     assert list(polls.due(1.0)) == ["a"]
-    polls.sent("a", Poll(acknowledged=0))
+    polls.sent("a", Poll(acknowledged=0), 1.0)
     polls.plan("a", 0.0)
+    assert polls.oldest_seconds(3.5) == 2.5
     assert list(polls.due(5.0)) == ["b"]
     polls.answered("a")
+    assert polls.oldest_seconds(3.5) == 0.0
     polls.plan("a", 7.0)
     assert (polls.next_at(), list(polls.due(7.0))) == (7.0, ["a"])
     polls.plan("b", 9.0)
@@ -306,6 +308,14 @@ def test_a_ratio_that_can_not_be_had_is_missing(misses: Series) -> None:
 def test_a_ratio_over_nothing_is_missing() -> None:
     still = series((1.0, 5.0), (2.0, 5.0))
     assert PER_KILO not in summaries(dtlb_load_misses=still, instructions=still)
+
+
+def test_a_counter_of_the_users_own_is_observed_as_a_rate_over_its_own_instants() -> None:
+    said = {"requests": series((100.0, 50.0), (104.0, 58.0)), "fell": series((1.0, 9.0), (2.0, 1.0))}
+    readings = PeriodReadings(period_id=1, samples={}, measured=said)
+    found = observations(readings, frozenset({"requests", "fell"}))
+    assert {name: one.mean for name, one in found.items()} == {"requests": 2.0}  # one that fell began anew: missing
+    assert observations(readings)["requests"].mean == 54.0
 
 
 def test_what_a_workload_reported_at_one_instant_counts_value_by_value() -> None:

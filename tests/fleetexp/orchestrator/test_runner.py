@@ -18,7 +18,7 @@ from agents.sysroot import FolderRoot
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.guardrails import Tripwires
-from fleetexp.orchestrator.launch import _halt_under_way
+from fleetexp.orchestrator.history import past_of
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.runner import Runner
@@ -368,14 +368,29 @@ def test_a_defect_reverts_and_releases_the_claimed_host_before_it_is_raised(make
 
 def test_resume_remembers_a_halt_that_was_interrupted_and_nothing_else(make: Make) -> None:
     store = make().store
-    assert _halt_under_way(store, store.run(1)) is None
+
+    def goal() -> object:
+        return past_of(store, store.run(1)).goal
+
+    assert goal() is None
     store.set_run_state(1, RunState.HALTING, "paused by ann")
-    assert _halt_under_way(store, store.run(1)) is None
+    assert goal() is None
     store.record_event(1, "halting_to", "paused: paused by ann")
-    assert _halt_under_way(store, store.run(1)) is None
+    assert goal() is None
     store.record_event(1, "halting_to", "halted: guardrail kernel_oops: BUG: bad")
     for state in (RunState.HALTING, RunState.ANALYSING):
         store.set_run_state(1, state)
-        assert _halt_under_way(store, store.run(1)) == (RunState.HALTED, "guardrail kernel_oops: BUG: bad")
+        assert goal() == (RunState.HALTED, "guardrail kernel_oops: BUG: bad")
     store.record_event(1, "resumed", "ann")
-    assert _halt_under_way(store, store.run(1)) is None
+    assert goal() is None
+
+
+def test_the_cap_counts_on_after_a_crash_and_begins_anew_where_somebody_lets_a_paused_run_go_on(make: Make) -> None:
+    store = make().store
+    store.set_run_state(1, RunState.RUNNING)
+    store.record_event(1, "host_lost", "no answer", host="h0")
+    assert past_of(store, store.run(1)).troubled == {"h0"}
+    store.set_run_state(1, RunState.PAUSED, "2 hosts failed or were lost, 1 allowed")
+    assert past_of(store, store.run(1)).troubled == frozenset()
+    store.set_run_state(1, RunState.RUNNING)
+    assert past_of(store, store.run(1)).troubled == frozenset()

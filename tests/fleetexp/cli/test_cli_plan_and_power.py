@@ -1,0 +1,234 @@
+"""Before anything runs: what a plan says of a whole fleet, what it can show, and that looking touches nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from agents.messages import HostFacts
+from agents.sysroot import FolderRoot
+from analysis.aggregate import Summary
+from fleetexp.cli.plan_screen import plan_lines
+from fleetexp.config import experiment_to_json, parse_experiment
+from fleetexp.design import HostInfo, host_info, make_plan
+from fleetexp.domain import PeriodKind, PeriodState
+from fleetexp.errors import RunError
+from fleetexp.exit_codes import ExitCode
+from fleetexp.planned_power import planned_power, require_power
+from fleetexp.pre_period import with_measures
+from fleetexp.store.store import open_store
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+Invoke = Callable[..., Result]
+SPEC = """
+name: ramp
+design: parallel
+arms:
+  control: {}
+  treatment: {thp/2048kB/enabled: always}
+stages: [{hosts: 10, hold: 1h}, {share: 100%, hold: 1h}]
+periods: {baseline: 10m, washout: 0s, sample_every: 1m}
+metrics: {primary: memory_used_bytes, expected: 5.9%}
+assignment: {method: complete, strata: [pool]}
+"""
+
+
+def stored_run(url: str, hosts: int = 60, *, cv: float = 0.2, correlation: float = 0.9) -> None:
+    """Store a run whose hosts spread by cv, and are foretold by their baseline with this correlation."""
+    spec = parse_experiment(SPEC)
+    plan = make_plan(spec, [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(hosts)])
+    draw = np.random.default_rng(3)
+    before = draw.normal(size=hosts)
+    after = correlation * before + np.sqrt(1 - correlation**2) * draw.normal(size=hosts)
+    with contextlib.closing(open_store(url)) as store:
+        run_id = store.create_run(
+            experiment_name="ramp",
+            hypothesis="",
+            spec_text=SPEC,
+            spec_json=json.loads(experiment_to_json(spec)),
+            plan=plan,
+            launched_by="tester",
+            versions={},
+            fleet="simulated",
+        )
+        began = datetime(2026, 2, 2, tzinfo=UTC)
+        for period in store.periods(run_id):
+            place = int(period.host.removeprefix("web-"))
+            own = before if period.plan.kind is PeriodKind.BASELINE else after
+            value = 1e9 * (1 + cv * float(own[place]))
+            store.start_period(period.period_id, began, "boot")
+            store.end_period(period.period_id, began + timedelta(minutes=10), PeriodState.COMPLETE)
+            flat = Summary(n=10, mean=value, variance=1.0, minimum=value, maximum=value, p50=value, p99=value)
+            store.save_observations(period.period_id, {"memory_used_bytes": flat})
+
+
+def pool(make_facts: Callable[..., HostFacts], number: int) -> list[HostFacts]:
+    return [make_facts(host=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(number)]
+
+
+# ------------------------------------------------------------------ power
+def test_power_from_numbers_gives_the_figures_of_the_design_paper(invoke: Invoke) -> None:
+    """At a CV of 20 % an effect of 5.9 % needs 181 hosts an arm by the normal law, 182 by the t; 35 and 36 adjusted."""
+    command = ("power", "--cv", "20%", "--hosts", "100", "--correlation", ".9", "--effect", "5.9%")
+    found = json.loads(invoke(*command, "--json").stdout)
+    row = next(row for row in found["needed"] if row["effect"] == pytest.approx(0.059))
+    assert (row["unadjusted"], row["adjusted"]) == ([182, 182], [36, 36])
+    text = invoke(*command).stdout
+    assert "182" in text and "> 100" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert found["chance"]["unadjusted"] == pytest.approx(0.55, abs=0.01)
+
+
+def test_power_reads_the_newest_run_and_adjusts_for_its_pre_period(invoke: Invoke, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    stored_run(url, hosts=200)
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    found = json.loads(invoke("power", "spec.yaml", "--store", url, "--json").stdout)
+    assert found["cv"] == pytest.approx(0.2, rel=0.15)
+    assert found["correlation"] == pytest.approx(0.9, abs=0.04)
+    assert found["run_id"] == 1
+    assert found["effect"] == pytest.approx(0.059)
+    named = invoke("power", "--metric", "memory_used_bytes", "--store", url)
+    assert "run 1 (ramp): 200 hosts" in named.stdout
+
+
+def test_power_without_data_says_where_to_get_them(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("power", "--metric", "memory_used_bytes")
+    assert result.exit_code == ExitCode.ERROR
+    assert "no run in the store shows memory_used_bytes" in result.stderr
+    assert "--cv" in result.stderr
+    assert not list(tmp_path.iterdir())  # no store was made by asking
+    for wrong in ([], ["--cv", "0%"], ["--cv", "20"], ["--cv", "20%", "--hosts", "5", "--blocks", "5"]):
+        assert invoke("power", *wrong).exit_code == ExitCode.USAGE, wrong
+
+
+# ------------------------------------------------------------------ what a plan can show
+def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assumes(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    spec = parse_experiment(SPEC)
+    plan = make_plan(spec, [HostInfo(name=f"web-{n:03}", labels={"pool": "p0"}) for n in range(80)])
+    guess = planned_power(spec, plan, url)
+    assert guess.assumed and "ASSUMED: 20 %" in guess.text and "TOO SMALL TO BE SEEN" in guess.text
+    stored_run(url, hosts=200)
+    known = planned_power(spec, plan, url)
+    assert not known.assumed
+    assert known.detectable is not None and guess.detectable is not None
+    assert known.detectable < 0.07 < guess.detectable
+    require_power(guess, acknowledged=True)
+    with pytest.raises(RunError, match=r"5\.9 % is expected: TOO SMALL TO BE SEEN") as caught:
+        require_power(guess, acknowledged=False)
+    assert "--acknowledge-power" in caught.value.remedy
+
+
+def test_a_run_that_will_show_nothing_starts_only_when_that_is_acknowledged(
+    invoke: Invoke, host_tree: Callable[..., FolderRoot], tmp_path: Path
+) -> None:
+    root = host_tree()
+    demo = (CONFIGS / "thp-2m-demo.yaml").read_text()
+    start = demo.index("primary:")
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(f"{demo[:start]}expected: 0.1%\n  {demo[start:]}")
+    result = invoke("run", str(spec), "--fleet", "inline", "--root", str(root.root))
+    assert result.exit_code == ExitCode.ERROR
+    assert "TOO SMALL TO BE SEEN" in result.stderr
+    assert not (tmp_path / "fleetexp.db").exists()
+    planned = json.loads(invoke("plan", str(spec), "--fleet", "inline", "--root", str(root.root), "--json").stdout)
+    assert planned["power"]["too_small"]
+    assert planned["power"]["assumed"]
+
+
+# ------------------------------------------------------------------ a whole fleet on the screen
+def test_a_fleet_is_summarised_and_named_whole_when_asked(make_facts: Callable[..., HostFacts]) -> None:
+    facts = pool(make_facts, 100)
+    facts[7] = replace(facts[7], knobs={**facts[7].knobs, "thp/2048kB/enabled": "always"})
+    facts[8] = replace(facts[8], writable_knobs=(), not_writable_because="not root")
+    plan = make_plan(parse_experiment(SPEC), [host_info(one) for one in facts])
+
+    def text(*, every_host: bool) -> str:
+        lines = plan_lines("ramp", "", plan, facts, columns=80, every_host=every_host, power="little")
+        assert max(len(line) for part in lines for line in part.splitlines()) <= 80
+        return " ".join(" ".join(lines).split())
+
+    short, whole = text(every_host=False), text(every_host=True)
+    assert "reads inherit on 99 hosts, always on 1 host now" in short
+    assert "can NOT be written on web-008: not root" in short
+    assert "by stage: 1: 5, 2: 50" in short
+    assert "by pool: p0: 25 of 50, p1: 25 of 50" in short
+    assert "can show little" in short
+    assert "web-042: arm" not in short
+    counted = [unit for unit in plan.units if (unit.stage, unit.arm, unit.stratum) == (1, "treatment", "p1")]
+    assert f"stage 2, treatment, stratum p1: {len(counted)}" in short
+    assert all(f"{one.host}: arm" in whole for one in facts)
+
+
+# ------------------------------------------------------------------ balanced on stored metrics
+def test_an_assignment_is_balanced_on_what_an_earlier_run_measured(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    stored_run(url)
+    spec = parse_experiment(
+        SPEC.replace("method: complete", "method: rerandomise, balance: [memory_used_bytes], accept: 1%")
+    )
+    hosts = [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(60)]
+    plan = make_plan(spec, with_measures(spec, hosts, url))
+    assert plan.assignment.draws > 1
+    means = [np.mean([unit.balance[0] for unit in plan.units if unit.arm == arm]) for arm in ("control", "treatment")]
+    assert abs(means[0] - means[1]) < 0.02 * 2e8
+    with pytest.raises(Exception, match="no earlier run in the store has memory_used_bytes"):
+        with_measures(spec, hosts, f"sqlite:///{tmp_path / 'none.db'}")
+
+
+# ------------------------------------------------------------------ touches nothing
+READ_ONLY = """
+set -e
+mount --make-rprivate /
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+if touch "$1/probe" 2>/dev/null; then echo "the folder can be written"; exit 99; fi
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting read-only needs root")
+@pytest.mark.parametrize("log_left", [False, True])
+def test_plan_works_where_nothing_can_be_written_at_all(
+    host_tree: Callable[..., FolderRoot], tmp_path: Path, log_left: bool
+) -> None:
+    """Host, store and working folder lie on a mount that the kernel refuses to write to."""
+    allowed = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+    if not allowed:
+        pytest.skip("no mount namespaces here")
+    root = host_tree()
+    stored_run(f"sqlite:///{tmp_path / 'runs.db'}", hosts=8)
+    reader = open_store(f"sqlite:///{tmp_path / 'runs.db'}") if log_left else None
+    if reader is not None:
+        reader.runs()  # its connection keeps the write-ahead log where it is
+        assert (tmp_path / "runs.db-wal").exists()
+    before = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    command = [sys.executable, "-B", "-m", "fleetexp", "plan", str(CONFIGS / "thp-2m-demo.yaml")]
+    command += ["--fleet", "inline", "--root", str(root.root), "--store", f"sqlite:///{tmp_path / 'runs.db'}"]
+    result = subprocess.run(
+        ["unshare", "-m", "bash", "-c", READ_ONLY, "bash", str(tmp_path), *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    if reader is not None:
+        reader.close()
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert "reads inherit now" in " ".join(result.stdout.split())
+    if not log_left:
+        assert {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
