@@ -15,7 +15,7 @@ from fleetexp.cli.run import REPORTS, drive
     epilog="""
     \b
     Example:
-      fleetexp rehearse thp-1g-web.yaml --fleet ray --effect throughput=+5.9%
+      fleetexp rehearse my.yaml --fleet ray --effect throughput=+5.9%
     """
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -51,8 +51,9 @@ def rehearse(
     store_url: str,
     as_json: bool,
 ) -> None:
-    """Rehearse the experiment in SPEC: the same run on a model of each host, in virtual time.
+    """Rehearse SPEC on models of the hosts, in virtual time.
 
+    It is the same run, by the same agents, on a model of each host.
     The hosts are surveyed and nothing on them is changed. Their models have
     'sim-' before the name, and everything that is shown says SIMULATED.
     """

@@ -51,7 +51,7 @@ _reports = click.option(
       fleetexp run configs/thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
       fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
-      fleetexp run my.yaml --fleet simulated --hosts 1000 --effect throughput=+5.9%
+      fleetexp run my.yaml --fleet simulated --effect throughput=+5.9%
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
@@ -85,10 +85,11 @@ def run(
     store_url: str,
     as_json: bool,
 ) -> None:
-    """Run the experiment in SPEC on this host, or with --fleet ray on the nodes of a cluster.
+    """Run the experiment in SPEC on this host or on a fleet.
 
-    With --fleet simulated nothing real is touched: hosts, kernels and time are
-    a model's, and everything that is shown says so.
+    With --fleet ray it runs on the nodes of a cluster. With --fleet simulated
+    nothing real is touched: hosts, kernels and time are a model's, and
+    everything that is shown says so.
 
     The end is a table of effects with intervals, a decision and a report.
 
