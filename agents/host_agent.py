@@ -111,7 +111,7 @@ class HostAgent:
                 self._alone(lambda: self._revert(Revert()))
             self._alone(self._release)
         except AgentError:
-            log.exception("%s: closing the agent; the guardian holds the journal", self.host)
+            log.exception("%s: closing the agent; the guardian holds the journal", self.host, extra={"host": self.host})
         finally:
             self._let_go()
 
@@ -196,7 +196,7 @@ class HostAgent:
         try:
             self._stop_period("the host was reverted")
         except Exception:  # whatever it is, it must not keep the host changed
-            log.exception("%s: the period under way did not end well", self.host)
+            log.exception("%s: the period under way did not end well", self.host, extra={"host": self.host})
         if self._claim is not None:
             try:
                 return Reverted(changes=self._claim.revert(request.reason))

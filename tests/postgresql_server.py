@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg
@@ -71,6 +73,21 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop it; 'immediate' is a crash: no checkpoint, connections cut."""
         self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "-t", "30", "stop")
+
+    def kill(self) -> None:
+        """Kill the postmaster with SIGKILL; its children notice and go."""
+        os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    def start_again(self, within_seconds: float = 60.0) -> None:
+        """Start it after a kill: as soon as the last child of the old one has gone."""
+        deadline = time.monotonic() + within_seconds
+        while True:
+            try:
+                return self.start()
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

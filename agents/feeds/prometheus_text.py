@@ -1,7 +1,7 @@
 """One series of a Prometheus or OpenMetrics page, read by the Prometheus project's own parsers.
 
-Only the lines of the wanted family reach them: to parse the whole page of a node exporter takes 30 times as long as
-to find them, and would be seen in what is measured. In both formats a line is a line: newlines in labels are escaped.
+Only the lines of the wanted family reach them: to parse a whole page of 2,000 series takes 20 times as long as to
+find them, and would be seen in what is measured. In both formats a line is a line: newlines in labels are escaped.
 """
 
 from __future__ import annotations

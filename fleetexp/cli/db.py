@@ -1,6 +1,8 @@
-"""`fleetexp db`: the schema of the store."""
+"""`fleetexp db`: the schema of the store, its roles and its partitions."""
 
 from __future__ import annotations
+
+import re
 
 import click
 
@@ -9,16 +11,34 @@ from fleetexp.cli.output import emit_json, wrapped
 from fleetexp.exit_codes import ExitCode
 
 
+class _Days(click.ParamType[int]):
+    """Whole days, as in 7d."""
+
+    name = "days"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,5})d?", str(value).strip())
+        if found is None or int(found[1]) < 1:
+            self.fail(f"{value!r} is no number of days, at least one; write it as in 7d", param, ctx)
+        return int(found[1])
+
+
+DAYS = _Days()
+
+
 @click.group(
     epilog="""
     \b
     Example:
       fleetexp db upgrade
       fleetexp db check
+      fleetexp db partition --ahead 7d --drop-older 90d
     """
 )
 def db() -> None:
-    """Upgrade the store, or check that it is sound."""
+    """Upgrade, check and keep the store; its roles and days."""
 
 
 @db.command(
@@ -72,3 +92,69 @@ def check(ctx: click.Context, store_url: str, as_json: bool) -> None:
         click.echo("the store is sound")
     if problems:
         ctx.exit(ExitCode.ERROR)
+
+
+@db.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp db grant --writer fleetexp_writer --reader fleetexp_reader
+      fleetexp db grant --reader fleetexp_reader --print
+    """
+)
+@store_option
+@click.option("--writer", metavar="ROLE", help="May enter runs and readings; not alter the schema or what was read.")
+@click.option("--reader", metavar="ROLE", help="May read every table and view, and write nothing.")
+@click.option("--print", "only_print", is_flag=True, help="Print the SQL for a DBA; change nothing.")
+@json_option
+def grant(store_url: str, writer: str | None, reader: str | None, only_print: bool, as_json: bool) -> None:
+    """Give PostgreSQL roles the rights of a writer or a reader.
+
+    Run it as the owner of the tables; the roles must be there. After an upgrade of the store, run it again.
+    """
+    from fleetexp.store import roles
+
+    if writer is None and reader is None:
+        raise click.UsageError("name a role: --writer ROLE, --reader ROLE, or both")
+    statements = roles.grant(store_url, writer=writer, reader=reader, apply=not only_print)
+    if as_json:
+        emit_json({"applied": not only_print, "statements": statements})
+    elif only_print:
+        for statement in statements:
+            click.echo(f"{statement};")
+    else:
+        click.echo(f"{len(statements)} grants were made")
+
+
+@db.command(
+    epilog="""
+    \b
+    Example:
+      fleetexp db partition --ahead 7d --drop-older 90d
+    """
+)
+@store_option
+@click.option("--ahead", type=DAYS, default="7d", show_default=True, metavar="DAYS", help="Prepare so many days.")
+@click.option("--drop-older", type=DAYS, metavar="DAYS", help="Delete the samples of days longer ago than this.")
+@json_option
+def partition(store_url: str, ahead: int, drop_older: int | None, as_json: bool) -> None:
+    """Prepare days for samples on PostgreSQL, drop old ones.
+
+    Run it daily as the owner of the tables. Without --drop-older nothing is deleted; observations never are.
+    """
+    from fleetexp.store import partitions
+
+    done = partitions.partition(store_url, ahead_days=ahead, drop_older_days=drop_older)
+    if as_json:
+        emit_json(
+            {
+                "made": list(done.made),
+                "not_made": list(done.not_made),
+                "dropped": list(done.dropped),
+                "rows_deleted": done.rows_deleted,
+            }
+        )
+        return
+    click.echo(f"made {len(done.made)} partitions, dropped {len(done.dropped)}, deleted {done.rows_deleted} old rows")
+    for name in done.not_made:
+        click.echo(wrapped(f"- {name} was not made: rows of that day are in the default partition, and stay there"))

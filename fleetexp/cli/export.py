@@ -15,7 +15,7 @@ from fleetexp.cli.output import emit_json, visible
     \b
     Example:
       fleetexp export 3 --to run-3
-      python -c "import pandas; print(pandas.read_parquet('run-3/effects.parquet'))"
+      fleetexp export 3 --to run-3 --json
     """
 )
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))

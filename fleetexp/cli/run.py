@@ -57,10 +57,10 @@ _reports = click.option(
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @fleet_options
-@simulation_options
 @click.option(
     "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
 )
+@simulation_options
 @_require_decision
 @_reports
 @metrics_page_options
@@ -72,11 +72,11 @@ def run(
     spec: Path,
     fleet: str,
     address: str,
+    acknowledge_power: bool,
     host_count: int,
     seed: int,
     effects: tuple[str, ...],
     actors: int,
-    acknowledge_power: bool,
     require_decision: bool,
     reports: Path,
     metrics_port: int | None,

@@ -198,7 +198,21 @@ def _write_parquet(opened: Reader, text: str, path: Path, limit: int | None) -> 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         count = write_parquet(unfinished, answer.columns, kinds, rows.batches())
-        os.link(unfinished, path)  # never over a file that appeared meanwhile
+        _appear(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return count, rows.truncated
+
+
+def _appear(unfinished: Path, path: Path) -> None:
+    """Give a file its name, never that of a file that appeared meanwhile."""
+    from fleetexp.errors import StoreError
+
+    try:
+        os.link(unfinished, path)
+    except FileExistsError as error:
+        raise StoreError("there is a file already", str(path), "name another, or remove it first") from error
+    except OSError:  # a file system without links
+        if path.exists():
+            raise
+        unfinished.rename(path)

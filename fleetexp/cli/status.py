@@ -35,6 +35,7 @@ _WATCH_SECONDS = 1.0
 def status(run_id: int | None, watch: bool, store_url: str, as_json: bool) -> None:
     """Show how RUN is doing; without a number, the newest."""
     from fleetexp.cli.chosen_run import chosen_run
+    from fleetexp.cli.status_screen import look, status_rows
     from fleetexp.store.store import open_store
 
     if watch and as_json:
@@ -42,18 +43,31 @@ def status(run_id: int | None, watch: bool, store_url: str, as_json: bool) -> No
     with contextlib.closing(open_store(store_url, create=False)) as store:
         record = chosen_run(store, run_id)
         if as_json:
-            emit_json(run_as_json(store, record))
-            return
-        said: list[str] = []
+            emit_json({**run_as_json(store, record), **look(store, store_url, record, datetime.now(UTC)).as_json()})
+        elif watch:
+            _watch(store, store_url, record)
+        else:
+            shown = status_rows(look(store, store_url, record, datetime.now(UTC)))
+            click.echo("\n".join(labelled(label, visible(text)) for label, text in shown))
+
+
+def _watch(store: Store, store_url: str, record: RunRecord) -> None:
+    """Show the run anew every second until it is over; a store that is away for a while is waited for."""
+    from fleetexp.cli.status_screen import away, look, status_rows, watch_view
+    from fleetexp.orchestrator.ledger import PASSING
+
+    rows: list[tuple[str, str]] = []
+    with watch_view() as view:
         while True:
-            lines = status_lines(store, record, datetime.now(UTC))
-            if lines[1:] != said[1:]:
-                click.echo("\n".join([*([""] if said else []), *lines]))
-                said = lines
-            if not watch or record.state.is_terminal:
+            try:
+                record = store.run(record.run_id)
+                rows = status_rows(look(store, store_url, record, datetime.now(UTC)))
+                view.show(rows)
+            except PASSING as error:
+                view.show([*rows, away(error)])
+            if record.state.is_terminal:
                 return
             time.sleep(_WATCH_SECONDS)
-            record = store.run(record.run_id)
 
 
 def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
@@ -73,34 +87,6 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "periods": dict(counts),
     }
-
-
-def status_lines(store: Store, record: RunRecord, now: datetime) -> list[str]:
-    """Lay out one run. The first line alone holds the clock."""
-    from fleetexp.domain import PeriodKind, PeriodState
-
-    periods = store.periods(record.run_id)
-    counts = Counter(period.state for period in periods)
-    end = record.ended_at or now
-    took = duration(max(0.0, (end - record.started_at).total_seconds())) if record.started_at else "not started"
-    rows = [("run", f"{record.run_id}, {record.experiment}: {took} of about {duration(record.plan.seconds)}")]
-    reason = f": {record.reason}" if record.reason else ""
-    rows.append(("state", f"{record.state.value.replace('_', ' ')}{reason}"))
-    done = f"{counts[PeriodState.COMPLETE]} of {len(periods)} complete"
-    if counts[PeriodState.INVALID]:
-        done += f", {counts[PeriodState.INVALID]} invalid"
-    rows.append(("periods", done))
-    for period in periods:
-        if period.state is PeriodState.RUNNING:
-            doing = "measuring" if period.plan.kind is PeriodKind.MEASURE else period.plan.kind.value
-            where = f", block {period.plan.block + 1}" if period.plan.block >= 0 else ""
-            rows.append(("now", f"{period.host}: {period.plan.arm}{where}, {doing}"))
-    for why in dict.fromkeys(period.reason for period in periods if period.state is PeriodState.INVALID):
-        rows.append(("invalid", why))
-    if record.decision:
-        rows.append(("decision", f"{record.decision} — {record.decision_reason}"))
-    rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
-    return [labelled(label, visible(text)) for label, text in rows]
 
 
 @click.command(

@@ -102,7 +102,7 @@ class Answers:
     def _said_no(self, host: str, request: Request, error: Exception) -> None:
         desk, detail = self._desk, str(error)
         if not isinstance(error, AgentError):
-            log.error("%s: %s failed", host, type(request).__name__, exc_info=error)
+            log.error("%s: %s failed", host, type(request).__name__, exc_info=error, extra={"host": host})
         match request:
             case Poll():
                 self._lost(host, detail)

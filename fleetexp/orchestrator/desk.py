@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from fleetexp.orchestrator.messages import Collect, Event
 from fleetexp.orchestrator.polls import Polls
 from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
+
+log = logging.getLogger(__name__)
 
 ANSWER_WITHIN: dict[type, float] = {
     Survey: 45.0,
@@ -117,7 +120,10 @@ class Desk:
         self.gone.add(host)
 
     def note(self, kind: str, detail: str, host: str = "") -> None:
-        """Write to the audit trail."""
+        """Write to the audit trail, and to the log."""
+        where = f"{host}: " if host else ""
+        said = f"{where}{kind.replace('_', ' ')}{': ' if detail else ''}{detail}"
+        log.info("%s", said, extra={"run_id": self.run_id, "host": host, "event": kind})
         event = EventRecord(at=self.now(), host=host, period_id=0, kind=kind, detail=detail)
         self.ledger.add(self.entries.events, event)
 

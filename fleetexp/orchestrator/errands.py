@@ -98,6 +98,8 @@ class Errands:
                 desk.fleet.reconnect(host, ANSWER_WITHIN[Survey])
             case EnterState(state=state, reason=reason):
                 at = desk.now()
+                said = {"run_id": run_id, "event": "state"}
+                log.info("the run is %s%s", state.value, f": {reason}" if reason else "", extra=said)
                 ledger.add(FIRST, lambda: store.set_run_state(run_id, state, reason, at=at))
             case Record(kind=kind, detail=detail, host=host):
                 desk.note(kind, detail, host)

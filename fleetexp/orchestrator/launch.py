@@ -26,6 +26,7 @@ from fleetexp.design import assigned_units
 from fleetexp.domain import Design, Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
+from fleetexp.logs import of_run
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
@@ -163,7 +164,8 @@ def resume(
             machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
             store.record_event(run_id, "resumed", f"by {_who()}")
             if machine.goal is not None:
-                log.warning("run %d was being halted when it was interrupted: %s", run_id, machine.goal[1])
+                said = "run %d was being halted when it was interrupted: %s"
+                log.warning(said, run_id, machine.goal[1], extra={"run_id": run_id})
             return _drive(
                 store,
                 run_id=run_id,
@@ -285,7 +287,7 @@ def _drive(
             clock=fleet.clock.monotonic,
             now=fleet.clock.now,
         )
-        with _signals(runner):
+        with _signals(runner), of_run(run_id):
             state = runner.run()
     finally:
         fleet.close()

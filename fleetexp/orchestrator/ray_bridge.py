@@ -27,6 +27,7 @@ from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.ray_actors import RayActors, said
 from fleetexp.orchestrator.ray_nodes import Node, RayNodes
 from fleetexp.orchestrator.ray_words import (
+    REJOIN_SECONDS,
     Beat,
     Broken,
     Connected,
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 _TURN_SECONDS = 0.05
 _KNOCK_SECONDS = 5.0
 _MANY_NODES = 200
-_SETTLED_SECONDS = 3.0  # after so long in a cluster, a host that is on none of its nodes is not there
 
 
 class Bridge:
@@ -61,10 +61,9 @@ class Bridge:
         self._nodes = RayNodes(own_id)
         self._actors: RayActors | None = None
         self._numbers: dict[int, tuple[int, str]] = {}  # id of a request under way -> its number, its host
-        self._rejoining: dict[str, Rejoin] = {}
+        self._rejoining: dict[str, tuple[Rejoin, float]] = {}  # host -> what is asked, until when its node may come
         self._look_until: float | None = None
         self._table: tuple[float, list[Node]] | None = None
-        self._started_at = time.monotonic()
 
     def run(self) -> None:
         threading.Thread(target=self._hear, daemon=True).start()
@@ -122,7 +121,7 @@ class Bridge:
             case Send():
                 self._pass_on(order)
             case Rejoin(host=host):
-                self._rejoining[host] = order
+                self._rejoining[host] = (order, time.monotonic() + REJOIN_SECONDS)
             case Forget(host=host):
                 self._rejoining.pop(host, None)
                 self._numbers = {key: at for key, at in self._numbers.items() if at[1] != host}
@@ -177,16 +176,15 @@ class Bridge:
         self._say(Seen(found=self._nodes.seen()))
 
     def _rejoin(self) -> None:
-        """Put agents on the nodes that lost hosts are on now."""
-        settled = not self._nodes.looking and time.monotonic() > self._started_at + _SETTLED_SECONDS
-        for host, order in list(self._rejoining.items()):
+        """Put agents on the nodes that lost hosts are on now; wait for a node that is being started again."""
+        for host, (order, until) in list(self._rejoining.items()):
             node = self._nodes.where(host)
             if node is not None and self._actors is not None:
                 del self._rejoining[host]
                 self._actors.move(host, node)
                 self._actors.renew(host)
                 self._pass_on(order)
-            elif settled:
+            elif time.monotonic() > until:
                 del self._rejoining[host]
                 gone = ConnectionError("no node of the cluster is this host")
                 self._say(Said(number=order.number, error=gone, lost=True))

@@ -10,7 +10,18 @@ from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
 from fleetexp.orchestrator.ray_link import RayLink
-from fleetexp.orchestrator.ray_words import Dismiss, Dismissed, Forget, Look, Open, Rejoin, Said, Seen, Send
+from fleetexp.orchestrator.ray_words import (
+    REJOIN_SECONDS,
+    Dismiss,
+    Dismissed,
+    Forget,
+    Look,
+    Open,
+    Rejoin,
+    Said,
+    Seen,
+    Send,
+)
 
 SURVEY_SECONDS = 30.0
 RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
@@ -49,7 +60,7 @@ class RayInventory:
 
 
 class RayFleet:
-    """A fleet over a link. Where the cluster is gone every host is lost, until one of them is to be reconnected."""
+    """A fleet over a link. Where the cluster is gone every host is lost; it is looked for while one is to come back."""
 
     name = "ray"
     clock: Clock = SYSTEM_CLOCK
@@ -60,6 +71,7 @@ class RayFleet:
         self._run = run
         self._last = 0
         self._under_way: dict[int, tuple[str, Request, float]] = {}
+        self._rejoins: dict[int, tuple[Rejoin, float]] = {}  # what is asked, until when the cluster may come back
         self._link.tell(Open(hosts=self._hosts, run=run))
 
     def hosts(self) -> Sequence[str]:
@@ -78,12 +90,13 @@ class RayFleet:
         if self._link.broken is not None and not self._under_way:
             time.sleep(max(0.0, timeout_seconds))
             return []
-        out: list[Answer] = []
-        patience = 0.0 if self._link.broken is not None else timeout_seconds
-        until = time.monotonic() + patience
+        out = self._given_up()
+        self._look_for_the_cluster()
+        until = time.monotonic() + (0.0 if out else timeout_seconds)
         while (word := self._link.hear(0.0 if out else until - time.monotonic())) is not None:
             if isinstance(word, Said) and (noted := self._under_way.pop(word.number, None)) is not None:
                 host, request, _ = noted
+                self._rejoins.pop(word.number, None)
                 out.append(Answer(host=host, request=request, reply=word.reply, error=word.error, lost=word.lost))
         return out + self._given_up()
 
@@ -92,9 +105,11 @@ class RayFleet:
         now, broken = time.monotonic(), self._link.broken
         out = []
         for number, (host, request, deadline) in list(self._under_way.items()):
-            if broken is None and now <= deadline:
+            _, patient_until = self._rejoins.get(number, (None, 0.0))
+            if now <= (deadline if broken is None else patient_until):
                 continue
             del self._under_way[number]
+            self._rejoins.pop(number, None)
             error = (
                 TimeoutError(f"no answer to {type(request).__name__} in time")
                 if broken is None
@@ -103,19 +118,28 @@ class RayFleet:
             out.append(Answer(host=host, request=request, error=error, lost=True))
         return out
 
+    def _look_for_the_cluster(self) -> None:
+        """Try to connect again, now and then, while a host is waited for."""
+        link = self._link
+        if link.broken is None or not self._rejoins or time.monotonic() < link.started_at + RESTART_EVERY_SECONDS:
+            return
+        link.restart()
+        link.tell(Open(hosts=self._hosts, run=self._run))
+        for order, _ in self._rejoins.values():
+            link.tell(order)
+
     def forget(self, host: str) -> None:
+        self._rejoins = {number: kept for number, kept in self._rejoins.items() if kept[0].host != host}
         self._under_way = {number: noted for number, noted in self._under_way.items() if noted[0] != host}
         self._link.tell(Forget(host=host))
 
     def reconnect(self, host: str, timeout_seconds: float) -> None:
-        link = self._link
         self.forget(host)
-        if link.broken is not None and time.monotonic() > link.started_at + RESTART_EVERY_SECONDS:
-            link.restart()
-            link.tell(Open(hosts=self._hosts, run=self._run))
         request = Survey()
         number = self._note(host, request, timeout_seconds)
-        link.tell(Rejoin(number=number, host=host, request=request, timeout_seconds=timeout_seconds))
+        order = Rejoin(number=number, host=host, request=request, timeout_seconds=timeout_seconds)
+        self._rejoins[number] = (order, time.monotonic() + min(timeout_seconds, REJOIN_SECONDS))
+        self._link.tell(order)
 
     def close(self) -> None:
         self._link.tell(Dismiss())

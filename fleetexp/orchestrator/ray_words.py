@@ -8,6 +8,8 @@ from typing import TypeAlias
 from agents.messages import Reply, Request
 from fleetexp.orchestrator.inventory import FoundHost
 
+REJOIN_SECONDS = 15.0  # a node that is started again needs about ten to be back in its cluster
+
 
 # ------------------------------------------------------------------ to the bridge
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,8 @@ def _postgresql(error: psycopg.Error, where: str) -> StoreError:
         )
     if state == "42501":
         return StoreError(f"not permitted: {_line(error)}", where, "grant the user its own schema, or use another user")
+    if state == "42704":
+        return StoreError(f"the server has no such thing: {_line(error)}", where, "a role must be created first")
     if state[:2] == "23":
         return StoreError(
             f"the database refuses a row: {_line(error)}", where, "it names a run, period or host that is not there"

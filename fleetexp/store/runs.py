@@ -19,7 +19,7 @@ from fleetexp.store.records import LIVE, RunRecord
 from fleetexp.store.tables import Assignment, Experiment, Host, Run
 
 
-def create(
+def enter_experiment(
     connection: Connection,
     *,
     experiment_name: str,
@@ -27,24 +27,46 @@ def create(
     spec_text: str,
     spec_json: Any,  # noqa: ANN401 - JSON is anything
     plan: Plan,
-    launched_by: str,
-    versions: Mapping[str, str],
-    fleet: str,
-) -> int:
-    """Enter a run with everything that is planned; the experiment is the same where name and spec are."""
+) -> None:
+    """Enter what several runs share, as far as it is not there: the experiment, by name and spec, and the hosts.
+
+    Whoever enters the same at the same time waits for the end of the transaction: so it is a short one of its own, and
+    hosts go in by name, because two who wait for each other would wait for ever.
+    """
     now = datetime.now(UTC)
-    spec_hash = hashlib.sha256(spec_text.encode()).hexdigest()
     experiment = {
         "name": experiment_name,
         "hypothesis": hypothesis,
-        "spec_hash": spec_hash,
+        "spec_hash": _hash(spec_text),
         "spec_text": spec_text,
         "spec": spec_json,
         "created_at": now,
     }
     insert_new(connection, Experiment, [experiment])
+    names = sorted({unit.host for unit in plan.units})
+    insert_new(connection, Host, [{"name": name, "first_seen_at": now} for name in names])
+
+
+def _hash(spec_text: str) -> str:
+    return hashlib.sha256(spec_text.encode()).hexdigest()
+
+
+def create(
+    connection: Connection,
+    *,
+    experiment_name: str,
+    spec_text: str,
+    plan: Plan,
+    launched_by: str,
+    versions: Mapping[str, str],
+    fleet: str,
+) -> int:
+    """Enter a run with everything that is planned; its experiment and hosts are there already."""
+    now = datetime.now(UTC)
     experiment_id = connection.execute(
-        select(Experiment.experiment_id).where(Experiment.name == experiment_name, Experiment.spec_hash == spec_hash)
+        select(Experiment.experiment_id).where(
+            Experiment.name == experiment_name, Experiment.spec_hash == _hash(spec_text)
+        )
     ).scalar_one()
     values = {
         "experiment_id": experiment_id,
@@ -60,7 +82,7 @@ def create(
         "created_at": now,
     }
     run_id = connection.execute(insert(Run).values(**values).returning(Run.run_id)).scalar_one()
-    hosts = _hosts(connection, [unit.host for unit in plan.units], now)
+    hosts = _hosts(connection, [unit.host for unit in plan.units])
     assigned = [
         {
             "run_id": run_id,
@@ -77,8 +99,7 @@ def create(
     return run_id
 
 
-def _hosts(connection: Connection, names: list[str], now: datetime) -> dict[str, int]:
-    insert_new(connection, Host, [{"name": name, "first_seen_at": now} for name in names])
+def _hosts(connection: Connection, names: list[str]) -> dict[str, int]:
     return {
         found.name: found.host_id
         for piece in chunks(names)
@@ -186,7 +207,7 @@ def take_request(connection: Connection, run_id: int) -> tuple[str, str] | None:
 def _locked(connection: Connection, run_id: int) -> Row[*tuple[Any, ...]] | None:
     """Read what may change under us, and keep other writers of this run out until the transaction ends."""
     columns = (Run.state, Run.reason, Run.started_at, Run.request, Run.requested_by)
-    return connection.execute(select(*columns).where(Run.run_id == run_id).with_for_update()).first()
+    return connection.execute(select(*columns).where(Run.run_id == run_id).with_for_update(key_share=True)).first()
 
 
 def holding(connection: Connection, hosts: Collection[str]) -> dict[str, int]:

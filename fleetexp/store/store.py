@@ -120,12 +120,19 @@ class Store:
     ) -> int:
         """Enter a run in state planned, with its hosts, assignment and every planned period; return its number."""
         with self._transactions.writing() as connection:
-            return runs.create(
+            runs.enter_experiment(
                 connection,
                 experiment_name=experiment_name,
                 hypothesis=hypothesis,
                 spec_text=spec_text,
                 spec_json=spec_json,
+                plan=plan,
+            )
+        with self._transactions.writing() as connection:
+            return runs.create(
+                connection,
+                experiment_name=experiment_name,
+                spec_text=spec_text,
                 plan=plan,
                 launched_by=launched_by,
                 versions=versions,

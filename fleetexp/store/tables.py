@@ -236,6 +236,7 @@ class KnobChangeRow(Base):
 class Event(Base):
     __tablename__ = "event"
     __table_args__ = (
+        Index(None, "run_id", "at"),
         # What a host sent again after a broken connection is there once: told apart as samples are within a period,
         # by its own clock outside any.
         Index(
@@ -260,9 +261,7 @@ class Event(Base):
     )
 
     event_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the event")
-    run_id: Mapped[int | None] = mapped_column(
-        ForeignKey("run.run_id"), index=True, comment="the run; NULL outside any"
-    )
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.run_id"), comment="the run; NULL outside any")
     host_id: Mapped[int | None] = mapped_column(ForeignKey("host.host_id"), comment="the host; NULL: the whole run")
     period_id: Mapped[int | None] = mapped_column(
         ForeignKey("period.period_id"), comment="the period; NULL outside any"

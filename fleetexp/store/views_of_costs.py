@@ -23,6 +23,7 @@ FAULT_OUTCOMES = View(
         "fault_p50_seconds": "median time of one big-page fault, seconds; NULL where no workload measured it",
         "fault_p99_seconds": "99th percentile of it, seconds",
         "fault_maximum_seconds": "the slowest, seconds",
+        "started_at": "when sampling began, UTC",
     },
     sql="""SELECT <period columns>,
   CAST(replace(replace(o.metric, 'thp_', ''), 'kB_anon_fault_alloc', '') AS BIGINT) AS size_kib,
@@ -35,7 +36,7 @@ FAULT_OUTCOMES = View(
   d.mean * <seconds:p.started_at:p.ended_at> AS compact_stalls,
   (SELECT s.boottime_seconds FROM sample s WHERE s.period_id = p.period_id ORDER BY s.sequence LIMIT 1)
     AS uptime_seconds,
-  l.p50 AS fault_p50_seconds, l.p99 AS fault_p99_seconds, l.maximum AS fault_maximum_seconds
+  l.p50 AS fault_p50_seconds, l.p99 AS fault_p99_seconds, l.maximum AS fault_maximum_seconds, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND o.metric LIKE 'thp~_%kB~_anon~_fault~_alloc' ESCAPE '~'
 LEFT JOIN observation f ON f.period_id = p.period_id
@@ -64,13 +65,14 @@ MEMORY_COST = View(
         "oom_kills": "processes killed for want of memory, count",
         "reclaimed_pages": "pages that allocations had to scan themselves, count",
         "memory_stall_share": "share of the time in which a task waited for memory, ratio",
+        "started_at": "when sampling began, UTC",
     },
     sql="""SELECT <period columns>, u.mean AS memory_used_bytes, m.mean AS memory_free_bytes, n.mean AS anon_bytes,
   t.mean AS page_table_bytes, t.mean / nullif(u.mean, 0) AS page_table_share, c.mean AS cgroup_memory_bytes,
   g.mean AS cgroup_page_table_bytes,
   k.mean * <seconds:p.started_at:p.ended_at> AS oom_kills,
   d.mean * <seconds:p.started_at:p.ended_at> AS reclaimed_pages,
-  w.mean AS memory_stall_share
+  w.mean AS memory_stall_share, p.started_at
 FROM <period tables>
 <mean:u:memory_used_bytes>
 <mean:m:memory_free_bytes>
@@ -92,9 +94,10 @@ AGENT_COST = View(
         "cpu_seconds": "CPU time of the agent in the period, seconds",
         "cpu_share": "that over the length of the period, ratio of one core",
         "rss_bytes": "memory of the agent's process, mean, bytes",
+        "started_at": "when sampling began, UTC",
     },
     sql="""SELECT <period columns>, o.mean * <seconds:p.started_at:p.ended_at> AS cpu_seconds, o.mean AS cpu_share,
-  m.mean AS rss_bytes
+  m.mean AS rss_bytes, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND o.metric = 'agent_cpu_seconds'
 <mean:m:agent_rss_bytes>""",

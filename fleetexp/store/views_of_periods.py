@@ -87,11 +87,12 @@ THP_BACKING = View(
         "backed_bytes_maximum": "the most seen, bytes",
         "anon_bytes": "all anonymous memory, mean, bytes; NULL where it was not read",
         "backed_share": "backed_bytes over anon_bytes, ratio",
+        "started_at": "when sampling began, UTC",
     },
     sql="""SELECT <period columns>,
   CAST(replace(replace(o.metric, 'thp_', ''), 'kB_backed_bytes', '') AS BIGINT) AS size_kib,
   o.mean AS backed_bytes, o.minimum AS backed_bytes_minimum, o.maximum AS backed_bytes_maximum,
-  m.mean AS anon_bytes, o.mean / nullif(m.mean, 0) AS backed_share
+  m.mean AS anon_bytes, o.mean / nullif(m.mean, 0) AS backed_share, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND o.metric LIKE 'thp~_%kB~_backed~_bytes' ESCAPE '~'
 LEFT JOIN observation m ON m.period_id = p.period_id AND m.metric = 'anon_bytes'""",
@@ -107,6 +108,7 @@ SPLIT_RATES = View(
         "splits_per_second": "splits a second over the period",
         "splits": "splits in the period, count",
         "backed_bytes": "memory in pages of that size meanwhile, mean, bytes; NULL for a counter over all sizes",
+        "started_at": "when sampling began, UTC",
     },
     sql="""SELECT <period columns>, o.metric,
   CASE WHEN o.metric LIKE 'thp~_%kB~_split%' ESCAPE '~'
@@ -114,7 +116,7 @@ SPLIT_RATES = View(
     END AS size_kib,
   o.mean AS splits_per_second,
   o.mean * <seconds:p.started_at:p.ended_at> AS splits,
-  b.mean AS backed_bytes
+  b.mean AS backed_bytes, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND (
   o.metric IN ('thp_split_page', 'thp_split_page_failed', 'thp_split_pmd', 'thp_split_pud')

@@ -27,14 +27,12 @@ def test_a_raylet_that_is_killed_is_a_lost_host_which_its_guardian_puts_back(fle
     node.kill("raylet/raylet")
     took = until(lambda: fleet.is_as_found([node]), PROMISE_SECONDS, "the guardian puts it back")
     assert took > 0.5, "it was put back before the lease could run out: by whom?"
+    until(lambda: fleet.undone_by_guardians([node]), 5, "its guardian says that it was it")
     until(lambda: fleet.events("host_lost"), 60, "the loss is noticed")
-    if node.processes():
-        node.kill()
-    node.start()  # as systemd would
+    node.restart()  # as systemd would
     code, answer = fleet.finish(driver)
     assert (code, answer["state"]) == (0, "completed"), fleet.story()
-    assert [host for host, _ in fleet.events("host_back")] == [node.name]
-    assert fleet.undone_by_guardians([node])
+    assert {host for host, _ in fleet.events("host_back")} == {node.name}
 
 
 def test_a_link_cut_for_less_than_the_lease_costs_at_most_a_period(fleet: Fleet) -> None:
@@ -54,7 +52,7 @@ def test_a_link_cut_for_more_than_the_lease_undoes_the_host_which_is_taken_up_ag
     node = fleet.treated()[0]
     node.cut()
     until(lambda: fleet.is_as_found([node]), PROMISE_SECONDS, "it puts itself back, unreachable as it is")
-    assert fleet.undone_by_guardians([node])
+    until(lambda: fleet.undone_by_guardians([node]), 5, "its guardian says that it was it")
     until(lambda: fleet.events("host_lost"), 60, "the loss is noticed")
     node.mend()
     if not node.processes("raylet/raylet"):  # declared dead meanwhile, it has left: systemd starts it again
@@ -98,11 +96,11 @@ def test_an_orchestrator_that_is_killed_is_resumed_by_another(fleet: Fleet) -> N
     driver = fleet.launch(stages=LONG, cap=3)
     fleet.until_measuring(driver)
     treated = fleet.treated()
-    (pid,) = fleet.cluster.head.processes("fleetexp run")
+    (pid,) = fleet.cluster.head.processes("-m fleetexp run")
     os.kill(pid, signal.SIGKILL)
     took = until(fleet.is_as_found, PROMISE_SECONDS, "every host puts itself back")
     assert took > 0.5
-    assert fleet.undone_by_guardians(treated)
+    until(lambda: fleet.undone_by_guardians(treated), 5, "their guardians say that it was they")
     code, answer = fleet.resume()
     assert (code, answer["state"]) == (0, "completed"), fleet.story()
 
@@ -114,9 +112,9 @@ def test_the_head_is_killed_and_every_host_puts_itself_back(fleet: Fleet) -> Non
     fleet.cluster.head.kill("gcs_server", "raylet/raylet")
     killed_at = time.monotonic()
     until(fleet.is_as_found, 10 + PROMISE_SECONDS, "every host puts itself back")
-    assert fleet.undone_by_guardians(treated), "nobody could tell the agents to"
+    until(lambda: fleet.undone_by_guardians(treated), 5, "nobody could tell the agents to")
     code, answer = fleet.finish(driver)
-    assert time.monotonic() - killed_at < 120
+    assert time.monotonic() - killed_at < 240
     assert (code, answer["state"]) in {(4, "paused"), (5, "restore_incomplete")}, fleet.story()
     assert "head" in fleet.story()
     fleet.cluster.heal()
@@ -132,5 +130,5 @@ def test_somebody_elses_write_on_one_node_is_noticed_and_measured_again(fleet: F
     node.root.write(KNOB, b"madvise")
     code, answer = fleet.finish(driver)
     assert (code, answer["state"]) == (0, "completed"), fleet.story()
-    assert [host for host, _ in fleet.events("drift")] == [node.name]
+    assert {host for host, _ in fleet.events("drift")} == {node.name}
     assert fleet.is_as_found()

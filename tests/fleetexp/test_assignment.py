@@ -162,7 +162,7 @@ def test_pairs_are_alike_and_the_seed_decides_only_who_of_them_is_treated() -> N
 
 
 # ------------------------------------------------------------------ rerandomise
-@pytest.mark.parametrize("rule", ["accept: 10%", "largest_difference: 0.25"])
+@pytest.mark.parametrize("rule", ["accept: 10%", "largest_difference: 0.2"])
 @pytest.mark.parametrize("third", [False, True])
 def test_a_draw_that_is_taken_is_balanced_recorded_and_the_one_that_is_replayed(rule: str, third: bool) -> None:
     spec = experiment(f"method: rerandomise, balance: [memory, load], {rule}, seed: 3, strata: [pool]", third=third)
@@ -204,7 +204,7 @@ def test_a_host_without_a_number_to_balance_on_is_named() -> None:
     with pytest.raises(ConfigError, match="the host odd has neither a label nor a stored metric 'memory'"):
         make_plan(experiment("method: matched_pairs, balance: [memory]"), lacking)
     wordy = [replace(host, labels={**host.labels, "pool": "web"}) for host in hosts]
-    with pytest.raises(ConfigError, match=r"pool of the host host-0000 is 'web', no number .* memory"):
+    with pytest.raises(ConfigError, match=r"pool of the host host-[0-9]+ is 'web', no number .* memory"):
         make_plan(experiment("method: matched_pairs, balance: [pool]"), wordy)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from fleetexp.logs import LogFormat, set_up_logging
+from fleetexp.logs import LogFormat, of_run, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,23 @@ def test_json_lines_hold_message_level_and_traceback() -> None:
     assert first["at"].endswith("+00:00")
     assert "traceback" not in first
     assert "ValueError: bad" in second["traceback"]
+
+
+def test_run_host_and_event_are_fields_of_their_own() -> None:
+    out = io.StringIO()
+    set_up_logging("info", LogFormat.JSON, stream=out)
+    log = logging.getLogger("fleetexp.z")
+    log.info("before")
+    with of_run(7):
+        log.info("within", extra={"host": "web-17", "event": "host_lost"})
+        thread = threading.Thread(target=log.info, args=("of another thread",))
+        thread.start()
+        thread.join()
+        log.info("of another run", extra={"run_id": 8, "host": ""})
+    log.info("after")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    fields = [{name: line[name] for name in ("run_id", "host", "event") if name in line} for line in lines]
+    assert fields == [{}, {"run_id": 7, "host": "web-17", "event": "host_lost"}, {"run_id": 7}, {"run_id": 8}, {}]
 
 
 def test_setting_up_again_replaces_the_handler() -> None:

@@ -32,7 +32,7 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed (make installs it, as root)")
 
-    def boot(script: str, *, limit_seconds: int = 560, **environment: str) -> dict[str, Any]:
+    def boot(script: str, *, limit_seconds: int = 840, **environment: str) -> dict[str, Any]:
         share = tmp_path / "share"
         share.mkdir(exist_ok=True)
         start = tmp_path / "start.sh"

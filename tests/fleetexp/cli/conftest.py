@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +17,13 @@ from click.testing import CliRunner, Result
 
 from agents.messages import EventSupport, HostFacts, HugetlbPool, ThpSize
 from fleetexp.cli.main import cli
+from fleetexp.config import experiment_to_json, load_experiment
+from fleetexp.design import host_info, make_plan
+from fleetexp.store.store import Store, open_store
 
 MakeFacts = Callable[..., HostFacts]
 Invoke = Callable[..., Result]
+DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 SIZES_KIB = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -133,3 +138,34 @@ def _module(name: str, path: Path) -> ModuleType:
 def report_samples() -> ModuleType:
     """The sample report of the report's own tests."""
     return _module("report_sample", Path(__file__).parents[2] / "analysis" / "report" / "sample.py")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'runs.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with contextlib.closing(open_store(url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_run(store: Store, make_facts: Callable[..., HostFacts]) -> Callable[[], int]:
+    """Put a planned run of the demo into the store."""
+
+    def make() -> int:
+        experiment = load_experiment(DEMO)
+        return store.create_run(
+            experiment_name=experiment.name,
+            hypothesis=experiment.hypothesis,
+            spec_text=DEMO.read_text(),
+            spec_json=experiment_to_json(experiment),
+            plan=make_plan(experiment, [host_info(make_facts())]),
+            launched_by="root@web-17 pid 9",
+            versions={"python": "3.11"},
+            fleet="inline",
+        )
+
+    return make

@@ -216,19 +216,31 @@ def test_plan_works_where_nothing_can_be_written_at_all(
         reader.runs()  # its connection keeps the write-ahead log where it is
         assert (tmp_path / "runs.db-wal").exists()
     before = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    command = [sys.executable, "-B", "-m", "fleetexp", "plan", str(CONFIGS / "thp-2m-demo.yaml")]
-    command += ["--fleet", "inline", "--root", str(root.root), "--store", f"sqlite:///{tmp_path / 'runs.db'}"]
-    result = subprocess.run(
-        ["unshare", "-m", "bash", "-c", READ_ONLY, "bash", str(tmp_path), *command],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
-    if reader is not None:
-        reader.close()
-    assert result.returncode == 0, result.stderr + result.stdout
-    assert "reads inherit now" in " ".join(result.stdout.split())
+    store = ["--store", f"sqlite:///{tmp_path / 'runs.db'}"]
+    plan = ["plan", str(CONFIGS / "thp-2m-demo.yaml"), "--fleet", "inline", "--root", str(root.root), *store]
+
+    def run(*arguments: str) -> str:
+        inside = [sys.executable, "-B", "-m", "fleetexp", *arguments]
+        result = subprocess.run(
+            ["unshare", "-m", "bash", "-c", READ_ONLY, "bash", str(tmp_path), *inside],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(CONFIGS.parent)},
+        )
+        assert result.returncode == 0, result.stderr + result.stdout
+        return " ".join(result.stdout.split())
+
+    try:
+        planned = run(*plan)
+        known = run("power", "--metric", "memory_used_bytes", *store)
+    finally:
+        if reader is not None:
+            reader.close()
+    assert "reads inherit, and can NOT be written here" in planned
+    assert "can show" in planned
+    assert "run 1 (ramp): 8 hosts" in known  # the store was really read
     if not log_left:
         assert {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -15,48 +14,14 @@ from types import ModuleType
 import pytest
 from click.testing import Result
 
-from agents.messages import HostFacts
-from fleetexp.config import experiment_to_json, load_experiment
-from fleetexp.design import host_info, make_plan
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.store.store import Store, open_store
+from fleetexp.store.store import Store
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 README = Path(__file__).parents[3] / "README.md"
 BEGAN = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
 Invoke = Callable[..., Result]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'runs.db'}"
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    with contextlib.closing(open_store(url)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def new_run(store: Store, make_facts: Callable[..., HostFacts]) -> Callable[[], int]:
-    """Put a planned run of the demo into the store."""
-
-    def make() -> int:
-        experiment = load_experiment(DEMO)
-        return store.create_run(
-            experiment_name=experiment.name,
-            hypothesis=experiment.hypothesis,
-            spec_text=DEMO.read_text(),
-            spec_json=experiment_to_json(experiment),
-            plan=make_plan(experiment, [host_info(make_facts())]),
-            launched_by="root@web-17 pid 9",
-            versions={"python": "3.11"},
-            fleet="inline",
-        )
-
-    return make
 
 
 @pytest.fixture

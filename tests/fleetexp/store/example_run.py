@@ -24,7 +24,7 @@ from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, Plan, R
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.store import Store, open_store
-from fleetexp.store.tables import Event, Experiment, Host, Run
+from fleetexp.store.tables import Event, Experiment, GuardrailCheck, Host, Run
 from tests.fleetexp.store.rows import facts
 
 GIB = 1 << 30
@@ -398,6 +398,9 @@ def _set_the_clock(url: str, began: Mapping[int, datetime]) -> None:
                     update(Run)
                     .where(Run.run_id == run_id)
                     .values(created_at=at, started_at=at + timedelta(minutes=1), ended_at=ended)
+                )
+                connection.execute(
+                    update(GuardrailCheck).where(GuardrailCheck.run_id == run_id).values(checked_at=ended)
                 )
                 stamped = connection.execute(
                     select(Event.event_id, Event.detail)

@@ -70,7 +70,9 @@ def test_a_sound_store_has_no_problems_and_a_live_run_is_one(store_url: str) -> 
 
 
 def test_drift_of_the_schema_is_found(store_url: str) -> None:
-    execute(store_url, "drop view effects", "alter table event add column mine integer", "drop index ix_event_run_id")
+    execute(
+        store_url, "drop view effects", "alter table event add column mine integer", "drop index ix_event_run_id_at"
+    )
     problems = check(store_url)
     assert any("effects is missing" in problem for problem in problems)
     assert any("mine" in problem for problem in problems)

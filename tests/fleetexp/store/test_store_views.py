@@ -295,7 +295,7 @@ def test_postgresql_carries_the_meanings_as_comments(migrated_database: str) -> 
             connection.execute(
                 "select c.relname || '.' || a.attname, col_description(c.oid, a.attnum) from pg_attribute a "
                 "join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace "
-                "where n.nspname = 'public' and a.attnum > 0 and c.relkind in ('r', 'v')"
+                "where n.nspname = 'public' and a.attnum > 0 and c.relkind in ('r', 'p', 'v')"
             ).fetchall()
         )
     for view in VIEWS:
