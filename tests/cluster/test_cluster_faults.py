@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fleetexp.orchestrator.ray_link import GONE_SECONDS
 from tests.cluster.conftest import LEASE_SECONDS, LONG
 from tests.ray_cluster import KNOB, until
 
@@ -116,7 +117,7 @@ def test_the_head_is_killed_and_every_host_puts_itself_back(fleet: Fleet) -> Non
     treated = fleet.treated()
     fleet.cluster.head.kill("gcs_server", "raylet/raylet")
     killed_at = time.monotonic()
-    until(fleet.is_as_found, 10 + PROMISE_SECONDS, "every host puts itself back")
+    until(fleet.is_as_found, GONE_SECONDS + 5 + PROMISE_SECONDS, "every host puts itself back")
     until(lambda: fleet.undone_by_guardians(treated), 5, "nobody could tell the agents to")
     code, answer = fleet.finish(driver)
     assert time.monotonic() - killed_at < 240
