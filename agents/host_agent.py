@@ -12,7 +12,6 @@ from agents.claim import HostClaim, claim_status, closed_journals, restore, take
 from agents.collectors import Collectors
 from agents.errors import AgentError, LeaseExpired, WorkloadError
 from agents.facts import survey
-from agents.feeds.feeds import Feeds
 from agents.means import REAL_MEANS, Means
 from agents.messages import (
     Applied,
@@ -40,7 +39,7 @@ from agents.messages import (
     WorkloadSpec,
     WorkloadState,
 )
-from agents.period import Period
+from agents.period import Fed, Period
 from agents.preflight import preflight
 from agents.spool import Spool
 from agents.sysroot import SysRoot
@@ -146,6 +145,7 @@ class HostAgent:
                 None if ours else status,
                 check=self._means.check_workload,
                 sources=request.sources,
+                check_the_sources=self._means.check_sources,
             )
         )
 
@@ -199,7 +199,8 @@ class HostAgent:
             log.exception("%s: the period under way did not end well", self.host, extra={"host": self.host})
         if self._claim is not None:
             try:
-                return Reverted(changes=self._claim.revert(request.reason))
+                changes = self._claim.revert(request.reason)
+                return Reverted(changes=changes, earlier=self._claim.take_untold())
             except LeaseExpired:
                 self._claim.release()  # it has ended already: this closes its files
                 self._claim = None
@@ -286,10 +287,11 @@ class HostAgent:
             self._collects_for = wanted
         return self._collectors
 
-    def _feeds(self, request: Begin) -> Feeds | None:
+    def _feeds(self, request: Begin) -> Fed | None:
         if not request.sources:
             return None
-        return Feeds(request.sources, self._root, host=self.host, sample_every_seconds=request.sample_every_seconds)
+        every = request.sample_every_seconds
+        return self._means.feeds(request.sources, self._root, host=self.host, sample_every_seconds=every)
 
     def _end(self, request: End) -> Ended:
         period = self._period

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from agents.beat import BeatMaker, ThreadBeat
-from agents.messages import Problem, WorkloadSpec
+from agents.feeds.check import check_sources
+from agents.feeds.feeds import Feeds
+from agents.messages import MetricSource, Problem, WorkloadSpec
+from agents.period import Fed
 from agents.sysroot import SysRoot
 from agents.workloads import RunningWorkload, check_workload, restart_service, start_workload
 
@@ -21,15 +24,31 @@ class WorkloadStart(Protocol):
     ) -> RunningWorkload: ...
 
 
+class SourcesCheck(Protocol):
+    """`agents.feeds.check.check_sources`."""
+
+    def __call__(self, sources: Sequence[MetricSource], root: SysRoot, *, host: str) -> tuple[Problem, ...]: ...
+
+
+class FeedsMaker(Protocol):
+    """`agents.feeds.feeds.Feeds`."""
+
+    def __call__(
+        self, sources: Sequence[MetricSource], root: SysRoot, *, host: str, sample_every_seconds: float
+    ) -> Fed: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """By default those of a real host: a thread, a guardian process, processes and services."""
+    """By default those of a real host: threads, a guardian process, processes, services, addresses asked."""
 
     beat: BeatMaker = ThreadBeat
     guardian_command: Sequence[str] | None = None  # as `take_claim` takes it; () for no process
     check_workload: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload
     start_workload: WorkloadStart = start_workload
     restart_service: Callable[[WorkloadSpec, SysRoot], str] = restart_service
+    check_sources: SourcesCheck = check_sources
+    feeds: FeedsMaker = Feeds
 
 
 REAL_MEANS = Means()

@@ -8,6 +8,7 @@ from agents.claim import ClaimStatus
 from agents.errors import KnobError
 from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
+from agents.means import SourcesCheck
 from agents.messages import Arm, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
@@ -24,12 +25,13 @@ def preflight(
     *,
     check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
     sources: Sequence[MetricSource] = (),
+    check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
     """Return every problem, errors first. `held_by` is the claim of another run, where there is one."""
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
         found += check(spec, root)
-    found += check_sources(sources, root, host=facts.host)
+    found += check_the_sources(sources, root, host=facts.host)
     found += _confounders(facts, arms)
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 

@@ -13,6 +13,7 @@ from agents.host_agent import HostAgent
 from agents.means import Means
 from agents.messages import Claimed, HostFacts, Reply, Request, Survey
 from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, Vanish
+from agents.simulated.feeds import SimulatedFeeds, check_simulated_sources
 from agents.simulated.guardian import SimulatedGuardian
 from agents.simulated.kernel import SimulatedRoot
 from agents.simulated.workload import check_simulated, restart_simulated, start_simulated
@@ -62,6 +63,8 @@ class SimulatedHost:
             check_workload=check_simulated,
             start_workload=start_simulated,
             restart_service=restart_simulated,
+            check_sources=check_simulated_sources,
+            feeds=SimulatedFeeds,
         )
         return HostAgent(root=self.root, host=self._host, run=self._run, labels=self._labels, means=means)
 

@@ -34,6 +34,7 @@ class SimulatedRoot:
 
     def __init__(self, machine: Machine, law: Law, *, host: str, clock: HostClock, state_dir: Path) -> None:
         self.law = law
+        self.read_elsewhere: frozenset[str] = frozenset()  # metrics that a source gives: no workload reports them too
         self._machine = machine
         self._clock = clock
         self._state_dir = state_dir

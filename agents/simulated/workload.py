@@ -36,7 +36,8 @@ class SimulatedWorkload:
             return []
         clock = self._root.clock
         self._root.catch_up()
-        return [(clock.now(), metric, value) for metric, value in self._root.law.measure().items()]
+        values, elsewhere = self._root.law.measure(), self._root.read_elsewhere
+        return [(clock.now(), metric, value) for metric, value in values.items() if metric not in elsewhere]
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         self._state = WorkloadState.FINISHED
@@ -55,6 +56,7 @@ def start_simulated(
         raise WorkloadError(problem.what, where=problem.where, remedy=problem.remedy)
     if not isinstance(root, SimulatedRoot):
         raise WorkloadError("only a simulated host runs simulated workloads", where=repr(root), remedy="start it there")
+    root.read_elsewhere = frozenset()  # of an earlier period; the sources of this one come after
     workload = SimulatedWorkload(root)
     if not hold:
         workload.go()

@@ -16,6 +16,7 @@ COMMANDS = {
     "hosts": "fleetexp.cli.hosts:hosts",
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
+    "rehearse": "fleetexp.cli.rehearse:rehearse",
     "run": "fleetexp.cli.run:run",
     "status": "fleetexp.cli.status:status",
     "runs": "fleetexp.cli.status:runs",

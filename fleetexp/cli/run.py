@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.messages import HostFacts
     from fleetexp.config import Experiment
     from fleetexp.domain import Plan
-    from fleetexp.orchestrator.inventory import FoundHost
+    from fleetexp.orchestrator.inventory import FoundHost, Inventory
     from fleetexp.orchestrator.progress import Outcome, Progress
 
 REPORTS = Path("fleetexp-reports")
@@ -51,7 +51,7 @@ _reports = click.option(
       fleetexp run configs/thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
       fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
-      fleetexp run my.yaml --fleet simulated --hosts 1000 --effect throughput=+5.9%
+      fleetexp run my.yaml --fleet simulated --effect throughput=+5.9%
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
@@ -85,10 +85,11 @@ def run(
     store_url: str,
     as_json: bool,
 ) -> None:
-    """Run the experiment in SPEC on this host, or with --fleet ray on the nodes of a cluster.
+    """Run the experiment in SPEC on this host or on a fleet.
 
-    With --fleet simulated nothing real is touched: hosts, kernels and time are
-    a model's, and everything that is shown says so.
+    With --fleet ray it runs on the nodes of a cluster. With --fleet simulated
+    nothing real is touched: hosts, kernels and time are a model's, and
+    everything that is shown says so.
 
     The end is a table of effects with intervals, a decision and a report.
 
@@ -108,30 +109,55 @@ def run(
         address = str(chosen)
         click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
-        found = inventory.survey()
-        _show_plan(
+        drive(
             experiment,
-            found,
-            one_machine=inventory.one_machine,
-            store_url=store_url,
+            spec.read_text(encoding="utf-8"),
+            inventory,
             acknowledged=acknowledge_power,
-            as_json=as_json,
-        )
-        from fleetexp.orchestrator.launch import launch
-
-        metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
-        text = spec.read_text(encoding="utf-8")
-        _watched(
-            lambda observer: launch(
-                experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
-            ),
-            metrics=metrics,
             page=(metrics_address, metrics_port),
             store_url=store_url,
             reports=reports,
             require_decision=require_decision,
             as_json=as_json,
         )
+
+
+def drive(
+    experiment: Experiment,
+    text: str,
+    inventory: Inventory,
+    *,
+    acknowledged: bool,
+    page: tuple[str, int | None],
+    store_url: str,
+    reports: Path,
+    require_decision: bool,
+    as_json: bool,
+) -> None:
+    """Show the plan over the hosts of an inventory, run it, show its answer; leave with the exit code."""
+    found = inventory.survey()
+    _show_plan(
+        experiment,
+        found,
+        one_machine=inventory.one_machine,
+        store_url=store_url,
+        acknowledged=acknowledged,
+        as_json=as_json,
+    )
+    from fleetexp.orchestrator.launch import launch
+
+    metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
+    _watched(
+        lambda observer: launch(
+            experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
+        ),
+        metrics=metrics,
+        page=page,
+        store_url=store_url,
+        reports=reports,
+        require_decision=require_decision,
+        as_json=as_json,
+    )
 
 
 def _show_plan(

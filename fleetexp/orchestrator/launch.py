@@ -39,7 +39,7 @@ from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
 from fleetexp.orchestrator.runner import Runner, utc_now
-from fleetexp.simulated import marked
+from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
@@ -86,7 +86,8 @@ def launch(
         _refuse(experiment, hosts)
         found = hosts.survey() if found is None else found
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-            busy = {} if hosts.one_machine else store.hosts_busy([one.host for one in found])
+            own = hosts.one_machine or is_simulated(hosts.name)  # every simulation has hosts of its own
+            busy = {} if own else store.hosts_busy([one.host for one in found])
             usable, left_out = sort_out(found, busy, one_machine=hosts.one_machine)
             plan = plan_over(experiment, usable, left_out, store_url)
             run_id = store.create_run(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agents.catalogue import describe, is_known
-from agents.knobs import find_knob
+from agents.knobs import find_knob, find_knobs
+from agents.messages import HostFacts
 from agents.simulated import HostClock, Machine, MetricLaw, PlainLaw, Plainly, SimulatedRoot, Treatment
 from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
 from fleetexp.config import Experiment
@@ -107,16 +108,23 @@ class SimulationChoice:
             knobs=tuple(knobs),
         )
 
-    def simulation(self) -> Simulation:
-        """Make the simulation; UnknownKnob where simulated machines lack a knob."""
-        machine = self._machine()
+    def simulation(self, like: Sequence[HostFacts] = ()) -> Simulation:
+        """Make the simulation; UnknownKnob where simulated machines lack a knob.
+
+        With hosts to be like, there is one for each of them, 'sim-' before its name, with its labels; all are
+        machines like the first of them.
+        """
+        machine = self._machine() if not like else machine_like(like[0])
         treatments = tuple(
             Treatment(when=_paths(machine, dict(when)), effects=effects) for when, effects in self._treatments().items()
         )
         metrics = {name: MetricLaw() for name in dict.fromkeys([*_DEFAULT_METRICS, *self.metrics])}
-        return Simulation.of(
-            self.hosts, seed=self.seed, machine=machine, law=Plainly(metrics=metrics, treatments=treatments)
-        )
+        law = Plainly(metrics=metrics, treatments=treatments)
+        if not like:
+            return Simulation.of(self.hosts, seed=self.seed, machine=machine, law=law)
+        names = {f"sim-{facts.host}": facts for facts in like}
+        labels = {name: facts.labels for name, facts in names.items()}
+        return Simulation(hosts=tuple(names), seed=self.seed, machine=machine, law=law, labels=labels)
 
     def _machine(self) -> Machine:
         sizes: dict[str, set[int]] = {"thp": {64, PMD_KIB, GIGANTIC_KIB}, "hugetlb": {PMD_KIB, GIGANTIC_KIB}}
@@ -136,6 +144,20 @@ MOST_HOSTS = 100_000
 _EXAMPLE = "write --fleet simulated --hosts 1000 --seed 3 --effect throughput=+5.9%"
 
 
+def machine_like(facts: HostFacts) -> Machine:
+    """Make a machine with the page sizes, the memory and the settings that a real host was found with."""
+    machine = Machine(
+        kernel=f"{facts.kernel}-simulated",
+        memory_kib=max(facts.memory_total_bytes // 1024, PMD_KIB),
+        cpus=max(1, facts.cpus),
+        thp_sizes_kib=tuple(size.size_kib for size in facts.thp_sizes),
+        hugetlb_kib=tuple(pool.size_kib for pool in facts.hugetlb_pools),
+    )
+    there = {knob.name: knob.path for knob in find_knobs(_root_of(machine))}
+    found = {there[name]: value for name, value in facts.knobs.items() if name in there}
+    return replace(machine, found={path: value for path, value in found.items() if path in machine.knobs})
+
+
 def parse_effect(text: str) -> tuple[str, float]:
     """Read 'throughput=+5.9%': the metric, and 0.059."""
     metric, _, size = text.partition("=")
@@ -152,6 +174,10 @@ def _reported(metric: str) -> bool:
 
 def _paths(machine: Machine, when: Mapping[str, str]) -> dict[str, str]:
     """Return the same values by the paths of the knobs' files."""
-    law = PlainLaw(Plainly(), machine, seed=0, host="")
-    root = SimulatedRoot(machine, law, host="", clock=HostClock(Simulation.of(1).epoch), state_dir=Path())
+    root = _root_of(machine)
     return {find_knob(root, knob).path: value for knob, value in when.items()}
+
+
+def _root_of(machine: Machine) -> SimulatedRoot:
+    law = PlainLaw(Plainly(), machine, seed=0, host="")
+    return SimulatedRoot(machine, law, host="", clock=HostClock(Simulation.of(1).epoch), state_dir=Path())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +184,38 @@ def test_after_a_reboot_the_agent_is_gone_and_there_is_nothing_to_put_back(build
     ask(host, 38.0, a.Revert())
     ask(host, 39.0, CLAIM)
     assert [journal.outcome for journal in closed_journals(host.root)] == [Outcome.REBOOTED]
+
+
+def test_sources_are_modelled_too_and_no_address_is_asked_and_no_command_run(build: Build, tmp_path: Path) -> None:
+    made = tmp_path / "made-by-the-command"
+    sources = (
+        a.MetricSource(metric="throughput", argv=("touch", str(made)), needed=True),
+        a.MetricSource(metric="dtlb_load_misses", url="http://127.0.0.1:9/"),
+    )
+    host = build()
+    report = ask(host, 0.0, a.Preflight(arms=(BIG,), workloads=(WORK,), sources=sources))
+    assert isinstance(report, a.PreflightReport)
+    assert report.ok
+    ask(host, 0.0, CLAIM)
+    begin = a.Begin(period_id=1, sample_every_seconds=5.0, workload=WORK, time_limit_seconds=1e9, sources=sources)
+    ask(host, 1.0, begin)
+    readings = poll(host, 12.0).readings
+    assert [r.metric for r in readings if isinstance(r, a.Measurement)] == ["throughput"] * 2
+    ended = ask(host, 13.0, a.End(period_id=1))
+    assert isinstance(ended, a.Ended)
+    assert ended.invalid == ""
+    assert not made.exists()
+
+
+def test_a_simulated_counter_never_falls(build: Build) -> None:
+    sources = (a.MetricSource(metric="throughput", url="http://127.0.0.1:9/", counter=True),)
+    host = build()
+    ask(host, 0.0, CLAIM)
+    ask(
+        host,
+        1.0,
+        a.Begin(period_id=1, sample_every_seconds=1.0, workload=None, time_limit_seconds=1e9, sources=sources),
+    )
+    values = [r.value for r in poll(host, 15.0).readings if isinstance(r, a.Measurement)]
+    assert len(values) > 10
+    assert values == sorted(values)

@@ -216,7 +216,7 @@ def test_completion_prints_the_script_of_the_shell(invoke: Callable[..., Result]
 
 def test_completion_offers_our_commands(fleetexp: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = fleetexp(env={"_FLEETEXP_COMPLETE": "bash_complete", "COMP_WORDS": "fleetexp re", "COMP_CWORD": "1"})
-    assert {line.split(",")[1] for line in result.stdout.split()} == {"report", "restore", "resume"}
+    assert {line.split(",")[1] for line in result.stdout.split()} == {"rehearse", "report", "restore", "resume"}
 
 
 def test_completion_refuses_a_shell_it_does_not_know(invoke: Callable[..., Result]) -> None:

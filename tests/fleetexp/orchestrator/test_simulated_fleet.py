@@ -179,3 +179,18 @@ def test_a_simulated_run_says_so_everywhere(tmp_path) -> None:  # type: ignore[n
     assert "SIMULATED" in listed.output
     sql = CliRunner().invoke(cli, ["sql", "select fleet from run", "--store", store])
     assert "simulated hosts=6" in sql.output
+
+
+def test_a_rehearsal_runs_on_models_of_the_hosts_and_leaves_them_as_they_are(tmp_path, host_tree) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    root = host_tree(gigantic=True)
+    before = {path: path.read_bytes() for path in sorted(root.root.rglob("*")) if path.is_file()}
+    file = tmp_path / "spec.yaml"
+    file.write_text(spec(design="switchback", stages="", baseline="", blocks="measure: 20s, blocks: 3, "))
+    store = f"sqlite:///{tmp_path / 'x.db'}"
+    words = ["rehearse", str(file), "--fleet", "inline", "--root", str(root.root), "--store", store]
+    result = CliRunner().invoke(cli, [*words, "--reports", str(tmp_path / "reports"), "--effect", "throughput=+30%"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(WORDS)
+    assert {path: path.read_bytes() for path in sorted(root.root.rglob("*")) if path.is_file()} == before
+    sql = CliRunner().invoke(cli, ["sql", "select name from host", "--store", store])
+    assert "sim-" in sql.output
