@@ -199,7 +199,8 @@ class HostAgent:
             log.exception("%s: the period under way did not end well", self.host, extra={"host": self.host})
         if self._claim is not None:
             try:
-                return Reverted(changes=self._claim.revert(request.reason))
+                changes = self._claim.revert(request.reason)
+                return Reverted(changes=changes, earlier=self._claim.take_untold())
             except LeaseExpired:
                 self._claim.release()  # it has ended already: this closes its files
                 self._claim = None

@@ -73,6 +73,7 @@ class HostClaim:
         self._expires = self._clock.boot_seconds() + header.lease_seconds
         self._changing = threading.Lock()
         self._ended = False
+        self._untold: list[KnobChange] = []
 
     # ------------------------------------------------------------------ the lease
     @property
@@ -131,6 +132,7 @@ class HostClaim:
             except LeaseExpired:
                 raise  # what was made here is the guardian's now
             except AgentError as error:
+                self._untold += made
                 self._take_back(before, error)
                 raise
             self._wanted = {knob.name: value for knob, value in target}
@@ -189,6 +191,7 @@ class HostClaim:
     def _take_back(self, before: Mapping[str, str], cause: AgentError) -> None:
         """Put back what held when this apply began; RestoreIncomplete, after trying all, where that fails."""
         changes = undo(self._root, before, KnobReason.REVERT)
+        self._untold += changes
         for change in changes:
             if change.before != change.after or not change.ok:
                 record_if_possible(self._journal, change)
@@ -198,6 +201,11 @@ class HostClaim:
                 where="; ".join(change.error or "" for change in failed),
                 remedy="the journal keeps the original values: revert the host",
             ) from cause
+
+    def take_untold(self) -> tuple[KnobChange, ...]:
+        """Return, once, the changes that no answer has told of: those of an apply that failed and was taken back."""
+        untold, self._untold = tuple(self._untold), []
+        return untold
 
     def drift(self) -> tuple[Drift, ...]:
         """Return the knobs that don't hold what was last applied, by kept descriptors; empty while we change them."""

@@ -375,7 +375,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reverted:
+    """What was put back; `earlier` are writes of arms that could not be applied, and how those were taken back."""
+
     changes: tuple[KnobChange, ...]
+    earlier: tuple[KnobChange, ...] = ()
 
     @property
     def ok(self) -> bool:

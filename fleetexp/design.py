@@ -20,6 +20,7 @@ from dataclasses import replace
 from agents.messages import HostFacts
 from analysis.plan import AssignedUnit
 from fleetexp.assignment import assign
+from fleetexp.blast_radius import within_limits
 from fleetexp.chance import uniform
 from fleetexp.config import Experiment
 from fleetexp.config.problem import choose
@@ -65,6 +66,10 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         strata = {host.name: strata[host.name] for host in taking_part}
     drawn = None if experiment.switchback else assign(experiment, taking_part, strata)
     arms = {} if drawn is None else drawn.arms
+    if experiment.safety.max_per:
+        taking_part = within_limits(experiment, _by_hash(experiment, taking_part), arms)
+        arms = {host.name: arms[host.name] for host in taking_part if host.name in arms}
+        stages = _stages(experiment, len(taking_part))
     ordered = _ramp_order(experiment, taking_part, arms)[: stages[-1].hosts]
     _refuse_empty_arms(experiment, {host.name: arms.get(host.name, "") for host in ordered})
     units = []

@@ -59,9 +59,12 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
         remedy = "nothing has been measured yet" if began.empty else f"it began at {began.min():%F %T} UTC"
         raise RunError(f"run {run_id} had measured nothing at {at:%Y-%m-%d %H:%M:%S} UTC", "--as-of", remedy)
     periods = _periods_at(every, at)
-    cut = _cut_observations(store, run_id, periods, at) if record.plan.design is Design.PARALLEL else None
+    experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
+    cut = None
+    if record.plan.design is Design.PARALLEL:
+        cut = _cut_observations(store, run_id, periods, at, experiment.counters)
     rows, periods = _rows_at(store, run_id, periods, cut)
-    plan = parse_experiment(record.spec_text, source=f"run {run_id}").analysis_plan(assigned_units(record.plan))
+    plan = experiment.analysis_plan(assigned_units(record.plan))
     whole = _is_whole(every, at)
     looked = plan if whole else _early(plan, record.plan, stage)
     planned = not whole and not looked.unplanned_look
@@ -161,7 +164,9 @@ def _rows_at(store: Store, run_id: int, periods: DataFrame, cut: DataFrame | Non
     return pd.concat(parts, ignore_index=True), periods
 
 
-def _cut_observations(store: Store, run_id: int, periods: DataFrame, at: datetime) -> DataFrame:
+def _cut_observations(
+    store: Store, run_id: int, periods: DataFrame, at: datetime, counters: frozenset[str]
+) -> DataFrame:
     """Summarise what had been read of the periods that were under way."""
     import pandas as pd  # noqa: PLC0415
 
@@ -174,7 +179,7 @@ def _cut_observations(store: Store, run_id: int, periods: DataFrame, at: datetim
         taken = taken[taken["taken_at"] <= at]
         limits = taken.groupby("period_id")["boottime_seconds"].max().to_dict()
         for number in numbers:
-            found = observations(_until(store.period_readings(number), limits.get(number, -np.inf), at))
+            found = observations(_until(store.period_readings(number), limits.get(number, -np.inf), at), counters)
             about = {**{str(key): value for key, value in of.loc[number].items()}, "period_id": number}
             for metric, summary in found.items():
                 out.append({**about, "metric": metric, **{name: getattr(summary, name) for name in _FIGURES}})

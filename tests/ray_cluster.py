@@ -290,6 +290,20 @@ class Cluster:
             process.kill()
         return process.returncode, out, err
 
+    def python(self, code: str, *words: str, within: float = 240.0) -> str:
+        """Run a few lines of Python on the head; returns what they print."""
+        done = subprocess.run(
+            self.head.command(sys.executable, "-c", code, *words),
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
     def close(self) -> None:
         for node in (*self.nodes, self.head):
             with contextlib.suppress(OSError):

@@ -86,7 +86,8 @@ def ending(outcome: Outcome) -> list[str]:
     if outcome.state is RunState.RESTORE_INCOMPLETE:
         return [
             f"RESTORE INCOMPLETE: {outcome.reason}",
-            "Some knob does not read as it was found. Run 'fleetexp restore' on that host now.",
+            f"Some knob does not read as it was found. Run 'fleetexp restore --run {outcome.run_id}' once the hosts "
+            "answer, or 'fleetexp restore' on the host itself now.",
         ]
     if outcome.decision:
         return [f"decision: {outcome.decision} — {outcome.reason}"]

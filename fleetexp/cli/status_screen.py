@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from fleetexp.domain import PeriodRecord
-    from fleetexp.store.records import RunRecord
+    from fleetexp.store.records import EventRecord, RunRecord
     from fleetexp.store.store import Store
 
 Rows = Sequence[tuple[str, str]]
@@ -48,6 +48,7 @@ class Look:
     hosts: Mapping[str, int]  # what they are doing -> how many
     guardrails: Mapping[str, tuple[str, str]]  # metric -> the last test's verdict, and when that was
     incoming: Incoming | None
+    audit: Sequence[EventRecord] = ()  # who launched it, paused, approved, resumed, aborted
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +56,7 @@ class Look:
             "hosts": dict(self.hosts),
             "guardrails": {metric: verdict for metric, (verdict, _) in self.guardrails.items()},
             "incoming": self.incoming,
+            "audit": [{"at": one.at, "what": one.kind, "detail": one.detail} for one in self.audit],
         }
 
 
@@ -62,6 +64,7 @@ def look(store: Store, store_url: str, record: RunRecord, now: datetime) -> Look
     """Ask the store all that is shown; StoreErrors come through."""
     from fleetexp.live.asked import Asked
     from fleetexp.live.pages import host_state, moment
+    from fleetexp.orchestrator.history import PEOPLE
 
     asked, run_id = Asked(store_url), record.run_id
     guardrails: dict[str, tuple[str, str]] = {}
@@ -75,6 +78,7 @@ def look(store: Store, store_url: str, record: RunRecord, now: datetime) -> Look
         stages=[(int(hosts), None if at is None else moment(at)) for _, hosts, at in asked.stages(run_id)],
         hosts=dict(Counter(host_state(row) for row in asked.hosts(run_id)).most_common()),
         guardrails=guardrails,
+        audit=store.events(run_id, kinds=PEOPLE),
         incoming=_incoming(
             [
                 (host, moment(begun), int(count), moment(last))
@@ -121,6 +125,11 @@ def status_rows(seen: Look) -> list[tuple[str, str]]:
         rows.append(("guardrails", "; ".join(said)))
     if record.decision:
         rows.append(("decision", f"{record.decision} — {record.decision_reason}"))
+    rows += [
+        ("audit", f"{instant(one.at)} UTC {one.kind.replace('_', ' ')}: {one.detail}")
+        for one in seen.audit
+        if one.kind != "launched"
+    ]
     rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
     return rows
 

@@ -129,12 +129,14 @@ class Metrics(Section):
 
 
 class SafetyRules(Section):
-    """What bounds the damage."""
+    """What bounds the damage. `max_changing`: hosts being changed at once; `max_per`: off control at once, by label."""
 
     max_failed_hosts: Count = 1
     lease: Annotated[Duration, lasting("3s", "1h")] = 60.0
     on_drift: Annotated[str, check_word("halt", "reapply", "invalidate")] = "invalidate"
     max_attempts: Annotated[Count, Field(ge=1, le=10)] = 3
+    max_changing: Annotated[Count, Field(ge=1)] | None = None
+    max_per: dict[str, Annotated[Count, Field(ge=1)]] = Field(default_factory=dict)
 
 
 def _knobs(value: object) -> object:
@@ -237,6 +239,8 @@ class Experiment(Section):
             lease_seconds=self.safety.lease,
             on_drift=self.safety.on_drift,
             max_attempts=self.safety.max_attempts,
+            max_changing=self.safety.max_changing,
+            max_per=self.safety.max_per,
         )
 
     @property

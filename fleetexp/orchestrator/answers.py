@@ -186,7 +186,7 @@ class Answers:
 
     def _reverted(self, host: str, reverted: Reverted) -> None:
         desk = self._desk
-        self._changed(host, reverted.changes)
+        self._changed(host, (*reverted.earlier, *reverted.changes))
         if not reverted.ok:
             desk.polls.drop(host)  # the lease runs out, and the guardian tries as well
             failed = "; ".join(f"{c.knob} reads {c.after!r}: {c.error}" for c in reverted.changes if c.error)

@@ -32,7 +32,7 @@ from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
 from fleetexp.orchestrator.looks import Looks
-from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
@@ -183,7 +183,7 @@ def _approve(store: Store, record: RunRecord) -> Outcome | None:
     store.request(record.run_id, "approve", _who())
     deadline = time.monotonic() + APPROVAL_HEARD_WITHIN_SECONDS
     while time.monotonic() < deadline:
-        heard = [event for event in store.events(record.run_id) if event.kind == "approved" and event.at >= asked_at]
+        heard = [event for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
         if heard:
             return Outcome(
                 run_id=record.run_id,
@@ -213,7 +213,7 @@ def restore_run(
                 where=f"run {run_id}",
                 remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
             )
-        left = unrestored(store.events(run_id))
+        left = unrestored(store.events(run_id, kinds=[NOT_RESTORED, RESTORED]))
         store.record_event(run_id, "restore_requested", f"by {_who()}")
         with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
             fleet = hosts.open(list(left), claim_name(record))

@@ -61,7 +61,7 @@ class Bridge:
         self._nodes = RayNodes(own_id)
         self._actors: RayActors | None = None
         self._numbers: dict[int, tuple[int, str]] = {}  # id of a request under way -> its number, its host
-        self._rejoining: dict[str, tuple[Rejoin, float]] = {}  # host -> what is asked, until when its node may come
+        self._rejoining: dict[str, tuple[Send | Rejoin, float]] = {}  # what is asked, until when its node may come
         self._look_until: float | None = None
         self._table: tuple[float, list[Node]] | None = None
 
@@ -118,9 +118,9 @@ class Bridge:
                 self._nodes.look_again()
             case Open(hosts=hosts, run=run):
                 self._actors = RayActors({host: self._nodes.where(host) for host in hosts}, run=run)
-            case Send():
+            case Send(host=host) if self._actors is None or self._actors.node_of(host) is not None:
                 self._pass_on(order)
-            case Rejoin(host=host):
+            case Send(host=host) | Rejoin(host=host):  # its node is not known yet
                 self._rejoining[host] = (order, time.monotonic() + REJOIN_SECONDS)
             case Forget(host=host):
                 self._rejoining.pop(host, None)

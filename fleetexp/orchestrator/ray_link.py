@@ -20,7 +20,7 @@ from fleetexp.orchestrator.ray_words import Broken, Connected, Order, Word
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 60.0
-GONE_SECONDS = 10.0  # a head that has not answered for so long is gone
+GONE_SECONDS = 15.0  # a head that has not answered for so long is gone; a busy machine is late without that
 _LEAVING_SECONDS = 5.0
 _TOKEN_REMEDY = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to the file that holds it"  # noqa: S105 - no token
 

@@ -60,7 +60,7 @@ class Restoring:
                 self._send(host, Revert())
                 return False
             case Reverted(changes=changes) as reverted:
-                self.store.record_knob_changes(self.run_id, host, changes)
+                self.store.record_knob_changes(self.run_id, host, (*reverted.earlier, *changes))
                 for change in changes:
                     self._note(host, change)
                 if not reverted.ok:

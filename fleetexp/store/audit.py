@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -122,13 +122,15 @@ def add_events(connection: Connection, directory: Directory, run_id: int, happen
     insert_new(connection, Event, new)
 
 
-def events(connection: Connection, run_id: int) -> list[EventRecord]:
+def events(connection: Connection, run_id: int, kinds: Collection[str] | None = None) -> list[EventRecord]:
     statement = (
         select(Event.at, Host.name, Event.period_id, Event.kind, Event.detail)
         .join(Host, Host.host_id == Event.host_id, isouter=True)
         .where(Event.run_id == run_id)
         .order_by(Event.at, Event.event_id)
     )
+    if kinds is not None:
+        statement = statement.where(Event.kind.in_(sorted(kinds)))
     return [
         EventRecord(
             at=found.at,

@@ -280,10 +280,10 @@ class Store:
         with self._transactions.writing() as connection:
             audit.add_events(connection, self._directory, run_id, events)
 
-    def events(self, run_id: int) -> list[EventRecord]:
-        """Return the events of a run in the order of time."""
+    def events(self, run_id: int, *, kinds: Collection[str] | None = None) -> list[EventRecord]:
+        """Return the events of a run, of these kinds where any are given, in the order of time."""
         with self._transactions.reading() as connection:
-            return audit.events(connection, run_id)
+            return audit.events(connection, run_id, kinds)
 
     # ------------------------------------------------------------------ what was found
     def save_observations(self, period_id: int, summaries: Mapping[str, Summary]) -> None:

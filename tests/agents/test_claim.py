@@ -54,7 +54,7 @@ def claimer() -> Iterator[Claimer]:
 
     yield take
     for claim in taken:
-        claim._leave()
+        claim.leave()
 
 
 @pytest.fixture
@@ -297,6 +297,9 @@ def test_a_partial_grant_is_given_back_and_named(refusing: Refusing, claimer: Cl
     with pytest.raises(KnobMismatch, match="granted 2 of 4 pages"):
         claim.apply(arm(pool_1G="4"))
     assert reads(refusing, POOL_1G) == "0"
+    untold = [(change.before, change.wanted, change.after) for change in claim.take_untold()]
+    assert untold == [("0", "4", "2"), ("2", "0", "0")]
+    assert claim.take_untold() == ()
     claim.release()
     changes = closed_journals(refusing)[0].changes
     assert [(change.before, change.wanted, change.after) for change in changes] == [("0", "4", "2"), ("2", "0", "0")]

@@ -491,7 +491,7 @@ def here(host_tree: HostTree) -> Iterator[Callable[..., tuple[FolderRoot, HostCl
 
     yield make
     for claim in made:
-        claim._leave()
+        claim.leave()
 
 
 def test_the_guardian_undoes_what_has_expired(here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]]) -> None:

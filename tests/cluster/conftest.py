@@ -14,6 +14,7 @@ import pytest
 
 from agents.claim import closed_journals
 from agents.journal import Journal
+from agents.messages import KnobReason
 from fleetexp.store.store import Store, check, open_store
 from tests.postgresql_server import Server
 from tests.ray_cluster import KNOB, Cluster, Node, until, why_not
@@ -159,9 +160,9 @@ class Fleet:
         return all(node.holds() == self.found[node.name] for node in nodes or self.cluster.nodes)
 
     def undone_by_guardians(self, nodes: Sequence[Node]) -> bool:
-        """Whether the last claim of each of these hosts was ended by its guardian."""
-        last = [closed_journals(node.root)[-1] for node in nodes if node.root is not None]
-        return all(any(change.reason == "guardian" for change in journal.changes) for journal in last)
+        """Whether a guardian has written to each of these hosts, and ended the claim with that."""
+        journals = [closed_journals(node.root) for node in nodes if node.root is not None]
+        return all(any(c.reason is KnobReason.GUARDIAN for j in closed[-1:] for c in j.changes) for closed in journals)
 
 
 @pytest.fixture(scope="session")

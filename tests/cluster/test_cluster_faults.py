@@ -12,12 +12,18 @@ from typing import Any
 
 import pytest
 
+from fleetexp.orchestrator.ray_link import GONE_SECONDS
 from tests.cluster.conftest import LEASE_SECONDS, LONG
 from tests.ray_cluster import KNOB, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 Fleet = Any  # conftest.py
 PROMISE_SECONDS = LEASE_SECONDS + 5
+RESTORE = """\
+import sys
+from fleetexp.orchestrator.launch import restore_run
+print(dict(restore_run(1, store_url=sys.argv[1])))
+"""
 
 
 def test_a_raylet_that_is_killed_is_a_lost_host_which_its_guardian_puts_back(fleet: Fleet) -> None:
@@ -111,7 +117,7 @@ def test_the_head_is_killed_and_every_host_puts_itself_back(fleet: Fleet) -> Non
     treated = fleet.treated()
     fleet.cluster.head.kill("gcs_server", "raylet/raylet")
     killed_at = time.monotonic()
-    until(fleet.is_as_found, 10 + PROMISE_SECONDS, "every host puts itself back")
+    until(fleet.is_as_found, GONE_SECONDS + 5 + PROMISE_SECONDS, "every host puts itself back")
     until(lambda: fleet.undone_by_guardians(treated), 5, "nobody could tell the agents to")
     code, answer = fleet.finish(driver)
     assert time.monotonic() - killed_at < 240
@@ -132,3 +138,23 @@ def test_somebody_elses_write_on_one_node_is_noticed_and_measured_again(fleet: F
     assert (code, answer["state"]) == (0, "completed"), fleet.story()
     assert {host for host, _ in fleet.events("drift")} == {node.name}
     assert fleet.is_as_found()
+
+
+def test_what_a_host_that_comes_back_late_has_undone_is_collected_and_verified(fleet: Fleet) -> None:
+    driver = fleet.launch(stages=LONG, cap=3)
+    fleet.until_measuring(driver)
+    node = fleet.treated()[0]
+    node.kill()
+    code, answer = fleet.finish(driver, within=420)
+    assert (code, answer["state"]) == (5, "restore_incomplete"), fleet.story()
+    node.start()
+    left = fleet.cluster.python(RESTORE, fleet.store)
+    assert left.strip() == "{}", left
+    store = fleet.opened()
+    try:
+        assert store.run(1).state.value == "halted"
+        undone = [c for host, c in store.knob_changes(1) if host == node.name and c.reason.value == "guardian"]
+        assert undone
+        assert undone[-1].after == fleet.found[node.name]
+    finally:
+        store.close()

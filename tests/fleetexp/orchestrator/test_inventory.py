@@ -90,7 +90,7 @@ def test_where_nothing_is_left_the_error_says_why_the_others_were_left_out() -> 
         "metrics: {primary: memory_used_bytes}\n"
     )
     with pytest.raises(ConfigError, match="left out before: web-1: it is in run 3"):
-        plan_over(parse_experiment(text), [], {"web-1": "it is in run 3"})
+        plan_over(parse_experiment(text), [], {"web-1": "it is in run 3"}, "sqlite:///none.db")
 
 
 def test_page_sizes_are_labels_that_a_population_can_ask_for(host_tree: HostTree) -> None:

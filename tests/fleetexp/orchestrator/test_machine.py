@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.messages import Arm
+from analysis.plan import Direction, GuardrailPlan
 from fleetexp.domain import (
     Design,
     PeriodKind,
@@ -22,10 +23,11 @@ from fleetexp.domain import (
     UnitPlan,
     UnitState,
 )
-from fleetexp.orchestrator import machine as machine_module
+from fleetexp.orchestrator import hosts as hosts_module
 from fleetexp.orchestrator import messages as m
-from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.machine import Gate, Machine
 from fleetexp.orchestrator.resumption import Past
+from fleetexp.orchestrator.roll import Standing
 
 
 def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift: str = "invalidate") -> Plan:
@@ -50,6 +52,47 @@ def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift:
     )
 
 
+def assert_counted(machine: Machine) -> None:
+    """Compare the roll's counts with what a look at every unit says."""
+    units, roll = list(machine.units.values()), machine.roll
+    assert roll.counts == Standing(*map(sum, zip(*(unit.standing for unit in units), strict=True)))
+    assert +roll.states == Counter(unit.state for unit in units)
+    assert +roll.awaited == Counter(unit.plan.stage for unit in units if unit.awaited)
+
+
+def staged_plan(hosts: int = 4, *, approve: str = "auto", max_failed: int = 3, max_changing: int | None = None) -> Plan:
+    """A parallel ramp: one host, two, all; half of them treated."""
+    sizes = (1, 2, hosts)
+    stages = tuple(StagePlan(index=k, hosts=n, hold_seconds=10.0 + 3.0, approve=approve) for k, n in enumerate(sizes))
+    units = []
+    for number in range(hosts):
+        arm, stage = ("treatment", "control")[number % 2], next(k for k, n in enumerate(sizes) if number < n)
+        seconds = sum(one.hold_seconds for one in stages[stage:]) - 3.0
+        periods = (
+            PeriodPlan(index=0, kind=PeriodKind.BASELINE, arm="control", block=-1, stage=0, seconds=2.0),
+            PeriodPlan(index=1, kind=PeriodKind.WASHOUT, arm=arm, block=0, stage=stage, seconds=1.0),
+            PeriodPlan(index=2, kind=PeriodKind.MEASURE, arm=arm, block=0, stage=stage, seconds=seconds),
+        )
+        units.append(UnitPlan(host=f"h{number}", stratum="", arm=arm, stage=stage, periods=periods))
+    return Plan(
+        design=Design.PARALLEL,
+        seed=1,
+        arms=(Arm(name="control", knobs={}), Arm(name="treatment", knobs={"thp/enabled": "always"})),
+        control="control",
+        units=tuple(units),
+        stages=stages,
+        sample_every_seconds=1.0,
+        safety=Safety(
+            max_failed_hosts=max_failed, lease_seconds=15.0, on_drift="invalidate", max_changing=max_changing
+        ),
+    )
+
+
+def crossing(host: str) -> m.TripwireCrossed:
+    rail = GuardrailPlan(metric="oom_kills", worse=Direction.INCREASE, tripwire=1.0)
+    return m.TripwireCrossed(host=host, guardrail=rail, value=3.0)
+
+
 class World:
     """Answers every instruction at once, the way a healthy fleet would; keeps what the machine asked for."""
 
@@ -60,10 +103,15 @@ class World:
         self.seen: list[m.Instruction] = []
         self.changed: set[str] = set()  # hosts whose knobs may differ from what was found
         self.dead: set[str] = set()
+        self.breaches: tuple[str, ...] = ()  # what the next test of the guardrails finds
+        self.most_changing = 0
         self.todo: deque[m.Instruction] = deque(machine.start(0.0))
 
     def event(self, event: m.Event) -> None:
         self.todo.extend(self.machine.handle(event, self.now))
+        assert_counted(self.machine)
+        if self.machine.goal is None:
+            self.most_changing = max(self.most_changing, self.machine.roll.counts.changing)
 
     def step(self) -> bool:
         """Carry out one instruction, or let time pass to the next wake; False when nothing is left."""
@@ -93,7 +141,7 @@ class World:
         elif isinstance(instruction, m.Analyse):
             self.event(m.Analysed())
         elif isinstance(instruction, m.TestGuardrails):
-            self.event(m.GuardrailsTested(stage=instruction.stage))
+            self.event(m.GuardrailsTested(stage=instruction.stage, breaches=self.breaches))
         elif isinstance(instruction, m.ApplyArm) and host not in self.dead:
             self.changed.add(host)
             self.event(m.KnobsVerified(host=host, arm=instruction.arm))
@@ -312,7 +360,7 @@ def test_a_host_that_never_comes_back_is_the_loudest_outcome() -> None:
     world.run()
     assert world.machine.state is RunState.RESTORE_INCOMPLETE
     assert "h0 (unreachable" in world.reason
-    assert world.count(m.Reconnect) == machine_module.RECONNECT_AT_MOST
+    assert world.count(m.Reconnect) == hosts_module.RECONNECT_AT_MOST
     assert world.changed == {"h0"}  # its guardian's business now; the machine says that it does not know
 
 
@@ -601,3 +649,210 @@ def test_a_halt_says_where_it_is_heading() -> None:
     assert m.Record(kind="halting_to", detail="paused: paused by ann") in world.machine.handle(
         m.PauseRequested(who="ann"), world.now
     )
+
+
+# ---------------------------------------------------------------------- tripwires
+def test_a_tripwire_reverts_its_host_at_once_and_the_run_goes_on_without_it() -> None:
+    world = World(Machine(plan=make_plan(hosts=3, blocks=2)))
+    while world.count(m.StartPeriod) < 3:
+        world.step()
+    out = world.machine.handle(crossing("h1"), world.now)
+    assert [type(i) for i in out] == [m.NoteCrossing, m.Record, m.Abandon, m.Revert]
+    assert m.Record(kind="tripwire", detail="oom_kills: 3 reached the tripwire 1", host="h1") in out
+    assert world.machine.handle(crossing("h1"), world.now) == []
+    world.todo = deque(i for i in world.todo if getattr(i, "host", "") != "h1")
+    world.todo.extend(out)
+    world.run()
+    assert world.machine.state is RunState.COMPLETED
+    assert not world.changed
+    assert world.machine.roll.counts.troubled == 1
+
+
+def test_a_tripwire_on_the_last_host_halts_the_run_with_the_guardrail_as_the_reason() -> None:
+    world = World(Machine(plan=make_plan()))
+    while world.count(m.StartPeriod) < 1:
+        world.step()
+    world.event(crossing("h0"))
+    world.run()
+    assert world.machine.state is RunState.HALTED
+    assert world.reason == "guardrail oom_kills: 3 reached the tripwire 1"
+
+
+def test_hosts_that_trip_count_in_the_cap_over_the_whole_run() -> None:
+    world = World(Machine(plan=make_plan(hosts=4, max_failed=1)))
+    while world.count(m.StartPeriod) < 4:
+        world.step()
+    world.event(m.HostLost(host="h0", detail="gone"))
+    world.event(crossing("h1"))
+    world.run()
+    assert world.machine.state is RunState.PAUSED
+    assert world.reason == "2 hosts failed or were lost, 1 allowed"
+    assert not world.changed
+
+
+def test_a_host_that_tripped_stays_out_of_the_run_that_is_resumed_and_is_put_back_once_more() -> None:
+    plan = make_plan(hosts=2, blocks=1)
+    world = World(Machine.resumed(plan, _records(plan, {}), Past(tripped={"h0": "oom_kills: 3"})))
+    world.run()
+    assert world.count(m.Revert) == 2
+    assert {i.host for i in world.seen if isinstance(i, m.StartPeriod)} <= {"h1"}
+
+
+# ---------------------------------------------------------------------- stages, gates, approval
+def test_the_guardrails_are_tested_before_each_next_stage_opens() -> None:
+    world = World(Machine(plan=staged_plan()))
+    world.run()
+    assert world.machine.state is RunState.COMPLETED
+    told = [i for i in world.seen if isinstance(i, m.TestGuardrails | m.Analyse | m.Record)]
+    kinds = [i.kind if isinstance(i, m.Record) else type(i).__name__ for i in told]
+    assert kinds == ["stage_opened", "TestGuardrails", "stage_opened", "TestGuardrails", "stage_opened", "Analyse"]
+    assert [i.stage for i in world.seen if isinstance(i, m.Analyse)] == [2]
+
+
+def test_a_breach_at_a_gate_reverts_every_host_and_the_analysis_is_the_look_it_was_found_at() -> None:
+    world = World(Machine(plan=staged_plan()))
+    while not any(isinstance(i, m.TestGuardrails) and i.stage == 1 for i in world.todo):
+        world.step()
+    world.breaches = ("latency: An increase of 0.1 or more is shown",)
+    world.run()
+    assert world.machine.state is RunState.HALTED
+    assert world.reason == "guardrail latency: An increase of 0.1 or more is shown"
+    assert not world.changed
+    assert [i.stage for i in world.seen if isinstance(i, m.Analyse)] == [1]
+
+
+def test_a_run_that_is_aborted_is_analysed_at_no_planned_look() -> None:
+    world = World(Machine(plan=staged_plan()))
+    while not world.changed:
+        world.step()
+    world.event(m.StopRequested(who="ann"))
+    world.run()
+    assert [i.stage for i in world.seen if isinstance(i, m.Analyse)] == [None]
+
+
+def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_planned_after_it() -> None:
+    world = World(Machine(plan=staged_plan(approve="manual")))
+    while world.machine.gate is not Gate.WAITING:
+        world.step()
+    assert world.machine.state is RunState.RUNNING
+    world.run()
+    assert world.machine.gate is Gate.WAITING  # nothing more happens by itself
+    assert world.reason.startswith("awaiting approval: stage 1 of 3")
+    measuring = [u for u in world.machine.units.values() if u.state is UnitState.MEASURING]
+    left = {u.host: u.remaining_seconds for u in measuring}
+    world.now += 1e6
+    assert world.machine.handle(m.TimePassed(), world.now) == []
+    world.event(m.ApprovalGiven(who="ann"))
+    assert m.Record(kind="approved", detail="stage 2 by ann") in world.todo
+    assert {u.host: u.deadline - world.now for u in measuring if u.deadline} == pytest.approx(left)
+
+
+def test_an_approval_that_nobody_waits_for_opens_nothing() -> None:
+    world = World(Machine(plan=staged_plan(approve="manual")))
+    while not world.changed:
+        world.step()
+    assert world.machine.handle(m.ApprovalGiven(who="ann"), world.now) == []
+
+
+def test_a_pause_wins_over_a_wait_for_approval() -> None:
+    world = World(Machine(plan=staged_plan(approve="manual")))
+    while world.machine.gate is not Gate.WAITING:
+        world.step()
+    world.event(m.PauseRequested(who="ann"))
+    world.event(m.ApprovalGiven(who="bob"))
+    world.run()
+    assert world.machine.state is RunState.PAUSED
+    assert not world.changed
+
+
+def test_a_stage_holds_from_when_the_last_of_its_hosts_measures() -> None:
+    machine = Machine(plan=staged_plan())
+    world = World(machine)
+    while not any(isinstance(i, m.StartPeriod) and i.period.kind is PeriodKind.MEASURE for i in world.todo):
+        world.step()
+    start = next(i for i in world.todo if isinstance(i, m.StartPeriod) and i.period.kind is PeriodKind.MEASURE)
+    world.todo.remove(start)  # a workload that takes long to get ready
+    world.now = 100.0
+    assert not [i for i in machine.handle(m.TimePassed(), 100.0) if isinstance(i, m.TestGuardrails)]
+    out = machine.handle(m.PeriodBegun(host=start.host), 100.0)
+    assert m.WakeAt(at=110.0) in out
+    assert not [i for i in machine.handle(m.TimePassed(), 109.9) if isinstance(i, m.TestGuardrails)]
+    assert m.TestGuardrails(stage=0) in machine.handle(m.TimePassed(), 110.0)
+
+
+# ---------------------------------------------------------------------- caps
+def test_no_more_hosts_are_changed_at_once_than_allowed() -> None:
+    world = World(Machine(plan=staged_plan(hosts=8, max_changing=2)))
+    world.run()
+    assert world.machine.state is RunState.COMPLETED
+    assert world.most_changing == 2
+    assert world.count(m.Revert) == 8
+
+
+def test_reverts_on_a_halt_are_never_throttled() -> None:
+    world = World(Machine(plan=staged_plan(hosts=8, max_changing=1)))
+    while world.count(m.StartPeriod) < 8:
+        world.step()
+    out = world.machine.handle(m.StopRequested(who="ann"), world.now)
+    assert sum(isinstance(i, m.Revert) for i in out) == 8
+
+
+def test_a_crash_does_not_make_the_cap_forget() -> None:
+    plan = make_plan(hosts=3, blocks=1, max_failed=1)
+    machine = Machine.resumed(plan, [], Past(troubled=frozenset({"h2"})))
+    world = World(machine)
+    world.event(m.StepFailed(host="h0", detail="refused"))
+    world.run()
+    assert machine.state is RunState.PAUSED
+    assert "2 hosts failed or were lost, 1 allowed" in world.reason
+
+
+_MORE = st.sampled_from(
+    ["lost", "drift", "pause", "abort", "breach", "dead", "alive", "refused", "tripwire", "approve", "fails the test"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), _MORE, st.integers(0, 3)), max_size=10),
+    st.sampled_from(["auto", "manual"]),
+    st.sampled_from([None, 1, 2]),
+)
+def test_whatever_happens_in_a_ramp_no_reachable_host_is_left_changed(
+    story: list[tuple[int, str, int]], approve: str, most: int | None
+) -> None:
+    world = World(Machine(plan=staged_plan(approve=approve, max_failed=1, max_changing=most)))
+    for steps, what, number in story:
+        for _ in range(steps):
+            world.step()
+        host = f"h{number}"
+        if what in {"lost", "dead"}:
+            if what == "dead":
+                world.dead.add(host)
+            world.todo = deque(i for i in world.todo if getattr(i, "host", "") != host or isinstance(i, m.AddPeriods))
+            world.event(m.HostLost(host=host, detail="gone"))
+        elif what == "alive":
+            world.dead.discard(host)
+        elif what == "fails the test":
+            world.breaches = ("latency: harm is shown",)
+        else:
+            events: dict[str, m.Event] = {
+                "drift": m.DriftSeen(host=host, detail="x"),
+                "pause": m.PauseRequested(who="p"),
+                "abort": m.StopRequested(who="p"),
+                "breach": m.GuardrailBreached(metric="x", detail="y"),
+                "refused": m.StepFailed(host=host, detail="z"),
+                "tripwire": crossing(host),
+                "approve": m.ApprovalGiven(who="p"),
+            }
+            world.event(events[what])
+    for _ in range(4):
+        world.run(limit=5000)
+        world.event(m.ApprovalGiven(who="at last"))
+    machine = world.machine
+    assert machine.state.is_terminal or machine.state is RunState.PAUSED
+    assert not world.changed - {u.host for u in machine.units.values() if u.unrestored}
+    if machine.state is not RunState.RESTORE_INCOMPLETE:
+        assert all(u.state is UnitState.REVERTED for u in machine.units.values())
+    unrestored = {i.host for i in world.seen if isinstance(i, m.Record) and i.kind == "not_restored"}
+    assert unrestored == {u.host for u in machine.units.values() if u.unrestored}

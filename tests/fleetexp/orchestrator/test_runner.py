@@ -378,7 +378,7 @@ def test_resume_remembers_a_halt_that_was_interrupted_and_nothing_else(make: Mak
     store.record_event(1, "halting_to", "paused: paused by ann")
     assert goal() is None
     store.record_event(1, "halting_to", "halted: guardrail kernel_oops: BUG: bad")
-    for state in (RunState.HALTING, RunState.ANALYSING):
+    for state in (RunState.HALTING, RunState.ANALYSING, RunState.RESTORE_INCOMPLETE):
         store.set_run_state(1, state)
         assert goal() == (RunState.HALTED, "guardrail kernel_oops: BUG: bad")
     store.record_event(1, "resumed", "ann")

@@ -233,6 +233,10 @@ def test_a_kernel_that_lies_on_read_back_is_found_out(bench: Bench) -> None:
     outcome = bench.run(argv=[sys.executable, "-c", "print('latency 1')"])
     assert outcome.state is RunState.PAUSED
     assert "thp/2048kB/enabled" in outcome.reason
+    with bench.store() as store:
+        failed = [change for _, change in store.knob_changes(1) if not change.ok]
+    assert failed, "a write that did not hold belongs in the audit"
+    assert {change.wanted for change in failed} == {"always"}
 
 
 def test_another_run_on_the_host_is_named_and_left_alone(bench: Bench) -> None:

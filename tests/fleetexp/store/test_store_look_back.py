@@ -96,7 +96,7 @@ def simulate(store: Store, until: datetime) -> int:
             at, number = at + EVERY, number + 1
         store.append(period.host, readings)
         store.end_period(period.period_id, end, PeriodState.COMPLETE)
-        observe(store, period.period_id)
+        observe(store, [period.period_id])
     if until >= OVER:
         store.set_run_state(run_id, RunState.COMPLETED)
     return run_id

@@ -1,0 +1,286 @@
+"""What one host goes through, whatever the others do: its periods, its failures, the way back. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, UnitState
+from fleetexp.orchestrator.messages import (
+    Abandon,
+    AddPeriods,
+    ApplyArm,
+    Collect,
+    DriftSeen,
+    Event,
+    HostBack,
+    HostLost,
+    HostReverted,
+    Instruction,
+    KnobsSnapshotted,
+    KnobsVerified,
+    NoteCrossing,
+    PeriodBegun,
+    PeriodClosed,
+    PreflightDone,
+    Record,
+    Revert,
+    RevertFailed,
+    Snapshot,
+    StartPeriod,
+    StepFailed,
+    TripwireCrossed,
+    WakeAt,
+    WorkloadFinished,
+)
+from fleetexp.orchestrator.resumption import void
+from fleetexp.orchestrator.roll import Change, Roll, Unit
+
+RECONNECT_EVERY_SECONDS = 2.0
+RECONNECT_AT_MOST = 5
+TAKEN_OFF = frozenset({UnitState.REVERTING, UnitState.REVERTED})
+
+
+@dataclass(slots=True)
+class Hosts:
+    """The hosts' side of a machine, which says how far the ramp is, and whether the run is being halted."""
+
+    plan: Plan
+    roll: Roll
+    stage: int = 0
+    at_gate: bool = False  # between two stages
+    halting: str | None = None  # why the run is being halted, None while it is not
+    fell_last: Unit | None = None
+
+    def handle(self, unit: Unit, event: Event, now: float) -> list[Instruction]:
+        match event:
+            case PreflightDone(problems=problems):
+                unit.checked = True
+                return self.fail(unit, "; ".join(problems)) if problems else []
+            case KnobsSnapshotted():
+                self.over(unit, Snapshot)
+                if unit.state in TAKEN_OFF:
+                    return []
+                unit.state = UnitState.SNAPSHOTTED
+                return self.next(unit)
+            case KnobsVerified(arm=arm):
+                self.over(unit, ApplyArm)
+                waits = unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED}  # not so where an arm was reapplied
+                return self.begin(unit) if waits and unit.current and unit.current.arm == arm else []
+            case PeriodBegun():
+                return self.begun(unit, now)
+            case WorkloadFinished():
+                return self.collect(unit)
+            case PeriodClosed(invalid=invalid):
+                return self.closed(unit, invalid)
+            case DriftSeen(detail=detail):
+                return self.drift(unit, detail)
+            case TripwireCrossed() as crossing:
+                return self.trip(unit, crossing)
+            case StepFailed(detail=detail):
+                self.over(unit, Snapshot, ApplyArm)
+                return self.fail(unit, detail)
+            case HostLost(detail=detail):
+                return self.lost(unit, detail, now)
+            case HostBack():
+                # A host that was lost is first put back as it was found, whatever comes after.
+                return [Record(kind="host_back", detail="", host=unit.host), *self.ask(unit, Revert(host=unit.host))]
+            case HostReverted():
+                self.over(unit, Revert)
+                unit.state, unit.unrestored = UnitState.REVERTED, ""
+                return self.take_up_again(unit)
+            case RevertFailed(detail=detail):
+                self.over(unit, Revert)
+                unit.unrestored = detail
+                self.fell(unit, detail)
+                return [Record(kind="restore_failed", detail=detail, host=unit.host)]
+        raise AssertionError(f"no such event: {event!r}")
+
+    def next(self, unit: Unit) -> list[Instruction]:
+        """Start the unit's next period, or take the host back when there is none."""
+        if not unit.queue:
+            return self.in_turn(unit, Revert(host=unit.host))
+        period = unit.queue[0]
+        if period.stage > self.stage:
+            return []
+        unit.current = unit.queue.popleft()
+        if unit.holds != (period.arm, period.block, period.attempt):
+            unit.holds = (period.arm, period.block, period.attempt)
+            return self.in_turn(unit, ApplyArm(host=unit.host, arm=period.arm))
+        return self.begin(unit)
+
+    def begin(self, unit: Unit) -> list[Instruction]:
+        if unit.current is None:
+            return []
+        washout = unit.current.kind is PeriodKind.WASHOUT
+        unit.state = UnitState.WASHING_OUT if washout else UnitState.MEASURING
+        return [StartPeriod(host=unit.host, period=unit.current)]
+
+    def begun(self, unit: Unit, now: float) -> list[Instruction]:
+        if unit.state in TAKEN_OFF or unit.current is None:
+            return []
+        unit.begun = unit.begun or unit.current.kind is PeriodKind.MEASURE
+        if self.suspends(unit):
+            unit.deadline, unit.remaining_seconds = math.inf, unit.current.seconds
+            return []
+        return self.until(unit, now + unit.current.seconds)
+
+    def until(self, unit: Unit, at: float) -> list[Instruction]:
+        unit.deadline = at
+        self.roll.alarm(unit, at)
+        return [WakeAt(at=at)]
+
+    def collect(self, unit: Unit, invalid: str = "") -> list[Instruction]:
+        if unit.current is None or unit.deadline is None:
+            return []
+        unit.deadline = None
+        return [Collect(host=unit.host, period=unit.current, invalid=invalid)]
+
+    def closed(self, unit: Unit, invalid: str) -> list[Instruction]:
+        if unit.state in TAKEN_OFF or unit.current is None:
+            return []
+        period, unit.current, unit.deadline = unit.current, None, None
+        unit.state = UnitState.APPLIED
+        if not invalid:
+            unit.reconnects = 0
+            return self.next(unit)
+        out = self.repeat(unit, period, invalid)
+        if unit.failed:
+            return out + self.fail(unit, unit.failed)
+        return out + self.next(unit)
+
+    def repeat(self, unit: Unit, broken: PeriodPlan, reason: str) -> list[Instruction]:
+        """Strike out the broken period's block and put a repeat of the whole block in front of the queue."""
+        if broken.block >= 0:
+            block = tuple(p for p in unit.plan.periods if p.block == broken.block)
+            while unit.queue and (unit.queue[0].block, unit.queue[0].attempt) == (broken.block, broken.attempt):
+                unit.queue.popleft()
+        else:
+            block = (broken,)
+        out = void(unit.host, broken, block, reason)
+        unit.holds = None
+        if broken.attempt + 1 >= self.plan.safety.max_attempts:
+            self.fell(unit, f"block {broken.block} was broken {broken.attempt + 1} times, last: {reason}")
+            return out
+        again = tuple(replace(p, attempt=broken.attempt + 1) for p in block)
+        unit.queue.extendleft(reversed(again))
+        return [*out, AddPeriods(host=unit.host, periods=again)]
+
+    # ------------------------------------------------------------------ changes, and whose turn it is
+    def in_turn(self, unit: Unit, change: Change) -> list[Instruction]:
+        """Ask the host for a change, or let that wait while as many hosts as allowed are being changed."""
+        most = self.plan.safety.max_changing
+        if most is None:
+            return self.ask(unit, change)
+        self.roll.queue_up(unit, change)
+        return []
+
+    def let_change(self) -> list[Instruction]:
+        most, out = self.plan.safety.max_changing, list[Instruction]()
+        while most is not None and self.roll.counts.changing < most:
+            unit = self.roll.next_in_line()
+            if unit is None or unit.waiting is None:
+                break
+            out += self.ask(unit, unit.waiting)
+            self.roll.count(unit)
+        return out
+
+    def ask(self, unit: Unit, change: Change) -> list[Instruction]:
+        """Ask the host for a change at once."""
+        unit.under_way, unit.waiting = change, None
+        match change:
+            case Snapshot():
+                unit.claimed = True
+            case Revert():
+                unit.state = UnitState.REVERTING
+        return [change]
+
+    @staticmethod
+    def over(unit: Unit, *kinds: type) -> None:
+        if isinstance(unit.under_way, kinds):
+            unit.under_way = None
+
+    # ------------------------------------------------------------------ failures
+    def drift(self, unit: Unit, detail: str) -> list[Instruction]:
+        """Somebody else wrote a knob: the period is broken. Where that halts the run, the machine has seen to it."""
+        out: list[Instruction] = [Record(kind="drift", detail=detail, host=unit.host)]
+        if unit.state in TAKEN_OFF:
+            return out
+        if self.plan.safety.on_drift == "halt":
+            return out
+        if self.plan.safety.on_drift == "reapply" and unit.current is not None and unit.deadline is not None:
+            # Written again at once; the period has been disturbed all the same and is repeated with its block.
+            out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
+        return out + self.collect(unit, f"drift: {detail}")
+
+    def fail(self, unit: Unit, detail: str, kind: str = "host_failed") -> list[Instruction]:
+        """Take a host out of the run for good: it answered, and said no."""
+        self.fell(unit, detail)
+        return [Record(kind=kind, detail=detail, host=unit.host), *self.revert(unit)]
+
+    def fell(self, unit: Unit, detail: str) -> None:
+        unit.troubled = True
+        if not unit.failed:
+            unit.failed, self.fell_last = detail, unit
+
+    def trip(self, unit: Unit, crossing: TripwireCrossed) -> list[Instruction]:
+        """Take a host out of the run for good: it came to harm."""
+        if unit.failed:
+            return []
+        arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
+        unit.tripped = f"{crossing.metric}: {crossing.detail}"
+        note = NoteCrossing(crossing=crossing, arm=arm, stage=self.stage)
+        return [note, *self.fail(unit, unit.tripped, kind="tripwire")]
+
+    def lost(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
+        known = unit.state is UnitState.LOST and unit.reconnect_at is not None
+        if known or unit.state is UnitState.REVERTED or unit.unrestored:
+            return []
+        out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
+        unit.troubled, unit.under_way, unit.waiting = True, None, None
+        period, unit.current, unit.deadline, unit.holds = unit.current, None, None, None
+        if period is not None:
+            reason = f"host lost: {detail}"
+            out.append(Abandon(host=unit.host, period=period, reason=reason))
+            out += self.repeat(unit, period, reason)
+        if not unit.claimed:  # never changed: nothing to bring back
+            unit.state, unit.checked = UnitState.REVERTED, True
+            self.fell(unit, detail)
+            return out
+        unit.state = UnitState.LOST
+        unit.reconnects += 1
+        if unit.reconnects > RECONNECT_AT_MOST:
+            unit.unrestored = f"unreachable: {detail}"
+            self.fell(unit, detail)
+            return out
+        unit.reconnect_at = now + RECONNECT_EVERY_SECONDS * (unit.reconnects - 1)
+        self.roll.alarm(unit, unit.reconnect_at)
+        return [*out, WakeAt(at=unit.reconnect_at)]
+
+    def take_up_again(self, unit: Unit) -> list[Instruction]:
+        """A host that was lost, is back and clean: its broken block comes first."""
+        if self.halting is not None or unit.failed or not unit.queue:
+            return []
+        unit.state, unit.holds = UnitState.IDLE, None
+        return self.in_turn(unit, Snapshot(host=unit.host))
+
+    def revert(self, unit: Unit) -> list[Instruction]:
+        """Put the host back at once, out of turn."""
+        if unit.state in TAKEN_OFF or unit.unrestored:
+            return []
+        unit.waiting = None
+        if not unit.claimed:
+            unit.state = UnitState.REVERTED
+            return []
+        out: list[Instruction] = []
+        if unit.current is not None:
+            reason = unit.failed if self.halting is None else self.halting
+            out.append(Abandon(host=unit.host, period=unit.current, reason=reason))
+            unit.current, unit.deadline = None, None
+        if unit.state is UnitState.LOST:  # the revert goes out when it is back
+            return out
+        return out + self.ask(unit, Revert(host=unit.host))
+
+    def suspends(self, unit: Unit) -> bool:
+        measures = unit.current is not None and unit.current.kind is PeriodKind.MEASURE
+        return self.plan.design is Design.PARALLEL and measures and self.at_gate
