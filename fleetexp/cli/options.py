@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from fleetexp.cli.failures import JSON_WANTED
 
@@ -83,6 +84,17 @@ def simulation_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def refuse_simulation_options(fleet: str) -> None:
+    """Refuse options of a simulation where the fleet is a real one: a usage error that names them."""
+    if fleet == "simulated":
+        return
+    ctx = click.get_current_context()
+    names = {"host_count": "--hosts", "seed": "--seed", "effects": "--effect", "actors": "--actors"}
+    given = [option for name, option in names.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: only for --fleet simulated, and this one is {fleet}")
 
 
 def json_option(function: F) -> F:

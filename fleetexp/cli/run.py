@@ -15,6 +15,7 @@ from fleetexp.cli.options import (
     fleet_options,
     json_option,
     metrics_page_options,
+    refuse_simulation_options,
     root_option,
     simulation_options,
     store_option,
@@ -100,6 +101,7 @@ def run(
     from fleetexp.config import load_experiment
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
+    refuse_simulation_options(fleet)
     experiment = load_experiment(spec)
     if fleet == "simulated":
         from fleetexp.orchestrator.simulated_choice import SimulationChoice

@@ -73,6 +73,7 @@ class Watch:
     store_seconds: float = 0.0
     abort_seconds: float = 0.0
     abort_virtual_seconds: float = 0.0
+    abort_cpu_seconds: float = 0.0  # of this process: what it takes where the hosts are in it and a core is free
     rss_per_host_bytes: float = 0.0
     open: bool = False
     not_restored: tuple[str, ...] = ()
@@ -161,10 +162,11 @@ def timed_run(
             watch.window_seconds = now - began["window"]
             watch.cpu_seconds = time.process_time() - began["cpu"]
             request_stop(url, progress.run_id, "abort", "the benchmark")
-            began.update(abort=time.perf_counter(), abort_virtual=virtual)
+            began.update(abort=time.perf_counter(), abort_virtual=virtual, abort_cpu=time.process_time())
         if "abort" in began and not watch.abort_seconds and units.get(UnitState.REVERTED, 0) >= hosts - away:
             watch.abort_seconds = time.perf_counter() - began["abort"]
             watch.abort_virtual_seconds = virtual - began["abort_virtual"]
+            watch.abort_cpu_seconds = time.process_time() - began["abort_cpu"]
 
     text = SPEC.format(max_failed=hosts)
     inventory = TimedInventory(Simulation.of(hosts, faults=faults or {}, epoch=EPOCH), watch, actors=actors)
@@ -273,7 +275,7 @@ def test_an_aborted_fleet_is_verified_as_restored_within_ten_seconds(
     hosts, rounds = max(SIZES[0], min(SIZES[-1], 1000)), int(os.environ.get("FLEETEXP_ABORTS", "1"))
     away = int(hosts * away_share)
     names = Simulation.of(hosts).hosts[:away]
-    took, lasted = [], []
+    took, lasted, worked = [], [], []
     for number in range(rounds):
         faults = {name: (Vanish(at_seconds=60.0),) for name in names}
         url = f"sqlite:///{tmp_path / f'{number}.db'}"
@@ -281,9 +283,10 @@ def test_an_aborted_fleet_is_verified_as_restored_within_ten_seconds(
         assert set(watch.not_restored) <= set(names)
         took.append(watch.abort_seconds)
         lasted.append(watch.abort_virtual_seconds)
+        worked.append(watch.abort_cpu_seconds)
     print(
         f"\n{hosts} hosts, {away} of them away, {rounds} aborts to the last reachable host verified as restored: "
-        f"longest {max(took):.2f} s real, {max(lasted):.2f} s virtual"
+        f"longest {max(took):.2f} s real, {max(worked):.2f} s of CPU, {max(lasted):.2f} s virtual"
     )
     assert 0 < max(took) < ABORT_WITHIN_SECONDS
     assert 0 < max(lasted) < ABORT_WITHIN_SECONDS

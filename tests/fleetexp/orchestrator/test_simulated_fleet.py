@@ -181,6 +181,16 @@ def test_a_simulated_run_says_so_everywhere(tmp_path) -> None:  # type: ignore[n
     assert "simulated hosts=6" in sql.output
 
 
+def test_options_of_a_simulation_are_refused_where_the_fleet_is_real(tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    file = tmp_path / "spec.yaml"
+    file.write_text(spec())
+    result = CliRunner().invoke(
+        cli, ["run", str(file), "--fleet", "inline", "--effect", "throughput=+5%", "--hosts", "9"]
+    )
+    assert result.exit_code == 2
+    assert "--hosts, --effect: only for --fleet simulated" in result.output
+
+
 def test_a_rehearsal_runs_on_models_of_the_hosts_and_leaves_them_as_they_are(tmp_path, host_tree) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     root = host_tree(gigantic=True)
     before = {path: path.read_bytes() for path in sorted(root.root.rglob("*")) if path.is_file()}
