@@ -23,7 +23,7 @@ from fleetexp.orchestrator.ray_words import (
     Send,
 )
 
-SURVEY_SECONDS = 30.0
+SURVEY_SECONDS = 60.0
 RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
 _LATE_SECONDS = 2.0  # how much later than the bridge we give a request up
 _DISMISS_SECONDS = 10.0
@@ -46,7 +46,7 @@ class RayInventory:
         """Look over the nodes; RunError where the cluster doesn't let us in or is gone."""
         link = self._link
         link.tell(Look(within_seconds=SURVEY_SECONDS))
-        deadline = time.monotonic() + 3 * SURVEY_SECONDS
+        deadline = time.monotonic() + 2 * SURVEY_SECONDS
         while link.broken is None and time.monotonic() < deadline:
             if isinstance(word := link.hear(0.25), Seen):
                 return word.found

@@ -16,7 +16,7 @@ from fleetexp.orchestrator.ray_actors import RayHost, collect
 Node = Mapping[str, Any]  # as `ray.nodes()` gives it
 
 _HEAD_RESOURCE = "node:__internal_head__"
-_LOOK_SECONDS = 30.0  # a node starts a Python worker for the first look; on a busy one that takes a while
+_LOOK_SECONDS = 60.0  # a node starts a Python worker for the first look; on a busy one that takes a while
 _TOLD_TO_STOP = 1  # Ray's DeathReason of a node that was stopped on purpose
 
 
@@ -128,6 +128,11 @@ class RayNodes:
         for node_id, found in self._found.items():
             if self.alive(node_id):
                 living.setdefault(found.host, []).append(found)
+        for node_id, _ in self._looks.values():
+            if self.alive(node_id):  # and what its host was on before says nothing about it
+                node, host = self._table[node_id], name_of(self._table[node_id])
+                silent = FoundHost(host=host, labels=labels_of(node), unusable="it has not answered yet")
+                living.setdefault(host, []).append(silent)
         out = {host: _one_of(host, several) for host, several in living.items()}
         for node_id, node in self._table.items():
             if node["Alive"] or node.get("DeathReason") == _TOLD_TO_STOP:

@@ -187,6 +187,14 @@ def test_a_dead_node_is_listed_and_one_that_was_stopped_is_not(looks: Looks) -> 
     assert (found.host, found.unusable) == ("web-1", "its Ray node has died: health check failed")
 
 
+def test_a_node_that_is_slow_to_answer_is_not_called_dead_for_what_it_was_before(looks: Looks) -> None:
+    nodes = RayNodes("me", look=looks.start)
+    nodes.update([node("old", "web-1", alive=False), node("new", "web-1")])
+    nodes.settle()
+    (found,) = nodes.seen()
+    assert (found.host, found.unusable) == ("web-1", "it has not answered yet")
+
+
 def test_a_node_that_does_not_answer_is_given_up(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes, "_LOOK_SECONDS", 0.0)
     nodes = RayNodes("me", look=looks.start)
