@@ -20,9 +20,10 @@ from fleetexp.cli.options import root_option
 @click.argument("path", metavar="[FILE]", default="experiment.yaml", type=click.Path(dir_okay=False, path_type=Path))
 @root_option
 def init(path: Path, root: str) -> None:
-    """Write a commented experiment that works on this host to FILE.
+    """Write a commented first experiment for this host.
 
-    FILE is experiment.yaml where none is named; a file that is there is kept.
+    It fits the page sizes and the memory that are here. FILE is
+    experiment.yaml where none is named; a file that is there is kept.
     """
     from agents.facts import survey
     from agents.sysroot import FolderRoot

@@ -72,8 +72,9 @@ def power(
     store_url: str,
     as_json: bool,
 ) -> None:
-    """Show which effects can be seen with how many hosts, before anything runs.
+    """Show how small an effect so many hosts can show.
 
+    Or how many hosts an effect needs, before anything runs.
     The spread of hosts is that of the newest run in the store with the metric,
     adjusted for the pre-period; or --cv and --correlation say it. Of a
     switchback (--blocks, or SPEC's design) the spread is that of its contrasts.

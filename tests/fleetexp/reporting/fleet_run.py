@@ -83,7 +83,7 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
         store.start_period(record.period_id, begun, f"boot-{record.host}")
         state = PeriodState.INVALID if record.host == broken and treated else PeriodState.COMPLETE
         store.end_period(record.period_id, ended, state, "drift: somebody wrote it" if state == "invalid" else "")
-        observe(store, record.period_id)
+        observe(store, [record.period_id])
     for name in names:
         _restored(store, run_id, name, start[name])
     findings = analyze(
@@ -123,7 +123,7 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         store.start_period(record.period_id, NOW, "boot")
         if record.plan.kind is not PeriodKind.MEASURE:
             store.end_period(record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
-            observe(store, record.period_id)
+            observe(store, [record.period_id])
     store.record_event(run_id, "host_lost", "no answer to Poll in time", host=plan.units[0].host)
     return run_id
 
