@@ -14,7 +14,7 @@ import numpy as np
 from analysis import analyze
 from analysis.plan import AnalysisPlan
 from analysis.results import Findings
-from fleetexp.config import parse_experiment
+from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.design import assigned_units
 from fleetexp.domain import Design, PeriodKind, PeriodState, Plan
 from fleetexp.errors import RunError
@@ -64,7 +64,7 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     if record.plan.design is Design.PARALLEL:
         cut = _cut_observations(store, run_id, periods, at, experiment.counters)
     rows, periods = _rows_at(store, run_id, periods, cut)
-    plan = experiment.analysis_plan(assigned_units(record.plan))
+    plan = analysis_plan(experiment, assigned_units(record.plan))
     whole = _is_whole(every, at)
     looked = plan if whole else _early(plan, record.plan, stage)
     planned = not whole and not looked.unplanned_look

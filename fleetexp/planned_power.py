@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleetexp.config import Experiment
+from fleetexp.config import Experiment, analysis_plan
 from fleetexp.domain import Design, Plan
 from fleetexp.errors import RunError
 
@@ -53,7 +53,7 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: str) -> Planned
     from analysis.power import detectable, paired_detectable  # noqa: PLC0415 - SciPy takes half a second
     from fleetexp.pre_period import newest_spread, reading_store  # noqa: PLC0415 - and SQLAlchemy
 
-    metric = experiment.analysis_plan().metrics[0]
+    metric = analysis_plan(experiment).metrics[0]
     contrasts = plan.design is Design.SWITCHBACK
     by_host = contrasts and len(plan.units) >= HOSTS_AS_UNITS
     with reading_store(store_url) as store:

@@ -35,7 +35,7 @@ def plan(*, spec: Path, every_host: bool, fleet: str, address: str, root: str, s
     """
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, blast_radius_by_pool, blast_radius_by_stage, plan_lines
-    from fleetexp.config import load_experiment
+    from fleetexp.config import load_experiment, warnings_of
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
     from fleetexp.orchestrator.inventory import plan_over, sort_out
     from fleetexp.planned_power import planned_power
@@ -53,6 +53,7 @@ def plan(*, spec: Path, every_host: bool, fleet: str, address: str, root: str, s
             {
                 "experiment": experiment.name,
                 "hypothesis": experiment.hypothesis,
+                "warnings": warnings_of(experiment),
                 "plan": made,
                 "found": {knob: facts[0].knobs.get(knob) for knob in made.knobs},
                 "writable": {knob: all(knob in one.writable_knobs for one in facts) for knob in made.knobs},
@@ -74,5 +75,6 @@ def plan(*, spec: Path, every_host: bool, fleet: str, address: str, root: str, s
         columns=width(),
         every_host=every_host,
         power=power.text,
+        warnings=warnings_of(experiment),
     ):
         click.echo(line)

@@ -45,8 +45,9 @@ def plan_lines(
     columns: int,
     every_host: bool = False,
     power: str = "",
+    warnings: Sequence[str] = (),
 ) -> list[str]:
-    """Lay out the whole plan over hosts with these facts; `power` says what it can show."""
+    """Lay out the whole plan over hosts with these facts; `power` says what it can show, `warnings` what is unwise."""
     own = {unit.host for unit in plan.units}
     facts = [one for one in facts if one.host in own]
     rows = [
@@ -63,6 +64,7 @@ def plan_lines(
         *_radius_parts(plan, facts),
         *([("can show", power)] if power else []),
         ("if it fails", _safety(plan)),
+        *(("warning", warning) for warning in warnings),
         ("takes", f"about {duration(plan.seconds)}, and the time in which workloads get ready"),
     ]
     return [labelled(label, visible(text), columns=columns) for label, text in rows]

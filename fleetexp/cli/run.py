@@ -25,7 +25,7 @@ from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from agents.messages import HostFacts
-    from fleetexp.config import Experiment
+    from fleetexp.config import Experiment, analysis_plan
     from fleetexp.domain import Plan
     from fleetexp.orchestrator.inventory import FoundHost, Inventory
     from fleetexp.orchestrator.progress import Outcome, Progress
@@ -148,7 +148,7 @@ def drive(
     )
     from fleetexp.orchestrator.launch import launch
 
-    metrics = tuple(metric.name for metric in experiment.analysis_plan().metrics)
+    metrics = tuple(metric.name for metric in analysis_plan(experiment).metrics)
     _watched(
         lambda observer: launch(
             experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
@@ -173,6 +173,7 @@ def _show_plan(
 ) -> None:
     """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
     from fleetexp.cli.plan_screen import plan_lines
+    from fleetexp.config import warnings_of
     from fleetexp.orchestrator.inventory import plan_over, sort_out
     from fleetexp.planned_power import planned_power, require_power
 
@@ -185,7 +186,15 @@ def _show_plan(
     require_power(power, acknowledged=acknowledged)
     if as_json:
         return
-    for line in plan_lines(experiment.name, experiment.hypothesis, plan, usable, columns=width(), power=power.text):
+    for line in plan_lines(
+        experiment.name,
+        experiment.hypothesis,
+        plan,
+        usable,
+        columns=width(),
+        power=power.text,
+        warnings=warnings_of(experiment),
+    ):
         click.echo(line)
     click.echo()
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fleetexp.config.checks import warnings_of
 from fleetexp.config.document import decode, read_document
+from fleetexp.config.metrics import analysis_plan
 from fleetexp.config.model import Experiment
 from fleetexp.config.problem import nearest, refuse
 from fleetexp.config.validation import build
 
-__all__ = ["Experiment", "experiment_to_json", "load_experiment", "parse_experiment", "read_spec"]
+__all__ = [
+    "Experiment",
+    "analysis_plan",
+    "experiment_to_json",
+    "load_experiment",
+    "parse_experiment",
+    "read_spec",
+    "warnings_of",
+]
 
 
 def read_spec(path: Path | str) -> str:

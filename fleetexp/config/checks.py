@@ -10,7 +10,7 @@ from typing import TypeAlias
 from agents.workloads.options import parse_options
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
-from fleetexp.config.metrics import OWN_WORKLOADS, better, known, nearest_metrics, reporters, worse
+from fleetexp.config.metrics import OWN_WORKLOADS, analysis_plan, better, known, nearest_metrics, reporters, worse
 from fleetexp.config.model import BALANCED, Experiment, Stage
 from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
@@ -240,7 +240,8 @@ def _sources(experiment: Experiment) -> Iterator[Finding]:
     kind = experiment.workload.kind if experiment.workload else ""
     of_workloads = {name: reporters(metric) for name in experiment.metrics.sources if (metric := known(name))}
     yield from source_problems(
-        experiment,
+        experiment.metrics.sources,
+        measure_seconds=experiment.measure_seconds if experiment.switchback else None,
         reported=frozenset(name for name, kinds in of_workloads.items() if kind in kinds and kind in OWN_WORKLOADS),
         counted=frozenset(name for name, kinds in of_workloads.items() if not kinds),
     )
@@ -284,7 +285,7 @@ def _trade(experiment: Experiment) -> Iterator[Finding]:
     trade = experiment.metrics.trade
     if trade is None:
         return
-    planned = [metric.name for metric in experiment.analysis_plan().metrics]
+    planned = [metric.name for metric in analysis_plan(experiment).metrics]
     for key, name in (("throughput", trade.throughput), ("memory", trade.memory)):
         if name not in planned:
             what = f"{name} is not estimated in this experiment"

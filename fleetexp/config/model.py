@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
-from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
+from analysis.plan import BalanceRule
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, check_word
 from fleetexp.config.problem import Refused
@@ -246,28 +245,16 @@ class Experiment(Section):
     @property
     def sources(self) -> tuple[MetricSource, ...]:
         """What the agents read for the user's own metrics."""
-        return asked_sources(self)
+        workload = "" if self.workload is None else self.workload.kind
+        return asked_sources(self.metrics.sources, primary=self.metrics.primary, workload=workload)
 
     @property
     def counters(self) -> frozenset[str]:
         """The metrics of the user's own that are counters: observed as rates."""
         return counters_among(self.metrics.sources)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is legal and unwise, each with its remedy."""
-        from fleetexp.config.checks import warnings_of  # noqa: PLC0415  the checks read this model
-
-        return warnings_of(self)
-
     def workload_for(self, arm: str) -> WorkloadSpec | None:
         """Return what runs under an arm, None where the experiment only watches; KeyError for an unknown arm."""
         if arm not in self.arms:
             raise KeyError(arm)
         return None if self.workload is None else self.workload.for_arm(arm)
-
-    def analysis_plan(self, units: Sequence[AssignedUnit] = ()) -> AnalysisPlan:
-        """Fix what will be estimated, before there is data."""
-        from fleetexp.config.metrics import analysis_plan  # noqa: PLC0415  it reads this model
-
-        return analysis_plan(self, units)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -18,9 +18,6 @@ from fleetexp.config.names import check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Section, split_argv
-
-if TYPE_CHECKING:
-    from fleetexp.config.model import Experiment
 
 _PLACES = ("prometheus", "json", "command", "file")
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -130,20 +127,20 @@ class Source(Section):
         )
 
 
-def asked_sources(experiment: Experiment) -> tuple[MetricSource, ...]:
-    """Return what the agents read. Only what answers before the workload starts can be needed then."""
-    metrics, workload = experiment.metrics, experiment.workload
-    early = workload is None or workload.kind == "service"
-    return tuple(
-        source.as_asked(name, needed=early and name == metrics.primary) for name, source in metrics.sources.items()
-    )
+def asked_sources(sources: Mapping[str, Source], *, primary: str, workload: str) -> tuple[MetricSource, ...]:
+    """Return what the agents read. Only what answers before the workload ('' for none) starts can be needed then."""
+    early = workload in {"", "service"}
+    return tuple(source.as_asked(name, needed=early and name == primary) for name, source in sources.items())
 
 
 def source_problems(
-    experiment: Experiment, *, reported: frozenset[str], counted: frozenset[str]
+    sources: Mapping[str, Source], *, measure_seconds: float | None, reported: frozenset[str], counted: frozenset[str]
 ) -> Iterator[tuple[Path, str, str]]:
-    """Yield what is wrong with the sources. The workload reports some metrics by itself; the host counts others."""
-    for name, source in experiment.metrics.sources.items():
+    """Yield what is wrong with the sources. The workload reports some metrics by itself; the host counts others.
+
+    `measure_seconds` is the length of a measured period, None where it is as long as the stages hold.
+    """
+    for name, source in sources.items():
         path: Path = ("metrics", "sources", name)
         if not source.places:
             yield path, "the source names no place", f"give one of {', '.join(_PLACES)}"
@@ -155,7 +152,7 @@ def source_problems(
             yield path, f"the workload reports {name} itself", "give the source another name"
         if name in counted:
             yield path, f"{name} is read on every host already", "give the source another name"
-        yield from _lengths(experiment, source, path)
+        yield from _lengths(measure_seconds, source, path)
 
 
 def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
@@ -177,12 +174,12 @@ def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
         yield "command", "no program is named", "give the program and its arguments, one word each"
 
 
-def _lengths(experiment: Experiment, source: Source, path: Path) -> Iterator[tuple[Path, str, str]]:
-    if not experiment.switchback or source.every is None:
+def _lengths(measure_seconds: float | None, source: Source, path: Path) -> Iterator[tuple[Path, str, str]]:
+    if measure_seconds is None or source.every is None:
         return
-    if 2 * source.every > experiment.measure_seconds:
+    if 2 * source.every > measure_seconds:
         what = f"read every {format_duration(source.every)}, fewer than two readings fall into a measured period"
-        yield (*path, "every"), what, f"write {format_duration(experiment.measure_seconds / 2)} or less"
+        yield (*path, "every"), what, f"write {format_duration(measure_seconds / 2)} or less"
 
 
 def counters_among(sources: Mapping[str, Source]) -> frozenset[str]:

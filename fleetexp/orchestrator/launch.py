@@ -21,7 +21,7 @@ from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
 from agents.messages import WorkloadSpec
 from agents.sysroot import SysRoot
-from fleetexp.config import Experiment, experiment_to_json, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units
 from fleetexp.domain import Design, Plan, RunState
 from fleetexp.errors import RunError
@@ -249,7 +249,7 @@ def _drive(
     inventory: Inventory,
     observer: Observer,
 ) -> Outcome:
-    analysis_plan = experiment.analysis_plan(assigned_units(plan))
+    analysis = analysis_plan(experiment, assigned_units(plan))
     counters = frozenset(name for name, metric in CATALOGUE.items() if metric.kind is MetricKind.COUNTER)
     counters = counters - set(experiment.metrics.sources) | experiment.counters
 
@@ -265,7 +265,7 @@ def _drive(
         store=store,
         run_id=run_id,
         plan=plan,
-        analysis=analysis_plan,
+        analysis=analysis,
         now=fleet.clock.now,
         counters=experiment.counters,
     )
@@ -279,7 +279,7 @@ def _drive(
             machine=machine,
             owner=_who(),
             restart=_restarts(plan),
-            tripwires=Tripwires(analysis_plan.guardrails, counters=counters),
+            tripwires=Tripwires(analysis.guardrails, counters=counters),
             observe=lambda period_ids: observe(store, period_ids, experiment.counters),
             analyse=looks.analyse,
             test_guardrails=looks.test_guardrails,

@@ -17,7 +17,7 @@ from agents.knobs import find_knob, find_knobs
 from agents.messages import HostFacts
 from agents.simulated import HostClock, Machine, MetricLaw, PlainLaw, Plainly, SimulatedRoot, Treatment
 from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
-from fleetexp.config import Experiment
+from fleetexp.config import Experiment, analysis_plan
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.simulated_hosts import Simulation
 
@@ -87,7 +87,7 @@ class SimulationChoice:
         cls, experiment: Experiment, *, hosts: int, seed: int, effects: Iterable[str] = (), actors: int = 0
     ) -> SimulationChoice:
         """Choose for an experiment: its treatment arms get the effects, its workload reports its metrics."""
-        plan = experiment.analysis_plan()
+        plan = analysis_plan(experiment)
         named = dict.fromkeys([*(metric.name for metric in plan.metrics), *(one.metric for one in plan.guardrails)])
         arms = {arm.name: dict(arm.knobs) for arm in experiment.agent_arms}
         control = arms.pop(experiment.control)

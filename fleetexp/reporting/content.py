@@ -21,7 +21,7 @@ from analysis.report.content import (
     UnavailableMetric,
 )
 from analysis.results import Findings
-from fleetexp.config import Experiment, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, parse_experiment
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
 from fleetexp.reporting import kernel, queries, ramp
@@ -51,7 +51,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     findings = marked_findings(findings, record.fleet)
     experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
     facts = store.host_facts(run_id)
-    plan = experiment.analysis_plan()
+    plan = analysis_plan(experiment)
     named = [metric.name for metric in plan.metrics]
     measured = store.observations(run_id, named) if look is None else look.observations
     measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
@@ -210,7 +210,7 @@ def _unavailable(experiment: Experiment, facts: list[HostFacts], measured: DataF
     """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
     reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
     have = set(measured["metric"])
-    plan = experiment.analysis_plan()
+    plan = analysis_plan(experiment)
     asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
     for name in dict.fromkeys([*asked, *reasons]):
         if name not in have:
@@ -225,7 +225,7 @@ def _reason(name: str, reasons: dict[str, str]) -> str:
 
 
 def _notes(experiment: Experiment) -> Iterator[MetricNote]:
-    for metric in experiment.analysis_plan().metrics:
+    for metric in analysis_plan(experiment).metrics:
         meaning = describe(metric.name).meaning if is_known(metric.name) else ""
         better = None if metric.better is None else Direction(metric.better)
         if meaning or better:

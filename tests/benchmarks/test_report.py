@@ -12,7 +12,7 @@ import pytest
 from analysis import analyze
 from analysis.aggregate import Summary
 from analysis.report import render_html
-from fleetexp.config import parse_experiment
+from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.reporting import report_content
@@ -51,7 +51,7 @@ def test_a_report_on_2000_hosts_and_40_metrics(tmp_path: Path) -> None:
             )
             store.end_period(record.period_id, NOW, PeriodState.COMPLETE)
         findings = analyze(
-            store.observations(run_id), experiment.analysis_plan(assigned_units(plan)), store.periods_frame(run_id)
+            store.observations(run_id), analysis_plan(experiment, assigned_units(plan)), store.periods_frame(run_id)
         )
         store.save_findings(run_id, findings)
         store.set_run_state(run_id, RunState.COMPLETED)

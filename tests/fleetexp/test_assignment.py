@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis.balance import Balance
 from analysis.replay import Rerandomised
-from fleetexp.config import Experiment, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, is_held_out, make_plan
 from fleetexp.domain import AssignmentPlan, Plan
 from fleetexp.errors import ConfigError
@@ -179,7 +179,7 @@ def test_a_draw_that_is_taken_is_balanced_recorded_and_the_one_that_is_replayed(
     )
     assert far == pytest.approx(how.distance, rel=1e-9)
     units = assigned_units(plan)
-    told = spec.analysis_plan(units)
+    told = analysis_plan(spec, units)
     shown = [unit.host for unit in units if unit.arm in {"control", "treatment"}]
     replay = Rerandomised(units, told, "treatment", shown)  # refuses an assignment that could not have been drawn
     assert len(replay.redraw(5, np.random.default_rng(0))) == 5
@@ -189,7 +189,7 @@ def test_only_hosts_that_take_part_are_balanced() -> None:
     spec = experiment("method: rerandomise, balance: [memory], seed: 3", share="50%")
     plan = make_plan(spec, fleet(60))
     assert len(plan.units) == 30
-    Rerandomised(assigned_units(plan), spec.analysis_plan(assigned_units(plan)), "treatment", [plan.units[0].host])
+    Rerandomised(assigned_units(plan), analysis_plan(spec, assigned_units(plan)), "treatment", [plan.units[0].host])
 
 
 def test_a_balance_that_cannot_be_reached_is_refused_with_how_near_it_came() -> None:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from agents.messages import Arm
 from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role
-from fleetexp.config import Experiment, experiment_to_json, load_experiment, parse_experiment
+from fleetexp.config import (
+    Experiment,
+    analysis_plan,
+    experiment_to_json,
+    load_experiment,
+    parse_experiment,
+    warnings_of,
+)
 from fleetexp.config.document import MAX_BYTES
 from fleetexp.errors import ConfigError
 
@@ -42,7 +49,7 @@ def test_a_good_spec_loads_and_its_json_reads_back_the_same(path: Path) -> None:
     assert json.loads(text)["name"] == experiment.name
     for arm in experiment.arms:
         experiment.workload_for(arm)
-    assert experiment.analysis_plan().metrics[0].role is Role.PRIMARY
+    assert analysis_plan(experiment).metrics[0].role is Role.PRIMARY
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
@@ -162,7 +169,7 @@ def test_a_minimal_spec_has_sensible_defaults() -> None:
     assert experiment.measure_seconds == 60.0
     assert experiment.safety_rules.on_drift == "invalidate"
     assert experiment.alpha == 0.05
-    assert experiment.warnings == ()
+    assert warnings_of(experiment) == ()
     assert experiment.agent_arms[0] == Arm(name="control", knobs={"thp/2048kB/enabled": "never"})
 
 
@@ -247,7 +254,7 @@ def test_numbers_are_knob_values_and_octal_is_not_guessed() -> None:
 
 def test_the_plan_of_analysis_gives_each_metric_one_role() -> None:
     units = (AssignedUnit(host="a", stratum="all", arm="control"),)
-    plan = load_experiment(CONFIGS / "thp-1g-web.yaml").analysis_plan(units)
+    plan = analysis_plan(load_experiment(CONFIGS / "thp-1g-web.yaml"), units)
     roles = {metric.name: metric.role for metric in plan.metrics}
     assert len(roles) == len(plan.metrics)
     assert roles["dtlb_load_misses_per_kilo_instruction"] is Role.PRIMARY
@@ -264,20 +271,20 @@ def test_the_plan_of_analysis_gives_each_metric_one_role() -> None:
 
 
 def test_the_pages_that_an_arm_really_holds_are_exposure_for_pools_too() -> None:
-    plan = load_experiment(CASES / "good" / "acquire.yaml").analysis_plan()
+    plan = analysis_plan(load_experiment(CASES / "good" / "acquire.yaml"))
     exposure = [metric.name for metric in plan.metrics if metric.role is Role.EXPOSURE]
     assert exposure == ["hugetlb_1048576kB_total_pages", "hugetlb_1048576kB_free_pages"]
 
 
 def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:
     experiment = load_experiment(CASES / "good" / "service-cgroup.yaml")
-    by_name = {metric.name: metric for metric in experiment.analysis_plan().metrics}
+    by_name = {metric.name: metric for metric in analysis_plan(experiment).metrics}
     assert (by_name["memory_used_bytes"].unit, by_name["memory_used_bytes"].better) == ("bytes", Direction.DECREASE)
     assert by_name["pgmajfault"].counter
     assert by_name["pgmajfault"].unit == "faults per second"
     assert not by_name["memory_used_bytes"].counter
     text = MINIMAL.replace("primary: access_seconds", "primary: access_seconds, better: {access_seconds: increase}")
-    assert parse_experiment(text).analysis_plan().metrics[0].better is Direction.INCREASE
+    assert analysis_plan(parse_experiment(text)).metrics[0].better is Direction.INCREASE
 
 
 def test_the_bad_direction_of_a_guardrail_is_the_opposite_of_the_good_one() -> None:
@@ -287,7 +294,7 @@ def test_the_bad_direction_of_a_guardrail_is_the_opposite_of_the_good_one() -> N
         "{metric: thp_2048kB_nr_anon, tripwire: 1}, {metric: fault_seconds, worse: decrease, margin: 150%}]"
         ", better: {memory_free_bytes: increase}",
     )
-    worse = {guardrail.metric: guardrail.worse for guardrail in parse_experiment(text).analysis_plan().guardrails}
+    worse = {guardrail.metric: guardrail.worse for guardrail in analysis_plan(parse_experiment(text)).guardrails}
     assert worse == {
         "pgfault": Direction.INCREASE,
         "memory_free_bytes": Direction.DECREASE,
@@ -301,7 +308,7 @@ def test_a_metric_with_a_source_may_have_any_name_and_needs_a_direction() -> Non
     error = refused(MINIMAL.replace("primary: access_seconds", f"primary: rps, {source}"))
     assert "which way is better for rps?" in str(error)
     text = MINIMAL.replace("primary: access_seconds", f"primary: rps, {source}, better: {{rps: increase}}")
-    assert parse_experiment(text).analysis_plan().metrics[0].unit == ""
+    assert analysis_plan(parse_experiment(text)).metrics[0].unit == ""
 
 
 @pytest.mark.parametrize(
@@ -312,10 +319,10 @@ def test_a_metric_with_a_source_may_have_any_name_and_needs_a_direction() -> Non
     ],
 )
 def test_what_is_unwise_is_a_warning(added: str, said: str) -> None:
-    (warning,) = parse_experiment(MINIMAL + added).warnings
+    (warning,) = warnings_of(parse_experiment(MINIMAL + added))
     assert said in warning
 
 
 def test_a_service_that_is_never_restarted_is_a_warning() -> None:
-    (warning,) = load_experiment(CASES / "good" / "service-cgroup.yaml").warnings
+    (warning,) = warnings_of(load_experiment(CASES / "good" / "service-cgroup.yaml"))
     assert "on_apply" in warning

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.messages import HostFacts
-from fleetexp.config import Experiment, load_experiment, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, load_experiment, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, host_info, make_plan, uniform
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, UnitPlan
 from fleetexp.errors import ConfigError
@@ -366,5 +366,5 @@ def test_the_web_rollout_plans_ten_thousand_hosts() -> None:
     assert [stage.hosts for stage in plan.stages] == [2, 1000, 10_000]
     units = assigned_units(plan)
     assert [(u.host, u.arm) for u in units] == [(u.host, u.arm) for u in plan.units]
-    assert experiment.analysis_plan(units).units == units
+    assert analysis_plan(experiment, units).units == units
     assert all("treatment" in plan.workloads for _ in units[:1])

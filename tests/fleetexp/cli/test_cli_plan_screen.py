@@ -126,3 +126,8 @@ def test_a_run_is_refused_before_it_starts_where_a_knob_cannot_be_written(
     assert "thp/2048kB/enabled" in caught.value.where
     assert "fleetexp doctor" in caught.value.remedy
     refuse_unwritable(demo, make_facts())
+
+
+def test_what_is_unwise_stands_on_the_plan(demo: Plan, make_facts: Callable[..., HostFacts]) -> None:
+    lines = plan_lines("x", "", demo, [make_facts()], columns=80, warnings=("too few blocks",))
+    assert any(line.startswith("warning") and "too few blocks" in line for line in lines)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleetexp.config import parse_experiment
+from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.launch import launch
@@ -91,7 +91,7 @@ def test_a_scraped_counter_is_compared_as_a_rate(bench: Bench, service: Service)
         assert requests.control_mean == pytest.approx(100, rel=0.1)
         assert requests.treatment_mean == pytest.approx(200, rel=0.1)
         assert (latency.control_mean, latency.treatment_mean) == pytest.approx((0.02, 0.01))
-        plan = parse_experiment(store.run(1).spec_text).analysis_plan()
+        plan = analysis_plan(parse_experiment(store.run(1).spec_text))
         assert {m.name: m.unit for m in plan.metrics if m.name in {"requests", "latency"}} == {
             "requests": "requests per second",
             "latency": "seconds",

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.messages import HostEvent, HostEventKind, HostFacts, KnobChange, KnobReason, Measurement, Reading, Sample
 from analysis import analyze
-from fleetexp.config import parse_experiment
+from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
 from fleetexp.domain import PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.orchestrator.observe import observe
@@ -87,7 +87,7 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
     for name in names:
         _restored(store, run_id, name, start[name])
     findings = analyze(
-        store.observations(run_id), experiment.analysis_plan(assigned_units(plan)), store.periods_frame(run_id)
+        store.observations(run_id), analysis_plan(experiment, assigned_units(plan)), store.periods_frame(run_id)
     )
     store.save_findings(run_id, findings)
     store.set_run_state(run_id, RunState.COMPLETED)

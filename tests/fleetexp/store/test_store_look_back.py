@@ -15,7 +15,7 @@ from agents.messages import Sample
 from analysis import analyze
 from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
-from fleetexp.config import Experiment, experiment_to_json, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, make_plan
 from fleetexp.domain import PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.errors import RunError
@@ -125,7 +125,7 @@ def test_a_look_back_finds_what_the_data_until_then_would_have_shown(
     look = look_back(store, simulate(store, OVER), at)
     run_id = simulate(second_store, at - timedelta(seconds=30))  # the last reading was taken then
     record = second_store.run(run_id)
-    plan = replace(experiment().analysis_plan(assigned_units(record.plan)), unplanned_look=True)
+    plan = replace(analysis_plan(experiment(), assigned_units(record.plan)), unplanned_look=True)
     then = analyze(second_store.observations(run_id), plan, second_store.periods_frame(run_id))
     found, wanted = headline(look.findings), headline(then)
     assert (found.n_control, found.n_treatment) == ((12, 12) if minutes == 40 else (24, 24))
