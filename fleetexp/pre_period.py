@@ -12,10 +12,10 @@ from analysis.plan import MetricPlan
 from analysis.power import Spread
 from fleetexp.config import Experiment
 from fleetexp.domain import Design
-from fleetexp.errors import ConfigError, StoreUnreachable
+from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
-from fleetexp.store.store import Store, open_store
+from fleetexp.store.store import Store, open_store, schema_version
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -99,8 +99,11 @@ def reading_store(url: str) -> Iterator[Store | None]:
     """Open a store without writing anything, None where there is none yet."""
     try:
         store = open_store(url, read_only=True)
-    except StoreUnreachable:
-        if not url.startswith("sqlite:"):
+    except (StoreUnreachable, WrongSchema) as error:
+        new_file = isinstance(error, StoreUnreachable) and url.startswith("sqlite:")
+        # A server's new database is there, and empty: the first run brings the schema.
+        new_database = isinstance(error, WrongSchema) and not url.startswith("sqlite:") and schema_version(url) is None
+        if not (new_file or new_database):
             raise
         yield None
         return

@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from fleetexp.errors import RunError
-from fleetexp.orchestrator.ray_words import Broken, Connected, Order, Word
+from fleetexp.orchestrator.ray_words import Beat, Broken, Connected, Order, Word
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +84,15 @@ class RayLink:
         if word is None:
             self._break("the process that talks to Ray has ended", "see the log (--log-level info) for what it said")
             return None
-        self._heard_at = time.monotonic()
         match word:
             case Connected(address=address):
-                self._connected, self.address = True, address
+                self._connected, self.address, self._heard_at = True, address, time.monotonic()
+            case Beat():
+                self._heard_at = time.monotonic()
             case Broken(what=what, remedy=remedy):
                 self._break(what, remedy)
+            case _:  # agents go on answering when the head has died, and are not to be trusted then
+                self._check_silence()
         return word
 
     def _check_silence(self) -> None:

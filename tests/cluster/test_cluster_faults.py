@@ -112,7 +112,7 @@ def test_an_orchestrator_that_is_killed_is_resumed_by_another(fleet: Fleet) -> N
 
 
 def test_the_head_is_killed_and_every_host_puts_itself_back(fleet: Fleet) -> None:
-    driver = fleet.launch(stages=LONG, cap=3)
+    driver = fleet.launch(stages="[{share: 100%, hold: 45s}]", cap=3)  # longer than it takes to miss a head
     fleet.until_measuring(driver)
     treated = fleet.treated()
     fleet.cluster.head.kill("gcs_server", "raylet/raylet")

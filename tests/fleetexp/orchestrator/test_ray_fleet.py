@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections import deque
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from agents.messages import HostFacts, Poll, Released, Survey
-from fleetexp.orchestrator import ray_fleet
+from fleetexp.orchestrator import ray_fleet, ray_link
 from fleetexp.orchestrator.ray_fleet import RayFleet
-from fleetexp.orchestrator.ray_words import Broken, Forget, Open, Rejoin, Said, Send, Word
+from fleetexp.orchestrator.ray_link import RayLink
+from fleetexp.orchestrator.ray_words import Broken, Connected, Forget, Open, Rejoin, Said, Send, Word
 
 GONE = Broken(what="the Ray head has not answered for 10 s", remedy="start it again")
 
@@ -118,3 +120,20 @@ def test_a_cluster_that_stays_away_costs_a_bounded_wait_then_the_host_is_lost(li
     restarts = link.restarts
     fleet.receive(0.0)
     assert link.restarts == restarts, "nobody waits any more: nothing is looked for"
+
+
+def test_agents_that_go_on_answering_do_not_make_a_dead_head_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_link, "GONE_SECONDS", 0.3)
+    monkeypatch.setattr(RayLink, "_start", lambda self: None)
+    link = RayLink("10.0.0.1:6379")
+    link.broken, link._connected, link._said = None, False, deque()
+    link._words = queue.SimpleQueue()
+    monkeypatch.setattr(link, "_kill", lambda: None)
+    link._words.put(Connected(address="10.0.0.1:6379"))
+    link.hear(0.0)
+    deadline = time.monotonic() + 10
+    while link.broken is None:
+        assert time.monotonic() < deadline
+        link._words.put(Said(number=1, reply=Released()))
+        assert link.hear(0.1) is not None
+    assert "has not answered" in link.broken.what
