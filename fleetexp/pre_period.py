@@ -15,7 +15,7 @@ from fleetexp.domain import Design
 from fleetexp.errors import ConfigError, StoreUnreachable
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
-from fleetexp.store.store import Store, open_store
+from fleetexp.store.store import Store, open_store, schema_version
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -96,12 +96,14 @@ def is_metric(experiment: Experiment, name: str, hosts: Sequence[HostInfo]) -> b
 
 @contextlib.contextmanager
 def reading_store(url: str) -> Iterator[Store | None]:
-    """Open a store without writing anything, None where there is none yet."""
+    """Open a store without writing anything, None where there is none yet, or an empty database."""
     try:
-        store = open_store(url, read_only=True)
+        store = None if schema_version(url) is None else open_store(url, read_only=True)
     except StoreUnreachable:
         if not url.startswith("sqlite:"):
             raise
+        store = None
+    if store is None:
         yield None
         return
     with contextlib.closing(store):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,19 +55,21 @@ def note(name: str) -> None:
 
 
 def write_ports() -> None:
-    """Write Ray's port files as soon as a raylet names its session."""
+    """Write Ray's port files as soon as a raylet, which is younger than we are, names its session."""
     while True:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        for pid in [name for name in os.listdir("/proc") if name.isdigit() and int(name) > os.getpid()]:
             with contextlib.suppress(OSError):
-                words = entry.read_bytes().decode(errors="replace").split("\0")
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
                 if not words[0].endswith("/raylet"):
                     continue
                 given = dict(match.groups() for word in words if (match := re.match(r"--([a-z_-]+)=(.*)", word)))
                 node = given.get("node_id") or given.get("node-id")
                 session = given.get("session_dir") or given.get("session-dir")
-                for kind, port in PORTS.items():
-                    if node and session and not (file := Path(session) / f"{kind}_{node}").exists():
-                        file.write_text(str(port))
+                if node and session:
+                    for kind, port in PORTS.items():
+                        if not (file := Path(session) / f"{kind}_{node}").exists():
+                            file.write_text(str(port))
+                    return
         time.sleep(0.5)
 
 
@@ -80,13 +83,17 @@ def main() -> None:
         sys.executable, "-c", code, "start", "--address", head, "--node-ip-address", address, "--num-cpus", "1",
         "--object-store-memory", "100000000", "--labels", labels, "--disable-usage-stats",
         "--dashboard-agent-grpc-port=52365", "--dashboard-agent-listen-port=52366",
-        "--runtime-env-agent-port=52367", "--metrics-export-port=52368",
+        "--runtime-env-agent-port=52367", "--metrics-export-port=52368", "--include-log-monitor=false",
     ]  # fmt: skip
     subprocess.run(start, check=True)
     (SHARE / "joined").touch()
     while not (SHARE / "stop").exists():
         time.sleep(1)
     note("after")
+    logs = Path("/tmp/ray/session_latest/logs")
+    for log in ("raylet.out", "raylet.err", "dashboard_agent.log", "runtime_env_agent.log"):
+        with contextlib.suppress(OSError):
+            shutil.copyfile(logs / log, SHARE / log)
 
 
 if __name__ == "__main__":

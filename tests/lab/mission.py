@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,28 @@ arms:
   small: {thp/1048576kB/enabled: never, thp/2048kB/enabled: always}
   big: {thp/1048576kB/enabled: always, thp/2048kB/enabled: always}
 assignment: {seed: 4}
-periods: {washout: 1s, measure: 60s, blocks: 2, sample_every: 2s}
+periods: {washout: 1s, measure: 25s, blocks: 2, sample_every: 2s}
 workload: {pointer_chase: {region: 1GiB, page_size: 1GiB, dereferences: 20000, repeats: 10, pretouch: false}}
 metrics: {primary: access_nanoseconds_per_dereference, secondary: [fault_seconds]}
 safety: {lease: 120s, max_failed_hosts: 1}
 """
 # An emulated node is slow, not dead; and it is given longer for each answer.
 SLOW = {**DETECTION, "RAY_health_check_timeout_ms": "30000", "FLEETEXP_PATIENCE": "6"}
+# Two of Ray's helpers serve nothing here, with no dashboard and no runtime environments, and start slowly: they idle.
 NODE = """\
 cd /
 export PYTHONPATH={project} RAY_AUTH_MODE=token RAY_AUTH_TOKEN={token} FLEETEXP_HOST={name} NUMBA_CACHE_DIR=/tmp/numba
 {slow}
+{prepare}
+for folder in /tmp/ray /var/lib/fleetexp; do mkdir -p $folder && mount -t tmpfs own $folder; done
+echo 'import signal; signal.pause()' > /tmp/ray/idle.py
+for agent in {agents}; do mount --bind /tmp/ray/idle.py $agent; done
 ip addr show dev eth0 | grep -q {address} || {{ ip link set eth0 up; ip addr add {address}/24 dev eth0; }}
 exec {python} {script} {head} {address} {labels}
 """
-JOIN_SECONDS, SURVEY_SECONDS, RUN_SECONDS = 900, 420, 1500
+RAY = Path(find_spec("ray").origin or "").parent  # type: ignore[union-attr]
+AGENTS = ("dashboard/agent.py", "_private/runtime_env/agent/main.py")
+JOIN_SECONDS, RUN_SECONDS = 900, 1800
 
 
 class Lab:
@@ -68,8 +76,10 @@ class Lab:
         self.store = self._server.by_socket(self._server.new_database())
         self.cluster.start()
 
-    def boot(self, kernel: Path, initramfs: Path, arguments: str, *, name: str, memory: str = "8G") -> Guest:
-        """Boot a guest and have it join the cluster with the label pool=lab."""
+    def boot(
+        self, kernel: Path, initramfs: Path, arguments: str, *, name: str, memory: str = "8G", prepare: str = ""
+    ) -> Guest:
+        """Boot a guest, run a line of shell in it, and have it join the cluster with the label pool=lab."""
         number = 100 + len(self.guests)
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -86,6 +96,8 @@ class Lab:
                 script=PROJECT / "tests/lab/guest_node.py",
                 head=self.cluster.address,
                 labels="pool=lab",
+                agents=" ".join(str(RAY / agent) for agent in AGENTS),
+                prepare=prepare,
             )
         )
         return guest
@@ -97,13 +109,6 @@ class Lab:
         assert guest.is_running(), guest.console[-3000:]
         return (guest.share / "joined").exists()
 
-    def sees(self, name: str) -> bool:
-        """Whether `fleetexp hosts` finds the host free."""
-        words = ["hosts", "--fleet", "ray", "--address", self.cluster.address, "--store", self.store, "--json"]
-        code, out, _ = self.cluster.said(words, within=SURVEY_SECONDS)
-        hosts = json.loads(out)["hosts"] if code == 0 else []
-        return any(one["host"] == name and one["free"] for one in hosts)
-
     def run(self, spec: str) -> dict[str, Any]:
         """Run an experiment over the cluster; returns exit code, the object printed, and what went to stderr."""
         path = self.folder / "spec.yaml"
@@ -113,7 +118,9 @@ class Lab:
         words += ["--reports", str(self.folder / "reports"), "--json"]
         code, out, err = self.cluster.said(words, within=RUN_SECONDS)
         self.took["the run"] = time.monotonic() - start
-        return {"code": code, "out": json.loads(out) if out.strip() else None, "err": err[-4000:]}
+        answer = json.loads(out) if out.strip() else {}
+        assert "state" in answer, f"there was no run: exit code {code}, {answer}, {err[-4000:]}"
+        return {"code": code, "out": answer, "err": err[-4000:]}
 
     def close(self) -> None:
         for guest in self.guests:
@@ -137,14 +144,13 @@ def mission(folder: Path, kernel: Path, initramfs: Path, arguments: str) -> dict
         lab.start()
         guest = lab.boot(kernel, initramfs, arguments, name="guest-1")
         lab.timed("the guest has joined", lambda: lab.joined(guest), JOIN_SECONDS)
-        lab.timed("its agent has answered", lambda: lab.sees("guest-1"), SURVEY_SECONDS)
         run = lab.run(SPEC)
         stored: dict[str, Any] = {}
         with contextlib.closing(open_store(lab.store, create=False)) as store:
-            column = "thp_1048576kb_anon_fault_alloc"
             stored["allocated"] = store.select(
-                f"SELECT p.arm, max(s.{column}) - min(s.{column}), max(s.thp_split_pud) - min(s.thp_split_pud), count(*)"  # noqa: S608
-                " FROM period p JOIN sample s ON s.period_id = p.period_id"
+                "SELECT p.arm, max(s.thp_1048576kb_anon_fault_alloc) - min(s.thp_1048576kb_anon_fault_alloc),"
+                " max(s.thp_split_pud) - min(s.thp_split_pud), count(*) FROM period p"
+                " JOIN sample s ON s.period_id = p.period_id"
                 " WHERE p.kind = 'measure' AND p.state = 'complete' GROUP BY p.period_id, p.arm ORDER BY p.period_id"
             )
             stored["backed"] = store.select(
@@ -178,7 +184,8 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="fleetexp-mission-"))
     try:
-        print(json.dumps(mission(folder, given.kernel, given.initramfs, given.append), indent=2, default=str))
+        seen = mission(folder, given.kernel, given.initramfs, given.append)
+        sys.stdout.write(json.dumps(seen, indent=2, default=str) + "\n")
     finally:
         if given.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
