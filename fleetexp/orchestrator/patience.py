@@ -1,4 +1,4 @@
-"""How much longer than usual hosts may take to answer: FLEETEXP_PATIENCE=4 on machines that are emulated or overloaded."""
+"""How much longer than usual hosts may take to answer: FLEETEXP_PATIENCE=4 where machines are emulated or crowded."""
 
 from __future__ import annotations
 
