@@ -34,6 +34,7 @@ PATIENCE = {
     "RAY_raylet_start_wait_time_s": "400",
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
+    "RAY_worker_niceness": "0",
     "HOME": "/root",
 }
 

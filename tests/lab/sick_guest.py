@@ -64,7 +64,7 @@ def sick_guest(folder: Path, kernel: Path, initramfs: Path, arguments: str) -> d
         lab.start()
         well = lab.cluster.nodes[0]
         found = well.holds()
-        guest = lab.boot(kernel, initramfs, arguments, name=SICK, memory="4G", prepare=PREPARE)
+        guest = lab.boot(kernel, initramfs, arguments, name=SICK, memory="5G", prepare=PREPARE)
         lab.timed("the guest has joined", lambda: lab.joined(guest), JOIN_SECONDS)
         run = lab.run(spec())
         with contextlib.closing(open_store(lab.store, create=False)) as store:
@@ -74,7 +74,6 @@ def sick_guest(folder: Path, kernel: Path, initramfs: Path, arguments: str) -> d
                 "holds": well.holds(),
                 "events": [(event.host, event.kind, event.detail) for event in store.events(1)],
                 "audit": store.select("SELECT host, knob, reason, restored FROM knob_audit ORDER BY 1, 2, 3"),
-                "problems": [],
                 "console": CRIES.findall(guest.console),
                 "seconds": lab.took,
             }
