@@ -12,7 +12,7 @@ from analysis.plan import MetricPlan
 from analysis.power import Spread
 from fleetexp.config import Experiment
 from fleetexp.domain import Design
-from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
+from fleetexp.errors import ConfigError, StoreUnreachable
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store, schema_version
@@ -96,15 +96,14 @@ def is_metric(experiment: Experiment, name: str, hosts: Sequence[HostInfo]) -> b
 
 @contextlib.contextmanager
 def reading_store(url: str) -> Iterator[Store | None]:
-    """Open a store without writing anything, None where there is none yet."""
+    """Open a store without writing anything, None where there is none yet, or an empty database."""
     try:
-        store = open_store(url, read_only=True)
-    except (StoreUnreachable, WrongSchema) as error:
-        new_file = isinstance(error, StoreUnreachable) and url.startswith("sqlite:")
-        # A server's new database is there, and empty: the first run brings the schema.
-        new_database = isinstance(error, WrongSchema) and not url.startswith("sqlite:") and schema_version(url) is None
-        if not (new_file or new_database):
+        store = None if schema_version(url) is None else open_store(url, read_only=True)
+    except StoreUnreachable:
+        if not url.startswith("sqlite:"):
             raise
+        store = None
+    if store is None:
         yield None
         return
     with contextlib.closing(store):

@@ -197,8 +197,9 @@ class Node:
 class Cluster:
     """A head that is no host, and nodes that are. `close` leaves nothing behind, however far `start` has come."""
 
-    def __init__(self, folder: Path, *, hosts: int = 4) -> None:
+    def __init__(self, folder: Path, *, hosts: int = 4, environment: Mapping[str, str] = DETECTION) -> None:
         self.folder = folder
+        self._own = dict(environment)
         self.prefix = f"fx{os.getpid() % 100000}"
         self.net = f"{self.prefix}net"
         self.token = secrets.token_hex(32)
@@ -222,7 +223,7 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FLEETEXP_"))}
         ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
-        return {**kept, **ours, **DETECTION, "PYTHONPATH": str(PROJECT)}
+        return {**kept, **ours, **self._own, "PYTHONPATH": str(PROJECT)}
 
     def start(self) -> None:
         Path("/tmp/ray").mkdir(exist_ok=True)

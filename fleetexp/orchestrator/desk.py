@@ -30,6 +30,7 @@ from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.ledger import Ledger
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import Collect, Event
+from fleetexp.orchestrator.patience import PATIENCE
 from fleetexp.orchestrator.polls import Polls
 from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
@@ -37,14 +38,17 @@ from fleetexp.store.store import Store
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN: dict[type, float] = {
-    Survey: 45.0,
-    Preflight: 45.0,
-    Claim: 45.0,
-    Apply: 300.0,
-    Begin: 600.0,
-    End: 90.0,
-    Revert: 120.0,
-    Release: 30.0,
+    kind: seconds * PATIENCE
+    for kind, seconds in (
+        (Survey, 45.0),
+        (Preflight, 45.0),
+        (Claim, 45.0),
+        (Apply, 300.0),
+        (Begin, 600.0),
+        (End, 90.0),
+        (Revert, 120.0),
+        (Release, 30.0),
+    )
 }
 
 

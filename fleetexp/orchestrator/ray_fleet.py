@@ -9,6 +9,7 @@ from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.patience import PATIENCE
 from fleetexp.orchestrator.ray_link import RayLink
 from fleetexp.orchestrator.ray_words import (
     REJOIN_SECONDS,
@@ -23,7 +24,7 @@ from fleetexp.orchestrator.ray_words import (
     Send,
 )
 
-SURVEY_SECONDS = 60.0
+SURVEY_SECONDS = 60.0 * PATIENCE
 RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
 _LATE_SECONDS = 2.0  # how much later than the bridge we give a request up
 _DISMISS_SECONDS = 10.0

@@ -11,12 +11,13 @@ from agents.claim import ClaimStatus
 from agents.messages import HostFacts
 from agents.place import HOST_LABELS, spoken
 from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.patience import PATIENCE
 from fleetexp.orchestrator.ray_actors import RayHost, collect
 
 Node = Mapping[str, Any]  # as `ray.nodes()` gives it
 
 _HEAD_RESOURCE = "node:__internal_head__"
-_LOOK_SECONDS = 60.0  # a node starts a Python worker for the first look; on a busy one that takes a while
+_LOOK_SECONDS = 60.0 * PATIENCE  # a node starts a Python worker for the first look; on a busy one that takes a while
 _TOLD_TO_STOP = 1  # Ray's DeathReason of a node that was stopped on purpose
 
 

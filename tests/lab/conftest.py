@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.postgresql_server import programs
+from tests.ray_cluster import why_not
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -21,6 +24,21 @@ def lab_folder() -> Path | None:
     named = os.environ.get("FLEETEXP_LAB")
     folder = Path(named) if named else HERE.parents[2] / "shared" / "lab"
     return folder if (folder / "boot.sh").exists() else None
+
+
+@pytest.fixture
+def lab() -> Path:
+    """The folder of the lab's kernels and initramfs, where a cluster with guests and a database can be made here."""
+    folder = lab_folder()
+    if folder is None:
+        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with boot.sh and its kernel")
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed (make installs it, as root)")
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    if reason := why_not():
+        pytest.skip(f"no cluster can be made here: {reason}")
+    return folder
 
 
 @pytest.fixture

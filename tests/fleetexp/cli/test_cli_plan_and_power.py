@@ -27,7 +27,8 @@ from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.planned_power import planned_power, require_power
 from fleetexp.pre_period import with_measures
-from fleetexp.store.store import open_store
+from fleetexp.store.store import open_store, schema_version
+from tests.postgresql_server import Server
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 Invoke = Callable[..., Result]
@@ -244,3 +245,13 @@ def test_plan_works_where_nothing_can_be_written_at_all(
     assert "run 1 (ramp): 8 hosts" in known  # the store was really read
     if not log_left:
         assert {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.postgresql
+def test_an_empty_database_on_a_server_is_a_store_without_runs(postgresql: Server) -> None:
+    url = postgresql.new_database()
+    spec = parse_experiment(SPEC)
+    hosts = [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(20)]
+    assert with_measures(spec, hosts, url) == hosts
+    assert "ASSUMED" in planned_power(spec, make_plan(spec, hosts), url).text
+    assert schema_version(url) is None, "looking made the schema"
