@@ -198,7 +198,7 @@ def test_reproduction_has_seed_command_spec_and_questions(content: ReportInput) 
     part = section(page(content), "reproduce")
     assert "seed 20260202" in part.paragraphs[0]
     assert [item.title for item in part.listings] == [
-        "Run it again", "The experiment as it was read", "The effects", "Who changed what",
+        "Run it again", "The experiment as it was read", "Ask next: The effects", "Ask next: Who changed what",
     ]  # fmt: skip
     assert part.listings[1].text == content.spec
     assert "control" in words(part)
