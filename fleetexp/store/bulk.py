@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
+import orjson
 import psycopg
 from psycopg import errors, sql
-from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from fleetexp.store.column_types import instant_text
 from fleetexp.store.rows import Row, Target
+
+_POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_JSONB_VERSION = b"\x01"
 
 
 class BulkWriter(Protocol):
@@ -36,6 +39,8 @@ class SqliteBulk:
     """Tuples straight to the driver: compiling each row through SQLAlchemy would take four times as long."""
 
     def instant(self, at: datetime) -> object:
+        if at.tzinfo is UTC and at.microsecond:  # the same text, in a fifth of the time
+            return orjson.dumps(at, option=orjson.OPT_UTC_Z)[1:-1].decode()
         return instant_text(at)
 
     def json(self, text: bytes) -> object:
@@ -61,11 +66,13 @@ class PostgresqlBulk:
     """
 
     def instant(self, at: datetime) -> object:
-        instant_text(at)  # refuses an instant without a time zone, as SQLite's writer does
-        return at
+        if at.tzinfo is None:
+            instant_text(at)  # refuses it, as SQLite's writer does
+        since = at - _POSTGRESQL_EPOCH
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     def json(self, text: bytes) -> object:
-        return Jsonb(text, dumps=_as_it_is)
+        return _JSONB_VERSION + text
 
     def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
         if not rows:
@@ -80,10 +87,6 @@ class PostgresqlBulk:
             return _merge(driver, target, rows)
         attempt.commit()
         return len(rows)
-
-
-def _as_it_is(text: bytes) -> bytes:
-    return text
 
 
 def _copy(driver: psycopg.Connection, target: Target, table: str, rows: Collection[Row]) -> None:

@@ -19,7 +19,7 @@ from fleetexp.store.bulk import BulkWriter
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.records import Floats, PeriodReadings, Series
-from fleetexp.store.rows import EVENTS, MEASUREMENTS, Row, measurement_rows, sample_rows
+from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, Row, SampleRows, measurement_rows
 from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, Period, SampleRow, column_of, table
 
 
@@ -39,7 +39,7 @@ def append(
                 measurements.append(reading)
             else:
                 events.append((host, reading))
-    new = sum(bulk.write(connection, *group) for group in sample_rows(samples, bulk.instant, bulk.json))
+    new = bulk.write(connection, SAMPLES, SampleRows(samples, bulk.instant, bulk.json))
     new += bulk.write(connection, MEASUREMENTS, list(measurement_rows(measurements, bulk.instant)))
     return new + bulk.write(connection, EVENTS, _event_rows(connection, bulk, directory, events))
 
@@ -66,12 +66,13 @@ def _event_rows(
 
 def _require_theirs(connection: Connection, directory: Directory, batches: Mapping[str, Sequence[Reading]]) -> None:
     """Refuse readings of a period that is not there, or is another host's."""
-    named = {host: {reading.period_id for reading in batch} - {0} for host, batch in batches.items()}
+    named = {reading.period_id for batch in batches.values() for reading in batch} - {0}
     who = next(iter(batches)) if len(batches) == 1 else f"{len(batches)} hosts"
-    places = directory.periods(connection, set().union(*named.values()), f"readings of {who}")
-    for host, period_ids in named.items():
-        for period_id in period_ids:
-            if places[period_id].host != host:
+    places = directory.periods(connection, named, f"readings of {who}")
+    for host, batch in batches.items():
+        for reading in batch:
+            period_id = reading.period_id
+            if period_id and places[period_id].host != host:
                 raise StoreError(
                     f"period {period_id} is one of {places[period_id].host}",
                     f"readings of {host}",

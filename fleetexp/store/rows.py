@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from operator import itemgetter
+from itertools import repeat
 from typing import Any, TypeAlias
 
-from pydantic_core import to_json
+import orjson
 
 from agents.messages import Measurement, Sample
 from fleetexp.store.column_types import clean_text
@@ -19,27 +18,34 @@ from fleetexp.store.tables import METRIC_COLUMNS, column_of
 Row: TypeAlias = tuple[Any, ...]
 WriteInstant: TypeAlias = Callable[[datetime], Any]
 WriteJson: TypeAlias = Callable[[bytes], Any]
-Take: TypeAlias = Callable[[Mapping[str, float]], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A table that takes many rows at once: its columns in the order of the rows, and their PostgreSQL types."""
+    """A table that takes many rows at once: its columns in the order of the rows, and how a binary COPY takes each."""
 
     table: str
     columns: Mapping[str, str]
 
 
-SAMPLE_HEAD = {
-    "period_id": "int8",
-    "sequence": "int8",
-    "taken_at": "timestamptz",
-    "boottime_seconds": "float8",
-    "extra": "jsonb",
-}
+# What PostgreSQL holds, sent as such: psycopg writes numbers and bytes in C, instants and documents in Python.
+INSTANT = "int8"  # microseconds since 2000
+DOCUMENT = "bytea"  # version of the format, then the text
+
+SAMPLES = Target(
+    table="sample",
+    columns={
+        "period_id": "int8",
+        "sequence": "int8",
+        "taken_at": INSTANT,
+        "boottime_seconds": "float8",
+        "extra": DOCUMENT,
+        **{column_of(name): "float8" for name in METRIC_COLUMNS},
+    },
+)
 MEASUREMENTS = Target(
     table="measurement",
-    columns={"period_id": "int8", "sequence": "int8", "taken_at": "timestamptz", "metric": "text", "value": "float8"},
+    columns={"period_id": "int8", "sequence": "int8", "taken_at": INSTANT, "metric": "text", "value": "float8"},
 )
 EVENTS = Target(
     table="event",
@@ -48,53 +54,25 @@ EVENTS = Target(
         "host_id": "int8",
         "period_id": "int8",
         "sequence": "int8",
-        "at": "timestamptz",
+        "at": INSTANT,
         "kind": "text",
         "detail": "text",
     },
 )
 
-_HAS_COLUMN = frozenset(METRIC_COLUMNS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Layout:
-    """Where the values of samples with the same metrics go: some into columns, the others into `extra`."""
-
-    target: Target
-    take_common: Take
-    others: tuple[str, ...]
-    take_others: Take
-
-
-@lru_cache(maxsize=256)
-def _layout(names: tuple[str, ...]) -> _Layout:
-    """Work out where the metrics of a sample go: once for each kind of host, because its samples all have the same."""
-    common = tuple(name for name in names if name in _HAS_COLUMN)
-    others = tuple(name for name in names if name not in _HAS_COLUMN)
-    target = Target(table="sample", columns={**SAMPLE_HEAD, **{column_of(name): "float8" for name in common}})
-    return _Layout(target=target, take_common=_taker(common), others=others, take_others=_taker(others))
-
-
-def _taker(names: Sequence[str]) -> Take:
-    if len(names) > 1:
-        take: Take = itemgetter(*names)
-        return take
-    return lambda values: tuple(values[name] for name in names)
+_UNAVAILABLE = repeat(None)
 
 
 class SampleRows(Collection[Row]):
-    """Samples with the same metrics as rows, made as they are taken: while the database works on those before."""
+    """Samples as rows of SAMPLES, each made as it is taken: none waits in memory. What is not finite is left out.
 
-    def __init__(self, layout: _Layout, write_instant: WriteInstant, write_json: WriteJson) -> None:
-        self._layout = layout
+    Thousands of samples come at a time, of a hundred metrics and more: no metric may cost a step in Python.
+    """
+
+    def __init__(self, samples: Sequence[Sample], write_instant: WriteInstant, write_json: WriteJson) -> None:
+        self._samples = samples
         self._write_instant = write_instant
         self._write_json = write_json
-        self._samples: list[tuple[Sample, Mapping[str, float]]] = []
-
-    def add(self, sample: Sample, values: Mapping[str, float]) -> None:
-        """Take a sample in, with those of its values that were measured."""
-        self._samples.append((sample, values))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -104,33 +82,26 @@ class SampleRows(Collection[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         write_instant, write_json = self._write_instant, self._write_json
-        others, take_others, take_common = self._layout.others, self._layout.take_others, self._layout.take_common
-        for sample, values in self._samples:
+        for sample in self._samples:
+            others: dict[str, float] = dict(sample.values)
+            if not math.isfinite(sum(others.values())):
+                others = {name: value for name, value in others.items() if math.isfinite(value)}
+            common = tuple(map(others.pop, METRIC_COLUMNS, _UNAVAILABLE))
             yield (
                 sample.period_id,
                 sample.sequence,
                 write_instant(sample.taken_at),
                 sample.boottime_seconds,
-                write_json(to_json(dict(zip(others, take_others(values), strict=True)))) if others else None,
-                *take_common(values),
+                write_json(_json(others)) if others else None,
+                *common,
             )
 
 
-def sample_rows(
-    samples: Iterable[Sample], write_instant: WriteInstant, write_json: WriteJson
-) -> list[tuple[Target, SampleRows]]:
-    """Return the samples as rows, those with the same metrics together. What is not finite was not measured."""
-    groups: dict[tuple[str, ...], tuple[Target, SampleRows]] = {}
-    for sample in samples:
-        values = sample.values
-        if not math.isfinite(sum(values.values())):
-            values = {name: value for name, value in values.items() if math.isfinite(value)}
-        names = tuple(values)
-        if names not in groups:
-            layout = _layout(names)
-            groups[names] = layout.target, SampleRows(layout, write_instant, write_json)
-        groups[names][1].add(sample, values)
-    return list(groups.values())
+def _json(values: Mapping[str, float]) -> bytes:
+    try:
+        return orjson.dumps(values, default=float)
+    except orjson.JSONEncodeError:  # a name out of undecodable bytes, a whole number of more than 64 bits
+        return orjson.dumps({clean_text(name): float(value) for name, value in values.items()})
 
 
 def measurement_rows(measurements: Iterable[Measurement], write_instant: WriteInstant) -> Iterator[Row]:

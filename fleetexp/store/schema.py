@@ -138,7 +138,7 @@ def _quoted(words: str) -> str:
 
 
 def check(url: str) -> list[str]:
-    """Return what is wrong with a store, one line each: schema, integrity, orphan rows, runs left alive."""
+    """Return what is wrong with a store, one line each: schema, integrity, orphan and double rows, runs left alive."""
     database = parse_url(url)
     require_file(database)
     engine = open_engine(database)
@@ -146,7 +146,12 @@ def check(url: str) -> list[str]:
         with reading(engine, database.name) as connection:
             require_current(version_of(connection, database), database)
             damage = _integrity(connection) if database.is_sqlite else []
-            return damage or [*_drift(connection), *_orphans(connection), *_left_alive(connection)]
+            return damage or [
+                *_drift(connection),
+                *_orphans(connection),
+                *_doubles(connection),
+                *_left_alive(connection),
+            ]
     finally:
         engine.dispose()
 
@@ -204,6 +209,17 @@ def _orphans(connection: Connection) -> list[str]:
             )
             if count := connection.execute(missing).scalar_one():
                 found.append(f"orphans: {count} rows of {table.name} name a {parent.table.name} that is not there")
+    return found
+
+
+def _doubles(connection: Connection) -> list[str]:
+    """Find readings that are there twice: PostgreSQL's partitions allow it where their instants differ."""
+    found = []
+    for name in ("sample", "measurement"):
+        key = [Base.metadata.tables[name].columns[column] for column in ("period_id", "sequence")]
+        twice = select(*key).group_by(*key).having(func.count() > 1).subquery()
+        if count := connection.execute(select(func.count()).select_from(twice)).scalar_one():
+            found.append(f"doubles: {count} readings of {name} are there more than once, with other instants")
     return found
 
 

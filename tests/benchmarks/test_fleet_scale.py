@@ -32,7 +32,7 @@ from fleetexp.orchestrator.simulated_fleet import SimulatedFleet
 from fleetexp.orchestrator.simulated_hosts import HostPool, Order, Simulation
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.rows import MEASUREMENTS, Row, Target, measurement_rows, sample_rows
+from fleetexp.store.rows import MEASUREMENTS, SAMPLES, Row, SampleRows, Target, measurement_rows
 from fleetexp.store.store import Store
 from tests.postgresql_server import Server
 
@@ -196,11 +196,9 @@ def copy_seconds(url: str, watch: Watch) -> float:
     batches: list[list[tuple[Target, list[Row]]]] = []
     for batch in watch.batches:
         readings = [reading for one in batch.values() for reading in one]
-        groups = [
-            (target, list(rows)) for target, rows in sample_rows(_only(readings, Sample), bulk.instant, bulk.json)
-        ]
-        rows = list(measurement_rows(_only(readings, Measurement), bulk.instant))
-        batches.append([*groups, (MEASUREMENTS, rows)])
+        samples = list(SampleRows(_only(readings, Sample), bulk.instant, bulk.json))
+        measured = list(measurement_rows(_only(readings, Measurement), bulk.instant))
+        batches.append([(SAMPLES, samples), (MEASUREMENTS, measured)])
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
         connection.execute("TRUNCATE sample, measurement")
         connection.commit()

@@ -25,14 +25,14 @@ from agents.messages import Sample
 from agents.sysroot import FolderRoot
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.engine import writing
-from fleetexp.store.rows import Row, Target, sample_rows
+from fleetexp.store.rows import SAMPLES, Row, SampleRows, Target
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.tables import METRIC_COLUMNS, column_of
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.postgresql_server import Server, programs
 
 pytestmark = pytest.mark.benchmark
-SAMPLES, ROUNDS = 1000, 21
+BATCH, ROUNDS = 1000, 21
 HEAD = ["period_id", "sequence", "taken_at", "boottime_seconds", "extra"]
 ALL_COLUMNS = [*HEAD, *map(column_of, METRIC_COLUMNS)]
 
@@ -63,12 +63,11 @@ class Batches:
                 boottime_seconds=1000.0 + number,
                 values={name: value + number for name, value in self._values.items()},
             )
-            for number in range(SAMPLES)
+            for number in range(BATCH)
         ]
 
     def rows(self) -> tuple[Target, list[Row]]:
-        ((target, rows),) = sample_rows(self.samples(), self._bulk.instant, self._bulk.json)
-        return target, list(rows)
+        return SAMPLES, list(SampleRows(self.samples(), self._bulk.instant, self._bulk.json))
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -97,7 +96,7 @@ def ratio(took: dict[str, list[float]], floor: str, way: str) -> float:
 
 def tell(database: str, took: dict[str, list[float]]) -> None:
     for name, spent in took.items():
-        per_sample = statistics.median(spent) / SAMPLES * 1e6
+        per_sample = statistics.median(spent) / BATCH * 1e6
         print(f"{database} {name}: {per_sample:.1f} us a sample, {1e6 / per_sample:,.0f} samples/s")
     pairs = [("floor", "bulk writer"), ("floor", "append"), ("by hand", "append")]
     print(f"{database} speed:", *(f"{way} {ratio(took, floor, way):.2f}x of {floor};" for floor, way in pairs))

@@ -64,6 +64,18 @@ def on_day(period_id: int, number: int, days: int) -> list[Reading]:
 
 
 # ---------------------------------------------------------------------------- partitions
+def test_the_check_finds_readings_that_are_there_twice_with_other_instants(
+    url: str, store: Store, period_id: int
+) -> None:
+    assert store.append("h1", on_day(period_id, 1, 0)) == 2
+    assert check(url) == []
+    assert store.append("h1", on_day(period_id, 1, 1)) == 2
+    assert check(url) == [
+        f"doubles: 1 readings of {table} are there more than once, with other instants"
+        for table in ("sample", "measurement")
+    ]
+
+
 def test_samples_go_into_the_day_that_was_prepared_and_others_into_the_default(
     url: str, store: Store, period_id: int
 ) -> None:
