@@ -46,10 +46,16 @@ def test_a_kernel_that_oopses_ends_the_run_and_the_host_beside_it_is_put_back(la
     seen = sick_guest(tmp_path, lab / "bzImage-pud-rfc-only", lab / "initramfs.cpio.gz", "pud.mode=9p")
 
     assert any("Oops" in cry for cry in seen["console"]), seen
-    noticed = [(kind, detail) for host, kind, detail in seen["events"] if host == SICK]
-    assert any(kind in ("kernel_oops", "bad_page", "taint", "host_lost") for kind, _ in noticed), seen
-    assert seen["run"]["out"]["state"] in ("halted", "restore_incomplete"), seen
-    assert seen["holds"] == seen["found"], seen
-    written = [(reason, restored) for host, _, reason, restored in seen["audit"] if host == WELL]
-    assert any(reason == "apply" for reason, _ in written), "the well host was never treated: the test proves nothing"
-    assert {restored for _, restored in written} == {"yes"}, seen
+    noticed = {kind for host, kind, _ in seen["events"] if host == SICK}
+    state = seen["run"]["out"]["state"]
+    if noticed & {"kernel_oops", "bad_page", "taint"}:  # its agent lived to tell; it may still have died of it later
+        assert "guardrail_breached" in noticed, seen
+        assert state == "halted" or (state, "host_lost" in noticed) == ("restore_incomplete", True), seen
+    else:
+        assert state == "restore_incomplete", seen
+        assert "host_lost" in noticed, seen
+    assert "host_lost" not in {kind for host, kind, _ in seen["events"] if host == WELL}
+
+    assert seen["holds"] == seen["found"], "the host beside it was left changed"
+    written = {(reason, restored) for host, _, reason, restored in seen["audit"] if host == WELL}
+    assert written == {("apply", "yes"), ("revert", "yes")}, seen
