@@ -66,7 +66,7 @@ format: $(INSTALLED)  ## put the sources in the house format
 	$(BIN)/ruff check --fix $(SOURCES)
 
 quick: $(INSTALLED)  ## the quick tests
-	$(PYTEST) -q -n 2 -m "not ($(LONG) or benchmark)"
+	$(PYTEST) -q -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
 	$(PYTEST) -q -m "($(LONG)) and not benchmark"
