@@ -13,7 +13,7 @@ from fleetexp.cli.output import emit_json, labelled, print_table, visible
 if TYPE_CHECKING:
     from analysis.plan import MetricPlan
     from analysis.power import Spread
-    from fleetexp.config import Experiment, analysis_plan
+    from fleetexp.config import Experiment
     from fleetexp.pre_period import KnownSpread
 
 _SIZES = (5, 10, 20, 50, 100, 200, 500)
@@ -154,6 +154,7 @@ def _stored(
 
 def _metric_plan(experiment: Experiment | None, metric: str | None) -> MetricPlan:
     from analysis.plan import MetricPlan, Role
+    from fleetexp.config import analysis_plan
 
     if experiment is not None:
         plans = {plan.name: plan for plan in analysis_plan(experiment).metrics}

@@ -25,7 +25,7 @@ from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from agents.messages import HostFacts
-    from fleetexp.config import Experiment, analysis_plan
+    from fleetexp.config import Experiment
     from fleetexp.domain import Plan
     from fleetexp.orchestrator.inventory import FoundHost, Inventory
     from fleetexp.orchestrator.progress import Outcome, Progress
@@ -146,6 +146,7 @@ def drive(
         acknowledged=acknowledged,
         as_json=as_json,
     )
+    from fleetexp.config import analysis_plan
     from fleetexp.orchestrator.launch import launch
 
     metrics = tuple(metric.name for metric in analysis_plan(experiment).metrics)
