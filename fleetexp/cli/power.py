@@ -154,6 +154,7 @@ def _stored(
 
 def _metric_plan(experiment: Experiment | None, metric: str | None) -> MetricPlan:
     from analysis.plan import MetricPlan, Role
+    from fleetexp.config import analysis_plan
 
     if experiment is not None:
         from fleetexp.config import analysis_plan
