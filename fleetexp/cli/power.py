@@ -157,8 +157,6 @@ def _metric_plan(experiment: Experiment | None, metric: str | None) -> MetricPla
     from fleetexp.config import analysis_plan
 
     if experiment is not None:
-        from fleetexp.config import analysis_plan
-
         plans = {plan.name: plan for plan in analysis_plan(experiment).metrics}
         name = metric or experiment.metrics.primary
         if name in plans:
