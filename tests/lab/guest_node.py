@@ -20,7 +20,7 @@ from pathlib import Path
 
 SHARE = Path("/mnt/share")
 BIG = Path("/sys/kernel/mm/transparent_hugepage/hugepages-1048576kB")
-# Ray waits 15 s for each of these files, which its own helpers write; an emulated machine needs longer to start them.
+# Ray waits 15 s for each of these files, which its agents write; an emulated machine needs longer to start those.
 # The ports are given to `ray start` as well, so what is written ahead of time is what will be true.
 PORTS = {
     "metrics_agent_port": 52365,

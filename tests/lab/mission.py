@@ -42,7 +42,7 @@ safety: {lease: 120s, max_failed_hosts: 1}
 """
 # An emulated node is slow, not dead; and it is given longer for each answer.
 SLOW = {**DETECTION, "RAY_health_check_timeout_ms": "15000", "FLEETEXP_PATIENCE": "3"}
-# Two of Ray's helpers serve nothing here, with no dashboard and no runtime environments, and start slowly: they idle.
+# Two processes of Ray's serve nothing here, with no dashboard and no runtime environments, and start slowly: they idle.
 NODE = """\
 cd /
 export PYTHONPATH={project} RAY_AUTH_MODE=token RAY_AUTH_TOKEN={token} FLEETEXP_HOST={name} NUMBA_CACHE_DIR=/tmp/numba
