@@ -106,7 +106,8 @@ class Lab:
         self.took[what] = until(true, within, what)
 
     def joined(self, guest: Guest) -> bool:
-        assert guest.is_running(), guest.console[-3000:]
+        ended = guest.process.poll() if guest.process is not None else None
+        assert guest.is_running(), f"QEMU ended with {ended}: {guest.console[-3000:]}"
         return (guest.share / "joined").exists()
 
     def run(self, spec: str) -> dict[str, Any]:
