@@ -16,12 +16,14 @@ SOURCES   := fleetexp agents analysis migrations tests
 PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
 LONG      := slow or ray or lab or postgresql
+# Half an hour by themselves, so not in `make test`: `make cluster`, `make mission`.
+LONGEST   := --ignore tests/cluster/test_cluster_faults.py --ignore tests/lab/test_mission.py
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo check format quick long test coverage bench constraints clean
+.PHONY: help setup system demo check format quick long cluster mission test coverage bench constraints clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -69,7 +71,13 @@ quick: $(INSTALLED)  ## the quick tests
 	$(PYTEST) -q -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q -m "($(LONG)) and not benchmark"
+	$(PYTEST) -q -m "($(LONG)) and not benchmark" $(LONGEST)
+
+cluster: $(INSTALLED) system  ## faults on a Ray cluster in network namespaces: what is killed, cut off, never comes back
+	$(PYTEST) -v tests/cluster
+
+mission: $(INSTALLED) system  ## an experiment over Ray on a guest's 1 GB kernel, and a guest that oopses (FLEETEXP_LAB)
+	$(PYTEST) -v tests/lab/test_mission.py
 
 # In this order: what fails fastest first; the last lines are pytest's summary.
 test: system  ## everything: check, quick, long

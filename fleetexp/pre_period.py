@@ -12,7 +12,7 @@ from analysis.plan import MetricPlan
 from analysis.power import Spread
 from fleetexp.config import Experiment
 from fleetexp.domain import Design
-from fleetexp.errors import ConfigError, StoreUnreachable
+from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store, schema_version
@@ -98,12 +98,14 @@ def is_metric(experiment: Experiment, name: str, hosts: Sequence[HostInfo]) -> b
 def reading_store(url: str) -> Iterator[Store | None]:
     """Open a store without writing anything, None where there is none yet, or an empty database."""
     try:
-        store = None if schema_version(url) is None else open_store(url, read_only=True)
-    except StoreUnreachable:
-        if not url.startswith("sqlite:"):
+        store = open_store(url, read_only=True)
+    except (StoreUnreachable, WrongSchema) as error:
+        file = url.startswith("sqlite:")
+        new_file = file and isinstance(error, StoreUnreachable)
+        # A server's new database is there, and empty: the first run brings the schema.
+        new_database = not file and isinstance(error, WrongSchema) and schema_version(url) is None
+        if not (new_file or new_database):
             raise
-        store = None
-    if store is None:
         yield None
         return
     with contextlib.closing(store):

@@ -66,6 +66,7 @@ class LocalFleet:
         # Set before Ray is imported anywhere: it reads them once. Another user of this machine must not be able to
         # run code as root through our node, hence a token even on loopback.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 would slow down what is measured
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
