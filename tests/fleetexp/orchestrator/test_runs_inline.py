@@ -202,7 +202,7 @@ def test_a_database_that_stays_away_stops_the_run_and_the_host_is_put_back(
 ) -> None:
     monkeypatch.setattr(runner, "STORE_OUTAGE_SECONDS", 2.0)
     away: list[bool] = []
-    for name in ("append", "record_event", "set_run_state", "start_period", "end_period", "record_knob_changes"):
+    for name in ("append_many", "together", "record_event", "set_run_state"):
         real = getattr(Store, name)
 
         def refuse(self: Store, *words: Any, _real: Any = real, **named: Any) -> Any:  # noqa: ANN401
