@@ -161,11 +161,12 @@ def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None
 
 
 def test_ctrl_c_ends_a_run_cleanly(bench: Bench) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     bench.when = once(lambda: os.kill(os.getpid(), signal.SIGINT))
     outcome = bench.run(script="import time; time.sleep(3); print('latency 1')")
     assert (outcome.state, outcome.exit_code) == (RunState.HALTED, ExitCode.HALTED)
     assert "SIGINT" in outcome.reason
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_defect_in_the_orchestrator_still_puts_the_host_back(bench: Bench) -> None:
