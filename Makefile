@@ -17,7 +17,10 @@ PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
 LONG      := slow or ray or lab or postgresql
 # Half an hour by themselves, so not in `make test`: `make cluster`, `make mission`.
-LONGEST   := --ignore tests/cluster/test_cluster_faults.py --ignore tests/lab/test_mission.py
+NODES     := tests/cluster/test_parallel_run.py::test_a_node_
+LONGEST   := --ignore tests/cluster/test_cluster_faults.py --ignore tests/lab/test_mission.py \
+  --deselect $(NODES)with_another_fleetexp_is_left_out_with_both_versions_named \
+  --deselect $(NODES)that_does_not_answer_is_listed_with_the_reason_and_holds_nobody_up
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
