@@ -70,7 +70,7 @@ def tables(stored: Stored) -> dict[str, Table]:
     return {table.key: table for section in page(stored.content).sections for table in section.tables if table.key}
 
 
-@pytest.mark.parametrize("key", [key for key in SOURCES if key not in {"blocks", "trade"}])
+@pytest.mark.parametrize("key", [key for key in SOURCES if key != "blocks"])
 def test_the_query_in_the_appendix_gives_the_digits_of_the_table(
     stored: Stored, tables: dict[str, Table], key: str
 ) -> None:
