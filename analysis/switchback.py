@@ -12,6 +12,7 @@ from analysis.blocks import PairedBlocks, arm_values, join_abba, paired
 from analysis.contrast import Contrast, estimate, no_estimate
 from analysis.decision import RANDOMISATION
 from analysis.look import look_at
+from analysis.matched import pair_contrast
 from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.results import BlockContrast, Estimate
 from analysis.signflip import sign_flip_p
@@ -130,20 +131,7 @@ def block_contrast(pairs: PairedBlocks) -> tuple[Contrast | None, str]:
 
 
 def _paired(control: NDArray[np.float64], treatment: NDArray[np.float64]) -> Contrast | None:
-    n = control.size
-    if n < 2:
-        return None
-    spread = np.cov(control, treatment) / n
-    return Contrast(
-        control=float(control.mean()),
-        treatment=float(treatment.mean()),
-        control_variance=float(spread[0, 0]),
-        treatment_variance=float(spread[1, 1]),
-        covariance=float(spread[0, 1]),
-        df=n - 1.0,
-        n_control=n,
-        n_treatment=n,
-    )
+    return None if control.size < 2 else pair_contrast(control, treatment)
 
 
 def _sign_flip_row(headline: Estimate, pairs: PairedBlocks, seed: int) -> Estimate:
