@@ -26,6 +26,7 @@ class Summary:
     maximum: float
     p50: float
     p99: float
+    rise: float | None = None  # of a counter: last reading minus first, in the metric's own unit; None for a gauge
 
 
 def summarise(times: ArrayLike, values: ArrayLike, kind: Kind) -> Summary:
@@ -59,10 +60,12 @@ def summarise_many(
             continue
         chosen = read[:, places]
         if kind == "counter":
+            rises: list[float] | list[None] = (chosen[-1] - chosen[0]).tolist()
             chosen, means = _rates(at, chosen, [labels[place] for place in places])
         else:
+            rises = [None] * len(places)
             means = chosen.mean(axis=0)
-        for place, summary in zip(places, _columns(chosen, means), strict=True):
+        for place, summary in zip(places, _columns(chosen, means, rises), strict=True):
             summaries[place] = summary
     return [summary for summary in summaries if summary is not None]
 
@@ -97,14 +100,14 @@ def _rates(at: _Floats, read: _Floats, labels: Sequence[str]) -> tuple[_Floats, 
     return steps / np.diff(at)[:, np.newaxis], (read[-1] - read[0]) / (at[-1] - at[0])
 
 
-def _columns(read: _Floats, means: _Floats) -> list[Summary]:
+def _columns(read: _Floats, means: _Floats, rises: Sequence[float | None]) -> list[Summary]:
     n = len(read)
     variances = read.var(axis=0, ddof=1) if n > 1 else np.zeros(read.shape[1])
     middles, tails = np.quantile(read, (0.5, 0.99), axis=0)
     lows, highs = read.min(axis=0), read.max(axis=0)
     return [
-        Summary(n=n, mean=mean, variance=variance, minimum=low, maximum=high, p50=middle, p99=tail)
-        for mean, variance, low, high, middle, tail in zip(
-            *(column.tolist() for column in (means, variances, lows, highs, middles, tails)), strict=True
+        Summary(n=n, mean=mean, variance=variance, minimum=low, maximum=high, p50=middle, p99=tail, rise=rise)
+        for mean, variance, low, high, middle, tail, rise in zip(
+            *(column.tolist() for column in (means, variances, lows, highs, middles, tails)), rises, strict=True
         )
     ]

@@ -107,7 +107,8 @@ def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: D
         return None
     up = worse is Direction.INCREASE
     if metric.counter:
-        totals = (own["mean"] * own["seconds"]).groupby(own["host"]).sum()
+        nearly = own["mean"] * own["seconds"]  # where the count itself was not kept
+        totals = (own["rise"].fillna(nearly) if "rise" in own.columns else nearly).groupby(own["host"]).sum()
         return float(totals.max() if up else totals.min())
     column = "maximum" if up else "minimum"
     source = own[column] if column in own.columns else own["mean"]

@@ -29,7 +29,7 @@ class MetricPlan:
     """One metric to estimate. A ratio metric names its denominator; both are summed within host first.
 
     `name` is the metric's name in the observations, and of a ratio's numerator. `counter` says that the observations
-    hold per-second rates: a tripwire then looks at the total, rate times seconds. `statistic` is the column of the
+    hold per-second rates: a tripwire then looks at the total, how much it rose. `statistic` is the column of the
     observations that counts: 'mean', or 'p99' for a tail metric, taken within the host first. `estimand` of a ratio
     is 'mean over hosts' (every host weighs alike) or 'fleet ratio' (sum over sum of the whole fleet).
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STAGE_OPENED = "stage_opened"  # the event that the machine records
 _AT_A_TIME = 200  # periods whose readings are cut with one query
-_FIGURES = ("n", "mean", "variance", "minimum", "maximum", "p50", "p99")
+_FIGURES = ("n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,9 +67,9 @@ def exposure_of(
 
 
 def _total(rows: DataFrame, metric: str) -> float | None:
-    """A counter over all periods: rate times seconds sampled, which is last minus first; None where it was not read."""
-    own = rows[rows["metric"] == metric]
-    return float(round((own["mean"] * own["seconds"]).sum())) if len(own) else None
+    """A counter over all periods, as the kernel counted it; None where it was not read."""
+    own = rows.loc[rows["metric"] == metric, "rise"]
+    return float(own.sum()) if len(own) else None
 
 
 def _known(value: Any) -> float | None:  # noqa: ANN401 - a figure as the database gives it

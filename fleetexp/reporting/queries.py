@@ -81,7 +81,7 @@ def exposure(run_id: int, sizes_kib: Iterable[int]) -> str:
     parts = []
     for size in sizes_kib:
         sums = [
-            f"round(sum(CASE WHEN metric = 'thp_{size}kB_{counter}' THEN mean * seconds END)) AS {name}"
+            f"sum(CASE WHEN metric = 'thp_{size}kB_{counter}' THEN rise END) AS {name}"
             for counter, name in (
                 ("anon_fault_alloc", "faulted"),
                 ("anon_fault_fallback", "fallbacks"),
@@ -114,7 +114,7 @@ def splits(run_id: int, sizes_kib: Iterable[int]) -> str:
     return f"""SELECT arm, metric, seconds, splits, splits / seconds * 3600 AS per_host_and_hour, backed_bytes,
   splits / seconds * 3600 / nullif(backed_bytes / 1073741824.0, 0) AS per_gib_backed
 FROM (
-  SELECT s.arm, s.metric, sum(s.seconds) AS seconds, sum(s.mean * s.seconds) AS splits, avg(b.mean) AS backed_bytes
+  SELECT s.arm, s.metric, sum(s.seconds) AS seconds, sum(s.rise) AS splits, avg(b.mean) AS backed_bytes
   FROM period_metrics s LEFT JOIN period_metrics b ON b.period_id = s.period_id
     AND b.metric = replace(s.metric, '_split', '_backed_bytes')
   WHERE s.run_id = {run_id} AND s.kind = 'measure' AND s.state = 'complete' AND s.metric IN ({names})
@@ -140,20 +140,20 @@ def asked_and_given(run_id: int, size_kib: int, circumstance: Circumstance) -> s
     SELECT f.run_id, h.name AS host, min(CAST(f.facts ->> 'uptime_seconds' AS DOUBLE PRECISION)) AS uptime
     FROM host_facts f JOIN host h ON h.host_id = f.host_id GROUP BY f.run_id, h.name) u
     ON u.run_id = a.run_id AND u.host = a.host"""
-    return f"""SELECT (a.mean + f.mean) * a.seconds AS asked, a.mean * a.seconds AS given, {value} AS value
+    return f"""SELECT a.rise + f.rise AS asked, a.rise AS given, {value} AS value
   FROM period_metrics a
   JOIN period_metrics f ON f.period_id = a.period_id AND f.metric = 'thp_{size_kib}kB_anon_fault_fallback'
   {where}
   WHERE a.run_id = {run_id} AND a.metric = 'thp_{size_kib}kB_anon_fault_alloc' AND a.kind = 'measure'
-    AND a.state = 'complete' AND a.mean + f.mean > 0"""
+    AND a.state = 'complete' AND a.rise + f.rise > 0"""
 
 
 def success(run_id: int, bands: Sequence[tuple[int, Circumstance, Band]]) -> str:
     """One row a band, in the order given: what was asked for and given while the circumstance lay in it."""
     parts = [
         f"""SELECT {place} AS place, {size} AS page_size_kib, '{what.name}' AS circumstance, {band.least!r} AS least,
-  {band.most!r} AS most, count(*) AS periods, round(sum(asked)) AS asked, round(sum(given)) AS given,
-  100 * round(sum(given)) / round(sum(asked)) AS given_percent
+  {band.most!r} AS most, count(*) AS periods, sum(asked) AS asked, sum(given) AS given,
+  100 * sum(given) / sum(asked) AS given_percent
 FROM ({asked_and_given(run_id, size, what)}) p
 WHERE value >= {band.least!r} AND value {"<=" if band.last else "<"} {band.most!r}"""
         for place, (size, what, band) in enumerate(bands)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _OF_PERIOD = ["period_id", "host", "stratum", "arm", "kind", "stage", "block", "attempt", "position", "seconds"]
-_FIGURES = ["n", "mean", "variance", "minimum", "maximum", "p50", "p99"]
+_FIGURES = ["n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise"]
 
 
 def periods(connection: Connection, run_id: int) -> DataFrame:
@@ -77,7 +77,7 @@ def observations(
         frame = frame[frame["state"] == PeriodState.COMPLETE.value]
     row = Observation
     statement = (
-        select(row.period_id, row.metric, row.n, row.mean, row.variance, row.minimum, row.maximum, row.p50, row.p99)
+        select(row.period_id, row.metric, *(getattr(row, figure) for figure in _FIGURES))
         .join(Period, Period.period_id == row.period_id)
         .where(Period.run_id == run_id)
     )
@@ -86,6 +86,7 @@ def observations(
     if metrics is not None:
         statement = statement.where(row.metric.in_(list(metrics)))
     found = _frame(connection.execute(statement.order_by(row.period_id, row.metric)), plain=True)
+    found["rise"] = found["rise"].astype(float)  # of gauges alone it would be a column of None
     # The periods' order is the schedule's; a merge keeps it.
     return frame[_OF_PERIOD].merge(found, on="period_id", how="inner")[[*_OF_PERIOD, "metric", *_FIGURES]]
 

@@ -31,6 +31,7 @@ def replace_observations(connection: Connection, summaries: Mapping[int, Mapping
             "maximum": one.maximum,
             "p50": one.p50,
             "p99": one.p99,
+            "rise": one.rise,
         }
         for period_id, of_period in summaries.items()
         for metric, one in of_period.items()

@@ -342,7 +342,8 @@ class Store:
         self, run_id: int, metrics: Sequence[str] | None = None, *, complete_only: bool = True
     ) -> DataFrame:
         """Return one row per period and metric: period_id, host, stratum, arm, kind, stage, block, attempt, position,
-        seconds, metric, n, mean, variance, minimum, maximum, p50, p99. Of complete periods, unless told otherwise."""
+        seconds, metric, n, mean, variance, minimum, maximum, p50, p99, rise. Of complete periods, unless told
+        otherwise."""
         from fleetexp.store import frames  # noqa: PLC0415 - pandas takes half a second
 
         with self._transactions.reading() as connection:

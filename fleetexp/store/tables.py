@@ -25,7 +25,7 @@ from agents.catalogue import CATALOGUE
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 Json = Annotated[Any, mapped_column(Document())]
 
@@ -212,6 +212,7 @@ class Observation(Base):
     maximum: Mapped[float] = mapped_column(comment="largest reading, unit as the mean")
     p50: Mapped[float] = mapped_column(comment="median, unit as the mean")
     p99: Mapped[float] = mapped_column(comment="99th percentile, unit as the mean")
+    rise: Mapped[float | None] = mapped_column(comment="of a counter: last reading minus first; NULL for a gauge")
 
 
 class KnobChangeRow(Base):

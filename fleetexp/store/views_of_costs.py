@@ -27,13 +27,10 @@ FAULT_OUTCOMES = View(
     },
     sql="""SELECT <period columns>,
   CAST(replace(replace(o.metric, 'thp_', ''), 'kB_anon_fault_alloc', '') AS BIGINT) AS size_kib,
-  o.mean * <seconds:p.started_at:p.ended_at> AS allocated,
-  f.mean * <seconds:p.started_at:p.ended_at> AS fallbacks,
-  c.mean * <seconds:p.started_at:p.ended_at> AS charge_refusals,
+  o.rise AS allocated, f.rise AS fallbacks, c.rise AS charge_refusals,
   o.mean / nullif(o.mean + f.mean, 0) AS success_share,
   m.mean AS memory_free_bytes, m.mean / nullif(t.mean, 0) AS memory_free_share,
-  b.mean AS free_order9_blocks,
-  d.mean * <seconds:p.started_at:p.ended_at> AS compact_stalls,
+  b.mean AS free_order9_blocks, d.rise AS compact_stalls,
   (SELECT s.boottime_seconds FROM sample s WHERE s.period_id = p.period_id ORDER BY s.sequence LIMIT 1)
     AS uptime_seconds,
   l.p50 AS fault_p50_seconds, l.p99 AS fault_p99_seconds, l.maximum AS fault_maximum_seconds, p.started_at
@@ -70,8 +67,7 @@ MEMORY_COST = View(
     sql="""SELECT <period columns>, u.mean AS memory_used_bytes, m.mean AS memory_free_bytes, n.mean AS anon_bytes,
   t.mean AS page_table_bytes, t.mean / nullif(u.mean, 0) AS page_table_share, c.mean AS cgroup_memory_bytes,
   g.mean AS cgroup_page_table_bytes,
-  k.mean * <seconds:p.started_at:p.ended_at> AS oom_kills,
-  d.mean * <seconds:p.started_at:p.ended_at> AS reclaimed_pages,
+  k.rise AS oom_kills, d.rise AS reclaimed_pages,
   w.mean AS memory_stall_share, p.started_at
 FROM <period tables>
 <mean:u:memory_used_bytes>
@@ -96,7 +92,7 @@ AGENT_COST = View(
         "rss_bytes": "memory of the agent's process, mean, bytes",
         "started_at": "when sampling began, UTC",
     },
-    sql="""SELECT <period columns>, o.mean * <seconds:p.started_at:p.ended_at> AS cpu_seconds, o.mean AS cpu_share,
+    sql="""SELECT <period columns>, o.rise AS cpu_seconds, o.mean AS cpu_share,
   m.mean AS rss_bytes, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND o.metric = 'agent_cpu_seconds'

@@ -20,9 +20,10 @@ PERIOD_METRICS = View(
         "maximum": "largest reading, unit as the mean",
         "p50": "median, unit as the mean",
         "p99": "99th percentile, unit as the mean",
+        "rise": "of a counter: last reading minus first, in the metric's unit; NULL for a gauge",
     },
     sql="""SELECT <period columns>, p.reason, p.started_at, <seconds:p.started_at:p.ended_at> AS seconds,
-  o.metric, o.n, o.mean, o.variance, o.minimum, o.maximum, o.p50, o.p99
+  o.metric, o.n, o.mean, o.variance, o.minimum, o.maximum, o.p50, o.p99, o.rise
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id""",
 )
@@ -114,8 +115,7 @@ SPLIT_RATES = View(
   CASE WHEN o.metric LIKE 'thp~_%kB~_split%' ESCAPE '~'
     THEN CAST(replace(replace(replace(o.metric, 'thp_', ''), 'kB_split_failed', ''), 'kB_split', '') AS BIGINT)
     END AS size_kib,
-  o.mean AS splits_per_second,
-  o.mean * <seconds:p.started_at:p.ended_at> AS splits,
+  o.mean AS splits_per_second, o.rise AS splits,
   b.mean AS backed_bytes, p.started_at
 FROM <period tables>
 JOIN observation o ON o.period_id = p.period_id AND (

@@ -26,6 +26,12 @@ def test_counter_is_a_rate_and_its_mean_the_whole_rise_over_the_elapsed_time() -
     assert uneven.maximum == 10
 
 
+def test_the_rise_of_a_counter_is_the_kernels_own_count_whatever_the_clock_says() -> None:
+    found = summarise([0.1, 0.23, 0.403], [1.0, 1.0, 513.0], "counter")
+    assert found.rise == 512.0  # the mean times any measured length is that only nearly
+    assert summarise([0, 1], [1.0, 2.0], "gauge").rise is None
+
+
 def test_single_gauge_reading_has_no_variance() -> None:
     found = summarise([5.0], [7.0], "gauge")
     assert (found.n, found.mean, found.variance, found.p99) == (1, 7.0, 0.0, 7.0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.guardrails import judge, tripwire_verdict
+from analysis.guardrails import judge, tripwire_verdict, worst_value
 from analysis.look import guardrail_look
 from analysis.plan import AnalysisPlan, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Verdict
@@ -57,6 +58,16 @@ def test_at_a_moment_that_nobody_planned_few_units_bear_no_verdict() -> None:
     plan = replace(PLAN, information_fractions=(1.0,), unplanned_look=True)
     found = judge(RAIL, "treatment", estimate=row_of(contrast), contrast=contrast, worst=None, plan=plan)
     assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_one_kill_is_one_kill_however_long_the_period_was_said_to_be() -> None:
+    rows = pd.DataFrame(
+        {"host": ["h"], "arm": ["big"], "metric": ["oom_kills"], "mean": [1 / 30.02], "seconds": [30.0]}
+    )
+    kills = MetricPlan(name="oom_kills", unit="processes", role=Role.GUARDRAIL, counter=True)
+    assert worst_value(rows.assign(rise=1.0), kills, "big", Direction.INCREASE) == 1.0  # a tripwire of 1 is reached
+    stored_before = worst_value(rows.assign(rise=float("nan")), kills, "big", Direction.INCREASE)
+    assert stored_before == pytest.approx(1.0, rel=1e-2)
 
 
 def test_a_tripwire_that_took_a_host_out_fails_whatever_the_others_measured() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -28,14 +28,15 @@ RULE = BalanceRule(accept=0.2)
 
 
 def draw_balanced(covariates: Floats, seed: int, rule: BalanceRule = RULE) -> NDArray[np.bool_]:
-    """Draw half of the hosts until the rule accepts."""
+    """Draw half of the hosts until the rule accepts; few hosts of which one is far out may have no such draw."""
     draw, balance = np.random.default_rng(seed), Balance(covariates, rule)
     every = np.ones(len(covariates), dtype=bool)
-    while True:
+    for _ in range(5000):
         treated = np.zeros(len(covariates), dtype=bool)
         treated[draw.permutation(len(covariates))[: len(covariates) // 2]] = True
         if balance.accepts(balance.distances(treated[np.newaxis], every))[0]:
             return treated
+    return reject()
 
 
 def units_of(

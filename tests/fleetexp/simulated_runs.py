@@ -126,8 +126,9 @@ def run_simulated(
     faults: Mapping[str, tuple[Fault, ...]] | None = None,
     law: Plainly = LAW,
     observer: Callable[[Progress], None] = lambda _: None,
+    store_url: str = "",
 ) -> Ran:
-    """Run an experiment on so many simulated hosts to its end."""
+    """Run an experiment on so many simulated hosts to its end, into a new database unless told which."""
     simulation = Simulation.of(hosts, law=law, faults=faults or {}, epoch=EPOCH)
     inventory, seen = Watched(simulation), list[Progress]()
 
@@ -136,6 +137,6 @@ def run_simulated(
         assert progress.elapsed_seconds < 20_000, "the run does not come to an end"
         observer(progress)
 
-    url = f"sqlite:///{folder / 'fleetexp.db'}"
+    url = store_url or f"sqlite:///{folder / 'fleetexp.db'}"
     outcome = launch(parse_experiment(text), text, store_url=url, observer=watch, inventory=inventory)
     return Ran(outcome=outcome, url=url, inventory=inventory, seen=seen)

@@ -88,6 +88,7 @@ def test_a_store_of_every_release_is_brought_up_to_date_with_every_row(tmp_path:
         assert readings.samples["thp_64kB_split"].values.tolist() == [1.0, 2.0, 3.0]
         assert readings.measured["access_seconds"].values.tolist() == [1.5]
         assert store.observations(1)["metric"].tolist() == ["access_seconds", "pgfault"]
+        assert store.observations(1, ["pgfault"])["rise"].tolist() == [pytest.approx(30.0, abs=1e-3)]  # 1 a second
         assert store.findings(1) == findings()
         assert store.host_facts(1) == [facts()]
         assert store.knob_changes(1) == [

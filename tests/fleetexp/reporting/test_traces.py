@@ -65,9 +65,13 @@ def untraced(table: Table, rows: list[tuple[Any, ...]]) -> list[str]:
 ARITHMETIC = {"95", "5"}
 
 
+def tables_of(stored: Stored) -> dict[str, Table]:
+    return {table.key: table for section in page(stored.content).sections for table in section.tables if table.key}
+
+
 @pytest.fixture
 def tables(stored: Stored) -> dict[str, Table]:
-    return {table.key: table for section in page(stored.content).sections for table in section.tables if table.key}
+    return tables_of(stored)
 
 
 @pytest.mark.parametrize("key", [key for key in SOURCES if key != "blocks"])
@@ -81,6 +85,14 @@ def test_the_query_in_the_appendix_gives_the_digits_of_the_table(
         table = replace(table, rows=tuple(tuple(replace(cell, note="") for cell in cells) for cells in table.rows))
     if key in {"stages", "assigned"}:  # people count stages from 1
         table = replace(table, rows=tuple(cells[1:] for cells in table.rows))
+    assert [found for found in untraced(table, rows) if found.split()[0] not in ARITHMETIC] == []
+
+
+@pytest.mark.parametrize("key", ["blocks", "effects", "estimates", "changes"])
+def test_the_same_holds_of_a_switchback_with_the_values_of_its_blocks(switchback: Stored, key: str) -> None:
+    table = tables_of(switchback)[key]
+    assert table.rows
+    rows = switchback.store.select(switchback.content.queries[key])
     assert [found for found in untraced(table, rows) if found.split()[0] not in ARITHMETIC] == []
 
 

@@ -189,7 +189,7 @@ def test_observations_are_rows_of_complete_periods(store: Store) -> None:
         store.save_observations(period_id, {"pgfault": SUMMARY, "access_seconds": SUMMARY})
     frame = store.observations(run_id)
     of_period = ["period_id", "host", "stratum", "arm", "kind", "stage", "block", "attempt", "position", "seconds"]
-    figures = ["metric", "n", "mean", "variance", "minimum", "maximum", "p50", "p99"]
+    figures = ["metric", "n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise"]
     assert list(frame.columns) == of_period + figures
     assert frame["metric"].tolist() == ["access_seconds", "pgfault"]
     row = frame.iloc[0]

@@ -31,7 +31,9 @@ from tests.fleetexp.store.rows import (
 
 
 def summary(mean: float) -> Summary:
-    return Summary(n=30, mean=mean, variance=0.5, minimum=mean - 1, maximum=mean + 1, p50=mean, p99=mean)
+    """As of a counter where it is one: the period has 30 s."""
+    about = {"variance": 0.5, "minimum": mean - 1, "maximum": mean + 1, "p50": mean, "p99": mean}
+    return Summary(n=30, mean=mean, rise=30 * mean, **about)
 
 
 @pytest.fixture
