@@ -26,8 +26,8 @@ def numbers(text: str) -> Iterator[tuple[str, float, float]]:
         mantissa, _, power = plain.partition("e")
         size = 10.0 ** int(power or 0)
         _, _, decimals = mantissa.partition(".")
-        # A lift of 55 is shown as "56.0× as much".
-        value = float(mantissa) * size - (f"{found}× as much" in text)
+        # A lift of 55 is shown as 56.0 times as much.
+        value = float(mantissa) * size - (f"{found}\N{MULTIPLICATION SIGN} as much" in text)
         # About three digits are shown: 12,345 may stand for 12,345.4.
         yield found, value, 0.5000001 * 10.0 ** -len(decimals) * size
 
