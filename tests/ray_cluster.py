@@ -26,6 +26,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 KNOB = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 _NET = "10.231.77"
 _RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
+_ALIVE = """\
+import json, sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(json.dumps([node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]))
+"""
 # More patient than docs/DEPLOY.md: on a busy machine a node may be late without being dead.
 DETECTION = {
     "RAY_health_check_initial_delay_ms": "5000",
@@ -109,6 +115,7 @@ class Node:
 
     def cut(self) -> None:
         """Take the node off the network; everything on it goes on running."""
+        self.cluster.broken = True
         _ip("-n", self.cluster.net, "link", "set", self._cable, "down")
 
     def mend(self) -> None:
@@ -166,6 +173,7 @@ class Node:
 
     def kill(self, *names: str) -> None:
         """SIGKILL processes of Ray on this node; all of them where none is named. Guardians and drivers live on."""
+        self.cluster.broken = True
         pids = self.processes(*names)
         assert pids, f"there is nothing to kill on {self.name}: the test would prove nothing"
         for pid in pids:
@@ -203,6 +211,7 @@ class Cluster:
         self.prefix = f"fx{os.getpid() % 100000}"
         self.net = f"{self.prefix}net"
         self.token = secrets.token_hex(32)
+        self.broken = False  # something was killed or cut since it was last seen whole
         self.head = Node(self, "head", 1)
         self.nodes = [
             Node(
@@ -237,6 +246,8 @@ class Cluster:
 
     def heal(self) -> None:
         """Bring back what a test has broken, so that the next finds a whole cluster."""
+        if not self.broken:
+            return
         for node in self.nodes:
             node.mend()
         if not (self.head.is_up() and self.head.processes("gcs_server")):
@@ -248,18 +259,18 @@ class Cluster:
             if not node.is_up():
                 node.restart()
         for _ in range(3):
-            missing = [node for node in self.nodes if node.name not in self.reachable()]
+            alive = self.alive()
+            missing = [node for node in self.nodes if node.name not in alive]
             if not missing:
+                self.broken = False
                 return
             for node in missing:  # it runs, and the head has given it up
                 node.restart()
         raise AssertionError(f"the cluster can't be made whole: {[node.name for node in missing]} are missing")
 
-    def reachable(self) -> set[str]:
-        """The hosts that the inventory finds and can look over."""
-        code, out, err = self.said(["hosts", "--fleet", "ray", "--address", self.address, "--json"])
-        assert code == 0, err
-        return {one["host"] for one in json.loads(out)["hosts"] if one["reachable"]}
+    def alive(self) -> set[str]:
+        """The nodes of which the head says that they are alive."""
+        return set(json.loads(self.python(_ALIVE, self.address).splitlines()[-1]))
 
     def fleetexp(
         self, *words: str, token: str | None = None, stdout: object = subprocess.PIPE

@@ -23,7 +23,7 @@ def past_of(store: Store, record: RunRecord) -> Past:
     return Past(
         goal=halt_under_way(record, events),
         tripped={one.host: f"{one.metric}: {one.detail}" for one in store.crossings(record.run_id)},
-        troubled=_troubled(record, events),
+        troubled=_troubled(events),
     )
 
 
@@ -38,15 +38,23 @@ def halt_under_way(record: RunRecord, events: Iterable[EventRecord]) -> tuple[Ru
     return None if state == RunState.PAUSED.value else (RunState(state), reason)
 
 
-def _troubled(record: RunRecord, events: Iterable[EventRecord]) -> frozenset[str]:
-    """The hosts that failed or were lost; where somebody lets a paused run go on, the count begins anew."""
+def _troubled(events: Iterable[EventRecord]) -> frozenset[str]:
+    """The hosts that failed or were lost; where somebody lets a paused run go on, the count begins anew.
+
+    Also a run that was to pause and could not reach every host: a lost Ray head takes all of them with it, and hosts
+    that are still away are lost, and counted, again.
+    """
     found: set[str] = set()
+    rests = (RunState.PAUSED.value,)
     for event in events:
-        if event.kind == "state" and event.detail.startswith(RunState.PAUSED.value):
+        if event.kind == HALTING_TO:
+            pausing = event.detail.startswith(RunState.PAUSED.value)
+            rests = (RunState.PAUSED.value, *([RunState.RESTORE_INCOMPLETE.value] if pausing else []))
+        elif event.kind == "state" and event.detail.startswith(rests):
             found.clear()
         elif event.kind in _TROUBLE and event.host:
             found.add(event.host)
-    return frozenset() if record.state is RunState.PAUSED else frozenset(found)
+    return frozenset(found)
 
 
 def awaits_approval(record: RunRecord) -> bool:

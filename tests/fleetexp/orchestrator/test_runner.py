@@ -394,3 +394,16 @@ def test_the_cap_counts_on_after_a_crash_and_begins_anew_where_somebody_lets_a_p
     assert past_of(store, store.run(1)).troubled == frozenset()
     store.set_run_state(1, RunState.RUNNING)
     assert past_of(store, store.run(1)).troubled == frozenset()
+
+
+@pytest.mark.parametrize(("goal", "counted"), [("paused: 1 host was lost", False), ("halted: by ann", True)])
+def test_the_cap_begins_anew_too_where_a_run_that_was_to_pause_could_not_reach_its_hosts(
+    make: Make, goal: str, counted: bool
+) -> None:
+    store = make().store
+    store.set_run_state(1, RunState.RUNNING)
+    store.record_event(1, "host_lost", "no Ray head answers", host="h0")
+    store.record_event(1, "halting_to", goal)
+    store.record_event(1, "host_lost", "no Ray head answers", host="h0")
+    store.set_run_state(1, RunState.RESTORE_INCOMPLETE, "not restored: h0")
+    assert past_of(store, store.run(1)).troubled == ({"h0"} if counted else frozenset())
