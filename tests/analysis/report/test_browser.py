@@ -102,6 +102,7 @@ def documents(content: ReportInput) -> dict[str, str]:
 PAGES = ("switchback", "rollout", "comparison")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_nothing_overflows_overlaps_or_is_too_small(
@@ -117,6 +118,7 @@ def test_nothing_overflows_overlaps_or_is_too_small(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_no_serious_accessibility_fault(

@@ -139,6 +139,7 @@ def test_a_store_that_goes_away_is_said_on_the_page(tmp_path: Path, serving: Cal
 
 
 # ---------------------------------------------------------------------------- as people see it
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["", "runs/2", "runs/1/hosts/web-0001"])
 def test_axe_finds_no_serious_fault_in_light_or_dark(served: Served, tmp_path: Path, page: str) -> None:
     chromium = find_chromium()

@@ -31,7 +31,7 @@ from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.store.store import Store, open_store, query
 from tests.fleetexp.orchestrator.conftest import holds
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SPEC = """\
 name: fleet-in-folders

@@ -28,7 +28,7 @@ from fleetexp.store.store import Store, open_store
 KNOB = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 Bench = Any  # conftest.py
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def once(act: Callable[[], None], during: str = "big, measuring") -> Callable[[Any], None]:

@@ -20,6 +20,8 @@ from tests.web_server import Web, serving
 
 Bench = Any  # conftest.py
 
+pytestmark = pytest.mark.slow
+
 SPEC = """\
 name: scraped
 design: switchback
