@@ -45,7 +45,7 @@ def _troubled(events: Iterable[EventRecord]) -> frozenset[str]:
     that are still away are lost, and counted, again.
     """
     found: set[str] = set()
-    rests = (RunState.PAUSED.value,)
+    rests: tuple[str, ...] = (RunState.PAUSED.value,)
     for event in events:
         if event.kind == HALTING_TO:
             pausing = event.detail.startswith(RunState.PAUSED.value)
