@@ -5,6 +5,7 @@ The fixture looks at the end of each test: every host reads as it was found, non
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -19,11 +20,6 @@ from tests.ray_cluster import KNOB, until
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 Fleet = Any  # conftest.py
 PROMISE_SECONDS = LEASE_SECONDS + 5
-RESTORE = """\
-import sys
-from fleetexp.orchestrator.launch import restore_run
-print(dict(restore_run(1, store_url=sys.argv[1])))
-"""
 
 
 def test_a_raylet_that_is_killed_is_a_lost_host_which_its_guardian_puts_back(fleet: Fleet) -> None:
@@ -80,8 +76,9 @@ def test_a_node_that_stays_away_is_the_loudest_outcome_and_what_it_undid_is_coll
     assert node.name in answer["reason"]
     assert fleet.is_as_found([other for other in fleet.cluster.nodes if other is not node])
     node.start()  # much later, somebody repairs it
-    left = fleet.cluster.python(RESTORE, fleet.store)
-    assert left.strip() == "{}", left
+    code, out, err = fleet.cluster.said(["restore", "--run", "1", *fleet.database, "--json"])
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"run_id": 1, "left": {}}
     store = fleet.opened()
     try:
         assert store.run(1).state.value == "halted"
