@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from os import pread  # looked up once: it is called for every file of every sample
 from pathlib import Path
 from typing import Protocol
 
@@ -63,27 +64,55 @@ _MANY_RECORDS = ("proc/", "sys/kernel/debug/", "sys/kernel/tracing/")
 _ONE_RECORD = ("proc/meminfo", "proc/pressure/", "proc/self/statm")
 
 
-class _KeptFile:
-    """A kept descriptor, read with pread from offset 0 to the end."""
+class _OneRecord:
+    """A kept descriptor of a file that is one record: a read that does not fill its buffer is the whole."""
 
-    __slots__ = ("_fd", "_short_is_end", "_size")
+    __slots__ = ("_fd", "_size")
 
-    def __init__(self, path: Path, *, short_is_end: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = 4096
-        self._short_is_end = short_is_end
+        self._size = 128  # most are one number; a large buffer would cost more than the number
 
     def read(self) -> bytes:
-        data = os.pread(self._fd, self._size, 0)
-        if self._short_is_end and len(data) < self._size:
-            return data
-        parts, total = [data], len(data)
-        while chunk := os.pread(self._fd, self._size, total):
+        data = pread(self._fd, self._size, 0)
+        while len(data) == self._size:  # anew, not on from here: its parts would be of two moments
+            self._size *= 4
+            data = pread(self._fd, self._size, 0)
+        return data
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _ManyRecords:
+    """A kept descriptor of a file that the kernel fills record by record, such as vmstat.
+
+    Only an empty read proves the end, and costs as much as a whole one: it is made where there are not as many lines
+    as the last one proved. These tables keep their lines while the kernel is up.
+    """
+
+    __slots__ = ("_fd", "_lines", "_size")
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = 4096
+        self._lines = 0
+
+    def read(self) -> bytes:
+        parts, total, lines = [], 0, 0
+        while chunk := pread(self._fd, self._size, total):
             parts.append(chunk)
             total += len(chunk)
+            lines += chunk.count(b"\n")
+            if lines == self._lines and chunk.endswith(b"\n"):
+                break
+        else:
+            self._lines = lines
         if total >= self._size:
             self._size = 2 * total
-        return data if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -149,5 +178,5 @@ class FolderRoot:
             return []
 
     def reader(self, path: str) -> Reader:
-        short_is_end = not path.startswith(_MANY_RECORDS) or path.startswith(_ONE_RECORD)
-        return _KeptFile(self._at(path), short_is_end=short_is_end)
+        many = path.startswith(_MANY_RECORDS) and not path.startswith(_ONE_RECORD)
+        return (_ManyRecords if many else _OneRecord)(self._at(path))

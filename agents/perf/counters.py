@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from pathlib import Path
 
 from agents.catalogue.table import EVENT_NAMES
@@ -40,16 +41,6 @@ class _Counted:
         # What is read now is where counting starts: a cgroup's event can begin with the age of its context as time.
         if (start := read_event(self.fds[cpu])) is not None:
             self.count.start_afresh({cpu: start})
-
-    def readings(self) -> dict[int, Reading]:
-        """Read every descriptor; one that the kernel has closed, because its CPU is going away, is given up."""
-        found: dict[int, Reading] = {}
-        for cpu, fd in tuple(self.fds.items()):
-            if (reading := read_event(fd)) is None:
-                self.close_on(cpu)
-            else:
-                found[cpu] = reading
-        return found
 
     def close_on(self, cpu: int) -> None:
         if (fd := self.fds.pop(cpu, None)) is not None:
@@ -95,10 +86,26 @@ class PerfCounters:
             return
         self._follow_cgroup()
         self._follow_cpus()
-        for one in self._counted:
-            emit(one.metric, one.count, one.readings(), out, self.unavailable, boundary=boundary)
+        for one, readings in zip(self._counted, self._readings(), strict=True):
+            emit(one.metric, one.count, readings, out, self.unavailable, boundary=boundary)
             if one.count.still and self._cgroup is None:  # a cgroup that sleeps rightly stands still
                 self._revive(one)
+
+    def _readings(self) -> list[dict[int, Reading]]:
+        """Read every event, one CPU after the other: each is interrupted for its own, and woken once instead of often.
+
+        An event that the kernel has closed, because its CPU is going away, is given up.
+        """
+        asked = [(cpu, one, place) for place, one in enumerate(self._counted) for cpu in one.fds]
+        asked.sort(key=itemgetter(0))  # stable: the events of a CPU stay in their order
+        read = [read_event(one.fds[cpu]) for cpu, one, _ in asked]
+        found: list[dict[int, Reading]] = [{} for _ in self._counted]
+        for (cpu, one, place), reading in zip(asked, read, strict=True):
+            if reading is None:
+                one.close_on(cpu)
+            else:
+                found[place][cpu] = reading
+        return found
 
     def _revive(self, one: _Counted) -> None:
         """Open an event anew on a CPU that went and came back between two samples: it would read the same for ever."""
@@ -116,7 +123,12 @@ class PerfCounters:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """Every open event, for whoever measures what reading them costs."""
-        return tuple(fd for one in self._counted for fd in one.fds.values())
+        return tuple(
+            one.fds[cpu]
+            for cpu in sorted({cpu for one in self._counted for cpu in one.fds})
+            for one in self._counted
+            if cpu in one.fds
+        )
 
     def close(self) -> None:
         for one in self._counted:
