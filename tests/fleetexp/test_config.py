@@ -186,7 +186,7 @@ def test_workload_options_arrive_in_base_units_and_per_arm() -> None:
     assert large is not None
     assert small.kind == "pointer_chase"
     assert small.options == {
-        "region_bytes": 4 * 2**30,
+        "region_bytes": 2 * 2**30,
         "dereferences": 4_000_000,
         "backing": "anonymous",
         "page_size_kib": 2048,
