@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,11 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     exposed = (
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
     )
+    events = tuple(
+        EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
+        for event in store.events(run_id)
+        if look is None or event.at <= look.at
+    )
     return ReportInput(
         run_id=str(run_id),
         experiment=record.experiment,
@@ -97,13 +102,9 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             for host, change in store.knob_changes(run_id)
             if look is None or change.changed_at <= look.at
         ),
-        events=tuple(
-            EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
-            for event in store.events(run_id)
-            if look is None or event.at <= look.at
-        ),
+        events=events,
         exposure=tuple(exposed),
-        unavailable=tuple(_unavailable(experiment, facts, measured)),
+        unavailable=tuple(_unavailable(experiment, facts, measured, events)),
         notes=tuple(_notes(experiment)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
@@ -206,15 +207,19 @@ def _by(instant: datetime | None, look: LookBack | None) -> datetime | None:
     return instant if look is None or instant is None or instant <= look.at else None
 
 
-def _unavailable(experiment: Experiment, facts: list[HostFacts], measured: DataFrame) -> Iterator[UnavailableMetric]:
+def _unavailable(
+    experiment: Experiment, facts: list[HostFacts], measured: DataFrame, events: Iterable[EventRow]
+) -> Iterator[UnavailableMetric]:
     """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
+    # A source of the user's own says of which metric it gives no value: 'requests: http://...: Connection refused'.
+    lost = dict(event.detail.split(": ", 1) for event in events if event.kind == "source_lost" and ": " in event.detail)
     reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
     have = set(measured["metric"])
     plan = analysis_plan(experiment)
     asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
     for name in dict.fromkeys([*asked, *reasons]):
         if name not in have:
-            yield UnavailableMetric(metric=name, reason=_reason(name, reasons))
+            yield UnavailableMetric(metric=name, reason=lost.get(name) or _reason(name, reasons))
 
 
 def _reason(name: str, reasons: dict[str, str]) -> str:

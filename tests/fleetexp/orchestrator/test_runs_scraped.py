@@ -15,6 +15,7 @@ from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Outcome, Progress
+from fleetexp.reporting import report_content
 from tests.fleetexp.orchestrator.conftest import holds
 from tests.web_server import Web, serving
 
@@ -53,9 +54,10 @@ class Service:
         self.url = web.url
         web.behave = self._answer
         self.gone = False
+        self.silent = ""  # pages with this in their address are not answered
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        if self.gone:
+        if self.gone or (self.silent and self.silent in handler.path):
             return
         with self._lock:
             big = holds(self._bench.root) == "always"
@@ -118,6 +120,16 @@ def test_a_service_that_goes_away_leaves_gaps_and_no_zeros(bench: Bench, service
     assert lost
     assert len([one for one in lost if one.startswith("requests")]) <= 3  # once a period
     assert all("closed without an answer" in one for one in lost)
+
+
+def test_the_report_says_why_a_source_gave_no_value(bench: Bench, service: Service) -> None:
+    service.silent = "json"
+    assert run(bench, service.url).state is RunState.COMPLETED
+    with bench.store() as store:
+        reasons = {one.metric: one.reason for one in report_content(store, 1).unavailable}
+    assert "closed without an answer" in reasons["latency"]
+    assert "?json" in reasons["latency"]
+    assert "requests" not in reasons
 
 
 def test_a_primary_metric_that_can_not_be_read_keeps_the_run_from_starting(bench: Bench) -> None:
