@@ -16,11 +16,8 @@ SOURCES   := fleetexp agents analysis migrations tests
 PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
 LONG      := slow or ray or lab or postgresql
-# Half an hour by themselves, so not in `make test`: `make cluster`, `make mission`.
-NODES     := tests/cluster/test_parallel_run.py::test_a_node_
-LONGEST   := --ignore tests/cluster/test_cluster_faults.py --ignore tests/lab/test_mission.py \
-  --deselect $(NODES)with_another_fleetexp_is_left_out_with_both_versions_named \
-  --deselect $(NODES)that_does_not_answer_is_listed_with_the_reason_and_holds_nobody_up
+# A quarter of an hour by itself, so not in `make test`: `make mission`.
+LONGEST   := --ignore tests/lab/test_mission.py
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -74,9 +71,9 @@ quick: $(INSTALLED)  ## the quick tests
 	$(PYTEST) -q -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q -m "($(LONG)) and not benchmark" $(LONGEST)
+	$(PYTEST) -q --durations=25 -m "($(LONG)) and not benchmark" $(LONGEST)
 
-cluster: $(INSTALLED) system  ## faults on a Ray cluster in network namespaces: what is killed, cut off, never comes back
+cluster: $(INSTALLED) system  ## of those, the Ray cluster in network namespaces: what is killed, cut off, never comes back
 	$(PYTEST) -v tests/cluster
 
 mission: $(INSTALLED) system  ## an experiment over Ray on a guest's 1 GB kernel, and a guest that oopses (FLEETEXP_LAB)
