@@ -174,6 +174,7 @@ def uniform_enough(values: list[float]) -> bool:
     return all(np.mean(p <= level + 1e-12) <= band(p.size, level, 0.9999)[1] for level in np.arange(0.05, 1, 0.1))
 
 
+@pytest.mark.slow
 def test_p_is_uniform_under_a_a_for_matched_pairs() -> None:
     draw = np.random.default_rng(8)
     values = []
@@ -191,6 +192,7 @@ def test_p_is_uniform_under_a_a_for_matched_pairs() -> None:
     assert stats.kstest(values, "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_p_is_uniform_under_a_a_for_balanced_draws_where_ignoring_the_rule_is_timid() -> None:
     """The outcome follows the covariate: free draws spread wider than balanced ones, and p would pile up near 1."""
     draw = np.random.default_rng(9)

@@ -201,6 +201,7 @@ exec "$@"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting read-only needs root")
 @pytest.mark.parametrize("log_left", [False, True])
 def test_plan_works_where_nothing_can_be_written_at_all(
