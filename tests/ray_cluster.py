@@ -30,7 +30,7 @@ _ALIVE = """\
 import json, sys
 import ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-print(json.dumps([node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]))
+print("alive:", json.dumps([node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]))
 """
 # More patient than docs/DEPLOY.md: on a busy machine a node may be late without being dead.
 DETECTION = {
@@ -70,6 +70,12 @@ def until(true: Callable[[], bool], within: float, what: str) -> float:
         assert time.monotonic() - start < within, f"not within {within} s: {what}"
         time.sleep(0.05)
     return time.monotonic() - start
+
+
+def _end(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _ip(*words: str) -> None:
@@ -155,8 +161,8 @@ class Node:
         assert done.returncode == 0, done.stdout[-3000:]
 
     def restart(self) -> None:
-        if self.processes():
-            self.kill()
+        """Start it anew, whatever of it is left: a node that was given up may be leaving of itself just now."""
+        _end(self.processes())
         self.start()
 
     def processes(self, *names: str) -> list[int]:
@@ -176,9 +182,7 @@ class Node:
         self.cluster.broken = True
         pids = self.processes(*names)
         assert pids, f"there is nothing to kill on {self.name}: the test would prove nothing"
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _end(pids)
 
     def is_up(self) -> bool:
         return bool(self.processes("raylet/raylet"))
@@ -252,8 +256,7 @@ class Cluster:
             node.mend()
         if not (self.head.is_up() and self.head.processes("gcs_server")):
             for node in self.nodes:
-                if node.processes():
-                    node.kill()
+                _end(node.processes())
             self.head.restart()
         for node in self.nodes:
             if not node.is_up():
@@ -270,7 +273,9 @@ class Cluster:
 
     def alive(self) -> set[str]:
         """The nodes of which the head says that they are alive."""
-        return set(json.loads(self.python(_ALIVE, self.address).splitlines()[-1]))
+        said = self.python(_ALIVE, self.address)  # among it what Ray has to say of nodes that died
+        _, _, alive = said.rpartition("alive: ")
+        return set(json.JSONDecoder().raw_decode(alive)[0])
 
     def fleetexp(
         self, *words: str, token: str | None = None, stdout: object = subprocess.PIPE
