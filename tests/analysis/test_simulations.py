@@ -23,6 +23,7 @@ from tests.analysis.fleet_data import fleet, plan
 from tests.analysis.simulation import band, host_levels, sampled
 from tests.analysis.switchback_data import switchback
 
+pytestmark = pytest.mark.slow
 ALPHA = 0.05
 
 
@@ -129,7 +130,6 @@ def test_power_is_what_was_computed() -> None:
     assert seen / runs == pytest.approx(power(0.10, 0.2, (size, size)), abs=0.02)
 
 
-@pytest.mark.slow
 def test_planted_512_mb_rollout_is_recovered() -> None:
     """100 hosts an arm: memory 217 -> 233 GB, dTLB misses -26 %, throughput +5.9 %; each host stays itself."""
     runs = 200

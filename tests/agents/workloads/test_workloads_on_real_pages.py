@@ -15,7 +15,7 @@ import pytest
 from agents.messages import Scalar, WorkloadState
 
 # The timeout also covers waiting for another test to give the knobs back.
-pytestmark = [pytest.mark.real_knobs, pytest.mark.usefixtures("real_knobs"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.real_knobs, pytest.mark.usefixtures("real_knobs"), pytest.mark.timeout(600)]
 Runs: TypeAlias = Any  # conftest.py
 THP = Path("/sys/kernel/mm/transparent_hugepage/hugepages-2048kB")
 POOLS = Path("/sys/kernel/mm/hugepages")

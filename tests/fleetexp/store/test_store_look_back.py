@@ -23,6 +23,7 @@ from fleetexp.look_back import information_fractions, look_back
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store, open_store
 
+pytestmark = pytest.mark.slow
 SPEC = """
 name: ramp
 design: parallel
