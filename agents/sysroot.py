@@ -64,14 +64,29 @@ _MANY_RECORDS = ("proc/", "sys/kernel/debug/", "sys/kernel/tracing/")
 _ONE_RECORD = ("proc/meminfo", "proc/pressure/", "proc/self/statm")
 
 
-class _OneRecord:
-    """A kept descriptor of a file that is one record: a read that does not fill its buffer is the whole."""
+class _KeptFile:
+    """A descriptor that is kept until `close`."""
 
     __slots__ = ("_fd", "_size")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
+        """`size`: of the buffer, to begin with."""
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = 128  # most are one number; a large buffer would cost more than the number
+        self._size = size
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _OneRecord(_KeptFile):
+    """A kept descriptor of a file that is one record: a read that does not fill its buffer is the whole."""
+
+    __slots__ = ()
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 128)  # most are one number; a large buffer would cost more than the number
 
     def read(self) -> bytes:
         data = pread(self._fd, self._size, 0)
@@ -80,24 +95,18 @@ class _OneRecord:
             data = pread(self._fd, self._size, 0)
         return data
 
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
-
-class _ManyRecords:
+class _ManyRecords(_KeptFile):
     """A kept descriptor of a file that the kernel fills record by record, such as vmstat.
 
     Only an empty read proves the end, and costs as much as a whole one: it is made where there are not as many lines
     as the last one proved. These tables keep their lines while the kernel is up.
     """
 
-    __slots__ = ("_fd", "_lines", "_size")
+    __slots__ = ("_lines",)
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = 4096
+        super().__init__(path, 4096)
         self._lines = 0
 
     def read(self) -> bytes:
@@ -113,11 +122,6 @@ class _ManyRecords:
         if total >= self._size:
             self._size = 2 * total
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class FolderRoot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -27,6 +27,9 @@ class Summary:
     p50: float
     p99: float
     rise: float | None = None  # of a counter: last reading minus first, in the metric's own unit; None for a gauge
+
+
+FIGURES = tuple(field.name for field in fields(Summary))
 
 
 def summarise(times: ArrayLike, values: ArrayLike, kind: Kind) -> Summary:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import analyze
+from analysis.aggregate import FIGURES
 from analysis.plan import AnalysisPlan
 from analysis.results import Findings
 from fleetexp.config import analysis_plan, parse_experiment
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 STAGE_OPENED = "stage_opened"  # the event that the machine records
 _AT_A_TIME = 200  # periods whose readings are cut with one query
-_FIGURES = ("n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def _cut_observations(
             found = observations(_until(store.period_readings(number), limits.get(number, -np.inf), at), counters)
             about = {**{str(key): value for key, value in of.loc[number].items()}, "period_id": number}
             for metric, summary in found.items():
-                out.append({**about, "metric": metric, **{name: getattr(summary, name) for name in _FIGURES}})
+                out.append({**about, "metric": metric, **{name: getattr(summary, name) for name in FIGURES}})
     return pd.DataFrame(out)
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def until(true: Callable[[], bool], within: float, what: str) -> float:
     return time.monotonic() - start
 
 
-def _end(pids: Sequence[int]) -> None:
+def _end(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -199,9 +199,7 @@ class Node:
             listed = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True, check=False)
             if not listed.stdout.split():
                 break
-            for pid in listed.stdout.split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+            _end(map(int, listed.stdout.split()))
             time.sleep(0.1)
         subprocess.run(["ip", "netns", "del", self.space], check=False, capture_output=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from operator import itemgetter
 from pathlib import Path
 
 from agents.catalogue.table import EVENT_NAMES
@@ -96,16 +95,19 @@ class PerfCounters:
 
         An event that the kernel has closed, because its CPU is going away, is given up.
         """
-        asked = [(cpu, one, place) for place, one in enumerate(self._counted) for cpu in one.fds]
-        asked.sort(key=itemgetter(0))  # stable: the events of a CPU stay in their order
-        read = [read_event(one.fds[cpu]) for cpu, one, _ in asked]
+        asked = self._by_cpu()
+        read = [read_event(self._counted[place].fds[cpu]) for cpu, place in asked]
         found: list[dict[int, Reading]] = [{} for _ in self._counted]
-        for (cpu, one, place), reading in zip(asked, read, strict=True):
+        for (cpu, place), reading in zip(asked, read, strict=True):
             if reading is None:
-                one.close_on(cpu)
+                self._counted[place].close_on(cpu)
             else:
                 found[place][cpu] = reading
         return found
+
+    def _by_cpu(self) -> list[tuple[int, int]]:
+        """Every open descriptor in the order of reading, as (CPU, place of its event)."""
+        return sorted((cpu, place) for place, one in enumerate(self._counted) for cpu in one.fds)
 
     def _revive(self, one: _Counted) -> None:
         """Open an event anew on a CPU that went and came back between two samples: it would read the same for ever."""
@@ -123,12 +125,7 @@ class PerfCounters:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """Every open event, for whoever measures what reading them costs."""
-        return tuple(
-            one.fds[cpu]
-            for cpu in sorted({cpu for one in self._counted for cpu in one.fds})
-            for one in self._counted
-            if cpu in one.fds
-        )
+        return tuple(self._counted[place].fds[cpu] for cpu, place in self._by_cpu())
 
     def close(self) -> None:
         for one in self._counted:

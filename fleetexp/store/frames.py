@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from sqlalchemy import Connection, CursorResult, select
 
+from analysis.aggregate import FIGURES
 from fleetexp.domain import PeriodState
 from fleetexp.store.readings import decoded
 from fleetexp.store.tables import (
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _OF_PERIOD = ["period_id", "host", "stratum", "arm", "kind", "stage", "block", "attempt", "position", "seconds"]
-_FIGURES = ["n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise"]
 
 
 def periods(connection: Connection, run_id: int) -> DataFrame:
@@ -77,7 +77,7 @@ def observations(
         frame = frame[frame["state"] == PeriodState.COMPLETE.value]
     row = Observation
     statement = (
-        select(row.period_id, row.metric, *(getattr(row, figure) for figure in _FIGURES))
+        select(row.period_id, row.metric, *(getattr(row, figure) for figure in FIGURES))
         .join(Period, Period.period_id == row.period_id)
         .where(Period.run_id == run_id)
     )
@@ -88,7 +88,7 @@ def observations(
     found = _frame(connection.execute(statement.order_by(row.period_id, row.metric)), plain=True)
     found["rise"] = found["rise"].astype(float)  # of gauges alone it would be a column of None
     # The periods' order is the schedule's; a merge keeps it.
-    return frame[_OF_PERIOD].merge(found, on="period_id", how="inner")[[*_OF_PERIOD, "metric", *_FIGURES]]
+    return frame[_OF_PERIOD].merge(found, on="period_id", how="inner")[[*_OF_PERIOD, "metric", *FIGURES]]
 
 
 def samples(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from analysis.aggregate import Summary
+from analysis.aggregate import FIGURES, Summary
 from analysis.results import Estimate, Findings, Interval
 from fleetexp.store.checks import replace_checks
 from fleetexp.store.documents import from_document, to_document
@@ -24,14 +24,7 @@ def replace_observations(connection: Connection, summaries: Mapping[int, Mapping
         {
             "period_id": period_id,
             "metric": metric,
-            "n": one.n,
-            "mean": one.mean,
-            "variance": one.variance,
-            "minimum": one.minimum,
-            "maximum": one.maximum,
-            "p50": one.p50,
-            "p99": one.p99,
-            "rise": one.rise,
+            **{figure: getattr(one, figure) for figure in FIGURES},
         }
         for period_id, of_period in summaries.items()
         for metric, one in of_period.items()

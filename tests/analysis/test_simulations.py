@@ -24,6 +24,7 @@ from tests.analysis.simulation import band, host_levels, sampled
 from tests.analysis.switchback_data import switchback
 
 pytestmark = pytest.mark.slow
+
 ALPHA = 0.05
 
 

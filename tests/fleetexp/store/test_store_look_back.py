@@ -24,6 +24,7 @@ from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store, open_store
 
 pytestmark = pytest.mark.slow
+
 SPEC = """
 name: ramp
 design: parallel
