@@ -99,29 +99,37 @@ class _OneRecord(_KeptFile):
 class _ManyRecords(_KeptFile):
     """A kept descriptor of a file that the kernel fills record by record, such as vmstat.
 
-    Only an empty read proves the end, and costs as much as a whole one: it is made where there are not as many lines
-    as the last one proved. These tables keep their lines while the kernel is up.
+    Only an empty read proves the end, and costs as much as a whole one: it is made where the last line does not begin
+    with a word that began the last line, and no other, when the end was last proved. Where words of a table are unique
+    it keeps its lines while the kernel is up.
     """
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_last",)
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, 4096)
-        self._lines = 0
+        self._last = b""
 
     def read(self) -> bytes:
-        parts, total, lines = [], 0, 0
-        while chunk := pread(self._fd, self._size, total):
-            parts.append(chunk)
-            total += len(chunk)
-            lines += chunk.count(b"\n")
-            if lines == self._lines and chunk.endswith(b"\n"):
+        data = b""
+        while chunk := pread(self._fd, self._size, len(data)):
+            data = data + chunk if data else chunk
+            if self._last and _last_word(data) == self._last:
                 break
         else:
-            self._lines = lines
-        if total >= self._size:
-            self._size = 2 * total
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            last = _last_word(data)
+            self._last = last if data.count(b"\n" + last) == 1 else b""
+        if len(data) >= self._size:
+            self._size = 2 * len(data)
+        return data
+
+
+def _last_word(table: bytes) -> bytes:
+    """Return the word that begins the last line with its space; empty where that line is not whole."""
+    if not table.endswith(b"\n"):
+        return b""
+    begin = table.rfind(b"\n", 0, -1) + 1
+    return table[begin : table.find(b" ", begin) + 1]
 
 
 class FolderRoot:

@@ -18,7 +18,7 @@ from agents.collectors.pages import HUGETLB, THP, pool_files, sizes_in, thp_file
 from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
 from agents.messages import HostEventKind
-from agents.perf import ModelledCounters, PerfCounters, open_counters
+from agents.perf import ModelledCounters, PerfCounters, PerfEvent, open_counters
 from agents.sysroot import Reader, SysRoot
 
 _TAINTED = "proc/sys/kernel/tainted"
@@ -163,11 +163,14 @@ class Collectors:
         return tuple(itertools.chain(*(source.paths for source in self._sources), *perf))
 
     @property
+    def counted(self) -> tuple[tuple[PerfEvent, int], ...]:
+        """The perf events that one `sample` counts, each with its CPU."""
+        return tuple(itertools.chain(*(one.counted for one in self._counters if isinstance(one, PerfCounters))))
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
-        """The perf events that one `sample` reads."""
-        return tuple(
-            fd for counters in self._counters if isinstance(counters, PerfCounters) for fd in counters.descriptors
-        )
+        """What one `sample` reads of them."""
+        return tuple(itertools.chain(*(one.descriptors for one in self._counters if isinstance(one, PerfCounters))))
 
     def close(self) -> None:
         """Close every descriptor; more than once does no harm."""

@@ -9,10 +9,19 @@ from agents.catalogue.table import EVENT_NAMES
 from agents.messages import EventSupport
 from agents.perf.counters import PerfCounters
 from agents.perf.modelled import ModelledCounters
-from agents.perf.scaling import COVERAGE_FLOOR, ScaledCount
+from agents.perf.scaling import COVERAGE_FLOOR, ScaledCounts
+from agents.perf.syscall import PerfEvent
 from agents.sysroot import SysRoot
 
-__all__ = ["COVERAGE_FLOOR", "ModelledCounters", "PerfCounters", "ScaledCount", "open_counters", "probe_events"]
+__all__ = [
+    "COVERAGE_FLOOR",
+    "ModelledCounters",
+    "PerfCounters",
+    "PerfEvent",
+    "ScaledCounts",
+    "open_counters",
+    "probe_events",
+]
 
 
 def open_counters(

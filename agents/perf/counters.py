@@ -1,54 +1,21 @@
-"""Events counted over all CPUs, or over a cgroup's tasks on all CPUs: one descriptor for each event and CPU."""
+"""Events counted over all CPUs, or over a cgroup's tasks on all CPUs, however CPUs and cgroups come and go."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 
 from agents.catalogue.table import EVENT_NAMES
 from agents.perf.cpus import parse_numbers
-from agents.perf.events import PerfEvent, find_events
-from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCount, emit
-from agents.perf.syscall import open_event, read_event, unreadable, why_not
+from agents.perf.events import find_events
+from agents.perf.group import EventGroup, grouped
+from agents.perf.scaling import COVERAGE_FLOOR, Reading
+from agents.perf.syscall import PerfEvent, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
 
 ONLINE = "sys/devices/system/cpu/online"
-
-
-class _Counted:
-    """One event: its descriptors by CPU and its scaled count."""
-
-    __slots__ = ("count", "event", "fds", "metric")
-
-    def __init__(self, event: PerfEvent, metric: str, floor: float) -> None:
-        self.event = event
-        self.metric = metric
-        self.fds: dict[int, int] = {}
-        self.count = ScaledCount(floor)
-
-    def open_on(self, cpu: int, cgroup_fd: int) -> None:
-        event = self.event
-        self.fds[cpu] = open_event(
-            event.kind,
-            event.config,
-            cpu=cpu,
-            cgroup_fd=cgroup_fd,
-            config1=event.config1,
-            config2=event.config2,
-        )
-        # What is read now is where counting starts: a cgroup's event can begin with the age of its context as time.
-        if (start := read_event(self.fds[cpu])) is not None:
-            self.count.start_afresh({cpu: start})
-
-    def close_on(self, cpu: int) -> None:
-        if (fd := self.fds.pop(cpu, None)) is not None:
-            os.close(fd)
-            self.count.forget(cpu)
-
-    def close(self) -> None:
-        for cpu in tuple(self.fds):
-            self.close_on(cpu)
 
 
 class PerfCounters:
@@ -73,64 +40,81 @@ class PerfCounters:
         self._prefix = prefix
         self._floor = floor
         self._lost = lost
-        self._counted: list[_Counted] = []
+        self._groups: list[EventGroup] = []
+        self._order: list[tuple[int, EventGroup]] = []
         self._online: Reader | None = None
         self._online_text = b""
+        self._given_up = False
         self._identity: tuple[int, int] | None = None
         self._open_all()
 
     def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:
         """Add each event's scaled count, and the times it was wanted and counted, to `out`."""
-        if not self._counted:
+        if not self._groups:
             return
         self._follow_cgroup()
         self._follow_cpus()
-        for one, readings in zip(self._counted, self._readings(), strict=True):
-            emit(one.metric, one.count, readings, out, self.unavailable, boundary=boundary)
-            if one.count.still and self._cgroup is None:  # a cgroup that sleeps rightly stands still
-                self._revive(one)
+        for group, readings in self._readings().items():
+            group.counts.collect(readings, out, self.unavailable, boundary=boundary)
+            if group.counts.still and self._cgroup is None:  # a cgroup that sleeps rightly stands still
+                self._revive(group)
 
-    def _readings(self) -> list[dict[int, Reading]]:
-        """Read every event, one CPU after the other: each is interrupted for its own, and woken once instead of often.
+    def _readings(self) -> dict[EventGroup, dict[int, Reading]]:
+        """Read every group, one CPU after the other: each is interrupted for its own, and woken once instead of often.
 
-        An event that the kernel has closed, because its CPU is going away, is given up.
+        A group that the kernel has taken apart, because its CPU is going away or has been, is given up.
         """
-        asked = self._by_cpu()
-        read = [read_event(self._counted[place].fds[cpu]) for cpu, place in asked]
-        found: list[dict[int, Reading]] = [{} for _ in self._counted]
-        for (cpu, place), reading in zip(asked, read, strict=True):
-            if reading is None:
-                self._counted[place].close_on(cpu)
+        found: dict[EventGroup, dict[int, Reading]] = {group: {} for group in self._groups}
+        for cpu, group in self._by_cpu():
+            if (reading := group.read(cpu)) is not None:
+                found[group][cpu] = reading
             else:
-                found[place][cpu] = reading
+                self._given_up = True
+        if self._given_up:
+            self._close_lost(found)
         return found
 
-    def _by_cpu(self) -> list[tuple[int, int]]:
-        """Every open descriptor in the order of reading, as (CPU, place of its event)."""
-        return sorted((cpu, place) for place, one in enumerate(self._counted) for cpu in one.fds)
+    def _by_cpu(self) -> list[tuple[int, EventGroup]]:
+        """Every open group and CPU in the order of reading, worked out once until one is opened or closed."""
+        if not self._order:
+            self._order = sorted(((cpu, group) for group in self._groups for cpu in group.fds), key=itemgetter(0))
+        return self._order
 
-    def _revive(self, one: _Counted) -> None:
-        """Open an event anew on a CPU that went and came back between two samples: it would read the same for ever."""
-        for cpu in tuple(one.count.still):
-            one.close_on(cpu)
-            self._lost(f"perf event {one.metric} on CPU {cpu}: it stood still and was opened anew")
-            if not self._open_on(one, [cpu]):
-                return
+    def _close_lost(self, found: Mapping[EventGroup, Mapping[int, Reading]]) -> None:
+        """Close what no longer reads; it is opened anew at the next sample, where its CPU is online then."""
+        self._order = []
+        for group, readings in found.items():
+            for cpu in group.fds.keys() - readings.keys():
+                group.close_on(cpu)
+                self._lost(f"perf events on CPU {cpu}: the kernel gave up {_words(group)}")
+
+    def _revive(self, group: EventGroup) -> None:
+        """Open a group anew on a CPU that went and came back between two samples: it would read the same for ever."""
+        for cpu in group.counts.still:
+            group.close_on(cpu)
+            self._lost(f"perf events on CPU {cpu}: {_words(group)} stood still, opened anew")
+        self._open_on([group], group.counts.still)
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The files that one `collect` reads, beside the events."""
-        return (ONLINE,) if self._counted and self._online is not None else ()
+        return (ONLINE,) if self._groups and self._online is not None else ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Every open event, for whoever measures what reading them costs."""
-        return tuple(self._counted[place].fds[cpu] for cpu, place in self._by_cpu())
+        """What one `collect` reads of the events: one descriptor for each group and CPU."""
+        return tuple(group.fds[cpu][0] for cpu, group in self._by_cpu())
+
+    @property
+    def counted(self) -> tuple[tuple[PerfEvent, int], ...]:
+        """Every event that is counted, with its CPU, in the order of reading."""
+        return tuple((event, cpu) for cpu, group in self._by_cpu() for event in group.events)
 
     def close(self) -> None:
-        for one in self._counted:
-            one.close()
-        self._counted.clear()
+        for group in self._groups:
+            group.close()
+        self._groups.clear()
+        self._order = []
         if self._online is not None:
             self._online.close()
             self._online = None
@@ -151,27 +135,26 @@ class PerfCounters:
         events, missing = find_events(self._root)
         for name, reason in missing.items():
             self._refuse([name], reason)
-        for event in events:
-            one = _Counted(event, self._prefix + event.name, self._floor)
-            if self._open_on(one, cpus):
-                self._counted.append(one)
+        self._groups = grouped(events, prefix=self._prefix, floor=self._floor)
+        self._open_on(self._groups, cpus)
 
-    def _open_on(self, one: _Counted, cpus: Iterable[int]) -> bool:
-        """Open an event on these CPUs too; where that fails it is closed everywhere: half a count is no count."""
+    def _open_on(self, groups: Collection[EventGroup], cpus: Iterable[int]) -> None:
+        """Open groups on these CPUs too; what is refused is left out, with the reason."""
+        self._order = []
         cgroup_fd = -1
         try:
             if self._cgroup is not None:
                 cgroup_fd = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for cpu in sorted(cpus):
-                one.open_on(cpu, cgroup_fd)
+            for group in groups:
+                for metric, error in group.open_on(cpus, cgroup_fd).items():
+                    self.unavailable[metric] = why_not(error)
         except OSError as error:
-            one.close()
-            self.unavailable[one.metric] = why_not(error)
-            return False
+            self._refuse([event.name for group in groups for event in group.events], why_not(error))
+            self._groups.clear()
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
-        return True
+        self._groups = [group for group in self._groups if group.events]
 
     def _identify(self) -> tuple[int, int] | None:
         if self._cgroup is None:
@@ -190,28 +173,31 @@ class PerfCounters:
         self._lost(
             f"perf events of the cgroup {self._cgroup}: it was removed{' and made anew' if now != (-1, -1) else ''}"
         )
-        for one in self._counted:
-            one.close()
+        self._order = []
+        for group in self._groups:
+            group.close()
         if now == (-1, -1):
-            self._refuse([one.event.name for one in self._counted], "the cgroup was removed")
-            self._counted.clear()
+            self._refuse([event.name for group in self._groups for event in group.events], "the cgroup was removed")
+            self._groups.clear()
             return
         self._identity = now
-        cpus = parse_numbers(self._online_text)
-        self._counted = [one for one in self._counted if self._open_on(one, cpus)]
+        self._open_on(self._groups, parse_numbers(self._online_text))
 
     def _follow_cpus(self) -> None:
-        """Close events of CPUs that went offline and open them on CPUs that came back."""
+        """Close events of CPUs that went offline and open them on CPUs that came back, or whose events were lost."""
         if self._online is None:
             return
         text = self._online.read()
-        if text == self._online_text:
+        if text == self._online_text and not self._given_up:
             return
         before, now = parse_numbers(self._online_text), parse_numbers(text)
-        self._online_text = text
+        self._online_text, self._given_up, self._order = text, False, []
         for cpu in sorted(before - now):
-            for one in self._counted:
-                one.close_on(cpu)
+            for group in self._groups:
+                group.close_on(cpu)
             self._lost(f"perf events of CPU {cpu}: it went offline")
-        if added := now - before:
-            self._counted = [one for one in self._counted if self._open_on(one, added)]
+        self._open_on(self._groups, now)
+
+
+def _words(group: EventGroup) -> str:
+    return ", ".join(group.counts.metrics)

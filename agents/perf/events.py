@@ -7,10 +7,9 @@ kernel names them for this CPU in /sys/bus/event_source/devices/<PMU>/events.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agents.catalogue.table import EVENT_NAMES
-from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE, unreadable
+from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE, PerfEvent, unreadable
 from agents.sysroot import SysRoot
 
 _DEVICES = "sys/bus/event_source/devices"
@@ -43,17 +42,6 @@ _NAMED: dict[str, tuple[str, ...]] = {
         "dtlb_store_misses.walk_duration",
     ),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PerfEvent:
-    """One event as perf_event_open wants it."""
-
-    name: str
-    kind: int
-    config: int
-    config1: int = 0
-    config2: int = 0
 
 
 def find_events(root: SysRoot) -> tuple[tuple[PerfEvent, ...], dict[str, str]]:

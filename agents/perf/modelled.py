@@ -6,7 +6,7 @@ One line for each CPU: 'cpu count nanoseconds_enabled nanoseconds_running', as p
 from __future__ import annotations
 
 from agents.catalogue.table import EVENT_NAMES
-from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCount, emit
+from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
 from agents.sysroot import SysRoot
 
 
@@ -21,7 +21,9 @@ class ModelledCounters:
             if prefix + name not in offered
         }
         self._root = root
-        self._counts = {prefix + name: ScaledCount(floor) for name in EVENT_NAMES if prefix + name in offered}
+        self._counts = {
+            prefix + name: ScaledCounts([prefix + name], floor) for name in EVENT_NAMES if prefix + name in offered
+        }
 
     def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:
         """Add each event's scaled count, and the times it was wanted and counted, to `out`."""
@@ -31,13 +33,13 @@ class ModelledCounters:
             except (OSError, ValueError) as error:
                 self.unavailable[metric] = f"/perf/{metric}: {error}"
                 continue
-            emit(metric, count, readings, out, self.unavailable, boundary=boundary)
+            count.collect(readings, out, self.unavailable, boundary=boundary)
 
     def _read(self, metric: str) -> dict[int, Reading]:
         found: dict[int, Reading] = {}
         for line in self._root.read(f"perf/{metric}").splitlines():
             cpu, count, enabled, running = (int(word) for word in line.split())
-            found[cpu] = (count, enabled, running)
+            found[cpu] = (enabled, running, count)
         return found
 
     def close(self) -> None:

@@ -7,46 +7,66 @@ next, and until enough has been seen the count is invalid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 COVERAGE_FLOOR = 0.2
 _NEGLIGIBLE = 0.01  # share of the enabled time that may lie on CPUs below the floor
 
-Reading = tuple[int, int, int]  # count, nanoseconds enabled, nanoseconds running; all since the event was opened
-_START: Reading = (0, 0, 0)
+# Nanoseconds enabled, nanoseconds running, then a count for each event; all since the events were opened.
+Reading = tuple[int, ...]
 
 
-class ScaledCount:
-    """One event over its CPUs: `total` is the scaled count so far, `invalid` says why it may not be used now."""
+class ScaledCounts:
+    """Events that are counted together, over their CPUs: they share the times, and whether they may be used.
 
-    __slots__ = ("_floor", "_last", "enabled_seconds", "invalid", "running_seconds", "still", "total")
+    `totals` are the scaled counts so far, in the order of `metrics`; `invalid` says why they may not be used now.
+    """
 
-    def __init__(self, floor: float = COVERAGE_FLOOR) -> None:
-        self.total = 0.0
+    __slots__ = (
+        "_floor",
+        "_last",
+        "_names",
+        "_start",
+        "enabled_seconds",
+        "invalid",
+        "metrics",
+        "running_seconds",
+        "still",
+        "totals",
+    )
+
+    def __init__(self, metrics: Sequence[str], floor: float = COVERAGE_FLOOR) -> None:
+        self.metrics = tuple(metrics)
+        self.totals = [0.0] * len(self.metrics)
         self.enabled_seconds = 0.0  # of the intervals already counted, summed over CPUs
         self.running_seconds = 0.0
         self.invalid = ""
         self.still: list[int] = []  # CPUs where not even the enabled time has passed since the last reading
         self._floor = floor
+        self._names = tuple(
+            (metric, f"{metric}_time_enabled_seconds", f"{metric}_time_running_seconds") for metric in self.metrics
+        )
+        self._start: Reading = (0, 0, *(0 for _ in self.metrics))
         self._last: dict[int, Reading] = {}
 
     def add(self, readings: Mapping[int, Reading]) -> None:
-        """Take the present readings, by CPU. A CPU seen for the first time counts from its event's start."""
+        """Take the present readings, by CPU. A CPU seen for the first time counts from its events' start."""
         enabled_now = unseen = 0
-        self.still.clear()
+        self.still = []
         for cpu, reading in readings.items():
-            last = self._last.get(cpu, _START)
-            enabled, running = reading[1] - last[1], reading[2] - last[2]
+            last = self._last.get(cpu, self._start)
+            enabled, running = reading[0] - last[0], reading[1] - last[1]
             enabled_now += enabled
-            if enabled == running:  # not multiplexed: the usual case
-                if enabled == 0:
-                    self.still.append(cpu)
-                self.total += reading[0] - last[0]
-            elif running < self._floor * enabled:
-                unseen += enabled
-                continue  # stays open: its baseline is kept
-            else:
-                self.total += (reading[0] - last[0]) * enabled / running
+            scale: float = 1
+            if enabled != running:  # multiplexed
+                if running < self._floor * enabled:
+                    unseen += enabled
+                    continue  # stays open: its baseline is kept
+                scale = enabled / running
+            elif enabled == 0:
+                self.still.append(cpu)
+            for place, (count, before) in enumerate(zip(reading[2:], last[2:], strict=True)):
+                self.totals[place] += (count - before) * scale
             self.enabled_seconds += enabled * 1e-9
             self.running_seconds += running * 1e-9
             self._last[cpu] = reading
@@ -63,30 +83,33 @@ class ScaledCount:
         self._last.update(readings)
 
     def forget(self, cpu: int) -> None:
-        """Drop a CPU whose event is closed; what it counted stays in the total."""
+        """Drop a CPU whose events are closed; what they counted stays in the totals."""
         self._last.pop(cpu, None)
 
+    def without(self, metric: str) -> ScaledCounts:
+        """Return these counts less one of them, open intervals forgotten."""
+        kept = dict(zip(self.metrics, self.totals, strict=True))
+        del kept[metric]
+        fewer = ScaledCounts(tuple(kept), self._floor)
+        fewer.totals = list(kept.values())
+        fewer.enabled_seconds, fewer.running_seconds = self.enabled_seconds, self.running_seconds
+        return fewer
 
-def emit(
-    metric: str,
-    count: ScaledCount,
-    readings: Mapping[int, Reading],
-    out: dict[str, float],
-    unavailable: dict[str, str],
-    *,
-    boundary: bool,
-) -> None:
-    """Add the readings to a count and its values to a sample: the count only where it is valid, the times always."""
-    if not readings:
-        unavailable[metric] = "the event is counted on no CPU any more"
-        return
-    count.add(readings)
-    if not count.invalid:
-        unavailable.pop(metric, None)
-        out[metric] = count.total
-    else:
-        unavailable[metric] = count.invalid
-        if boundary:
-            count.start_afresh(readings)
-    out[f"{metric}_time_enabled_seconds"] = count.enabled_seconds
-    out[f"{metric}_time_running_seconds"] = count.running_seconds
+    def collect(
+        self, readings: Mapping[int, Reading], out: dict[str, float], unavailable: dict[str, str], *, boundary: bool
+    ) -> None:
+        """Take the readings and add to a sample: the counts only where they are valid, the times always."""
+        if not readings:
+            unavailable.update(dict.fromkeys(self.metrics, "the event is counted on no CPU any more"))
+            return
+        self.add(readings)
+        if self.invalid:
+            unavailable.update(dict.fromkeys(self.metrics, self.invalid))
+            if boundary:
+                self.start_afresh(readings)
+        for (metric, enabled, running), total in zip(self._names, self.totals, strict=True):
+            if not self.invalid:
+                unavailable.pop(metric, None)
+                out[metric] = total
+            out[enabled] = self.enabled_seconds
+            out[running] = self.running_seconds

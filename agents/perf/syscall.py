@@ -11,15 +11,14 @@ import functools
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 TYPE_HARDWARE, TYPE_SOFTWARE, TYPE_HW_CACHE = 0, 1, 3
-_READ_FORMAT = 0x1 | 0x2  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING
+_READ_FORMAT = 0x1 | 0x2 | 0x8  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_GROUP
 _FLAG_PID_CGROUP, _FLAG_FD_CLOEXEC = 1 << 2, 1 << 3
 # type, size, config, sample_period, sample_type, read_format, flag bits, wakeup_events, bp_type, config1, config2
 _ATTRIBUTE = struct.Struct("=IIQQQQQIIQQ")
-_READING = struct.Struct("=QQQ")
-READING_BYTES = _READING.size
 # arch/*/include/generated/uapi/asm/unistd*.h
 _NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
 
@@ -32,15 +31,29 @@ def _syscall() -> Callable[..., int]:
     return call  # type: ignore[no-any-return]
 
 
-def open_event(kind: int, config: int, *, cpu: int, cgroup_fd: int = -1, config1: int = 0, config2: int = 0) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfEvent:
+    """One event as perf_event_open wants it."""
+
+    name: str
+    kind: int
+    config: int
+    config1: int = 0
+    config2: int = 0
+
+
+def open_event(event: PerfEvent, *, cpu: int, cgroup_fd: int = -1, leader: int = -1) -> int:
     """Start counting an event on one CPU, of all tasks or of a cgroup's; return the descriptor.
 
-    OSError with the kernel's errno; ENOSYS where the system call's number is not known for this architecture.
+    `leader` is the descriptor of the event in whose group it is: reading that one reads the whole group. OSError with
+    the kernel's errno; ENOSYS where the system call's number is not known for this architecture.
     """
     number = _NUMBERS.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), os.uname().machine)
-    packed = _ATTRIBUTE.pack(kind, _ATTRIBUTE.size, config, 0, 0, _READ_FORMAT, 0, 0, 0, config1, config2)
+    packed = _ATTRIBUTE.pack(
+        event.kind, _ATTRIBUTE.size, event.config, 0, 0, _READ_FORMAT, 0, 0, 0, event.config1, event.config2
+    )
     attribute = ctypes.create_string_buffer(packed, len(packed))
     flags = _FLAG_FD_CLOEXEC | (_FLAG_PID_CGROUP if cgroup_fd >= 0 else 0)
     fd = _syscall()(
@@ -48,25 +61,13 @@ def open_event(kind: int, config: int, *, cpu: int, cgroup_fd: int = -1, config1
         attribute,
         ctypes.c_long(cgroup_fd),  # pid -1: every task
         ctypes.c_long(cpu),
-        ctypes.c_long(-1),
+        ctypes.c_long(leader),
         ctypes.c_ulong(flags),
     )
     if fd < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return int(fd)
-
-
-def read_event(fd: int) -> tuple[int, int, int] | None:
-    """Return (count, nanoseconds enabled, nanoseconds running), None where the kernel has given the event up."""
-    try:
-        data = os.read(fd, READING_BYTES)
-    except OSError:
-        return None
-    if len(data) < READING_BYTES:
-        return None
-    count, enabled, running = _READING.unpack(data)
-    return count, enabled, running
 
 
 def why_not(error: OSError) -> str:

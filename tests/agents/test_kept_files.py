@@ -34,6 +34,20 @@ def test_a_file_that_grows_and_shrinks_is_read_as_it_is_now(tmp_path: Path) -> N
     reader.close()
 
 
+def test_a_table_whose_lines_begin_alike_is_read_to_its_end_when_it_grows(tmp_path: Path) -> None:
+    """As buddyinfo does: its first page ends with a line that begins like the last one."""
+    file = tmp_path / "proc/list"
+    file.parent.mkdir()
+    reader = None
+    for lines in (64, 128, 64, 1000):
+        file.write_bytes(b"".join(b"Node 0, zone %50d\n" % line for line in range(lines)))
+        reader = reader or FolderRoot(tmp_path).reader("proc/list")
+        assert len(reader.read()) == 64 * lines
+        assert len(reader.read()) == 64 * lines
+    assert reader is not None
+    reader.close()
+
+
 @pytest.mark.parametrize("path", ["proc/cpuinfo", "proc/kallsyms", "proc/filesystems", "proc/self/maps"])
 def test_files_of_many_records_are_read_to_their_end(path: str) -> None:
     """kallsyms is megabytes in page-sized pieces that end early: a reader that took a short read for the end fails."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -19,7 +20,9 @@ import pytest
 
 from agents.perf import PerfCounters
 from agents.perf.counters import ONLINE
-from agents.perf.syscall import TYPE_SOFTWARE, open_event, read_event
+from agents.perf.events import find_events
+from agents.perf.group import EventGroup
+from agents.perf.syscall import TYPE_SOFTWARE, PerfEvent, open_event
 from agents.sysroot import FolderRoot, Reader
 
 CGROUP_MOUNTS = (Path("/sys/fs/cgroup/perf_event"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -57,6 +60,14 @@ def counters() -> Iterator[PerfCounters]:
     made = PerfCounters(FolderRoot())
     yield made
     made.close()
+
+
+@contextlib.contextmanager
+def on_cpu(cpu: int) -> Iterator[None]:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    yield
+    os.sched_setaffinity(0, allowed)
 
 
 def touch_pages(pages: int) -> None:
@@ -236,23 +247,111 @@ def test_an_event_that_died_unseen_is_opened_anew() -> None:
 
 
 @needs_perf_events
-def test_a_descriptor_that_no_longer_reads_is_given_up(tmp_path: Path) -> None:
-    fd = open_event(TYPE_SOFTWARE, 2, cpu=0)
-    assert read_event(fd) is not None
-    os.close(fd)
-    assert read_event(fd) is None
+def test_an_event_that_no_longer_reads_is_given_up_and_opened_at_the_next_sample() -> None:
+    lost: list[str] = []
+    made = PerfCounters(FolderRoot(), lost=lost.append)
+    whole = len(made.descriptors)
+    before = take(made)["page_faults"]
+    with Path(os.devnull).open("rb") as empty:
+        os.dup2(empty.fileno(), made.descriptors[0])  # only a CPU that goes away takes a group apart
+    assert take(made)["page_faults"] >= before, "what was counted stays counted"
+    assert any("on CPU 0: the kernel gave up" in sentence for sentence in lost)
+    take(made)
+    assert len(made.descriptors) == whole
+    with on_cpu(0):
+        middle = take(made)["page_faults"]
+        touch_pages(2000)
+        assert take(made)["page_faults"] - middle >= 2000
+    made.close()
+
+
+@needs_perf_events
+def test_software_events_of_a_cpu_are_read_in_one_call(counters: PerfCounters) -> None:
+    software = [(event, cpu) for event, cpu in counters.counted if event.kind == TYPE_SOFTWARE]
+    cpus = {cpu for _, cpu in software}
+    assert len(software) == 3 * len(cpus)
+    assert len(counters.descriptors) == len(counters.counted) - 2 * len(cpus)
+
+
+@needs_perf_events
+def test_a_group_counts_what_each_event_alone_counts() -> None:
+    """The group and three events on their own, read around the same work."""
+    events = [event for event in find_events(FolderRoot())[0] if event.kind == TYPE_SOFTWARE]
+    together = EventGroup(events)
+    alone = [EventGroup([event]) for event in events]
+    for group in (together, *alone):
+        assert group.open_on(os.sched_getaffinity(0)) == {}
+    begun = [totals_of(group) for group in (together, *alone)]
+    touch_pages(3000)
+    switch_tasks(1000)
+    ended = [totals_of(group) for group in (together, *alone)]
+    (ours, *theirs) = [
+        [after - before for after, before in zip(*totals, strict=True)] for totals in zip(ended, begun, strict=True)
+    ]
+    assert ours == pytest.approx([one for (one,) in theirs], rel=0.05, abs=50)
+    assert ours[0] >= 3000
+    assert ours[1] >= 1000
+    for group in (together, *alone):
+        group.close()
+
+
+def totals_of(group: EventGroup) -> list[float]:
+    group.counts.add({cpu: reading for cpu in group.fds if (reading := group.read(cpu)) is not None})
+    return list(group.counts.totals)
+
+
+@needs_perf_events
+def test_an_event_that_is_refused_is_left_out_and_the_others_go_on() -> None:
+    faults, unknown, switches = (software_event(config) for config in (2, 9999, 3))
+    group = EventGroup([faults, unknown, switches], prefix="cgroup_")
+    refused = group.open_on([0])
+    assert list(refused) == ["cgroup_software_9999"]
+    assert group.events == (faults, switches)
+    reading = group.read(0)
+    assert reading is not None
+    assert len(reading) == 4
+    held = group.fds[0]
+    group.close()
+    for fd in held:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+@needs_perf_events
+def test_an_event_that_is_refused_on_a_new_cpu_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults, switches = software_event(2), software_event(3)
+    group = EventGroup([faults, switches])
+    group.open_on([0])
+    with on_cpu(0):
+        touch_pages(2000)
+
+    def refuse(event: PerfEvent, *, cpu: int, cgroup_fd: int = -1, leader: int = -1) -> int:
+        if event == switches and cpu == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return open_event(event, cpu=0, cgroup_fd=cgroup_fd, leader=leader)
+
+    monkeypatch.setattr("agents.perf.group.open_event", refuse)
+    assert list(group.open_on([1])) == ["software_3"]
+    assert group.counts.metrics == ("software_2",)
+    assert group.counts.totals[0] >= 2000, "counted before the group was opened anew"
+    assert set(group.fds) == {0, 1}
+    group.close()
+
+
+def software_event(config: int) -> PerfEvent:
+    return PerfEvent(name=f"software_{config}", kind=TYPE_SOFTWARE, config=config)
 
 
 def test_an_event_that_does_not_exist_is_refused_by_the_kernel() -> None:
     with pytest.raises(OSError, match=r"(No such file|Invalid argument|not permitted|Permission|not supported)"):
-        open_event(TYPE_SOFTWARE, 9999, cpu=0)
+        open_event(software_event(9999), cpu=0)
 
 
 def test_an_architecture_without_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:4], "pdp11")))
     with pytest.raises(OSError, match=r"pdp11|not implemented"):
-        open_event(TYPE_SOFTWARE, 2, cpu=0)
+        open_event(software_event(2), cpu=0)
 
 
 @pytest.fixture

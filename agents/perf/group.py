@@ -1,0 +1,106 @@
+"""Events that the kernel counts and reads together: on each CPU one call gives all their counts at one moment.
+
+Only software events belong in a group of several: they are always on. A group of hardware events that does not fit the
+PMU is never counted at all, so each of those is a group of its own, which the kernel rotates (perf_event_open(2)).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Sequence
+
+from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
+from agents.perf.syscall import TYPE_SOFTWARE, PerfEvent, open_event
+
+
+class _RefusedError(Exception):
+    """The kernel does not open this event."""
+
+    def __init__(self, event: PerfEvent, error: OSError) -> None:
+        super().__init__(str(error))
+        self.event = event
+        self.error = error
+
+
+class EventGroup:
+    """Events of one group, open on some CPUs, and their scaled counts under the names `prefix` + event."""
+
+    __slots__ = ("_prefix", "_reading", "counts", "events", "fds")
+
+    def __init__(self, events: Sequence[PerfEvent], *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> None:
+        self.events = tuple(events)
+        self.counts = ScaledCounts([prefix + event.name for event in events], floor)
+        self.fds: dict[int, tuple[int, ...]] = {}  # by CPU; the first one reads for all
+        self._prefix = prefix
+        self._reading = _reading_of(self.events)
+
+    def open_on(self, cpus: Iterable[int], cgroup_fd: int = -1) -> dict[str, OSError]:
+        """Start counting on these CPUs too. Return what the kernel refused, by metric.
+
+        An event that is refused on one CPU is left out on all of them: half a count is no count.
+        """
+        wanted = sorted({*cpus, *self.fds})
+        refused: dict[str, OSError] = {}
+        while self.events:
+            try:
+                for cpu in wanted:
+                    if cpu not in self.fds:
+                        self._open_on(cpu, cgroup_fd)
+            except _RefusedError as refusal:
+                refused[self._prefix + refusal.event.name] = refusal.error
+                self._leave_out(refusal.event)
+            else:
+                break
+        return refused
+
+    def _open_on(self, cpu: int, cgroup_fd: int) -> None:
+        opened: list[int] = []
+        for event in self.events:
+            try:
+                opened.append(open_event(event, cpu=cpu, cgroup_fd=cgroup_fd, leader=opened[0] if opened else -1))
+            except OSError as error:
+                for fd in opened:
+                    os.close(fd)
+                raise _RefusedError(event, error) from error
+        self.fds[cpu] = tuple(opened)
+        # What is read now is where counting starts: a cgroup's event can begin with the age of its context as time.
+        if (start := self.read(cpu)) is not None:
+            self.counts.start_afresh({cpu: start})
+
+    def _leave_out(self, event: PerfEvent) -> None:
+        """Close the group, to go on without an event; what the others have counted so far is kept."""
+        self.counts.add({cpu: reading for cpu in self.fds if (reading := self.read(cpu)) is not None})
+        self.close()
+        self.events = tuple(one for one in self.events if one != event)
+        self.counts = self.counts.without(self._prefix + event.name)
+        self._reading = _reading_of(self.events)
+
+    def read(self, cpu: int) -> Reading | None:
+        """Return what the events have counted on a CPU; None where the kernel has given one of them up."""
+        try:
+            data = os.read(self.fds[cpu][0], self._reading.size)
+            return self._reading.unpack(data)[1:]
+        except (OSError, struct.error):
+            return None
+
+    def close_on(self, cpu: int) -> None:
+        for fd in self.fds.pop(cpu, ()):
+            os.close(fd)
+        self.counts.forget(cpu)
+
+    def close(self) -> None:
+        for cpu in tuple(self.fds):
+            self.close_on(cpu)
+
+
+def grouped(events: Sequence[PerfEvent], *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> list[EventGroup]:
+    """Return the groups in which events are counted: one for the software events, one for each other event."""
+    software = [event for event in events if event.kind == TYPE_SOFTWARE]
+    others = [[event] for event in events if event.kind != TYPE_SOFTWARE]
+    return [EventGroup(one, prefix=prefix, floor=floor) for one in (*others, software) if one]
+
+
+def _reading_of(events: Sequence[PerfEvent]) -> struct.Struct:
+    """The number of events, the times enabled and running, and a count for each. `read_format` in perf_event_open(2)"""
+    return struct.Struct(f"={3 + len(events)}Q")
