@@ -15,7 +15,11 @@ DEMO_DB   := sqlite:///fleetexp-demo.db
 SOURCES   := fleetexp agents analysis migrations tests
 PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
-LONG      := slow or ray or lab or postgresql
+LONG      := slow or ray or lab or postgresql or real_knobs
+# Of these, the kinds that have the machine to themselves: clusters, guests, and this machine's own knobs and pages.
+ALONE     := ray or lab or real_knobs
+# The others share it, a process for each core: as many as four.
+SHARED    := -n auto --maxprocesses 4 --dist worksteal
 # A quarter of an hour by itself, so not in `make test`: `make mission`.
 LONGEST   := --ignore tests/lab/test_mission.py
 # With these two it would take more than 40 minutes: `make cluster`.
@@ -72,10 +76,11 @@ format: $(INSTALLED)  ## put the sources in the house format
 	$(BIN)/ruff check --fix $(SOURCES)
 
 quick: $(INSTALLED)  ## the quick tests
-	$(PYTEST) -q -m "not ($(LONG) or benchmark)"
+	$(PYTEST) -q $(SHARED) -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q --durations=25 -m "($(LONG)) and not benchmark" $(LONGEST)
+	$(PYTEST) -q --durations=10 $(SHARED) -m "($(LONG)) and not ($(ALONE) or benchmark)"
+	$(PYTEST) -q --durations=25 -m "($(ALONE)) and not benchmark" $(LONGEST)
 
 cluster: $(INSTALLED) system  ## the Ray cluster in network namespaces: what is killed, cut off, never comes back
 	$(PYTEST) -v tests/cluster

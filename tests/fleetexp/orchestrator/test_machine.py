@@ -93,6 +93,9 @@ def crossing(host: str) -> m.TripwireCrossed:
     return m.TripwireCrossed(host=host, guardrail=rail, value=3.0)
 
 
+ASKED = (m.CheckHost, m.Snapshot, m.ApplyArm, m.StartPeriod, m.Collect, m.Revert, m.Reconnect)  # of a host
+
+
 class World:
     """Answers every instruction at once, the way a healthy fleet would; keeps what the machine asked for."""
 
@@ -145,9 +148,7 @@ class World:
         elif isinstance(instruction, m.ApplyArm) and host not in self.dead:
             self.changed.add(host)
             self.event(m.KnobsVerified(host=host, arm=instruction.arm))
-        elif isinstance(
-            instruction, m.CheckHost | m.Snapshot | m.StartPeriod | m.Collect | m.Revert | m.Reconnect | m.ApplyArm
-        ):
+        elif isinstance(instruction, ASKED):
             if host in self.dead:
                 self.event(m.HostLost(host=host, detail="no answer"))
                 return
@@ -162,6 +163,11 @@ class World:
                 m.Reconnect: m.HostBack(host=host),
             }
             self.event(answers[type(instruction)])
+
+    def lose(self, host: str) -> None:
+        """No answer comes to what the host was asked; what goes into the store for it goes there all the same."""
+        self.todo = deque(i for i in self.todo if not (isinstance(i, ASKED) and i.host == host))
+        self.event(m.HostLost(host=host, detail="gone"))
 
     def count(self, kind: type) -> int:
         return sum(isinstance(i, kind) for i in self.seen)
@@ -536,9 +542,7 @@ def test_whatever_happens_no_reachable_host_is_left_changed(story: list[tuple[in
         if what in {"lost", "dead"}:
             if what == "dead":
                 world.dead.add(host)
-            # a lost host's answers that were under way never come
-            world.todo = deque(i for i in world.todo if getattr(i, "host", "") != host or isinstance(i, m.AddPeriods))
-            world.event(m.HostLost(host=host, detail="gone"))
+            world.lose(host)
         elif what == "alive":
             world.dead.discard(host)
         elif what == "not restored":
@@ -829,8 +833,7 @@ def test_whatever_happens_in_a_ramp_no_reachable_host_is_left_changed(
         if what in {"lost", "dead"}:
             if what == "dead":
                 world.dead.add(host)
-            world.todo = deque(i for i in world.todo if getattr(i, "host", "") != host or isinstance(i, m.AddPeriods))
-            world.event(m.HostLost(host=host, detail="gone"))
+            world.lose(host)
         elif what == "alive":
             world.dead.discard(host)
         elif what == "fails the test":
