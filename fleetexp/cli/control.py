@@ -41,18 +41,21 @@ def abort(run_id: int, store_url: str, as_json: bool) -> None:
     """End RUN for good.
 
     Every host is put back as it was found; what was measured is kept and
-    marked. Where the driving process is dead, the hosts undo themselves, or
-    'fleetexp restore' does it at once.
+    marked. Where no process drives the run any more, that is said: the hosts
+    undo themselves, and 'fleetexp resume' then ends the run.
     """
     _ask(run_id, "abort", store_url, as_json)
 
 
 def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
-    from fleetexp.cli.who import who
-    from fleetexp.orchestrator.launch import request_stop
+    from fleetexp.orchestrator.asking import stop
+    from fleetexp.who import who
 
-    request_stop(store_url, run_id, how, who())
+    heard = stop(store_url, run_id, how, who())
     if as_json:
-        emit_json({"run_id": run_id, "asked": how})
+        emit_json({"run_id": run_id, "asked": how, "heard": heard})
+    elif heard:
+        click.echo(f"asked run {run_id} to {how}, and it does; watch it with: fleetexp status {run_id} --watch")
     else:
-        click.echo(f"asked run {run_id} to {how}; watch it with: fleetexp status {run_id} --watch")
+        then = "ends it" if how == "abort" else "takes it up again"
+        click.echo(f"run {run_id} is paused, and every host is as it was found: 'fleetexp resume {run_id}' {then}")

@@ -48,6 +48,7 @@ class Look:
     hosts: Mapping[str, int]  # what they are doing -> how many
     guardrails: Mapping[str, tuple[str, str]]  # metric -> the last test's verdict, and when that was
     incoming: Incoming | None
+    asked: str = ""  # what is asked of the run and was not heard yet, by whom, and what that means
     audit: Sequence[EventRecord] = ()  # who launched it, paused, approved, resumed, aborted
 
     def as_json(self) -> dict[str, Any]:
@@ -56,6 +57,7 @@ class Look:
             "hosts": dict(self.hosts),
             "guardrails": {metric: verdict for metric, (verdict, _) in self.guardrails.items()},
             "incoming": self.incoming,
+            "asked": self.asked or None,
             "audit": [{"at": one.at, "what": one.kind, "detail": one.detail} for one in self.audit],
         }
 
@@ -67,6 +69,7 @@ def look(store: Store, store_url: str, record: RunRecord, now: datetime) -> Look
     from fleetexp.orchestrator.history import PEOPLE
 
     asked, run_id = Asked(store_url), record.run_id
+    audit = store.events(run_id, kinds=PEOPLE)
     guardrails: dict[str, tuple[str, str]] = {}
     for metric, _, stage, _, host, _, _, _, verdict, _ in asked.guardrails(run_id):  # the newest first
         when = "at the end" if stage is None else f"after stage {int(stage) + 1}"
@@ -78,7 +81,8 @@ def look(store: Store, store_url: str, record: RunRecord, now: datetime) -> Look
         stages=[(int(hosts), None if at is None else moment(at)) for _, hosts, at in asked.stages(run_id)],
         hosts=dict(Counter(host_state(row) for row in asked.hosts(run_id)).most_common()),
         guardrails=guardrails,
-        audit=store.events(run_id, kinds=PEOPLE),
+        audit=audit,
+        asked=_asked(store.asked(run_id), record, audit, now),
         incoming=_incoming(
             [
                 (host, moment(begun), int(count), moment(last))
@@ -114,6 +118,7 @@ def status_rows(seen: Look) -> list[tuple[str, str]]:
     rows = [
         ("run", f"{record.run_id}, {record.experiment}: {took} of about {duration(record.plan.seconds)}"),
         ("state", f"{record.state.value.replace('_', ' ')}{reason}"),
+        *([("asked", seen.asked)] if seen.asked else []),
         *_stages(seen),
         *_hosts(seen),
         *_periods(seen.periods),
@@ -132,6 +137,24 @@ def status_rows(seen: Look) -> list[tuple[str, str]]:
     ]
     rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
     return rows
+
+
+def _asked(request: tuple[str, str] | None, record: RunRecord, audit: Sequence[EventRecord], now: datetime) -> str:
+    """Say what nobody has heard yet; a process that drives the run would have within seconds."""
+    if request is None or record.state.is_terminal:
+        return ""
+    from fleetexp.domain import RunState
+    from fleetexp.orchestrator.asking import HEARD_WITHIN_SECONDS
+
+    how, who = request
+    at = max((one.at for one in audit if one.kind == f"{how}_requested"), default=now)
+    text, resume = f"{how}, by {who}", f"'fleetexp resume {record.run_id}'"
+    if record.state is RunState.PAUSED:
+        return f"{text}: {resume} will hear it"
+    if (now - at).total_seconds() <= HEARD_WITHIN_SECONDS:
+        return f"{text}: not heard yet"
+    since = duration((now - at).total_seconds())
+    return f"{text}: not heard in {since}, so no process seems to drive this run; {resume} takes it from here"
 
 
 def _stages(seen: Look) -> Iterator[tuple[str, str]]:

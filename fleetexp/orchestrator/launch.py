@@ -1,9 +1,8 @@
-"""Launch a run, resume one, ask one to stop: where the spec, the store, a fleet, the machine and the runner meet."""
+"""Launch a run, resume or restore one: where the spec, the store, a fleet, the machine and the runner meet."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import logging
@@ -27,6 +26,7 @@ from fleetexp.domain import Design, Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.logs import of_run
+from fleetexp.orchestrator.asking import approve
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
@@ -38,10 +38,11 @@ from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
-from fleetexp.orchestrator.runner import Runner, utc_now
+from fleetexp.orchestrator.runner import Runner
 from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
+from fleetexp.who import who
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,6 @@ Observer = Callable[[Progress], None]
 # How long one write may wait for another writer: less than any lease, because no poll goes out meanwhile. What is
 # refused after that waits in the ledger.
 STORE_WAIT_SECONDS = 0.5
-
-APPROVAL_HEARD_WITHIN_SECONDS = 15.0  # a driver that is alive listens every second, but may be summing up
 
 _RENEWED_SECONDS = 0.5  # a lease that ends so much later than it was to has been renewed meanwhile
 
@@ -96,7 +95,7 @@ def launch(
                 spec_text=spec_text,
                 spec_json=json.loads(experiment_to_json(experiment)),
                 plan=plan,
-                launched_by=_who(),
+                launched_by=who(),
                 versions=_versions(),
                 fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
             )
@@ -154,15 +153,21 @@ def resume(
                 where=f"run {run_id}",
                 remedy="start a new one with 'fleetexp run'",
             )
-        if awaits_approval(record) and (outcome := _approve(store, record)) is not None:
-            return outcome
+        if awaits_approval(record) and (approved := approve(store, record, who())) is not None:
+            return Outcome(
+                run_id=run_id,
+                state=RunState.RUNNING,
+                decision="",
+                reason=f"approved: {approved}; the process that drives it goes on",
+                exit_code=ExitCode.DONE,
+            )
         experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
         choice = FleetChoice.parse(record.fleet)
         choice = replace(choice, address=address if address and choice.address else choice.address)
         with contextlib.closing(inventory or open_inventory(choice, root)) as hosts:
             _wait_until_free(record, hosts, observer)
             machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
-            store.record_event(run_id, "resumed", f"by {_who()}")
+            store.record_event(run_id, "resumed", f"by {who()}")
             if machine.goal is not None:
                 said = "run %d was being halted when it was interrupted: %s"
                 log.warning(said, run_id, machine.goal[1], extra={"run_id": run_id})
@@ -175,27 +180,6 @@ def resume(
                 inventory=hosts,
                 observer=observer,
             )
-
-
-def _approve(store: Store, record: RunRecord) -> Outcome | None:
-    """Let the next stage of a run open that waits for it; None where no process is there to hear that."""
-    asked_at = utc_now()
-    store.request(record.run_id, "approve", _who())
-    deadline = time.monotonic() + APPROVAL_HEARD_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        heard = [event for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
-        if heard:
-            return Outcome(
-                run_id=record.run_id,
-                state=RunState.RUNNING,
-                decision="",
-                reason=f"approved: {heard[-1].detail}; the process that drives it goes on",
-                exit_code=ExitCode.DONE,
-            )
-        if not awaits_approval(store.run(record.run_id)):
-            break
-        time.sleep(0.25)
-    return None
 
 
 def restore_run(
@@ -214,7 +198,7 @@ def restore_run(
                 remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
             )
         left = unrestored(store.events(run_id, kinds=[NOT_RESTORED, RESTORED]))
-        store.record_event(run_id, "restore_requested", f"by {_who()}")
+        store.record_event(run_id, "restore_requested", f"by {who()}")
         with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
             fleet = hosts.open(list(left), claim_name(record))
             restoring = Restoring(store=store, run_id=run_id, fleet=fleet, left=left)
@@ -228,15 +212,6 @@ def restore_run(
         else:
             store.set_run_state(run_id, RunState.HALTED, f"every host restored: {names(restoring.restored)}")
         return restoring.left
-
-
-def request_stop(store_url: str, run_id: int, how: str, who: str = "") -> None:
-    """Ask the process that drives a run to pause ('pause') or to end ('abort') it; it listens within a second."""
-    with contextlib.closing(open_store(store_url, create=False)) as store:
-        record = store.run(run_id)
-        if record.state.is_terminal:
-            raise RunError(f"run {run_id} is over: {record.state.value}", where=f"run {run_id}", remedy="nothing to do")
-        store.request(run_id, how, who or _who())
 
 
 def _drive(
@@ -277,7 +252,7 @@ def _drive(
             store=store,
             fleet=fleet,
             machine=machine,
-            owner=_who(),
+            owner=who(),
             restart=_restarts(plan),
             tripwires=Tripwires(analysis.guardrails, counters=counters),
             observe=lambda period_ids: observe(store, period_ids, experiment.counters),
@@ -384,7 +359,7 @@ def _signals(runner: Runner) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run cleanly: restore, keep what was measured, say so. A second one changes nothing."""
 
     def stop(number: int, _frame: object) -> None:
-        runner.ask(StopRequested(who=f"{_who()} ({signal.Signals(number).name})"))
+        runner.ask(StopRequested(who=f"{who()} ({signal.Signals(number).name})"))
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if threading.current_thread() is not threading.main_thread():  # its signals are somebody else's
@@ -398,17 +373,8 @@ def _signals(runner: Runner) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _who() -> str:
-    """Return 'user@host pid N' of this process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{platform.node()} pid {os.getpid()}"
-
-
 def _versions() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
-__all__ = ["Observer", "launch", "request_stop", "restore_run", "resume"]
+__all__ = ["Observer", "launch", "restore_run", "resume"]

@@ -190,9 +190,10 @@ def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
     add_event(connection, run_id, f"{how}_requested", f"by {who}", datetime.now(UTC))
 
 
-def is_asked(connection: Connection, run_id: int) -> bool:
-    """Say whether a request waits; no lock is taken for that."""
-    return connection.execute(select(Run.request).where(Run.run_id == run_id)).scalar() is not None
+def waiting_request(connection: Connection, run_id: int) -> tuple[str, str] | None:
+    """Return what is asked of a run and by whom, and leave it there; no lock is taken for that."""
+    row = connection.execute(select(Run.request, Run.requested_by).where(Run.run_id == run_id)).first()
+    return None if row is None or row.request is None else (row.request, row.requested_by or "")
 
 
 def take_request(connection: Connection, run_id: int) -> tuple[str, str] | None:

@@ -159,10 +159,15 @@ class Store:
         with self._transactions.writing() as connection:
             runs.ask(connection, run_id, how, who)
 
+    def asked(self, run_id: int) -> tuple[str, str] | None:
+        """Return what is asked of a run and by whom, for as long as nobody has taken it."""
+        with self._transactions.reading() as connection:
+            return runs.waiting_request(connection, run_id)
+
     def requested(self, run_id: int) -> tuple[str, str] | None:
         """Return what was asked of a run and by whom, once; None where nothing was."""
         with self._transactions.reading() as connection:
-            if not runs.is_asked(connection, run_id):
+            if runs.waiting_request(connection, run_id) is None:
                 return None
         with self._transactions.writing() as connection:
             return runs.take_request(connection, run_id)

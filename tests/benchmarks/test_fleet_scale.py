@@ -25,7 +25,8 @@ from agents.messages import Measurement, Reading, Sample
 from agents.simulated import Fault, Handled, Vanish
 from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState, UnitState
-from fleetexp.orchestrator.launch import launch, request_stop
+from fleetexp.orchestrator.asking import request_stop
+from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Progress
 from fleetexp.orchestrator.simulated_actors import ActorPools
 from fleetexp.orchestrator.simulated_fleet import SimulatedFleet

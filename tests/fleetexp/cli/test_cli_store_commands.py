@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -134,24 +135,83 @@ def test_the_store_can_be_named_in_the_environment(
 
 
 # ------------------------------------------------------------------ pause, abort
+@pytest.fixture
+def driven(store: Store, running: int) -> Iterator[list[tuple[str, str]]]:
+    """The run has somebody who listens to it; what was heard."""
+    heard: list[tuple[str, str]] = []
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.wait(0.05):
+            if (request := store.requested(running)) is not None:
+                heard.append(request)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    yield heard
+    over.set()
+    listener.join()
+
+
 @pytest.mark.parametrize("how", ["pause", "abort"])
-def test_asking_a_run_to_stop_is_written_down_for_the_process_that_drives_it(
-    invoke: Invoke, url: str, running: int, store: Store, how: str
+def test_asking_a_run_to_stop_is_heard_by_the_process_that_drives_it(
+    invoke: Invoke, url: str, running: int, driven: list[tuple[str, str]], how: str
 ) -> None:
     result = invoke(how, str(running), "--store", url)
     assert result.exit_code == 0, result.stderr
-    assert f"asked run {running} to {how}" in result.stdout
-    requested = store.requested(running)
-    assert requested is not None
-    assert requested[0] == how
-    assert " pid " in requested[1]
+    assert f"asked run {running} to {how}, and it does" in result.stdout
+    ((asked, who),) = driven
+    assert asked == how
+    assert " pid " in who
+    assert "asked" not in invoke("status", "--store", url).stdout
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleetexp.orchestrator.asking.HEARD_WITHIN_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", ["pause", "abort"])
+def test_a_request_that_nobody_hears_is_said_and_stays(
+    invoke: Invoke, url: str, running: int, store: Store, how: str
+) -> None:
+    result = invoke(how, str(running), "--store", url)
+    assert result.exit_code == ExitCode.ERROR
+    assert result.stdout == ""
+    assert f"nobody has heard the {how}" in result.stderr
+    then = {"pause": "takes it up again", "abort": "ends it"}[how]
+    assert f"'fleetexp resume {running}' {then}" in " ".join(result.stderr.split())
+    assert store.asked(running) is not None
+    shown = " ".join(invoke("status", "--store", url).stdout.split())
+    assert f"asked {how}, by " in shown
+    assert "so no process seems to drive this run; 'fleetexp resume" in shown
+    assert f"{how}, by " in json.loads(invoke("status", "--store", url, "--json").stdout)["asked"]
+
+
+def test_a_request_that_is_fresh_is_shown_as_not_heard_yet(
+    invoke: Invoke, url: str, running: int, store: Store
+) -> None:
+    store.request(running, "pause", "ann")
+    assert "pause, by ann: not heard yet" in invoke("status", "--store", url).stdout
+
+
+def test_a_paused_run_that_is_aborted_is_ended_by_whoever_resumes_it(
+    invoke: Invoke, url: str, running: int, store: Store
+) -> None:
+    store.set_run_state(running, RunState.PAUSED)
+    result = invoke("abort", str(running), "--store", url)
+    assert result.exit_code == 0
+    assert f"'fleetexp resume {running}' ends it" in result.stdout
+    assert f"'fleetexp resume {running}' will hear it" in invoke("status", "--store", url).stdout
+    answer = invoke("abort", str(running), "--store", url, "--json")
+    assert json.loads(answer.stdout) == {"run_id": running, "asked": "abort", "heard": False}
+
+
+@pytest.mark.usefixtures("driven")
 def test_asking_with_json_answers_with_one_object(invoke: Invoke, url: str, running: int) -> None:
-    assert json.loads(invoke("abort", str(running), "--store", url, "--json").stdout) == {
-        "run_id": running,
-        "asked": "abort",
-    }
+    answer = json.loads(invoke("abort", str(running), "--store", url, "--json").stdout)
+    assert answer == {"run_id": running, "asked": "abort", "heard": True}
 
 
 def test_a_run_that_is_over_cannot_be_asked(invoke: Invoke, url: str, finished: int) -> None:

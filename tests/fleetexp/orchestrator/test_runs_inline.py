@@ -21,7 +21,8 @@ from fleetexp.domain import RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator import ledger, runner
-from fleetexp.orchestrator.launch import launch, request_stop
+from fleetexp.orchestrator.asking import request_stop
+from fleetexp.orchestrator.launch import launch
 from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 

@@ -1,4 +1,4 @@
-"""Who asks, for the audit trail."""
+"""Who asks, launches and resumes, as the audit trail names them."""
 
 from __future__ import annotations
 
