@@ -19,6 +19,7 @@ from agents.workloads.environment import Identity, find_identity, kept_environme
 
 BYTES_AT_MOST = 2**20
 _CHUNK = 65536
+_GRACE_SECONDS = 1.0  # more than the agent itself gives: its own word comes first
 
 
 def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float, cut: Cut) -> bytes:
@@ -31,7 +32,7 @@ def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float
         raise Unreadable(
             f"only root can run a command as {identity.name}", f"run the agent as root or as {identity.name}"
         )
-    process = _start(argv, identity)
+    process = _start(argv, identity, timeout_seconds)
     with process:
         try:
             with cut.by(lambda: _kill(process)):
@@ -51,7 +52,7 @@ def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float
     return out
 
 
-def _start(argv: Sequence[str], identity: Identity | None) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], identity: Identity | None, timeout_seconds: float) -> subprocess.Popen[bytes]:
     environment = kept_environment()
     other = identity if identity is not None and identity.uid != os.geteuid() else None
     if identity is not None:
@@ -61,8 +62,11 @@ def _start(argv: Sequence[str], identity: Identity | None) -> subprocess.Popen[b
         raise Unreadable(f"there is no program {argv[0]!r} on this host", "give the path of an executable file")
     try:
         return subprocess.Popen(
-            argv,
-            executable=os.path.abspath(program),  # noqa: PTH100 - a link keeps its name
+            [
+                *_ended_after(timeout_seconds + _GRACE_SECONDS, environment.get("PATH")),
+                os.path.abspath(program),  # noqa: PTH100 - a link keeps its name
+                *argv[1:],
+            ],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -76,6 +80,12 @@ def _start(argv: Sequence[str], identity: Identity | None) -> subprocess.Popen[b
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise Unreadable(f"it can't be started: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _ended_after(seconds: float, path: str | None) -> list[str]:
+    """Return what ends a command for us if this process is killed meanwhile: timeout(1), where the host has it."""
+    ender = shutil.which("timeout", path=path)
+    return [] if ender is None else [ender, "-s", "KILL", f"{seconds:g}"]
 
 
 def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, bool]:

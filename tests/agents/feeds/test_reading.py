@@ -221,6 +221,34 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(script: str) ->
     assert not [pid for pid in left if int(pid) != os.getpid()]
 
 
+HANGING_AGENT = """
+from agents.feeds.cut import Cut
+from agents.feeds.reading import places, read_place
+from agents.messages import MetricSource
+from agents.sysroot import FolderRoot
+(place,) = places([MetricSource(metric="m", argv=("sleep", "77002"), timeout_seconds=2.0)], "web-1")
+read_place(place, FolderRoot(), Cut())
+"""
+
+
+def test_a_command_that_hangs_ends_in_its_time_also_where_the_agent_is_killed() -> None:
+    def hanging() -> list[str]:
+        return subprocess.run(["pgrep", "-f", "77002$"], capture_output=True, text=True, check=False).stdout.split()
+
+    with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:
+        deadline = time.monotonic() + 30
+        while not hanging() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert hanging()
+        agent.kill()
+    time.sleep(0.2)
+    assert hanging(), "it went with the agent: the test would prove nothing"
+    deadline = time.monotonic() + 6
+    while hanging() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not hanging()
+
+
 def test_what_a_command_costs_is_counted_as_the_agents_own() -> None:
     own = OwnCost(FolderRoot(), Notes())
     before: dict[str, float] = {}

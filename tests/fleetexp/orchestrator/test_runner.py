@@ -23,7 +23,7 @@ from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.runner import Runner
 from fleetexp.store.store import Store, open_store
-from tests.fleetexp.orchestrator.test_machine import make_plan
+from tests.fleetexp.orchestrator.machine_world import make_plan
 
 NOW = datetime(2026, 2, 2, tzinfo=UTC)
 STOP = StopRequested(who="ann")
