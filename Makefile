@@ -22,10 +22,6 @@ ALONE     := ray or lab or real_knobs
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
 # A quarter of an hour by itself, so not in `make test`: `make mission`.
 LONGEST   := --ignore tests/lab/test_mission.py
-# With these two it would take more than 40 minutes: `make cluster`.
-NODES     := tests/cluster/test_parallel_run.py::test_a_node_
-LONGEST   += --deselect $(NODES)with_another_fleetexp_is_left_out_with_both_versions_named \
-  --deselect $(NODES)that_does_not_answer_is_listed_with_the_reason_and_holds_nobody_up
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

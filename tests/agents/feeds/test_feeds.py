@@ -153,7 +153,7 @@ def test_stopping_waits_for_nobody_and_lets_nothing_in_afterwards(
     seen = watch(source(web, timeout_seconds=30.0), slow)
 
     def sleeping() -> bool:
-        return subprocess.run(["pgrep", "-f", "^sleep 77002"], capture_output=True, check=False).returncode == 0
+        return subprocess.run(["pgrep", "-f", "sleep 77002$"], capture_output=True, check=False).returncode == 0
 
     wait_until(lambda: len(web.asked) >= 1 and sleeping())
     started = time.monotonic()

@@ -226,14 +226,14 @@ from agents.feeds.cut import Cut
 from agents.feeds.reading import places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
-(place,) = places([MetricSource(metric="m", argv=("sleep", "77002"), timeout_seconds=2.0)], "web-1")
+(place,) = places([MetricSource(metric="m", argv=("sleep", "77003"), timeout_seconds=2.0)], "web-1")
 read_place(place, FolderRoot(), Cut())
 """
 
 
 def test_a_command_that_hangs_ends_in_its_time_also_where_the_agent_is_killed() -> None:
     def hanging() -> list[str]:
-        return subprocess.run(["pgrep", "-f", "77002$"], capture_output=True, text=True, check=False).stdout.split()
+        return subprocess.run(["pgrep", "-f", "77003$"], capture_output=True, text=True, check=False).stdout.split()
 
     with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:
         deadline = time.monotonic() + 30

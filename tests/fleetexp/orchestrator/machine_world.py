@@ -6,15 +6,7 @@ from collections import Counter, deque
 
 from agents.messages import Arm
 from analysis.plan import Direction, GuardrailPlan
-from fleetexp.domain import (
-    Design,
-    PeriodKind,
-    PeriodPlan,
-    Plan,
-    Safety,
-    StagePlan,
-    UnitPlan,
-)
+from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.roll import Standing

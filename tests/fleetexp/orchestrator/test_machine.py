@@ -6,15 +6,7 @@ from collections import Counter, deque
 
 import pytest
 
-from fleetexp.domain import (
-    PeriodKind,
-    PeriodPlan,
-    PeriodRecord,
-    PeriodState,
-    Plan,
-    RunState,
-    UnitPlan,
-)
+from fleetexp.domain import PeriodKind, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState, UnitPlan
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from tests.fleetexp.orchestrator.machine_world import World, make_plan

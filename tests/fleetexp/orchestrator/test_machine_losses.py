@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fleetexp.domain import (
-    RunState,
-    UnitState,
-)
+from fleetexp.domain import RunState, UnitState
 from fleetexp.orchestrator import hosts as hosts_module
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetexp.domain import (
-    PeriodKind,
-    PeriodPlan,
-    Plan,
-    RunState,
-    StagePlan,
-    UnitPlan,
-    UnitState,
-)
+from fleetexp.domain import PeriodKind, PeriodPlan, Plan, RunState, StagePlan, UnitPlan, UnitState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Gate, Machine
 from tests.fleetexp.orchestrator.machine_world import World, make_plan, staged_plan

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetexp.domain import (
-    PeriodPlan,
-    PeriodRecord,
-    PeriodState,
-    Plan,
-    RunState,
-)
+from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.resumption import Past

@@ -6,9 +6,7 @@ from collections import deque
 
 import pytest
 
-from fleetexp.domain import (
-    RunState,
-)
+from fleetexp.domain import RunState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from tests.fleetexp.orchestrator.machine_world import World, crossing, make_plan

@@ -5,10 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetexp.domain import (
-    RunState,
-    UnitState,
-)
+from fleetexp.domain import RunState, UnitState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from tests.fleetexp.orchestrator.machine_world import World, crossing, make_plan, staged_plan

@@ -9,20 +9,10 @@ from fleetexp.orchestrator.progress import Progress
 
 
 def at(
-    elapsed: float,
-    *,
-    done: int = 0,
-    total: int = 0,
-    planned: float = 100.0,
-    state: RunState = RunState.RUNNING,
+    elapsed: float, *, done: int = 0, total: int = 0, planned: float = 100.0, state: RunState = RunState.RUNNING
 ) -> Progress:
     return Progress(
-        run_id=1,
-        state=state,
-        planned_seconds=planned,
-        elapsed_seconds=elapsed,
-        periods_done=done,
-        periods_total=total,
+        run_id=1, state=state, planned_seconds=planned, elapsed_seconds=elapsed, periods_done=done, periods_total=total
     )
 
 

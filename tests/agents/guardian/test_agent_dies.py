@@ -1,0 +1,143 @@
+"""Whoever dies or stalls, the host is as it was found within lease + 5 s. Real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agents.claim import Outcome, claim_status, closed_journals
+from agents.messages import KnobReason
+from agents.process import is_alive
+from tests.agents.guardian.agent_process import PROMISE_SECONDS, Agent, HostTree, Wait, only_closed, reads
+
+pytestmark = pytest.mark.usefixtures("no_guardian_left")
+
+
+def test_a_killed_agents_host_is_undone_when_its_lease_runs_out(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    assert agent.tell("apply always") == "ok"
+    agent.kill()
+    assert reads(root) == "always"
+    wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
+    assert reads(root) == "inherit"
+    assert only_closed(root) == (Outcome.LEASE_EXPIRED, "the lease of 1 s ran out; the agent is dead")
+    (change,) = closed_journals(root)[0].changes[1:]
+    assert (change.before, change.after, change.reason) == ("always", "inherit", KnobReason.GUARDIAN)
+    wait_until(lambda: not is_alive(agent.guardian))
+
+
+def test_the_promise_holds_on_a_machine_that_is_busy(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        assert agent.tell("apply always") == "ok"
+        agent.kill()
+        wait_until(lambda: reads(root) == "inherit", within_seconds=1.0 + PROMISE_SECONDS)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_a_renewed_lease_does_not_run_out(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root, lease_seconds=0.5)
+    assert agent.tell("apply always") == "ok"
+    deadline = 3 * 0.5
+    started = os.times().elapsed
+    wait_until(lambda: agent.tell("renew") == "ok" and os.times().elapsed - started > deadline)
+    assert reads(root) == "always"
+    agent.kill()
+    wait_until(lambda: reads(root) == "inherit", within_seconds=0.5 + PROMISE_SECONDS)
+
+
+def test_a_stopped_agent_that_wakes_up_writes_nothing(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    assert agent.tell("apply always") == "ok"
+    agent.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
+    assert only_closed(root)[1].endswith("the agent is still alive")
+    agent.process.send_signal(signal.SIGCONT)
+    for order in ("renew", "apply never", "revert"):
+        assert agent.tell(order) == "LeaseExpired"
+    assert reads(root) == "inherit"
+
+
+def test_an_agent_stalled_in_the_middle_of_a_write_is_killed_before_its_host_is_undone(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    assert agent.tell("apply always") == "ok"
+    assert agent.tell("hold") == "ok"
+    agent.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: reads(root) == "inherit", within_seconds=1.0 + PROMISE_SECONDS)
+    assert agent.process.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_workloads_die_before_their_pages_are_asked_back(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    workload = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        assert agent.tell(f"guard {workload.pid}") == "ok"
+        assert agent.tell("apply always") == "ok"
+        agent.kill()
+        wait_until(lambda: reads(root) == "inherit", within_seconds=1.0 + PROMISE_SECONDS)
+        assert workload.wait(timeout=1) == -signal.SIGKILL
+        assert bystander.poll() is None
+    finally:
+        for process in (workload, bystander):
+            process.kill()
+            process.wait()
+
+
+def test_a_full_disk_does_not_keep_the_guardian_from_undoing(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait, mounted: Callable[..., None]
+) -> None:
+    root = host_tree()
+    root.state_dir.mkdir(parents=True)
+    mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root.state_dir))
+    agent = agent_on(root)
+    assert agent.tell("apply always") == "ok"
+    with pytest.raises(OSError, match="No space left"), (root.state_dir / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    assert agent.tell("renew") == "ok"
+    agent.kill()
+    wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
+    assert reads(root) == "inherit"
+    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    wait_until(lambda: not is_alive(agent.guardian))
+
+
+def test_a_state_folder_that_was_removed_does_not_either(
+    host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
+) -> None:
+    root = host_tree()
+    agent = agent_on(root)
+    assert agent.tell("apply always") == "ok"
+    for path in (*root.state_dir.glob("*/*"), *root.state_dir.iterdir(), root.state_dir):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert agent.tell("apply never") == "LeaseExpired" or reads(root) == "always"
+    wait_until(lambda: reads(root) == "inherit", within_seconds=1.0 + PROMISE_SECONDS)
+    wait_until(lambda: not is_alive(agent.guardian))

@@ -1,0 +1,209 @@
+"""The guardian in this process: expired leases, renewals at the last moment, locks that are held."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agents import guardian as guardian_module
+from agents.claim import HostClaim, Outcome, closed_journals, take_claim
+from agents.errors import JournalError
+from agents.guardian import Guardian
+from agents.host_lock import HostLock
+from agents.lease import Phase
+from agents.messages import Arm, KnobReason
+from agents.sysroot import FolderRoot
+from tests.agents.guardian.agent_process import PATH_2M, THP_2M, HostTree, only_closed, phase, reads
+
+pytestmark = pytest.mark.usefixtures("no_guardian_left")
+
+
+@pytest.fixture
+def here(host_tree: HostTree) -> Iterator[Callable[..., tuple[FolderRoot, HostClaim, Guardian]]]:
+    """Return a host, a claim with no process to guard it, and the guardian to be run in this one."""
+    made: list[HostClaim] = []
+
+    def make(*, root: FolderRoot | None = None, lease_seconds: float = 0.2) -> tuple[FolderRoot, HostClaim, Guardian]:
+        root = root or host_tree()
+        claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=lease_seconds, guardian_command=())
+        made.append(claim)
+        return root, claim, Guardian.of(root, claim._header.claim)
+
+    yield make
+    for claim in made:
+        claim.leave()
+
+
+def test_the_guardian_undoes_what_has_expired(here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]]) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    guardian.watch()
+    assert reads(root) == "inherit"
+    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+
+
+def test_the_guardian_leaves_a_claim_that_somebody_else_has_ended(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]],
+) -> None:
+    root, claim, guardian = here(lease_seconds=60)
+    claim._lease.finish(claim._header.claim)
+    claim._journal.close(Outcome.RELEASED)
+    guardian.watch()
+    assert only_closed(root)[0] is Outcome.RELEASED
+    root, claim, guardian = here(root=root)
+    claim._journal.close(Outcome.RELEASED)  # and died before it could say so in the lease
+    (root.root / PATH_2M).write_text("always\n")
+    guardian.watch()
+    assert reads(root) == "always"
+
+
+def test_a_guardian_is_for_the_claim_that_holds_the_host(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]],
+) -> None:
+    root, _, _ = here(lease_seconds=60)
+    with pytest.raises(JournalError, match="does not hold this host"):
+        Guardian.of(root, "another")
+
+
+def test_a_lease_renewed_at_the_last_moment_counts(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    take_lock = guardian._take_lock
+
+    def renewed_first() -> None:
+        monkeypatch.undo()
+        claim._lease.extend(claim._header.claim, guardian._state().expires_at_boot_seconds + 0.3)
+        assert reads(root) == "always"
+        take_lock()
+
+    monkeypatch.setattr(guardian, "_take_lock", renewed_first)
+    guardian.watch()
+    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert reads(root) == "inherit"
+
+
+def test_a_damaged_lease_runs_out_as_it_was_last_read(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]],
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    (root.state_dir / "lease").write_bytes(b"garbage")
+    guardian.watch()
+    assert reads(root) == "inherit"
+
+
+def test_what_cannot_be_put_back_is_said_and_tried_again(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], host_tree: HostTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(FolderRoot):
+        refusals = 0
+
+        def write(self, path: str, value: bytes) -> None:
+            if value == b"inherit" and self.refusals > 0:
+                type(self).refusals -= 1
+                raise OSError(16, "Device or resource busy")
+            super().write(path, value)
+
+    root, claim, guardian = here(root=Late(host_tree().root))
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr("agents.undo._FIRST_PAUSE_SECONDS", 60.0)
+    Late.refusals = 2
+    said: list[tuple[Phase, str]] = []
+    say = guardian._say
+    monkeypatch.setattr(guardian, "_say", lambda phase, detail="": (said.append((phase, detail)), say(phase, detail)))
+    guardian.watch()
+    assert [phase for phase, _ in said] == [Phase.UNDOING, Phase.STUCK, Phase.STUCK, Phase.DONE]
+    assert "busy" in said[1][1]
+    assert reads(root) == "inherit"
+    errors = [change.error for change in closed_journals(root)[0].changes if change.reason is KnobReason.GUARDIAN]
+    assert len(errors) == 2  # the first refusal and the success; what repeats fills no journal
+    assert errors[1] is None
+
+
+def test_somebody_else_may_put_the_host_back_while_the_guardian_is_stuck(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    (root.root / PATH_2M).unlink()
+    monkeypatch.setattr("agents.undo._FIRST_PAUSE_SECONDS", 60.0)
+
+    def person(_: float) -> None:
+        (root.root / PATH_2M).write_text("always\n")
+        claim.revert()
+        claim._journal.close(Outcome.RESTORED)
+
+    wait = guardian_module._wait
+    monkeypatch.setattr(
+        guardian_module, "_wait", lambda seconds: person(seconds) if phase(root) is Phase.STUCK else wait(seconds)
+    )
+    guardian.watch()
+    assert reads(root) == "inherit"
+    assert only_closed(root)[0] is Outcome.RESTORED
+
+
+def test_a_note_that_cannot_be_written_stops_nothing(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]],
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    guardian._note.close()
+    guardian.watch()
+    assert reads(root) == "inherit"
+
+
+def test_whoever_holds_the_lock_past_the_end_of_the_lease_is_killed(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.3)
+    program = (
+        "import pathlib, sys, time; from agents.host_lock import HostLock\n"
+        "with HostLock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    stalled = subprocess.Popen(
+        [sys.executable, "-c", program, str(root.state_dir)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    with stalled:
+        assert stalled.stdout is not None
+        assert stalled.stdout.readline() == b"held\n"
+        guardian.watch()
+    assert stalled.returncode == -signal.SIGKILL
+    assert reads(root) == "inherit"
+
+
+def test_a_guardian_told_to_terminate_waits_for_a_write_under_way(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here(lease_seconds=60)
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(guardian_module, "_wait", lambda _: signal.SIGTERM)
+    lock = HostLock(root.state_dir)
+    assert lock.acquire(1)
+    release = threading.Timer(0.2, lock.release)
+    release.start()
+    guardian.watch()
+    release.join()
+    assert reads(root) == "inherit"
+    assert only_closed(root) == (Outcome.GUARDIAN_STOPPED, "the guardian was told to terminate")
+
+
+def test_a_lock_that_nobody_lets_go_of_is_passed_by(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.1)
+    with HostLock(root.state_dir):  # held by this very process, which is not killed for it
+        guardian.watch()
+    assert reads(root) == "inherit"
