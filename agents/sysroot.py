@@ -111,24 +111,27 @@ class _ManyRecords(_KeptFile):
         self._last = b""
 
     def read(self) -> bytes:
-        data = b""
-        while chunk := pread(self._fd, self._size, len(data)):
-            data = data + chunk if data else chunk
-            if self._last and _last_word(data) == self._last:
+        parts: list[bytes] = []
+        total = 0
+        while chunk := pread(self._fd, self._size, total):
+            parts.append(chunk)
+            total += len(chunk)
+            if self._last and _last_word(chunk) == self._last:
                 break
-        else:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if not chunk:
             last = _last_word(data)
             self._last = last if data.count(b"\n" + last) == 1 else b""
-        if len(data) >= self._size:
-            self._size = 2 * len(data)
+        if total >= self._size:
+            self._size = 2 * total
         return data
 
 
 def _last_word(table: bytes) -> bytes:
-    """Return the word that begins the last line with its space; empty where that line is not whole."""
-    if not table.endswith(b"\n"):
-        return b""
+    """Return the word that begins the last line with its space; empty where that line is not whole, or the only one."""
     begin = table.rfind(b"\n", 0, -1) + 1
+    if begin == 0 or not table.endswith(b"\n"):
+        return b""
     return table[begin : table.find(b" ", begin) + 1]
 
 

@@ -101,7 +101,7 @@ class NumberFiles:
         self._notes = notes
         self._open: dict[str, tuple[str, Reader]] = {}
         self._missing = dict(paths)
-        self._reads: tuple[Callable[[], bytes], ...] = ()  # of the open files, in their order
+        self._reads: tuple[tuple[str, Callable[[], bytes]], ...] = ()
         self.retry()
 
     @property
@@ -109,20 +109,14 @@ class NumberFiles:
         return tuple(path for path, _ in self._open.values())
 
     def collect(self, out: dict[str, float]) -> None:
-        try:
-            out.update(zip(self._open, map(float, map(int, [read() for read in self._reads])), strict=True))
-        except (OSError, ValueError):
-            self._collect_each(out)
-
-    def _collect_each(self, out: dict[str, float]) -> None:
-        """Read file by file, to find which of them can't be read."""
         failed: list[tuple[str, OSError | ValueError]] = []
-        for metric, (_, reader) in self._open.items():
+        for metric, read in self._reads:
             try:
-                out[metric] = float(int(reader.read()))
+                out[metric] = float(int(read()))
             except (OSError, ValueError) as error:
                 failed.append((metric, error))
-        self._gone(failed, out)
+        if failed:
+            self._gone(failed, out)
 
     def _gone(self, failed: Sequence[tuple[str, OSError | ValueError]], out: dict[str, float]) -> None:
         for metric, error in failed:
@@ -148,7 +142,7 @@ class NumberFiles:
             self._open[metric] = (path, reader)
             del self._missing[metric]
             self._notes.found([metric])
-        self._reads = tuple(reader.read for _, reader in self._open.values())
+        self._reads = tuple((metric, reader.read) for metric, (_, reader) in self._open.items())
 
     def close(self) -> None:
         for _, reader in self._open.values():

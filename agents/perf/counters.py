@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agents.catalogue.table import EVENT_NAMES
@@ -41,7 +40,6 @@ class PerfCounters:
         self._floor = floor
         self._lost = lost
         self._groups: list[EventGroup] = []
-        self._order: list[tuple[int, EventGroup]] = []
         self._online: Reader | None = None
         self._online_text = b""
         self._given_up = False
@@ -69,24 +67,19 @@ class PerfCounters:
             if (reading := group.read(cpu)) is not None:
                 found[group][cpu] = reading
             else:
-                self._given_up = True
-        if self._given_up:
-            self._close_lost(found)
+                self._give_up(group, cpu)
         return found
 
     def _by_cpu(self) -> list[tuple[int, EventGroup]]:
-        """Every open group and CPU in the order of reading, worked out once until one is opened or closed."""
-        if not self._order:
-            self._order = sorted(((cpu, group) for group in self._groups for cpu in group.fds), key=itemgetter(0))
-        return self._order
+        """Every open group and CPU, in the order of reading."""
+        cpus = sorted(set().union(*(group.fds for group in self._groups)))
+        return [(cpu, group) for cpu in cpus for group in self._groups if cpu in group.fds]
 
-    def _close_lost(self, found: Mapping[EventGroup, Mapping[int, Reading]]) -> None:
+    def _give_up(self, group: EventGroup, cpu: int) -> None:
         """Close what no longer reads; it is opened anew at the next sample, where its CPU is online then."""
-        self._order = []
-        for group, readings in found.items():
-            for cpu in group.fds.keys() - readings.keys():
-                group.close_on(cpu)
-                self._lost(f"perf events on CPU {cpu}: the kernel gave up {_words(group)}")
+        group.close_on(cpu)
+        self._given_up = True
+        self._lost(f"perf events on CPU {cpu}: the kernel gave up {_words(group)}")
 
     def _revive(self, group: EventGroup) -> None:
         """Open a group anew on a CPU that went and came back between two samples: it would read the same for ever."""
@@ -111,15 +104,23 @@ class PerfCounters:
         return tuple((event, cpu) for cpu, group in self._by_cpu() for event in group.events)
 
     def close(self) -> None:
-        for group in self._groups:
-            group.close()
+        self._close_groups()
         self._groups.clear()
-        self._order = []
         if self._online is not None:
             self._online.close()
             self._online = None
 
     # ------------------------------------------------------------------ opening and following
+    def _close_groups(self) -> None:
+        for group in self._groups:
+            group.close()
+
+    def _refuse_all(self, reason: str) -> None:
+        """Count nothing any more."""
+        self._close_groups()
+        self._refuse([event.name for group in self._groups for event in group.events], reason)
+        self._groups.clear()
+
     def _refuse(self, names: Iterable[str], reason: str) -> None:
         self.unavailable.update({self._prefix + name: reason for name in names})
 
@@ -138,9 +139,8 @@ class PerfCounters:
         self._groups = grouped(events, prefix=self._prefix, floor=self._floor)
         self._open_on(self._groups, cpus)
 
-    def _open_on(self, groups: Collection[EventGroup], cpus: Iterable[int]) -> None:
+    def _open_on(self, groups: Iterable[EventGroup], cpus: Iterable[int]) -> None:
         """Open groups on these CPUs too; what is refused is left out, with the reason."""
-        self._order = []
         cgroup_fd = -1
         try:
             if self._cgroup is not None:
@@ -149,8 +149,7 @@ class PerfCounters:
                 for metric, error in group.open_on(cpus, cgroup_fd).items():
                     self.unavailable[metric] = why_not(error)
         except OSError as error:
-            self._refuse([event.name for group in groups for event in group.events], why_not(error))
-            self._groups.clear()
+            self._refuse_all(why_not(error))  # the cgroup can't be opened
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
@@ -173,13 +172,10 @@ class PerfCounters:
         self._lost(
             f"perf events of the cgroup {self._cgroup}: it was removed{' and made anew' if now != (-1, -1) else ''}"
         )
-        self._order = []
-        for group in self._groups:
-            group.close()
         if now == (-1, -1):
-            self._refuse([event.name for group in self._groups for event in group.events], "the cgroup was removed")
-            self._groups.clear()
+            self._refuse_all("the cgroup was removed")
             return
+        self._close_groups()
         self._identity = now
         self._open_on(self._groups, parse_numbers(self._online_text))
 
@@ -191,7 +187,7 @@ class PerfCounters:
         if text == self._online_text and not self._given_up:
             return
         before, now = parse_numbers(self._online_text), parse_numbers(text)
-        self._online_text, self._given_up, self._order = text, False, []
+        self._online_text, self._given_up = text, False
         for cpu in sorted(before - now):
             for group in self._groups:
                 group.close_on(cpu)

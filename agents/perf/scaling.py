@@ -46,7 +46,7 @@ class ScaledCounts:
         self._names = tuple(
             (metric, f"{metric}_time_enabled_seconds", f"{metric}_time_running_seconds") for metric in self.metrics
         )
-        self._start: Reading = (0, 0, *(0 for _ in self.metrics))
+        self._start: Reading = (0,) * (2 + len(self.metrics))
         self._last: dict[int, Reading] = {}
 
     def add(self, readings: Mapping[int, Reading]) -> None:

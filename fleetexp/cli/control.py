@@ -48,7 +48,7 @@ def abort(run_id: int, store_url: str, as_json: bool) -> None:
 
 
 def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
-    from fleetexp.orchestrator.asking import stop
+    from fleetexp.orchestrator.asking import ON_RESUME, stop
     from fleetexp.who import who
 
     heard = stop(store_url, run_id, how, who())
@@ -57,5 +57,5 @@ def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
     elif heard:
         click.echo(f"asked run {run_id} to {how}, and it does; watch it with: fleetexp status {run_id} --watch")
     else:
-        then = "ends it" if how == "abort" else "takes it up again"
-        click.echo(f"run {run_id} is paused, and every host is as it was found: 'fleetexp resume {run_id}' {then}")
+        resumed = f"'fleetexp resume {run_id}' {ON_RESUME[how]}"
+        click.echo(f"run {run_id} is paused, and every host is as it was found: {resumed}")

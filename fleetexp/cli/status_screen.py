@@ -151,10 +151,10 @@ def _asked(request: tuple[str, str] | None, record: RunRecord, audit: Sequence[E
     text, resume = f"{how}, by {who}", f"'fleetexp resume {record.run_id}'"
     if record.state is RunState.PAUSED:
         return f"{text}: {resume} will hear it"
-    if (now - at).total_seconds() <= HEARD_WITHIN_SECONDS:
+    age = (now - at).total_seconds()
+    if age <= HEARD_WITHIN_SECONDS:
         return f"{text}: not heard yet"
-    since = duration((now - at).total_seconds())
-    return f"{text}: not heard in {since}, so no process seems to drive this run; {resume} takes it from here"
+    return f"{text}: not heard in {duration(age)}, so no process seems to drive this run; {resume} takes it from here"
 
 
 def _stages(seen: Look) -> Iterator[tuple[str, str]]:

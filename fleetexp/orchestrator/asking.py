@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fleetexp.domain import RunState
@@ -17,6 +18,7 @@ from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 
 HEARD_WITHIN_SECONDS = 15.0  # a driver that is alive listens every second, but may be summing up
+ON_RESUME = {"pause": "takes it up again", "abort": "ends it"}  # what `resume` does with a request nobody has heard
 _LOOK_EVERY_SECONDS = 0.25
 
 
@@ -34,12 +36,12 @@ def stop(store_url: str, run_id: int, how: str, who: str) -> bool:
     with contextlib.closing(open_store(store_url, create=False)) as store:
         if _leave(store, run_id, how, who) is RunState.PAUSED:
             return False
-        if not _is_heard(store, run_id):
+        if not _comes_true(lambda: store.asked(run_id) is None):
             raise RunError(
                 f"nobody has heard the {how} in {HEARD_WITHIN_SECONDS:.0f} s: no process seems to drive this run",
                 where=f"run {run_id}",
-                remedy=f"its hosts undo themselves when their lease runs out; 'fleetexp resume {run_id}' "
-                + ("ends it" if how == "abort" else "takes it up again"),
+                remedy="its hosts undo themselves when their lease runs out; "
+                f"'fleetexp resume {run_id}' {ON_RESUME[how]}",
             )
     return True
 
@@ -48,15 +50,12 @@ def approve(store: Store, record: RunRecord, who: str) -> str | None:
     """Let the next stage of a run open that waits for it; return which, None where no process is there to hear that."""
     asked_at = datetime.now(UTC)
     store.request(record.run_id, "approve", who)
-    deadline = time.monotonic() + HEARD_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        heard = [event for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
-        if heard:
-            return heard[-1].detail
-        if not awaits_approval(store.run(record.run_id)):
-            break
-        time.sleep(_LOOK_EVERY_SECONDS)
-    return None
+
+    def heard() -> list[str]:
+        return [event.detail for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
+
+    _comes_true(lambda: bool(heard()) or not awaits_approval(store.run(record.run_id)))
+    return next(reversed(heard()), None)
 
 
 def _leave(store: Store, run_id: int, how: str, who: str) -> RunState:
@@ -67,9 +66,9 @@ def _leave(store: Store, run_id: int, how: str, who: str) -> RunState:
     return state
 
 
-def _is_heard(store: Store, run_id: int) -> bool:
+def _comes_true(true: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + HEARD_WITHIN_SECONDS
-    while store.asked(run_id) is not None:
+    while not true():
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_EVERY_SECONDS)

@@ -16,6 +16,7 @@ from agents.errors import KnobNotWritable, KnobRefused, RestoreIncomplete
 from agents.knobs import attempt_write, effective_thp, find_knob, find_knobs, read_knob
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
+from tests.agents.claim.claims import reads
 
 pytestmark = [pytest.mark.real_knobs, pytest.mark.usefixtures("real_knobs", "no_guardian_left")]
 
@@ -63,10 +64,6 @@ def needs(root: FolderRoot, *names: str) -> None:
     known = {knob.name for knob in find_knobs(root)}
     if missing := set(names) - known:
         pytest.skip(f"this kernel has no {', '.join(sorted(missing))}")
-
-
-def reads(root: FolderRoot, name: str) -> str:
-    return read_knob(root, find_knob(root, name))
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

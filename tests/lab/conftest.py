@@ -54,7 +54,7 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         share = tmp_path / "share"
         share.mkdir(exist_ok=True)
         start = tmp_path / "start.sh"
-        start.write_text(f"exec {sys.executable} {HERE / script} /mnt/share/result.json\n")
+        start.write_text(f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / script} /mnt/share/result.json\n")
         done = subprocess.run(
             [str(lab / "boot.sh"), str(start)],
             env={**os.environ, "SHARE": str(share), "LIMIT": str(limit_seconds), **environment},

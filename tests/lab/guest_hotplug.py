@@ -6,26 +6,20 @@ Not a test itself: `test_cpu_hotplug.py` boots a guest, runs this in it and judg
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import sys
 from pathlib import Path
 
 from agents.perf import PerfCounters
 from agents.sysroot import FolderRoot
+from tests.touched_pages import on_cpu, touch_pages
 
 SWITCH = Path("/sys/devices/system/cpu/cpu1/online")
 PAGES = 2000
 
 
 def touch_pages_on_cpu_1() -> None:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {1})
-    with mmap.mmap(-1, PAGES * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-        for at in range(0, PAGES * 4096, 4096):
-            memory[at] = 1
-    os.sched_setaffinity(0, allowed)
+    with on_cpu(1):
+        touch_pages(PAGES)
 
 
 def main(result: Path) -> None:

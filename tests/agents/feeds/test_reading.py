@@ -231,22 +231,16 @@ read_place(place, FolderRoot(), Cut())
 """
 
 
-def test_a_command_that_hangs_ends_in_its_time_also_where_the_agent_is_killed() -> None:
+def test_a_command_that_hangs_ends_in_its_time_also_where_the_agent_is_killed(wait_until: Callable[..., float]) -> None:
     def hanging() -> list[str]:
         return subprocess.run(["pgrep", "-f", "77003$"], capture_output=True, text=True, check=False).stdout.split()
 
     with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:
-        deadline = time.monotonic() + 30
-        while not hanging() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert hanging()
+        wait_until(hanging, within_seconds=30)
         agent.kill()
     time.sleep(0.2)
     assert hanging(), "it went with the agent: the test would prove nothing"
-    deadline = time.monotonic() + 6
-    while hanging() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not hanging()
+    wait_until(lambda: not hanging(), within_seconds=6)
 
 
 def test_what_a_command_costs_is_counted_as_the_agents_own() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import re
 import resource
@@ -24,6 +23,7 @@ from agents.perf.events import find_events
 from agents.perf.group import EventGroup
 from agents.perf.syscall import TYPE_SOFTWARE, PerfEvent, open_event
 from agents.sysroot import FolderRoot, Reader
+from tests.touched_pages import on_cpu, touch_pages
 
 CGROUP_MOUNTS = (Path("/sys/fs/cgroup/perf_event"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 PERF_EVENT_IOC_DISABLE = 0x2401
@@ -60,21 +60,6 @@ def counters() -> Iterator[PerfCounters]:
     made = PerfCounters(FolderRoot())
     yield made
     made.close()
-
-
-@contextlib.contextmanager
-def on_cpu(cpu: int) -> Iterator[None]:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    yield
-    os.sched_setaffinity(0, allowed)
-
-
-def touch_pages(pages: int) -> None:
-    with mmap.mmap(-1, pages * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-        for at in range(0, pages * 4096, 4096):
-            memory[at] = 1
 
 
 @needs_perf_events

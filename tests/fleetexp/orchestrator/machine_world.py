@@ -12,6 +12,29 @@ from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.roll import Standing
 
 
+def _plan(
+    design: Design,
+    units: list[UnitPlan],
+    stages: tuple[StagePlan, ...],
+    *,
+    max_failed_hosts: int,
+    on_drift: str = "invalidate",
+    max_changing: int | None = None,
+) -> Plan:
+    return Plan(
+        design=design,
+        seed=1,
+        arms=(Arm(name="control", knobs={}), Arm(name="treatment", knobs={"thp/enabled": "always"})),
+        control="control",
+        units=tuple(units),
+        stages=stages,
+        sample_every_seconds=1.0,
+        safety=Safety(
+            max_failed_hosts=max_failed_hosts, lease_seconds=15.0, on_drift=on_drift, max_changing=max_changing
+        ),
+    )
+
+
 def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift: str = "invalidate") -> Plan:
     units = []
     for number in range(hosts):
@@ -22,16 +45,8 @@ def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift:
                     index = len(periods)
                     periods.append(PeriodPlan(index=index, kind=kind, arm=arm, block=block, stage=0, seconds=seconds))
         units.append(UnitPlan(host=f"h{number}", stratum="", arm=None, stage=0, periods=tuple(periods)))
-    return Plan(
-        design=Design.SWITCHBACK,
-        seed=1,
-        arms=(Arm(name="control", knobs={}), Arm(name="treatment", knobs={"thp/enabled": "always"})),
-        control="control",
-        units=tuple(units),
-        stages=(StagePlan(index=0, hosts=hosts, hold_seconds=1e9),),
-        sample_every_seconds=1.0,
-        safety=Safety(max_failed_hosts=max_failed, lease_seconds=15.0, on_drift=on_drift),
-    )
+    stages = (StagePlan(index=0, hosts=hosts, hold_seconds=1e9),)
+    return _plan(Design.SWITCHBACK, units, stages, max_failed_hosts=max_failed, on_drift=on_drift)
 
 
 def assert_counted(machine: Machine) -> None:
@@ -56,18 +71,7 @@ def staged_plan(hosts: int = 4, *, approve: str = "auto", max_failed: int = 3, m
             PeriodPlan(index=2, kind=PeriodKind.MEASURE, arm=arm, block=0, stage=stage, seconds=seconds),
         )
         units.append(UnitPlan(host=f"h{number}", stratum="", arm=arm, stage=stage, periods=periods))
-    return Plan(
-        design=Design.PARALLEL,
-        seed=1,
-        arms=(Arm(name="control", knobs={}), Arm(name="treatment", knobs={"thp/enabled": "always"})),
-        control="control",
-        units=tuple(units),
-        stages=stages,
-        sample_every_seconds=1.0,
-        safety=Safety(
-            max_failed_hosts=max_failed, lease_seconds=15.0, on_drift="invalidate", max_changing=max_changing
-        ),
-    )
+    return _plan(Design.PARALLEL, units, stages, max_failed_hosts=max_failed, max_changing=max_changing)
 
 
 def crossing(host: str) -> m.TripwireCrossed:
