@@ -64,16 +64,25 @@ class Crossing:
     detail: str  # '3 reached the tripwire 1'
 
 
+class Rule(StrEnum):
+    """What a favourable decision needs where a trade in servers can be computed."""
+
+    BOTH = "both"  # a better primary, and a trade that excludes a cost
+    PRIMARY = "primary"  # a better primary; the trade is told beside it
+    SERVERS = "servers"  # a trade that saves servers; the primary is told beside it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradePlan:
     """Which metrics make up the trade in servers: load a server can take against memory it needs.
 
-    `memory_bound_share` of the fleet (0 to 1) is sized by memory, the rest by throughput.
+    `memory_bound_share` of the fleet (0 to 1) is sized by memory, the rest by throughput. `rule` says what decides.
     """
 
     throughput: str
     memory: str
     memory_bound_share: float = 0.5
+    rule: Rule = Rule.BOTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
