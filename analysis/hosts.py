@@ -188,7 +188,10 @@ def _begun(kept: pd.DataFrame, periods: pd.DataFrame | None) -> pd.Series:
     """Count each host's measure periods that began and should have become whole, repeated ones each time."""
     measured = kept[kept["kind"] == "measure"].drop_duplicates("period_id")
     if periods is None:  # an attempt's number says how often it was tried before
-        tried = measured.groupby(["host", "block"])["attempt"].max() + measured.groupby(["host", "block"])["period_id"].nunique()
+        tried = (
+            measured.groupby(["host", "block"])["attempt"].max()
+            + measured.groupby(["host", "block"])["period_id"].nunique()
+        )
         return tried.groupby("host").sum()
     begun = periods[(periods["kind"] == "measure") & ~periods["state"].isin(["planned", "running"])]
     if "broken_by" in begun.columns:

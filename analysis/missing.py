@@ -51,7 +51,12 @@ class Gaps:
         for name in np.unique(strata):
             here = strata == name
             tables.append(
-                (int((gap & here & treated).sum()), int((here & treated).sum()), int((gap & here).sum()), int(here.sum()))
+                (
+                    int((gap & here & treated).sum()),
+                    int((here & treated).sum()),
+                    int((gap & here).sum()),
+                    int(here.sum()),
+                )
             )
         return stratified_exact_p(tables)
 
@@ -213,4 +218,3 @@ def _foretold(sample: TwoArms, y: _Floats, known: NDArray[np.bool_]) -> _Floats:
     slope = float(x @ centred) / square if square > 1e-18 * float(before[both] @ before[both]) else 0.0
     told[seen] = slope * before[seen]
     return told
-

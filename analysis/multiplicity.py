@@ -59,7 +59,10 @@ def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimat
     level of the first that is not. Among the explored the level is that of those called significant together, which
     keeps the share of intervals that miss at alpha (Benjamini and Yekutieli 2005, J. Am. Stat. Assoc. 100:71-81).
     """
-    out = {key: answer.row for key, answer in answers.items()}
+    out = {
+        key: replace(answer.row, p_adjusted=answer.row.p) if answer.row.role is Role.PRIMARY else answer.row
+        for key, answer in answers.items()
+    }
     for role, adjust in ((Role.SECONDARY, holm), (Role.EXPLORATORY, benjamini_hochberg)):
         family = [(key, p) for key, row in out.items() if row.role is role and (p := row.p) is not None]
         values = adjust([p for _, p in family])

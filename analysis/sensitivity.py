@@ -49,17 +49,13 @@ def sensitivity_rows(
     """Every other way to ask that the data allow."""
     control, treatment = sample.arms(sample.y)
     rows = [
-        _contrast_row(
-            main, metric, welch(control, treatment), EstimateKind.UNADJUSTED, "Welch t, unadjusted", look
-        )
+        _contrast_row(main, metric, welch(control, treatment), EstimateKind.UNADJUSTED, "Welch t, unadjusted", look)
     ]
     if (pairs := matched_pairs(sample, plan)) is not None:
         found_pairs = pair_contrast(sample.y[pairs.control], sample.y[pairs.treatment])
         rows.insert(
             0,
-            _contrast_row(
-                main, metric, found_pairs, EstimateKind.MATCHED_PAIRS, "paired t on matched pairs", look
-            ),
+            _contrast_row(main, metric, found_pairs, EstimateKind.MATCHED_PAIRS, "paired t on matched pairs", look),
         )
     known = np.isfinite(sample.before)
     if known.all():
@@ -91,9 +87,7 @@ def sensitivity_rows(
     reference = sample.before[known] if known.any() else sample.y
     clipped = winsorised(control, treatment, reference)
     rows.append(
-        _contrast_row(
-            main, metric, clipped, EstimateKind.WINSORISED, "Welch t, winsorised at 2.5 % a side", look
-        )
+        _contrast_row(main, metric, clipped, EstimateKind.WINSORISED, "Welch t, winsorised at 2.5 % a side", look)
     )
     found = bca(control, treatment, look.level, plan.seed)
     if found is not None:
@@ -152,10 +146,12 @@ def stratum_rows(
         low, high = found.random_interval(look.level)
         rows.append(
             replace(
-                _bare(main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"),
+                _bare(
+                    main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"
+                ),
                 difference=found.random,
                 difference_interval=Interval(low=low, high=high, level=look.level),
-                standard_error=found.random_se,
+                standard_error=max(found.random_se, found.spread_se),
                 lift=None,
             )
         )

@@ -217,7 +217,9 @@ def with_carry_over(effect: Effect, carried: CarryOver | None) -> tuple[Inferenc
         return effect.inference, effect.bounds
     if carried.standard_error is None:
         return replace(effect.inference, wanting=True), effect.bounds
-    low, high = (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
+    low, high = (
+        (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
+    )
     return effect.inference, Bounds(low=_lasting(low, carried), high=_lasting(high, carried))
 
 
@@ -257,5 +259,3 @@ def _sign_flip_row(headline: Estimate, found: Inference, look: Look, units: int)
 
 def _too_few(blocks: int) -> str:
     return f"{blocks} whole blocks of at least {MIN_BLOCKS}: nothing is called significant"
-
-
