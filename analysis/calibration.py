@@ -156,7 +156,7 @@ def _ranks(draws: NDArray[np.bool_], rest: NDArray[np.float64]) -> NDArray[np.fl
 def _without_treatment(
     rows: pd.DataFrame, metric: MetricPlan, plan: AnalysisPlan, treatment: str
 ) -> tuple[TwoArms, str]:
-    """A sample in which nobody was treated: both halves of the baseline, or the control's hosts, parted as the arms are."""
+    """A sample of untreated hosts: both halves of the baseline, or the control's hosts parted as the arms are."""
     baseline = rows[rows["kind"] == "baseline"]
     periods = baseline.drop_duplicates("period_id").groupby("host")["period_id"].nunique()
     if len(periods) and periods.min() >= 2:

@@ -1,4 +1,4 @@
-"""What a period measured because of the arm before it: an estimate with its interval, or the word that none can be made.
+"""What a period measured because of the arm before it: an estimate with its interval, or that none can be made.
 
 A carry-over test that finds nothing says little: with a few blocks it would miss most of what there is. Freeman (1989),
 The performance of the two-stage analysis of two-treatment, two-period crossover trials, Stat. Med. 8:1421-1432.

@@ -195,7 +195,7 @@ def _in_strata(plan: AnalysisPlan, case: Case, answer: _Answer, cost: ArmDecisio
 
 
 def _cost(case: Case, answer: _Answer) -> ArmDecision | None:
-    """What the trade says against shipping; None where it saves servers. One that can't be computed excludes no cost."""
+    """What the trade says against shipping; None where it saves servers. One not computed excludes no cost."""
     if case.trade is not None and case.trade.side is TradeSide.SAVES:
         return None
     if case.trade is not None and case.trade.side is TradeSide.COSTS:

@@ -261,10 +261,10 @@ class FlippedOrders:
         units = self.control.size
         if units <= FLIPS_EXACT_UP_TO:
             codes = np.arange(2 ** (units - 1))[:, np.newaxis]
-            listed: _Floats = np.where((codes >> np.arange(units)) & 1, -1.0, 1.0)
+            listed: _Floats = 1.0 - 2.0 * ((codes >> np.arange(units)) & 1).astype(np.float64)
             return listed
         draw = np.random.default_rng(self.seed)
-        drawn: _Floats = draw.integers(0, 2, size=(FLIPS, units), dtype=np.int8) * 2.0 - 1.0
+        drawn: _Floats = draw.integers(0, 2, size=(FLIPS, units), dtype=np.int8).astype(np.float64) * 2.0 - 1.0
         return drawn
 
     @property

@@ -126,8 +126,7 @@ class HostTable:
         return sorted(unit.host for unit in self.units if unit.arm == arm and unit.host in self._due)
 
     def shares(self, metric: MetricPlan) -> pd.Series:
-        """Share of each host's begun measure periods that are whole and have the metric; hosts without any are absent."""
-        keys = ["host", "block"]
+        """Share of each host's begun measure periods that are whole and have the metric; without any it is absent."""
         parts = [self._of.get((name, "measure")) for name in (metric.name, metric.denominator) if name is not None]
         if any(part is None for part in parts):
             return pd.Series(dtype=np.float64)

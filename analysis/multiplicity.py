@@ -71,10 +71,8 @@ def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimat
         order = sorted(range(count), key=lambda place: family[place][1])
         for rank, place in enumerate(order):
             key = family[place][0]
-            if role is Role.SECONDARY:
-                share = 1 / (count - min(rank, claimed, count - 1))
-            else:
-                share = max(claimed, 1) / count
+            by_holm = 1 / (count - min(rank, claimed, count - 1))
+            share = by_holm if role is Role.SECONDARY else max(claimed, 1) / count
             out[key] = _at(out[key], answers[key].inference, share, values[place])
     return out
 

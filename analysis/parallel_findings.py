@@ -197,14 +197,14 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
     checks: list[Check] = []
     strata = None
     if not few and metric.role in CLAIMS:
-        if (drawn := randomisation_row(main, sample, found, plan, base.redraws, look)) is not None:
+        if (drawn := randomisation_row(main, sample, found, base.redraws, look)) is not None:
             rows.append(drawn)
         if metric.role is Role.PRIMARY:
             rows += _worst_case_rows(effect, gaps)
         if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
             rows += sensitivity_rows(main, sample, labelled, plan, look)
             strata = _strata(sample, metric, gaps, found, base)
-            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, strata)
+            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, judged=strata)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
             checks += _before_check(sample, labelled)

@@ -23,14 +23,14 @@ from analysis.welch import welch
 
 
 def randomisation_row(
-    main: Estimate, sample: TwoArms, found: Headline, plan: AnalysisPlan, redraws: Redraws, look: Look
+    main: Estimate, sample: TwoArms, found: Headline, redraws: Redraws, look: Look
 ) -> Estimate | None:
     """The randomisation test alone, as far as the headline rests on one."""
     if found.inference.wanting:
         return _bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
     if (drawn := found.inference.drawn) is None:
         return None
-    if (pairs := matched_pairs(sample, plan)) is not None:
+    if (pairs := matched_pairs(sample, redraws.plan)) is not None:
         said = [f"{pairs.control.size} pairs can't get below p = {2.0 ** (1 - pairs.control.size):.2g}"]
         said += [f"{pairs.broken} hosts without their partner have a coin to themselves"] if pairs.broken else []
     else:
@@ -49,13 +49,17 @@ def sensitivity_rows(
     """Every other way to ask that the data allow."""
     control, treatment = sample.arms(sample.y)
     rows = [
-        _contrast_row(main, metric, welch(control, treatment), EstimateKind.UNADJUSTED, "Welch t, unadjusted", look)
+        _contrast_row(
+            main, metric, welch(control, treatment), look, kind=EstimateKind.UNADJUSTED, method="Welch t, unadjusted"
+        )
     ]
     if (pairs := matched_pairs(sample, plan)) is not None:
         found_pairs = pair_contrast(sample.y[pairs.control], sample.y[pairs.treatment])
         rows.insert(
             0,
-            _contrast_row(main, metric, found_pairs, EstimateKind.MATCHED_PAIRS, "paired t on matched pairs", look),
+            _contrast_row(
+                main, metric, found_pairs, look, kind=EstimateKind.MATCHED_PAIRS, method="paired t on matched pairs"
+            ),
         )
     known = np.isfinite(sample.before)
     if known.all():
@@ -87,7 +91,9 @@ def sensitivity_rows(
     reference = sample.before[known] if known.any() else sample.y
     clipped = winsorised(control, treatment, reference)
     rows.append(
-        _contrast_row(main, metric, clipped, EstimateKind.WINSORISED, "Welch t, winsorised at 2.5 % a side", look)
+        _contrast_row(
+            main, metric, clipped, look, kind=EstimateKind.WINSORISED, method="Welch t, winsorised at 2.5 % a side"
+        )
     )
     found = bca(control, treatment, look.level, plan.seed)
     if found is not None:
@@ -110,6 +116,7 @@ def stratum_rows(
     metric: MetricPlan,
     plan: AnalysisPlan,
     look: Look,
+    *,
     judged: StratumEffects | None,
 ) -> tuple[list[Estimate], Check | None]:
     """Each stratum, their weighted combination, the mean of a population of strata, and whether they agree."""
@@ -137,7 +144,9 @@ def stratum_rows(
     except NotEnoughData:
         return rows, _agreement(metric, main.treatment, judged, None, plan.alpha)
     left_out = tuple(f"stratum {name} has too few hosts" for name in np.unique(sample.strata) if name not in parts)
-    row = _contrast_row(main, metric, combined, EstimateKind.STRATA_COMBINED, "strata combined by weight", look)
+    row = _contrast_row(
+        main, metric, combined, look, kind=EstimateKind.STRATA_COMBINED, method="strata combined by weight"
+    )
     rows.append(replace(row, warnings=(*row.warnings, *left_out)))
     spread = [part for part in parts.values() if part.variance > 0]
     found = None
@@ -180,7 +189,7 @@ def _agreement(
 
 
 def _contrast_row(
-    main: Estimate, metric: MetricPlan, contrast: Contrast, kind: EstimateKind, method: str, look: Look
+    main: Estimate, metric: MetricPlan, contrast: Contrast, look: Look, *, kind: EstimateKind, method: str
 ) -> Estimate:
     return estimate(
         Inference(contrast=contrast),
