@@ -192,7 +192,7 @@ def stratified_exact_p(tables: Sequence[tuple[int, int, int, int]]) -> float | N
 
 
 def _foretold(sample: TwoArms, y: _Floats, known: NDArray[np.bool_]) -> _Floats:
-    """What the pre-period foretells of each host, by the slope within the arms; where there is none, the same of all."""
+    """What the pre-period foretells of each host, by the slope within the arms; without one the same of all hosts."""
     before = sample.before
     told = np.zeros(y.size)
     seen = np.isfinite(before)
