@@ -27,7 +27,7 @@ from analysis.missing import bounds_of
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.observer import observer_effect
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
-from analysis.power import detectable, hosts_needed, power, spread_of
+from analysis.power import spread_of
 from analysis.results import Check, Interval, Verdict
 from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.sequential import bounds, information_fraction, spent
@@ -311,22 +311,6 @@ def test_dose_response_is_the_regression() -> None:
     found = dose_response(outcome, dose, 0.95)
     assert found is not None
     assert found[0] == pytest.approx(np.polyfit(dose, outcome, 1)[0])
-
-
-def test_power_limits() -> None:
-    assert power(100.0, 1.0, (50, 50)) == pytest.approx(1.0)
-    assert power(0.0, 1.0, (50, 50)) == pytest.approx(0.05)
-    assert power(detectable(2.0, (30, 60)), 2.0, (30, 60)) == pytest.approx(0.8)
-    assert hosts_needed(0.5, 1.0, treated_per_control=2.0) == (48, 96)
-    for arguments in ((0.0, 1.0), (1.0, 0.0)):
-        with pytest.raises(BadPlan):
-            hosts_needed(*arguments)
-    with pytest.raises(BadPlan, match="more than"):
-        hosts_needed(1e-9, 1.0)
-    with pytest.raises(BadPlan, match="two hosts"):
-        power(1.0, 1.0, (1, 5))
-    with pytest.raises(BadPlan, match="power"):
-        detectable(1.0, (5, 5), wanted=0.01)
 
 
 def test_spread_learns_what_a_pre_period_is_worth() -> None:

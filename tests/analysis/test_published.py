@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,8 @@ from analysis.blocks import PairedBlocks
 from analysis.exposure import Arm, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
-from analysis.power import detectable, hosts_needed, power
 from analysis.robust import hodges_lehmann
+from analysis.rule_power import ParallelShape, rule_detectable, rule_hosts_needed, rule_power
 from analysis.sequential import bounds, spent
 from analysis.srm import ratio_p
 from analysis.switchback import block_contrast
@@ -127,10 +129,11 @@ def test_obrien_fleming_bounds_as_printed(looks: int, printed: tuple[float, ...]
 def test_power_as_printed_by_r() -> None:
     """R's documentation of power.t.test: n = 20, delta = 1: power = 0.8689528; power .90, delta 1: n = 22.02110;
     Cohen (1988), d = .5, power .8: 64 in each arm (pwr.t.test: 63.76561)."""
-    assert power(1.0, 1.0, (20, 20)) == pytest.approx(0.8689528, abs=2e-5)  # R's default leaves the far tail out
-    assert hosts_needed(1.0, 1.0, wanted=0.90) == (23, 23)
-    assert hosts_needed(0.5, 1.0) == (64, 64)
-    assert detectable(1.0, (64, 64)) == pytest.approx(0.5, abs=2e-3)
+    size = ParallelShape(strata=((20, 20),))
+    assert rule_power(1.0, 1.0, size) == pytest.approx(0.8689528, abs=1e-7)
+    assert rule_hosts_needed(1.0, 1.0, size, wanted=0.90) == (23, 23)
+    assert rule_hosts_needed(0.5, 1.0, size) == (64, 64)
+    assert rule_detectable(1.0, size.resized(64, 64)) == pytest.approx(0.5, abs=2e-3)
 
 
 def test_ancova_on_the_leprosy_trial_as_printed_by_sas() -> None:
@@ -173,5 +176,6 @@ def test_fishers_exact_on_the_tea_tasting() -> None:
 def test_hosts_needed_of_the_512_mb_rollout() -> None:
     """+5.9 % at a host-to-host CV of 20 % needs 181 hosts an arm by the normal approximation, 35 with a
     pre-period correlated .9; the t-test asks for one more."""
-    assert hosts_needed(0.059, 0.20) == (182, 182)
-    assert hosts_needed(0.059, 0.20 * np.sqrt(1 - 0.9**2)) == (36, 36)
+    size = ParallelShape(strata=((1, 1),))
+    assert rule_hosts_needed(0.059, 0.20, size) == (182, 182)
+    assert rule_hosts_needed(0.059, 0.20, replace(size, correlation=0.9)) == (36, 36)
