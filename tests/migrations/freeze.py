@@ -17,7 +17,7 @@ from analysis.aggregate import Summary
 from analysis.findings import analyze
 from analysis.plan import AssignedUnit, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, Plan, RunState, StagePlan, UnitPlan
+from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, RunState, StagePlan, UnitPlan
 from fleetexp.store.store import Store, open_store
 from tests.analysis import fleet_data, switchback_data
 from tests.fleetexp.store.rows import (
@@ -36,6 +36,7 @@ from tests.fleetexp.store.rows import (
 
 def freeze(path: Path) -> None:
     """Make a small store with a row or more in every table, and with findings of every kind that the analysis makes."""
+    path.unlink(missing_ok=True)
     with contextlib.closing(open_store(f"sqlite:///{path}")) as store:
         run_id = new_run(store, make_plan(["h1", "h2"]))
         period_id = store.periods(run_id)[0].period_id
@@ -48,7 +49,7 @@ def freeze(path: Path) -> None:
         store.append("h1", [*samples, measurement(period_id, 101), host_event(period_id, 102)])
         store.end_period(period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
         summary = Summary(n=1, mean=1.0, variance=0.0, minimum=1.0, maximum=1.0, p50=1.0, p99=1.0)
-        store.save_observations(period_id, {"pgfault": summary, "access_seconds": summary})
+        store.save_observations(period_id, {"pgfault": replace(summary, rise=30.0), "access_seconds": summary})
         store.save_findings(run_id, findings())
         store.set_run_state(run_id, RunState.COMPLETED)
         _harmful(store)
@@ -101,7 +102,11 @@ def _harmful(store: Store) -> None:
     before = 100 + draw.normal(0, 5, 60)
     dose = np.where(treated, 8 + draw.normal(0, 1, 60), draw.uniform(0, 1, 60))
     rows = hosts.observations(
-        {"throughput": before + 5 * treated + draw.normal(0, 1, 60), "backed": dose, "latency": 1 + treated + before / 1e3},
+        {
+            "throughput": before + 5 * treated + draw.normal(0, 1, 60),
+            "backed": dose,
+            "latency": 1 + treated + before / 1e3,
+        },
         {"throughput": before},
     )
     lost = [f"h{place:04d}" for place in range(44, 60)]
