@@ -241,7 +241,7 @@ def rule_hosts_needed(  # noqa: PLR0917 - an effect, its spread, the design, how
 
     `shape` gives everything but the numbers of hosts.
     """
-    if not treated_per_control > 0:
+    if not 0 < treated_per_control < math.inf:
         raise BadPlan(f"no treatment has {treated_per_control:g} of the control's hosts", "power", "such as 1")
 
     def sizes(control: int) -> tuple[int, int]:
