@@ -272,7 +272,8 @@ def rule_blocks_needed(
 # ------------------------------------------------------------------ where the formula is the rule
 def _few(shape: Shape) -> bool:
     """Whether the randomisation test must agree."""
-    return (shape.smallest if isinstance(shape, ParallelShape) else shape.units) < FEW_UNITS
+    smallest: int = shape.smallest if isinstance(shape, ParallelShape) else shape.units
+    return smallest < FEW_UNITS
 
 
 def _by_formula(shape: Shape, values: Sequence[float]) -> bool:
@@ -466,7 +467,8 @@ def _from_assignments(  # noqa: PLR0917 - runs, the draw, where to begin
         ahead = slopes[:, own : own + 1] - slopes
         with np.errstate(divide="ignore", invalid="ignore"):
             crossed = np.where(ahead > 1e-9, (sums - sums[:, own : own + 1]) / ahead, np.inf)
-        return np.maximum(start, np.partition(crossed, -1 - most, axis=1)[:, -1 - most])
+        thresholds: _Floats = np.maximum(start, np.partition(crossed, -1 - most, axis=1)[:, -1 - most])
+        return thresholds
     squares = (rest**2 @ assignments.T, 2 * (rest * moved) @ assignments.T, moved**2 @ assignments.T)
     totals = tuple(part.sum(axis=1, keepdims=True) for part in (rest**2, 2 * rest * moved, moved**2))
     one, other = 1 / (n * (n - 1)), 1 / (m * (m - 1))
