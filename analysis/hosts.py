@@ -55,6 +55,7 @@ class HostTable:
         self._names = np.array([unit.host for unit in units], dtype=np.str_)
         self._strata = np.array([unit.stratum for unit in units], dtype=np.str_)
         self._arms = np.array([unit.arm for unit in units], dtype=object)
+        self._in = {arm: (self._arms == arm).astype(np.bool_) for arm in plan.arms}
         self._rows, self._periods = rows, periods
         self._host = _places(rows["host"], self._hosts)  # of each row, its host's place; -1: none of ours
         self._kept = _last_attempts(rows, self._host)
@@ -71,10 +72,10 @@ class HostTable:
     def two_arms(self, metric: MetricPlan, treatment: str) -> TwoArms:
         """Gather the hosts of control and treatment that have the metric, in the order of their names."""
         y, top, bottom = self._outcome(metric, "measure")
-        here = ~np.isnan(y) & ((self._arms == self._control) | (self._arms == treatment))
+        here = ~np.isnan(y) & (self._in[self._control] | self._in[treatment])
         return TwoArms(
             hosts=self._names[here],
-            treated=(self._arms[here] == treatment).astype(np.bool_),
+            treated=self._in[treatment][here],
             strata=self._strata[here],
             y=y[here],
             before=self._outcome(metric, "baseline")[0][here],
@@ -107,7 +108,7 @@ class HostTable:
 
     def due_hosts(self, arm: str) -> list[str]:
         """The hosts of an arm that should have reported by now, sorted."""
-        return [host for host in self._names[self._arms == arm].tolist() if host in self._due]
+        return [host for host in self._names[self._in[arm]].tolist() if host in self._due]
 
     def assigned(self, arm: str) -> int:
         """How many hosts of an arm should have reported by now."""
