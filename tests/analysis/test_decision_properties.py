@@ -30,8 +30,9 @@ from tests.analysis.worlds import (
     World,
 )
 
-settings.register_profile("decisions", deadline=None, max_examples=25, derandomize=True)
-settings.load_profile("decisions")
+few = settings(deadline=None, max_examples=25, derandomize=True)
+more = settings(few, max_examples=60)
+most = settings(few, max_examples=120)
 pytestmark = pytest.mark.slow
 
 seeds = st.integers(0, 2**31 - 1)
@@ -82,7 +83,7 @@ def near(findings: Findings) -> bool:
 
 # --- Interval and test
 @given(world=worlds, seed=seeds)
-@settings(max_examples=60)
+@more
 def test_an_interval_leaves_out_zero_just_where_p_is_below_alpha(world: World, seed: int) -> None:
     findings = answer(world.draw(seed))
     for row in findings.estimates:
@@ -136,7 +137,7 @@ HOW = ["any rows", "worst treated", "best control", "both ends", "worst treated 
     seed=seeds, sizes=st.sampled_from([(5, 5), (8, 8), (20, 20), (30, 10), (60, 60)]), strata=st.sampled_from([1, 3]),
     errors=st.floats(0.5, 2.4), how=st.sampled_from(HOW), count=st.integers(1, 4),
 )  # fmt: skip
-@settings(max_examples=120)
+@most
 def test_deleting_rows_never_makes_a_decision_favourable(
     *, seed: int, sizes: tuple[int, int], strata: int, errors: float, how: str, count: int
 ) -> None:
@@ -147,6 +148,7 @@ def test_deleting_rows_never_makes_a_decision_favourable(
 
 
 @given(seed=seeds, sizes=st.sampled_from([(8, 8), (20, 20)]), factor=st.sampled_from([0.05, 0.5]))
+@few
 def test_deleting_the_one_host_that_made_it_unclear_does_not_make_it_clear(
     seed: int, sizes: tuple[int, int], factor: float
 ) -> None:
@@ -163,7 +165,7 @@ def test_deleting_the_one_host_that_made_it_unclear_does_not_make_it_clear(
     how=st.sampled_from(["any rows", "worst treated", "best control", "both ends", "worst treated hosts"]),
     count=st.integers(1, 4),
 )  # fmt: skip
-@settings(max_examples=60)
+@more
 def test_deleting_periods_never_makes_a_switchback_favourable(
     *, seed: int, size: tuple[int, int], effect: float, how: str, count: int
 ) -> None:
@@ -210,6 +212,7 @@ def plain(findings: Findings, arms: Mapping[str, str], hosts: Mapping[str, str])
 
 
 @given(world=worlds, seed=seeds)
+@few
 def test_names_of_arms_and_hosts_change_no_decision(world: World, seed: int) -> None:
     planted = world.draw(seed)
     names = sorted({unit.host for unit in planted.plan.units})
@@ -225,6 +228,7 @@ def test_names_of_arms_and_hosts_change_no_decision(world: World, seed: int) -> 
 
 
 @given(world=worlds, seed=seeds, scale=st.sampled_from([2.0**-20, 0.001, 1024.0, 1e9]))
+@few
 def test_units_change_no_decision(world: World, seed: int, scale: float) -> None:
     planted = world.draw(seed)
     numbers = ["mean", "minimum", "maximum", "p99"]
@@ -235,6 +239,7 @@ def test_units_change_no_decision(world: World, seed: int, scale: float) -> None
 
 
 @given(world=worlds, seed=seeds)
+@few
 def test_the_order_of_rows_changes_nothing(world: World, seed: int) -> None:
     planted = world.draw(seed)
     turned = planted.observations.sample(frac=1, random_state=seed % 1000)
@@ -243,6 +248,7 @@ def test_the_order_of_rows_changes_nothing(world: World, seed: int) -> None:
 
 
 @given(world=worlds, seed=seeds, label=st.sampled_from(["", "all", "zone \u2014 1"]))
+@few
 def test_a_stratum_that_splits_nothing_changes_no_decision(world: World, seed: int, label: str) -> None:
     planted = replace(world, strata=1, trouble=Trouble.NONE).draw(seed)
     units = tuple(replace(unit, stratum=label) for unit in planted.plan.units)
