@@ -16,7 +16,6 @@ _Floats = NDArray[np.float64]
 Robust: TypeAlias = Literal["HC2", "HC3"]
 LIN_FROM = 20  # hosts in each arm
 SINGULAR = 1e-9  # smallest eigenvalue of the columns' correlations that still counts as one more column
-SATTERTHWAITE_UP_TO = 400  # hosts; beyond, the residual df gives the same quantile
 
 
 def ancova(
@@ -70,7 +69,7 @@ def ancova(
         slopes = _slopes(beta[2:], centred.shape[1], float(z.mean()))
         covariance += slopes @ np.cov(centred, rowvar=False).reshape(centred.shape[1], -1) @ slopes.T / n
     df = float(n - k)
-    if small_sample_df and robust == "HC2" and n <= SATTERTHWAITE_UP_TO:
+    if small_sample_df and robust == "HC2":
         df = _bell_mccaffrey(q, (weights[:, 1] - weights[:, 0]) / np.sqrt(1 - leverage))
     return Contrast(
         control=level + float(beta[0]),
@@ -134,8 +133,14 @@ def stratum_columns(strata: NDArray[np.str_] | NDArray[np.object_]) -> _Floats:
 
 
 def _bell_mccaffrey(q: _Floats, weights: _Floats) -> float:
-    """Satterthwaite's df of the HC2 variance if all hosts spread alike: tr(G)^2 / tr(G^2)."""
-    # G = W (I - H) W with W the diagonal of weights: its trace needs the diagonal, tr(G^2) all of (I - H)^2.
-    residual_maker = np.eye(len(q)) - q @ q.T
-    gram = residual_maker * np.outer(weights, weights)
-    return float(np.trace(gram) ** 2 / np.sum(gram**2))
+    """Satterthwaite's df of the HC2 variance if all hosts spread alike: tr(G)^2 / tr(G^2).
+
+    G = W (I - H) W with W the diagonal of weights and H = Q Q'. With w^2 in place of w, tr(G^2) needs only the k x k
+    product Q' W^2 Q: no host-by-host matrix, at any size. Imbens and Kolesar (2016), Rev. Econ. Stat. 98:701-712.
+    """
+    squares = weights**2
+    leverage = np.einsum("ij,ij->i", q, q)
+    inner = q.T @ (q * squares[:, np.newaxis])
+    trace = float(squares @ (1 - leverage))
+    of_square = float(squares**2 @ (1 - 2 * leverage) + np.einsum("ij,ji->", inner, inner))
+    return trace**2 / of_square

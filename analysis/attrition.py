@@ -5,28 +5,38 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.errors import NotEnoughData
-from analysis.finite import refuse_not_finite
+from analysis.missing import Gaps
 from analysis.plan import Direction, GuardrailPlan
-from analysis.results import Check, GuardrailResult, Interval, Verdict
-from analysis.welch import welch
+from analysis.results import Check, GuardrailResult, Verdict
 
-_Floats = NDArray[np.float64]
 LOST = "hosts_lost"
-MARGIN = 0.01  # of the hosts: more lost than in control by less than this passes where chance explains it
+MISSING_ALARM = 0.001
+PLAINLY_CHANCE = 0.2  # one-sided p: from here on more lost hosts are weighed (they bound the effect), no veto
 
 
-def attrition_check(lost: tuple[int, int], assigned: tuple[int, int], treatment: str, alpha: float) -> Check:
-    """Test whether hosts are missing more in one arm: Fisher's exact test on (control, treatment) counts."""
+def missing_check(metric: str, treatment: str, gaps: Gaps) -> Check:
+    """Test whether a metric's values are missing more in one arm: exact, within strata."""
+    name = f"missing data ({metric}, {treatment})"
+    lost, treated = gaps.lost, gaps.sample.treated
+    sizes = f"{lost[1]:.3g} of {int(treated.sum())} missing, control {lost[0]:.3g} of {int((~treated).sum())}"
+    p = gaps.p_value()
+    if p is None:
+        return Check(name=name, passed=True, p_value=None, detail="Nothing is missing.")
+    if p < MISSING_ALARM:
+        return Check(name=name, passed=False, p_value=p, detail=f"The arms miss different shares: {sizes}.")
+    return Check(name=name, passed=True, p_value=p, detail=f"No sign that an arm misses more: {sizes}.")
+
+
+def attrition_check(lost: tuple[int, int], assigned: tuple[int, int], treatment: str) -> Check:
+    """Test whether whole hosts are missing more in one arm: Fisher's exact test on (control, treatment) counts."""
     name = f"attrition ({treatment})"
     sizes = f"{lost[1]} of {assigned[1]} lost, control {lost[0]} of {assigned[0]}"
     if min(assigned) == 0:
         return Check(name=name, passed=None, p_value=None, detail=f"An arm has no hosts ({sizes}).")
     p = _fisher(lost, assigned, "two-sided")
-    if p < alpha:
+    if p < MISSING_ALARM:
         return Check(name=name, passed=False, p_value=p, detail=f"The arms lost different shares: {sizes}.")
     return Check(name=name, passed=True, p_value=p, detail=f"No sign that an arm lost more: {sizes}.")
 
@@ -34,10 +44,10 @@ def attrition_check(lost: tuple[int, int], assigned: tuple[int, int], treatment:
 def loss_guardrail(lost: tuple[int, int], assigned: tuple[int, int], treatment: str, alpha: float) -> GuardrailResult:
     """Judge the loss of hosts itself.
 
-    Fail: the treatment lost more, beyond chance (one-sided). Pass: it lost no larger share than the control by 1 % of
-    the hosts. Else inconclusive.
+    Fail: the treatment lost more, beyond chance (one-sided). Pass: it lost no larger share, or so few more that chance
+    plainly explains it; the worst case of the primary counts them all the same. Else inconclusive.
     """
-    plan = GuardrailPlan(metric=LOST, worse=Direction.INCREASE, margin=MARGIN)
+    plan = GuardrailPlan(metric=LOST, worse=Direction.INCREASE)
     if min(assigned) == 0:
         verdict, reason = Verdict.INCONCLUSIVE, "An arm has no hosts."
     else:
@@ -45,34 +55,14 @@ def loss_guardrail(lost: tuple[int, int], assigned: tuple[int, int], treatment: 
         sizes = f"lost {lost[1]} of {assigned[1]}, control {lost[0]} of {assigned[0]}"
         if p < alpha:
             verdict, reason = Verdict.FAIL, f"The treatment loses hosts: {sizes} (p = {p:.2g})."
-        elif lost[1] / assigned[1] - lost[0] / assigned[0] < MARGIN:
+        elif lost[1] / assigned[1] <= lost[0] / assigned[0]:
             verdict, reason = Verdict.PASS, f"No more hosts were lost than under control: {sizes}."
+        elif p >= PLAINLY_CHANCE:
+            verdict, reason = Verdict.PASS, f"Chance explains that more hosts were lost: {sizes} (p = {p:.2g})."
         else:
             verdict, reason = Verdict.INCONCLUSIVE, f"More hosts were lost, perhaps by chance: {sizes} (p = {p:.2g})."
-    return GuardrailResult(plan=plan, treatment=treatment, verdict=verdict, estimate=None, reason=reason)
-
-
-def worst_case(control: _Floats, treatment: _Floats, lost: tuple[int, int], level: float) -> tuple[Interval, Interval]:
-    """Bound the effect had the lost hosts been as bad, or as good, as any host that was seen.
-
-    Returns the bounds of the point estimate, and an interval that holds for both ends. Horowitz and Manski (2000),
-    J. Am. Stat. Assoc. 95:77-84, with the observed range standing in for the possible one.
-    """
-    if min(control.size, treatment.size) == 0:
-        raise NotEnoughData("an arm reports nothing", "worst-case bounds", "at least one host in each")
-    refuse_not_finite("worst-case bounds", control, treatment)
-    low = min(float(control.min()), float(treatment.min()))
-    high = max(float(control.max()), float(treatment.max()))
-    least = welch(np.append(control, [high] * lost[0]), np.append(treatment, [low] * lost[1]))
-    most = welch(np.append(control, [low] * lost[0]), np.append(treatment, [high] * lost[1]))
-    below, above = least.interval(level), most.interval(level)
-    return (
-        Interval(low=least.difference, high=most.difference, level=level),
-        Interval(
-            low=least.difference if below is None else below.low,
-            high=most.difference if above is None else above.high,
-            level=level,
-        ),
+    return GuardrailResult(
+        plan=plan, treatment=treatment, verdict=verdict, estimate=None, reason=reason, built_in=True
     )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.missing import stratified_exact_p
 from analysis.plan import AnalysisPlan, MetricPlan
-from analysis.results import Excluded
+from analysis.results import Excluded, Missing, Units
 
 BLOCK = ["host", "block"]
 ATTEMPT = ["host", "block", "attempt"]
@@ -25,6 +26,139 @@ class PairedBlocks:
     blocks: tuple[int, ...]
     control: NDArray[np.float64]
     treatment: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """One metric by (host, block, arm): its values in whole blocks, and what is known and lost of every begun cell.
+
+    `values` are those of blocks that count; `known` has also what was measured in blocks that never became whole;
+    `counts` has the columns known and lost, in periods.
+    """
+
+    values: pd.Series
+    known: pd.Series
+    counts: pd.DataFrame
+
+    def gaps(self, pair: tuple[str, str]) -> bool:
+        """Whether a period of one of two arms is missing."""
+        return bool((self._of(pair)["lost"] > 0).any())
+
+    def begun_blocks(self, pair: tuple[str, str]) -> pd.MultiIndex:
+        """The (host, block) in which both arms began, sorted."""
+        arms = self._of(pair).reset_index().groupby(BLOCK)["arm"].nunique()
+        index = arms[arms == 2].sort_index().index
+        assert isinstance(index, pd.MultiIndex)  # noqa: S101 - grouped by two
+        return index
+
+    @property
+    def share(self) -> pd.Series:
+        """The share of each cell's begun periods that are known."""
+        return self.counts["known"] / (self.counts["known"] + self.counts["lost"])
+
+    def missing(self, metric: MetricPlan, pair: tuple[str, str]) -> tuple[Missing, ...]:
+        """Count what is missing by arm; () where nothing is."""
+        if not self.gaps(pair):
+            return ()
+        sums = self._of(pair).groupby(level="arm")[["known", "lost"]].sum().reindex(list(pair), fill_value=0)
+        return tuple(
+            Missing(
+                metric=metric.name,
+                arm=arm,
+                units=Units.PERIODS,
+                lost=float(sums.loc[arm, "lost"]),
+                due=int(sums.loc[arm, "known"] + sums.loc[arm, "lost"]),
+            )
+            for arm in pair
+        )
+
+    def p_value(self, pair: tuple[str, str]) -> float | None:
+        """Exact test that what is missing has nothing to do with the arm, within hosts; None where nothing is."""
+        tables = []
+        for _, own in self._of(pair).groupby(level="host"):
+            every = own["known"] + own["lost"]
+            treated = own.index.get_level_values("arm") == pair[1]
+            tables.append(
+                (
+                    int(own.loc[treated, "lost"].sum()),
+                    int(every[treated].sum()),
+                    int(own["lost"].sum()),
+                    int(every.sum()),
+                )
+            )
+        return stratified_exact_p(tables)
+
+    def _of(self, pair: tuple[str, str]) -> pd.DataFrame:
+        return self.counts[self.counts.index.get_level_values("arm").isin(pair)]
+
+
+def cells_of(
+    every: pd.DataFrame, used: set[int], metric: MetricPlan, plan: AnalysisPlan, periods: pd.DataFrame | None
+) -> Cells:
+    """Gather one metric's cells from the rows of all measured periods; `used` are those whose block counts.
+
+    A period is lost that began and did not become whole, or that is whole and lacks the metric; one that the run
+    itself stopped, or that another period of its block took down, is not (column `broken_by`). Without `periods`, a
+    block that lacks an arm, a gap in a host's blocks and the number of an attempt tell what was lost.
+    """
+    in_use = every["period_id"].isin(used)
+    rows = every[in_use]
+    values = arm_values(rows, metric)
+    idle = every[~in_use].merge(rows[BLOCK].drop_duplicates(), on=BLOCK, how="left", indicator="counted")
+    other = arm_values(idle[idle["counted"] == "left_only"], metric)
+    known = pd.concat((values, other))
+    keys = [*BLOCK, "arm"]
+    has = known_periods(every, metric)
+    of_period = every.drop_duplicates("period_id")[["period_id", *keys, "attempt"]]
+    of_period = of_period.assign(host=of_period["host"].astype(str))
+    if periods is None:
+        begun = of_period.assign(whole=True)
+        extra = _untold(of_period, plan)
+    else:
+        own = periods[(periods["kind"] == "measure") & (periods["block"] >= 0)]
+        own = own[~own["state"].isin(["planned", "running"])]
+        if "broken_by" in own.columns:
+            own = own[~own["broken_by"].isin(["run", "block"])]
+        begun = own[["period_id", *keys]].assign(host=own["host"].astype(str), whole=own["state"] == "complete")
+        extra = pd.DataFrame(columns=[*keys, "lost"])
+    with_metric = begun["period_id"].isin(has)
+    counted = with_metric & (begun["period_id"].isin(used) | begun.set_index(BLOCK).index.isin(other.index.droplevel("arm")))
+    lost = ~begun["whole"] | ~with_metric
+    counts = begun.assign(known=counted.to_numpy(), lost=(lost & ~counted).to_numpy()).groupby(keys)[["known", "lost"]].sum()
+    if len(extra):
+        more = extra.set_index(keys)["lost"]
+        index = counts.index.union(more.index)
+        counts = counts.reindex(index, fill_value=0)
+        counts["lost"] = counts["lost"].add(more.reindex(index, fill_value=0))
+    counts = counts[(counts["known"] > 0) | (counts["lost"] > 0)].astype(np.int64)
+    known.index = known.index.set_names(keys) if len(known) else known.index
+    return Cells(values=values, known=known, counts=counts)
+
+
+def _untold(of_period: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
+    """What the rows alone tell of lost periods: attempts before the last, arms and blocks that are not there."""
+    rows = []
+    for host, own in of_period.groupby("host"):
+        for block in range(int(own["block"].max()) + 1):
+            here = own[own["block"] == block]
+            tried = 0 if here.empty else int(here["attempt"].max())
+            seen = set(here["arm"])
+            rows += [
+                {"host": host, "block": block, "arm": arm, "lost": tried + (arm not in seen)}
+                for arm in plan.arms
+                if tried or arm not in seen
+            ]
+    return pd.DataFrame(rows, columns=[*BLOCK, "arm", "lost"])
+
+
+def known_periods(rows: pd.DataFrame, metric: MetricPlan) -> set[int]:
+    """The periods that have the metric; of a ratio both parts, with a denominator above 0."""
+    own = rows[rows["metric"] == metric.name]
+    found = set(own.loc[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64)), "period_id"].tolist())
+    if metric.denominator is not None:
+        below = rows[(rows["metric"] == metric.denominator) & (rows["mean"] > 0)]
+        found &= set(below["period_id"].tolist())
+    return found
 
 
 def measured(observations: pd.DataFrame) -> pd.DataFrame:
@@ -94,14 +228,15 @@ def _excluded(row: Mapping[str, Any], reason: str) -> Excluded:
 
 
 def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
-    """One value per (host, block, arm): the mean of its periods; for a ratio, sum over sum.
+    """One value per (host, block, arm): the mean of its periods' statistic; for a ratio, sum over sum.
 
     The periods of an arm weigh alike. A ratio's parts weigh by their seconds:
     a mean rate times seconds is the count.
     """
     keys = [*BLOCK, "arm"]
     if metric.denominator is None:
-        return rows[rows["metric"] == metric.name].groupby(keys)["mean"].mean()
+        own = rows[rows["metric"] == metric.name]
+        return own[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64))].groupby(keys)[metric.statistic].mean()
     parts = rows[rows["metric"].isin([metric.name, metric.denominator])]
     amounts = parts.assign(amount=parts["mean"] * parts["seconds"]).pivot(
         index="period_id", columns="metric", values="amount"

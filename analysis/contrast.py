@@ -1,19 +1,17 @@
 """Two means and what is known of their errors: from there, every method answers the same way.
 
-Welch, paired, adjusted, stratified and ratio estimates differ only in how they come to a `Contrast`. Difference,
-interval, p-value and Fieller's set for the lift follow from it in this one place.
+Welch, paired, adjusted, stratified and ratio estimates differ only in how they come to a `Contrast`. The difference,
+the t-test with its interval and Fieller's set for the lift follow from it in this one place.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scipy import special
 
-from analysis.finite import finite_estimate
-from analysis.plan import MetricPlan
-from analysis.results import Estimate, Interval
+from analysis.results import Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,110 +107,3 @@ def fieller(contrast: Contrast, level: float) -> Interval:
     if not all(math.isfinite(root) for root in roots):
         return Interval(low=None, high=None, level=level)
     return Interval(low=roots[0], high=roots[1], level=level, excludes=a < 0)
-
-
-def estimate(
-    contrast: Contrast,
-    metric: MetricPlan,
-    *,
-    treatment: str,
-    control: str,
-    estimand: str,
-    method: str,
-    level: float,
-    withhold_p: bool = False,
-    headline: bool = True,
-    stratum: str = "",
-    stage: int | None = None,
-    warnings: tuple[str, ...] = (),
-) -> Estimate:
-    """Turn a contrast into the answer that is stored and shown. `withhold_p`: too few units to call anything."""
-    said = list(warnings)
-    contrast = _without_rounding(contrast)
-    lift, lift_interval = contrast.lift(), contrast.lift_interval(level)
-    if contrast.variance == 0:
-        said.append("no spread between units: neither interval nor t-test")
-    if lift is None:
-        lift_interval = None
-        said.append("the control mean is 0: no relative change")
-    elif lift_interval is not None and not lift_interval.bounded:
-        said.append("the control mean is not clearly different from 0: the relative change is unbounded")
-    row = Estimate(
-        metric=metric.name,
-        unit=metric.unit,
-        role=metric.role,
-        treatment=treatment,
-        control=control,
-        estimand=estimand,
-        method=method,
-        n_control=contrast.n_control,
-        n_treatment=contrast.n_treatment,
-        control_mean=contrast.control,
-        treatment_mean=contrast.treatment,
-        difference=contrast.difference,
-        difference_interval=contrast.interval(level),
-        lift=lift,
-        lift_interval=lift_interval,
-        standard_error=contrast.standard_error,
-        df=contrast.df if contrast.df > 0 else None,
-        p_value=None if withhold_p else contrast.p_value(),
-        headline=headline,
-        stratum=stratum,
-        stage=stage,
-        warnings=tuple(said),
-    )
-    return finite_estimate(row)
-
-
-def _without_rounding(contrast: Contrast) -> Contrast:
-    """Take a mean that is all rounding (an adjusted mean of zeros beside large values) for the 0 that it stands for."""
-    floor = 1e-12 * max(abs(contrast.control), abs(contrast.treatment))
-    return replace(
-        contrast,
-        control=contrast.control if abs(contrast.control) > floor else 0.0,
-        treatment=contrast.treatment if abs(contrast.treatment) > floor else 0.0,
-    )
-
-
-def no_estimate(
-    metric: MetricPlan,
-    *,
-    treatment: str,
-    control: str,
-    estimand: str,
-    method: str,
-    n_control: int,
-    n_treatment: int,
-    control_mean: float | None,
-    treatment_mean: float | None,
-    reason: str,
-    headline: bool = True,
-    stratum: str = "",
-) -> Estimate:
-    """Say what is known where there are too few units for an error: the means and the reason, no inference."""
-    known = control_mean is not None and treatment_mean is not None
-    difference = treatment_mean - control_mean if control_mean is not None and treatment_mean is not None else None
-    lift = difference / control_mean if known and difference is not None and control_mean else None
-    return Estimate(
-        metric=metric.name,
-        unit=metric.unit,
-        role=metric.role,
-        treatment=treatment,
-        control=control,
-        estimand=estimand,
-        method=method,
-        n_control=n_control,
-        n_treatment=n_treatment,
-        control_mean=control_mean,
-        treatment_mean=treatment_mean,
-        difference=difference,
-        difference_interval=None,
-        lift=lift,
-        lift_interval=None,
-        standard_error=None,
-        df=None,
-        p_value=None,
-        headline=headline,
-        stratum=stratum,
-        warnings=(reason,),
-    )

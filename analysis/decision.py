@@ -1,114 +1,278 @@
-"""The decision and its one sentence: nothing that the primary metric, the guardrails and the checks don't show."""
+"""The decision in its parts: nothing that the primary metric, the guardrails, the trade and the checks don't show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role
-from analysis.results import Check, Estimate, GuardrailResult, Interval, Verdict
+from analysis.effect import Effect
+from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role, Rule
+from analysis.results import (
+    ArmDecision,
+    Cause,
+    Check,
+    Decision,
+    Doubt,
+    Estimate,
+    GuardrailResult,
+    Missing,
+    Overturn,
+    Preference,
+    Scope,
+    Trade,
+    TradeSide,
+    Verdict,
+)
+from analysis.strata import Standing, StratumEffects
+from analysis.wording import decision_sentence, preference_sentence
 
-SHIP, DO_NOT_SHIP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
-RANDOMISATION = "randomisation test"  # part of the method's name in rows that re-draw the assignment
-FEW_UNITS = 20  # below it, a claim needs the randomisation test's consent too
+_BEST_FIRST = (
+    Decision.SHIP,
+    Decision.SHIP_IN_STRATA,
+    Decision.BETTER_HERE,
+    Decision.INCONCLUSIVE,
+    Decision.DO_NOT_SHIP,
+)
 
 
-def decide(
-    plan: AnalysisPlan,
-    estimates: Sequence[Estimate],
-    guardrails: Sequence[GuardrailResult],
-    checks: Sequence[Check],
-    scope: str = "",
-) -> tuple[str, str]:
-    """Return the decision and why.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that the decision on one treatment is made from. `primary` None: it was not measured."""
 
-    Ship: the primary is clearly better, every guardrail passes and no check of the experiment itself failed. Do not
-    ship: a guardrail fails, or the primary is clearly worse. Anything else is inconclusive. `scope` is said after.
-    With several treatments each is judged; one that ships is enough, and is named.
+    treatment: str
+    primary: Effect | None
+    scope: Scope
+    guardrails: tuple[GuardrailResult, ...]
+    trade: Trade | None = None
+    strata: StratumEffects | None = None
+    local: bool = False  # the hosts do not speak for others
+    doubts: tuple[Overturn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """The decisions on all treatments, the best of them, and all of it in one sentence."""
+
+    decision: Decision
+    sentence: str
+    arms: tuple[ArmDecision, ...]
+    preference: Preference | None
+
+
+def concluded(
+    plan: AnalysisPlan, cases: Sequence[Case], checks: Sequence[Check], pairs: Sequence[Estimate]
+) -> Conclusion:
+    """Decide on every treatment, and on which of them the evidence prefers; `pairs` are their PAIRWISE rows.
+
+    Ship: the primary is clearly better, also had what is missing been at its worst, every guardrail passes, the trade
+    excludes a cost (as the plan's rule has it), no stratum's loss is hidden in the mean, and no check of the experiment
+    itself failed. Do not ship: a guardrail fails, the primary is clearly worse, or the trade shows a cost. Anything
+    else is inconclusive. One treatment that ships is enough, and is named.
     """
-    answers = []
-    treatments = [arm for arm in plan.arms if arm != plan.control]
-    for treatment in treatments:
-        answer, reason = _decide_one(plan, treatment, estimates, guardrails, checks)
-        answers.append((answer, reason if len(treatments) == 1 else f"{treatment}: {reason}"))
-    for wanted in (SHIP, INCONCLUSIVE, DO_NOT_SHIP):
-        chosen = [reason for answer, reason in answers if answer == wanted]
+    arms = []
+    for case in cases:
+        found = _decided(plan, case, checks)
+        headline = None if case.primary is None else case.primary.estimate
+        sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha)
+        arms.append(replace(found, sentence=sentence))
+    preference = _preference(plan, arms, cases, pairs)
+    for wanted in _BEST_FIRST:
+        chosen = [arm for arm in arms if arm.decision is wanted]
         if chosen:
-            return wanted, "; ".join(chosen) + scope + "."
-    return INCONCLUSIVE, "the plan has no treatment" + scope + "."
+            told = "; ".join(arm.sentence if len(arms) == 1 else f"{arm.arm}: {arm.sentence}" for arm in chosen)
+            if preference is not None:
+                told += f"; {preference.sentence}"
+            return Conclusion(decision=wanted, sentence=f"{told}.", arms=tuple(arms), preference=preference)
+    return Conclusion(
+        decision=Decision.INCONCLUSIVE, sentence="the plan has no treatment.", arms=(), preference=None
+    )
 
 
-def _decide_one(
-    plan: AnalysisPlan,
-    treatment: str,
-    estimates: Sequence[Estimate],
-    guardrails: Sequence[GuardrailResult],
-    checks: Sequence[Check],
-) -> tuple[str, str]:
-    rails = [rail for rail in guardrails if rail.treatment == treatment]
-    failed_checks = [check.name for check in checks if check.passed is False]
-    failed = [rail for rail in rails if rail.verdict is Verdict.FAIL]
+def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDecision:
+    """The first fact that settles the question, from the gravest."""
+
+    def answer(
+        decision: Decision,
+        cause: Cause,
+        about: Sequence[str] = (),
+        *,
+        scope: Scope = case.scope,
+        overturn: Sequence[Overturn] = (),
+    ) -> ArmDecision:
+        return ArmDecision(
+            arm=case.treatment,
+            decision=decision,
+            cause=cause,
+            about=tuple(about),
+            scope=scope,
+            missing=_missing(case),
+            overturn=(*overturn, *case.doubts, *_standing_doubts(case)),
+        )
+
+    unclear, no = Decision.INCONCLUSIVE, Decision.DO_NOT_SHIP
+    failed = [rail.plan.metric for rail in case.guardrails if rail.verdict is Verdict.FAIL]
     if failed:  # harm counts also in an experiment that is in doubt
-        also = f" (and {', '.join(failed_checks)} failed)" if failed_checks else ""
-        return DO_NOT_SHIP, f"guardrail {failed[0].plan.metric}: {failed[0].reason.rstrip('.')}{also}"
+        return answer(no, Cause.GUARDRAIL_FAILED, failed)
+    failed_checks = [check.name for check in checks if check.passed is False]
     if failed_checks:
-        return INCONCLUSIVE, f"the experiment itself is in doubt: {', '.join(failed_checks)} failed"
+        return answer(unclear, Cause.CHECK_FAILED, failed_checks)
     primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
     if primary is None:
-        return INCONCLUSIVE, "no primary metric was named"
+        return answer(unclear, Cause.NO_PRIMARY)
     if primary.better is None:
-        return INCONCLUSIVE, f"the plan does not say which way {primary.name} is better"
-    rows = [row for row in estimates if row.role is Role.PRIMARY and row.treatment == treatment and not row.stratum]
-    headline = next((row for row in rows if row.headline), None)
-    if headline is None or headline.difference is None:
-        return INCONCLUSIVE, f"the primary metric {primary.name} was not measured"
-    said = change_text(headline)
-    if (doubt := _doubt(headline, rows, plan.alpha)) is not None:
-        return INCONCLUSIVE, f"{said}: {doubt}"
-    if not _is_better(headline, primary):
-        return DO_NOT_SHIP, f"{said}, which is worse"
-    open_rails = [rail.plan.metric for rail in rails if rail.verdict is not Verdict.PASS]
-    if open_rails:
-        return INCONCLUSIVE, f"{said}, but harm to {', '.join(open_rails)} is not ruled out"
-    rest = "every guardrail passed" if rails else "no guardrail was set"
-    return SHIP, f"{said}, and {rest}"
-
-
-def _doubt(headline: Estimate, rows: Sequence[Estimate], alpha: float) -> str | None:
-    """Say why the primary's change is not clear; None if it is."""
-    p = headline.p_adjusted if headline.p_adjusted is not None else headline.p_value
+        return answer(unclear, Cause.NO_DIRECTION, [primary.name])
+    effect = case.primary
+    if effect is None or effect.estimate.difference is None:
+        return answer(unclear, Cause.NOT_MEASURED, [primary.name])
+    rule = Rule.PRIMARY if plan.trade is None else plan.trade.rule
+    cost = None if plan.trade is None or rule is Rule.PRIMARY else _cost(case, answer)
+    if rule is Rule.SERVERS:
+        return _guarded(case, answer, Cause.SERVERS_SAVED) if cost is None else cost
+    p = effect.estimate.p
     if p is None:
-        return next(iter(headline.warnings), "no test could be made")
-    if p >= alpha:
-        return f"no clear change (p = {p:.2g})"
-    drawn = next((row for row in rows if RANDOMISATION in row.method), None)
-    if drawn is None or min(headline.n_control, headline.n_treatment) >= FEW_UNITS:
+        return answer(unclear, Cause.TOO_FEW_UNITS if effect.few else Cause.NOT_TESTED)
+    if p >= plan.alpha:
+        return _in_strata(plan, case, answer, cost) or answer(unclear, Cause.NOT_CLEAR)
+    better = _is_better(effect.estimate.difference, primary)
+    if not _kept_by_bounds(effect, plan.alpha):
+        return answer(unclear, Cause.MISSING_DATA, [effect.estimate.metric])
+    if not better:
+        return answer(no, Cause.WORSE)
+    if cost is not None:
+        return cost
+    return _guarded(case, answer, Cause.BETTER)
+
+
+class _Answer(Protocol):
+    def __call__(
+        self,
+        decision: Decision,
+        cause: Cause,
+        about: Sequence[str] = ...,
+        *,
+        scope: Scope = ...,
+        overturn: Sequence[Overturn] = ...,
+    ) -> ArmDecision: ...
+
+
+def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
+    """A benefit was shown: do the guardrails and the strata let it stand?"""
+    open_rails = [rail.plan.metric for rail in case.guardrails if rail.verdict is not Verdict.PASS]
+    if open_rails:
+        return answer(Decision.INCONCLUSIVE, Cause.GUARDRAIL_OPEN, open_rails)
+    if case.local:
+        return answer(Decision.BETTER_HERE, cause, overturn=[Overturn(doubt=Doubt.FEW_HOSTS)])
+    if case.strata is None:
+        return answer(Decision.SHIP, cause)
+    without = case.strata.named(Standing.OPEN, Standing.HARMED)
+    if not without:
+        return answer(Decision.SHIP, cause)
+    sound, harmed = case.strata.named(Standing.BETTER, Standing.SOUND), case.strata.named(Standing.HARMED)
+    scope = replace(case.scope, strata=sound, without=without, harmed=harmed)
+    open_strata = [
+        Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(Standing.OPEN)
+    ]
+    if not sound:
+        return answer(Decision.INCONCLUSIVE, Cause.STRATUM_HARMED, without, scope=scope, overturn=open_strata)
+    return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
+
+
+def _in_strata(plan: AnalysisPlan, case: Case, answer: _Answer, cost: ArmDecision | None) -> ArmDecision | None:
+    """No clear change over all hosts: is it one because strata differ, and some of them gain?
+
+    Only where the strata were shown to differ and a benefit was shown in a stratum beside all the others (Holm), with
+    nothing missing and no trade that speaks against it.
+    """
+    strata, effect = case.strata, case.primary
+    if strata is None or effect is None or effect.bounds is not None or cost is not None or case.local:
         return None
-    p = drawn.p_adjusted if drawn.p_adjusted is not None else drawn.p_value
-    if p is None or p >= alpha:
-        shown = "" if p is None else f" (p = {p:.2g})"
-        return f"with so few units the randomisation test must agree, and does not{shown}"
-    return None
+    better = strata.named(Standing.BETTER)
+    p = strata.interaction_p
+    if not better or p is None or p >= plan.alpha:
+        return None
+    if any(rail.verdict is not Verdict.PASS for rail in case.guardrails):
+        return None
+    without = strata.named(Standing.SOUND, Standing.OPEN, Standing.HARMED)
+    scope = replace(case.scope, strata=better, without=without, harmed=strata.named(Standing.HARMED))
+    return answer(Decision.SHIP_IN_STRATA, Cause.BETTER_IN_STRATA, better, scope=scope)
 
 
-def _is_better(headline: Estimate, primary: MetricPlan) -> bool:
-    rose = (headline.difference or 0.0) > 0
-    return rose == (primary.better is Direction.INCREASE)
+def _cost(case: Case, answer: _Answer) -> ArmDecision | None:
+    """What the trade says against shipping; None where it saves servers. One that can't be computed excludes no cost."""
+    if case.trade is not None and case.trade.side is TradeSide.SAVES:
+        return None
+    if case.trade is not None and case.trade.side is TradeSide.COSTS:
+        return answer(Decision.DO_NOT_SHIP, Cause.COSTS_SERVERS)
+    return answer(Decision.INCONCLUSIVE, Cause.COST_NOT_EXCLUDED)
 
 
-def change_text(row: Estimate) -> str:
-    """Write one estimate as words: what rose or fell, by how much, with its interval."""
-    moved = row.difference or 0.0
-    word = "did not change" if moved == 0 else "rose" if moved > 0 else "fell"
-    if moved == 0:
-        return f"{row.metric} {word}"
-    if row.lift is not None:
-        return f"{row.metric} {word} by {abs(row.lift):.1%}{_set(row.lift_interval, '.1%')}"
-    return f"{row.metric} {word} by {abs(moved):.4g} {row.unit}{_set(row.difference_interval, '.4g')}"
+def _kept_by_bounds(effect: Effect, alpha: float) -> bool:
+    """Whether the sign of a clear change holds had all that is missing spoken against it."""
+    if effect.bounds is None:
+        return True
+    if effect.inference is None:
+        return False
+    rose = effect.inference.difference > 0
+    against = effect.bounds.low if rose else effect.bounds.high
+    p = against.p_value()
+    adjusted = effect.look.p_adjusted(p)
+    p = p if adjusted is None else adjusted
+    return p is not None and p < alpha and (against.difference > 0) == rose
 
 
-def _set(interval: Interval | None, form: str) -> str:
-    if interval is None:
-        return ""
-    if not interval.bounded or interval.low is None or interval.high is None:
-        return " [unbounded]"
-    return f" [{interval.low:+{form}}, {interval.high:+{form}}]"
+def _missing(case: Case) -> tuple[Missing, ...]:
+    return () if case.primary is None else case.primary.missing
+
+
+def _standing_doubts(case: Case) -> tuple[Overturn, ...]:
+    """What could overturn any decision on this treatment."""
+    doubts = []
+    if case.primary is not None and case.primary.bounds is not None:
+        doubts.append(Overturn(doubt=Doubt.MISSING_DATA, about=case.primary.estimate.metric))
+    if case.trade is not None and case.trade.side is not TradeSide.SAVES:
+        doubts.append(Overturn(doubt=Doubt.COST_NOT_EXCLUDED))
+    if all(rail.built_in for rail in case.guardrails):
+        doubts.append(Overturn(doubt=Doubt.NO_GUARDRAIL))
+    return tuple(doubts)
+
+
+def _is_better(difference: float, primary: MetricPlan) -> bool:
+    return (difference > 0) == (primary.better is Direction.INCREASE)
+
+
+def _preference(
+    plan: AnalysisPlan, arms: Sequence[ArmDecision], cases: Sequence[Case], pairs: Sequence[Estimate]
+) -> Preference | None:
+    """Which treatment is clearly better than each of the others that are in question; else none of them.
+
+    In question are those with a favourable decision; where there is none, all.
+    """
+    primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
+    if len(arms) < 2 or primary is None or primary.better is None:
+        return None
+    favourable = [arm.arm for arm in arms if arm.decision.is_favourable]
+    named = favourable or [arm.arm for arm in arms]
+    sign = 1.0 if primary.better is Direction.INCREASE else -1.0
+    means = {
+        case.treatment: sign * case.primary.estimate.treatment_mean
+        for case in cases
+        if case.treatment in named and case.primary is not None and case.primary.estimate.treatment_mean is not None
+    }
+    if not means:
+        return None
+    best = max(means, key=lambda arm: means[arm])
+    beaten = []
+    for row in pairs:
+        if best in {row.control, row.treatment} and row.difference is not None and row.p is not None:
+            gain = sign * (row.difference if row.treatment == best else -row.difference)
+            if row.p < plan.alpha and gain > 0:
+                beaten.append(row.control if row.treatment == best else row.treatment)
+    rivals = [arm for arm in named if arm != best]
+    if favourable and all(rival in beaten for rival in rivals):
+        found = Preference(arm=best, over=tuple(arm.arm for arm in arms if arm.arm != best))
+    elif not favourable and rivals and all(rival in beaten for rival in rivals):
+        found = Preference(arm=best, over=tuple(rivals))
+    else:
+        found = Preference(arm=None, over=tuple(arm for arm in named if arm not in beaten))
+    return replace(found, sentence=preference_sentence(found, pairs))

@@ -17,6 +17,9 @@ TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "s
 
 
 METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
+ORDERS = ("pairs", "abba")
+ESTIMANDS = ("mean over hosts", "fleet ratio")
+STATISTICS = ("mean", "minimum", "maximum", "p50", "p99", "rise")  # columns of the observations
 LARGEST = 1e60  # no unit of this world reaches it; beyond, fourth powers overflow
 SMALLEST = 1e-60  # nearer to 0 than this is 0
 
@@ -88,6 +91,10 @@ def check_plan(plan: AnalysisPlan) -> None:
         raise BadPlan(f"metric {twice!r} is named twice", "metrics", "name it once")
     for guardrail in plan.guardrails:
         _check_guardrail(guardrail)
+    for metric in plan.metrics:
+        _check_metric(metric)
+    if plan.order not in ORDERS:
+        raise BadPlan(f"unknown order {plan.order!r}", "order", f"one of {', '.join(ORDERS)}")
     if plan.method not in METHODS:
         raise BadPlan(f"unknown method of assignment {plan.method!r}", "method", f"one of {', '.join(METHODS)}")
     looks = plan.information_fractions
@@ -100,6 +107,18 @@ def check_plan(plan: AnalysisPlan) -> None:
 def metric_label(metric: MetricPlan) -> str:
     """The name under which a metric is reported: a ratio's two parts."""
     return metric.name if metric.denominator is None else f"{metric.name} / {metric.denominator}"
+
+
+def _check_metric(metric: MetricPlan) -> None:
+    where = f"metric {metric.name}"
+    if metric.estimand not in ESTIMANDS:
+        raise BadPlan(f"unknown estimand {metric.estimand!r}", where, f"one of {', '.join(ESTIMANDS)}")
+    if metric.statistic not in STATISTICS:
+        raise BadPlan(f"unknown statistic {metric.statistic!r}", where, f"one of {', '.join(STATISTICS)}")
+    if metric.denominator is not None and metric.statistic != "mean":
+        raise BadPlan(f"a ratio of {metric.statistic}", where, "a ratio is of means: statistic='mean'")
+    if metric.denominator is None and metric.estimand == ESTIMANDS[1]:
+        raise BadPlan("a fleet ratio without a denominator", where, "name the denominator")
 
 
 def _check_guardrail(guardrail: GuardrailPlan) -> None:

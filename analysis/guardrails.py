@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.contrast import Contrast
+from analysis.effect import Bounds
+from analysis.inference import Inference
 from analysis.look import guardrail_look
 from analysis.plan import AnalysisPlan, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Estimate, GuardrailResult, Interval, Verdict
 
 
-def margin_verdict(guardrail: GuardrailPlan, estimate: Estimate | None, bounds: Interval | None) -> tuple[Verdict, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a guardrail's metric showed for one treatment.
+
+    `inference` None says that too few units were watched for a claim; `bounds` are the ends had what is missing been
+    at its worst; `still` that every unit of both arms read one and the same value.
+    """
+
+    estimate: Estimate | None
+    inference: Inference | None
+    bounds: Bounds | None = None
+    still: bool = False
+    worst: float | None = None  # the worst that any treated unit reached; None: it was never read
+    units: int = 0
+
+
+def margin_verdict(
+    guardrail: GuardrailPlan, estimate: Estimate | None, bounds: Interval | None, completed: Interval | None = None
+) -> tuple[Verdict, str]:
     """Judge a relative margin from the lift's set at level 1 - 2 alpha: each end is a one-sided bound at alpha.
 
-    Pass: the whole set is on the good side of the margin. Fail: the whole set is beyond it. Else, and for an
-    unbounded set, no estimate or a control mean that is not positive: inconclusive.
+    Pass: the whole set is on the good side of the margin, and so is `completed`, the set had what is missing been at
+    its worst. Fail: the whole set is beyond it. Else, and for an unbounded set, no estimate or a control mean that is
+    not positive: inconclusive.
     """
     margin = guardrail.margin
     if margin is None:
         raise ValueError("a guardrail without a margin has no margin to be judged by")
-    if estimate is None or estimate.lift is None or estimate.control_mean is None:
+    if estimate is None or estimate.control_mean is None:
         return Verdict.INCONCLUSIVE, "No relative change could be estimated."
     if estimate.control_mean <= 0:
         return Verdict.INCONCLUSIVE, "A relative margin needs a positive control mean; use a tripwire."
     if bounds is None or not bounds.bounded or bounds.low is None or bounds.high is None:
         return Verdict.INCONCLUSIVE, "The relative change has no bounded interval."
-    best, worst = (bounds.low, bounds.high) if guardrail.worse is Direction.INCREASE else (-bounds.high, -bounds.low)
-    harm = f"{'An' if guardrail.worse is Direction.INCREASE else 'A'} {guardrail.worse.value} of {margin:.3g} or more"
+    up = guardrail.worse is Direction.INCREASE
+    best, worst = (bounds.low, bounds.high) if up else (-bounds.high, -bounds.low)
+    harm = f"{'An' if up else 'A'} {guardrail.worse.value} of {margin:.1%} or more"
     confidence = f"at {(1 + bounds.level) / 2:.4g} one-sided"
-    if worst < margin:
-        return Verdict.PASS, f"{harm} is ruled out {confidence} (bound {worst:+.3g})."
     if best > margin:
-        return Verdict.FAIL, f"{harm} is shown {confidence} (bound {best:+.3g})."
-    return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({best:+.3g} to {worst:+.3g})."
+        return Verdict.FAIL, f"{harm} is shown {confidence} (bound {best:+.1%})."
+    if worst >= margin:
+        return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({best:+.1%} to {worst:+.1%})."
+    if completed is not None:
+        end = completed.high if up else completed.low
+        if not completed.bounded or end is None or (end if up else -end) >= margin:
+            return Verdict.INCONCLUSIVE, f"{harm} is ruled out by what was seen, but not by what could not be."
+    return Verdict.PASS, f"{harm} is ruled out {confidence} (bound {worst:+.1%})."
 
 
 def tripwire_verdict(
@@ -63,34 +89,37 @@ def tripwire_verdict(
 def judge(
     guardrail: GuardrailPlan,
     treatment: str,
-    *,
-    estimate: Estimate | None,
-    contrast: Contrast | None,
-    worst: float | None,
+    evidence: Evidence,
     plan: AnalysisPlan,
     crossings: Sequence[Crossing] = (),
 ) -> GuardrailResult:
-    """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts.
-
-    `contrast` None says that too few units were watched for a claim.
-    """
+    """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts."""
     answers = []
     if guardrail.margin is not None:
-        answers.append(margin_verdict(guardrail, estimate, _bounds(contrast, plan)))
+        answers.append(_by_margin(guardrail, evidence, plan))
     if guardrail.tripwire is not None:
         own = [one for one in crossings if (one.metric, one.arm) == (guardrail.metric, treatment)]
-        answers.append(tripwire_verdict(guardrail, worst, contrast is not None, own))
+        answers.append(tripwire_verdict(guardrail, evidence.worst, evidence.inference is not None, own))
     rank = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
     verdict, reason = min(answers, key=lambda answer: rank.index(answer[0]))
-    return GuardrailResult(plan=guardrail, treatment=treatment, verdict=verdict, estimate=estimate, reason=reason)
+    return GuardrailResult(
+        plan=guardrail, treatment=treatment, verdict=verdict, estimate=evidence.estimate, reason=reason
+    )
 
 
-def _bounds(contrast: Contrast | None, plan: AnalysisPlan) -> Interval | None:
-    if contrast is None:
-        return None
-    planned = sum(unit.arm is not None for unit in plan.units) or None
-    look = guardrail_look(plan, contrast.n_control + contrast.n_treatment, planned)
-    return None if look.blind else contrast.lift_interval(look.level)
+def _by_margin(guardrail: GuardrailPlan, evidence: Evidence, plan: AnalysisPlan) -> tuple[Verdict, str]:
+    inference, bounds = evidence.inference, evidence.bounds
+    if inference is not None and evidence.still and bounds is None and evidence.estimate is not None:
+        return Verdict.PASS, f"Every unit of both arms read {evidence.estimate.control_mean:g}: nothing moved."
+    look = guardrail_look(plan, evidence.units, sum(unit.arm is not None for unit in plan.units) or None)
+    if inference is None or look.blind:
+        return margin_verdict(guardrail, evidence.estimate, None)
+    found = inference.lift_interval(look.level)
+    if bounds is None:
+        return margin_verdict(guardrail, evidence.estimate, found)
+    worst = bounds.high if guardrail.worse is Direction.INCREASE else bounds.low
+    unbounded = Interval(low=None, high=None, level=look.level)
+    return margin_verdict(guardrail, evidence.estimate, found, worst.lift_interval(look.level) or unbounded)
 
 
 def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:

@@ -1,29 +1,44 @@
-"""Several estimates at once: Holm for what was promised, Benjamini-Hochberg for what is only explored."""
+"""Several estimates at once: Holm for what was promised, Benjamini-Hochberg for what is only explored.
+
+Each row's interval has the level at which its p-value was judged, so that the interval leaves out 0 just where the
+adjusted p is below alpha.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from scipy import stats
 
 from analysis.errors import BadObservations
+from analysis.finite import finite_estimate
+from analysis.inference import Inference
 from analysis.plan import Role
 from analysis.results import Estimate
 
-_HOLM = (Role.PRIMARY, Role.SECONDARY)
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A headline row and what it rests on; None: too few units for any claim."""
+
+    row: Estimate
+    inference: Inference | None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust so that the chance of any false claim stays at alpha. Holm (1979), Scand. J. Statist. 6:65-70."""
     _refuse_impossible(p_values)
     count = len(p_values)
-    adjusted = [0.0] * count
+    adjusted_to = [0.0] * count
     largest = 0.0
     for rank, place in enumerate(sorted(range(count), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (count - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
+        adjusted_to[place] = largest
+    return adjusted_to
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -37,21 +52,42 @@ def _refuse_impossible(p_values: Sequence[float]) -> None:
         raise BadObservations("a p-value is not between 0 and 1", "p-values", "leave out what could not be tested")
 
 
-def adjust(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
-    """Give every headline estimate of a family its adjusted p: primary over the arms, secondaries, exploratory.
+def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimate]:
+    """Give every row of a family its adjusted p and the interval of that level: secondaries by Holm, exploratory by BH.
 
-    A p that an early look has raised already (`p_adjusted`) goes in as it is.
+    The primary has shared alpha between its treatments already. A secondary that is not called significant gets the
+    level of the first that is not. Among the explored the level is that of those called significant together, which
+    keeps the share of intervals that miss at alpha (Benjamini and Yekutieli 2005, J. Am. Stat. Assoc. 100:71-81).
     """
-    rows = list(estimates)
-    for role in (*_HOLM, Role.EXPLORATORY):
-        family = [
-            (place, row.p_adjusted if row.p_adjusted is not None else row.p_value)
-            for place, row in enumerate(rows)
-            if row.role is role and row.headline and not row.stratum
-        ]
-        tested = [(place, p) for place, p in family if p is not None]
-        values = [p for _, p in tested]
-        adjusted = holm(values) if role in _HOLM else benjamini_hochberg(values)
-        for (place, _), p in zip(tested, adjusted, strict=True):
-            rows[place] = replace(rows[place], p_adjusted=p)
-    return tuple(rows)
+    out = {key: answer.row for key, answer in answers.items()}
+    for role, adjust in ((Role.SECONDARY, holm), (Role.EXPLORATORY, benjamini_hochberg)):
+        family = [(key, p) for key, row in out.items() if row.role is role and (p := row.p) is not None]
+        values = adjust([p for _, p in family])
+        count = len(family)
+        claimed = sum(p < alpha for p in values)
+        order = sorted(range(count), key=lambda place: family[place][1])
+        for rank, place in enumerate(order):
+            key = family[place][0]
+            if role is Role.SECONDARY:
+                share = 1 / (count - min(rank, claimed, count - 1))
+            else:
+                share = max(claimed, 1) / count
+            out[key] = _at(out[key], answers[key].inference, share, values[place])
+    return out
+
+
+def _at(row: Estimate, inference: Inference | None, share: float, p_adjusted: float) -> Estimate:
+    if inference is None or row.difference_interval is None:
+        return replace(row, p_adjusted=p_adjusted)
+    level = 1 - (1 - row.difference_interval.level) * share
+    lift_interval = inference.lift_interval(level) if row.lift is not None else None
+    unbounded = row.lift_interval is not None and lift_interval is None
+    return finite_estimate(
+        replace(
+            row,
+            p_adjusted=p_adjusted,
+            difference_interval=inference.interval(level),
+            lift=None if unbounded else row.lift,
+            lift_interval=lift_interval,
+        )
+    )

@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from analysis.attrition import attrition_check, loss_guardrail, worst_case
+from analysis.attrition import attrition_check, loss_guardrail, missing_check
 from analysis.blocks import broken_periods
 from analysis.calibration import calibration_check
-from analysis.contrast import Contrast, estimate, no_estimate
-from analysis.decision import FEW_UNITS, decide
+from analysis.decision import Case, concluded
+from analysis.effect import Effect
+from analysis.errors import NotEnoughData
+from analysis.estimates import estimate, no_estimate
 from analysis.exposure_rows import exposure_rows
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
-from analysis.guardrails import judge, with_guardrail_metrics, worst_value
-from analysis.headline import headline
+from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
+from analysis.headline import Headline, Redraws, headline
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
-from analysis.look import guardrail_look, look_at
-from analysis.multiplicity import adjust
+from analysis.inference import MIN_HOSTS
+from analysis.look import Look, guardrail_look, look_at
+from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
+from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
-from analysis.results import Check, Estimate, Findings, GuardrailResult
-from analysis.sensitivity import all_rows, randomisation_row, stratum_rows
+from analysis.plan import AnalysisPlan, Crossing, Direction, MetricPlan, Role
+from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Scope
+from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_rows
 from analysis.srm import ratio_check
+from analysis.strata import StratumEffects, judged_strata
 from analysis.trade import trades_of
 from analysis.welch import welch
 
-MIN_HOSTS = 4  # in each arm; 3 + 3 hosts can't get below p = .10
 PRE_PERIOD_ALARM = 0.001
+CLAIMS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricEffect:
-    """One metric for one treatment: the headline, rows beside it, the contrast behind it (None: too few hosts)."""
+class _Metrics:
+    """What every metric's estimate is made from."""
 
-    estimate: Estimate
-    contrast: Contrast | None
+    plan: AnalysisPlan
+    table: HostTable
+    redraws: Redraws
+    weighed: frozenset[str]  # metrics whose gaps are bounded: a decision reads them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MetricEffect:
+    """One metric for one treatment: the headline and what it rests on, rows beside it."""
+
+    effect: Effect
+    still: bool = False
     rows: tuple[Estimate, ...] = ()
     checks: tuple[Check, ...] = ()
+    strata: StratumEffects | None = None
 
 
 def parallel_findings(
@@ -54,155 +71,261 @@ def parallel_findings(
 ) -> Findings:
     """Answer a parallel design from checked observations."""
     table = HostTable(observations, plan, periods)
+    metrics = with_guardrail_metrics(plan)
+    treatments = [arm for arm in plan.arms if arm != plan.control]
+    base = _Metrics(plan=plan, table=table, redraws=Redraws(plan=plan), weighed=_weighed(plan, metrics))
     said = list(warnings)
     if table.misplaced:
         said.append(f"measured under another arm than assigned, counted as assigned: {', '.join(table.misplaced)}")
-    metrics = with_guardrail_metrics(plan)
-    treatments = [arm for arm in plan.arms if arm != plan.control]
-    effects: dict[tuple[str, str], MetricEffect] = {}
+    found: dict[tuple[str, str], _MetricEffect] = {}
+    missing_checks: list[Check] = []
     for metric in metrics:
         for treatment in treatments:
+            label = metric_label(metric)
             sample = table.two_arms(metric, treatment)
+            gaps = gaps_of(table, sample, metric) if label in base.weighed else None
+            if gaps is not None and gaps.any:
+                missing_checks.append(missing_check(label, treatment, gaps))
             if min(sample.sizes) == 0:
-                said.append(f"{metric_label(metric)}, {treatment}: unavailable, {_who_lacks(sample, plan, treatment)}")
+                said.append(f"{label}, {treatment}: unavailable, {_who_lacks(sample)}")
             else:
-                effects[metric_label(metric), treatment] = metric_effect(sample, metric, treatment, plan, table)
-    estimates = [row for effect in effects.values() for row in (effect.estimate, *effect.rows)]
-    adjusted = adjust(finite_estimates(estimates))
+                found[label, treatment] = _metric_effect(sample, metric, gaps, base)
+    effects = adjusted(
+        {key: Answer(row=one.effect.estimate, inference=one.effect.inference) for key, one in found.items()},
+        plan.alpha,
+    )
+    found = {key: replace(one, effect=replace(one.effect, estimate=effects[key])) for key, one in found.items()}
+    primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
+    pairs = [] if primary is None else list(_pairwise(primary, treatments, base))
+    estimates = finite_estimates(
+        (*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs)
+    )
     guardrails = (
-        *_guardrails(metrics, treatments, effects, observations, plan, crossings),
+        *_guardrails(metrics, treatments, found, observations, plan, crossings),
         *_losses(table, treatments, plan),
     )
     checks = finite_checks(
         (
             ratio_check(table.counts(plan.arms), plan.ratio or [1.0] * len(plan.arms)),
+            *_crossovers(table),
             *_attrition(table, treatments, plan),
-            *(check for effect in effects.values() for check in effect.checks),
-            *(observer_effect(row) for row in adjusted if row.headline and row.role is Role.OBSERVER),
+            *missing_checks,
+            *(check for one in found.values() for check in one.checks),
+            *(observer_effect(row) for row in effects.values() if row.role is Role.OBSERVER),
             *((calibration_check(observations, plan, calibration_runs),) if calibration_runs else ()),
         )
     )
-    decision, reason = decide(plan, adjusted, guardrails, checks)
+    trades = trades_of(plan, {key: one.effect for key, one in found.items()})
+    cases = [
+        Case(
+            treatment=treatment,
+            primary=None if (one := _of(found, primary, treatment)) is None else one.effect,
+            scope=_scope(observations, table, primary, treatment, plan),
+            guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
+            trade=next((trade for trade in trades if trade.treatment == treatment), None),
+            strata=None if one is None else one.strata,
+        )
+        for treatment in treatments
+    ]
+    concluded_by = concluded(plan, cases, checks, pairs)
     return Findings(
-        decision=decision,
-        reason=reason,
-        estimates=adjusted,
+        decision=concluded_by.decision,
+        reason=concluded_by.sentence,
+        estimates=estimates,
         guardrails=guardrails,
         checks=checks,
         contrasts=(),
         excluded=broken_periods(periods),
         alpha=plan.alpha,
         warnings=tuple(said),
-        trades=trades_of(plan, {key: effect.contrast for key, effect in effects.items()}),
+        trades=trades,
+        arms=concluded_by.arms,
+        preference=concluded_by.preference,
     )
 
 
-def metric_effect(
-    sample: TwoArms, metric: MetricPlan, treatment: str, plan: AnalysisPlan, table: HostTable
-) -> MetricEffect:
+def _weighed(plan: AnalysisPlan, metrics: Sequence[MetricPlan]) -> frozenset[str]:
+    names = {guardrail.metric for guardrail in plan.guardrails}
+    names |= {plan.trade.throughput, plan.trade.memory} if plan.trade is not None else set()
+    return frozenset(metric_label(one) for one in metrics if one.role is Role.PRIMARY or one.name in names)
+
+
+def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base: _Metrics) -> _MetricEffect:
     """Estimate one metric, with as many rows beside it as its role deserves."""
-    n_control, n_treatment = sample.sizes
+    plan = base.plan
     labelled = replace(metric, name=metric_label(metric))
     few = min(sample.sizes) < MIN_HOSTS
-    warnings = (
-        f"{n_control} + {n_treatment} hosts of at least {MIN_HOSTS} + {MIN_HOSTS}: nothing is called significant",
+    too_few = (
+        f"{sample.sizes[0]} + {sample.sizes[1]} hosts of at least {MIN_HOSTS} + {MIN_HOSTS}: "
+        "nothing is called significant"
     )
+    look = _look(plan, metric, sample)
+    missing = () if gaps is None else gaps.missing(labelled.name)
     if min(sample.sizes) < 2:
         control, treated = sample.arms(sample.y)
         alone = no_estimate(
             labelled,
-            treatment=treatment,
-            control=plan.control,
+            treatment=sample.treatment,
+            control=sample.control,
             estimand=metric.estimand,
             method="Welch t",
-            n_control=n_control,
-            n_treatment=n_treatment,
-            control_mean=float(control.mean()),
-            treatment_mean=float(treated.mean()),
-            reason=warnings[0],
+            sizes=sample.sizes,
+            means=(float(control.mean()), float(treated.mean())),
+            reason=too_few,
         )
-        return MetricEffect(estimate=alone, contrast=None)
-    found = headline(sample, metric)
-    look = look_at(plan, metric.role, sample.y.size, sum(unit.arm is not None for unit in plan.units) or None)
-    level = look.level
+        return _MetricEffect(effect=Effect(estimate=alone, inference=None, look=look, missing=missing, few=True))
+    found = headline(sample, metric, base.redraws, claims=metric.role in CLAIMS)
     main = estimate(
-        found.contrast,
+        found.inference,
         labelled,
-        treatment=treatment,
-        control=plan.control,
+        look,
+        treatment=sample.treatment,
+        control=sample.control,
         estimand=metric.estimand,
         method=found.method,
-        level=level,
-        withhold_p=few or look.blind,
-        warnings=(*(warnings if few else ()), *found.warnings, *look.warnings),
+        withhold_p=few,
+        warnings=(*((too_few,) if few else ()), *found.warnings, *look.warnings),
     )
-    main = replace(main, p_adjusted=look.p_adjusted(main))
+    bounds = None if gaps is None or few else bounds_of(gaps, metric, base.redraws)
+    effect = Effect(
+        estimate=main,
+        inference=None if few else found.inference,
+        look=look,
+        bounds=bounds,
+        missing=missing,
+        few=few,
+    )
     rows: list[Estimate] = []
     checks: list[Check] = []
-    if not few and metric.estimand != FLEET_RATIO:
+    strata = None
+    if not few and metric.role in CLAIMS:
+        if (drawn := randomisation_row(main, sample, found, plan, base.redraws, look)) is not None:
+            rows.append(drawn)
         if metric.role is Role.PRIMARY:
-            rows += all_rows(main, sample, labelled, plan, look)
-            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, level)
+            rows += _worst_case_rows(effect, gaps)
+        if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
+            rows += sensitivity_rows(main, sample, labelled, plan, look)
+            strata = _strata(sample, metric, gaps, found, base)
+            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, strata)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
-            checks += _before_check(sample, labelled, treatment)
-            rows += _worst_case_row(main, sample, table, plan, level)
-            rows += exposure_rows(main, sample, plan=plan, table=table, level=level)
-        elif metric.role in {Role.SECONDARY, Role.GUARDRAIL} and min(sample.sizes) < FEW_UNITS:
-            rows.append(randomisation_row(main, sample, plan, look))
-    return MetricEffect(estimate=main, contrast=None if few else found.contrast, rows=tuple(rows), checks=tuple(checks))
+            checks += _before_check(sample, labelled)
+            rows += exposure_rows(main, sample, plan=plan, table=base.table, look=look)
+    control, treated = sample.arms(sample.y)
+    return _MetricEffect(
+        effect=effect,
+        still=bool(np.ptp(sample.y) == 0),
+        rows=tuple(rows),
+        checks=tuple(checks),
+        strata=strata,
+    )
 
 
-def _who_lacks(sample: TwoArms, plan: AnalysisPlan, treatment: str) -> str:
-    empty = [arm for arm, size in zip((plan.control, treatment), sample.sizes, strict=True) if size == 0]
+def _look(plan: AnalysisPlan, metric: MetricPlan, sample: TwoArms) -> Look:
+    return look_at(plan, metric.role, sample.y.size, sum(unit.arm is not None for unit in plan.units) or None)
+
+
+def _strata(
+    sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, found: Headline, base: _Metrics
+) -> StratumEffects | None:
+    if metric.better is None:
+        return None
+    better = metric.better is Direction.INCREASE
+    gain = found.inference.difference if (found.inference.difference > 0) == better else None
+    return judged_strata(sample, metric.better, base.redraws, alpha=base.plan.alpha, gain=gain)
+
+
+def _pairwise(metric: MetricPlan, treatments: Sequence[str], base: _Metrics) -> Iterator[Estimate]:
+    """Every two treatments against each other, their intervals simultaneous."""
+    plan, pairs = base.plan, list(combinations(treatments, 2))
+    for first, second in pairs:
+        sample = base.table.two_arms(metric, second, first)
+        if min(sample.sizes) < 2:
+            continue
+        few = min(sample.sizes) < MIN_HOSTS
+        look = look_at(replace(plan, arms=(first, second)), metric.role, sample.y.size).shared(len(pairs))
+        try:
+            found = headline(sample, metric, base.redraws)
+        except NotEnoughData:
+            continue
+        yield estimate(
+            found.inference,
+            replace(metric, name=metric_label(metric)),
+            look,
+            treatment=second,
+            control=first,
+            estimand=metric.estimand,
+            method=found.method,
+            kind=EstimateKind.PAIRWISE,
+            withhold_p=few,
+            warnings=found.warnings,
+        )
+
+
+def _who_lacks(sample: TwoArms) -> str:
+    arms = (sample.control, sample.treatment)
+    empty = [arm for arm, size in zip(arms, sample.sizes, strict=True) if size == 0]
     return f"no host of {' or '.join(empty)} has it"
 
 
-def _before_check(sample: TwoArms, metric: MetricPlan, treatment: str) -> list[Check]:
+def _before_check(sample: TwoArms, metric: MetricPlan) -> list[Check]:
     """The arms before they differed: a gap that chance does not explain says that the draw went wrong."""
     control, treated = (side[np.isfinite(side)] for side in sample.arms(sample.before))
     if min(control.size, treated.size) < 2:
         return []
     contrast = welch(control, treated)
     p = contrast.p_value()
-    name = f"pre-period A/A ({metric.name}, {treatment})"
+    name = f"pre-period A/A ({metric.name}, {sample.treatment})"
     if p is None:
         return [Check(name=name, passed=None, p_value=None, detail="The pre-period does not vary.")]
     detail = f"Before they differed, the arms were {contrast.difference:+.3g} {metric.unit} apart (p = {p:.2g})."
     return [Check(name=name, passed=p >= PRE_PERIOD_ALARM, p_value=p, detail=detail)]
 
 
-def _worst_case_row(
-    main: Estimate, sample: TwoArms, table: HostTable, plan: AnalysisPlan, level: float
-) -> Iterator[Estimate]:
-    arms = (plan.control, main.treatment)
-    lost = (table.lost(arms[0]), table.lost(arms[1]))
-    assigned = (table.assigned(arms[0]), table.assigned(arms[1]))
-    if sum(lost) == 0 or attrition_check(lost, assigned, main.treatment, plan.alpha).passed is not False:
+def _worst_case_rows(effect: Effect, gaps: Gaps | None) -> Iterator[Estimate]:
+    """What the effect would be had all that is missing been at its worst, or its best; and Lee's bounds."""
+    if gaps is None or effect.bounds is None:
         return
-    control, treated = sample.arms(sample.y)
-    ends, interval = worst_case(control, treated, lost, level)
-    yield replace(
+    main, level = effect.estimate, effect.look.level
+    ends = effect.bounds.low.difference, effect.bounds.high.difference
+    below, above = effect.bounds.low.interval(level), effect.bounds.high.interval(level)
+    blank = replace(
         main,
-        method="worst-case bounds for the lost hosts",
-        n_control=assigned[0],
-        n_treatment=assigned[1],
-        difference=((ends.low or 0.0) + (ends.high or 0.0)) / 2,
-        difference_interval=interval,
+        n_control=int((~gaps.sample.treated).sum()),
+        n_treatment=int(gaps.sample.treated.sum()),
         lift=None,
         lift_interval=None,
         standard_error=None,
         df=None,
         p_value=None,
-        headline=False,
-        warnings=(f"the effect is between {ends.low:.4g} and {ends.high:.4g}, by how the lost hosts would have done",),
+        p_adjusted=None,
     )
+    yield replace(
+        blank,
+        kind=EstimateKind.WORST_CASE,
+        method="worst-case bounds for what is missing",
+        difference=sum(ends) / 2,
+        difference_interval=Interval(
+            low=None if below is None else below.low, high=None if above is None else above.high, level=level
+        ),
+        warnings=(f"the effect is between {ends[0]:.4g} and {ends[1]:.4g}, by how what is missing would have done",),
+    )
+    found = trimmed(gaps, level)
+    if found is not None:
+        yield replace(
+            blank,
+            kind=EstimateKind.TRIMMED,
+            method="Lee's bounds: the fuller arm trimmed",
+            difference=sum(found) / 2,
+            difference_interval=None,
+            warnings=(f"between {found[0]:.4g} and {found[1]:.4g}, if the arm could only cost hosts, or only save them",),
+        )
 
 
 def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     metrics: tuple[MetricPlan, ...],
     treatments: list[str],
-    effects: dict[tuple[str, str], MetricEffect],
+    found: Mapping[tuple[str, str], _MetricEffect],
     rows: pd.DataFrame,
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
@@ -211,33 +334,64 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     for guardrail in plan.guardrails:
         metric = next(metric for metric in metrics if metric.name == guardrail.metric)
         for treatment in treatments:
-            effect = effects.get((metric_label(metric), treatment))
-            yield judge(
-                guardrail,
-                treatment,
-                estimate=None if effect is None else effect.estimate,
-                contrast=None if effect is None else effect.contrast,
-                worst=worst_value(measured, metric, treatment, guardrail.worse),
-                plan=plan,
-                crossings=crossings,
-            )
+            one = found.get((metric_label(metric), treatment))
+            worst = worst_value(measured, metric, treatment, guardrail.worse)
+            evidence = Evidence(estimate=None, inference=None, worst=worst)
+            if one is not None:
+                row = one.effect.estimate
+                evidence = Evidence(
+                    estimate=row,
+                    inference=one.effect.inference,
+                    bounds=one.effect.bounds,
+                    still=one.still,
+                    worst=worst,
+                    units=row.n_control + row.n_treatment,
+                )
+            yield judge(guardrail, treatment, evidence, plan, crossings)
 
 
 def _losses(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> Iterator[GuardrailResult]:
-    if not plan.units:
-        return  # only hosts that report are known: nobody can be missing
     for treatment in treatments:
         lost, assigned = _lost(table, plan.control, treatment)
-        look = guardrail_look(plan, sum(assigned), sum(unit.arm in {plan.control, treatment} for unit in plan.units))
-        yield loss_guardrail(lost, assigned, treatment, (1 - look.level) / 2)
+        if plan.units or sum(lost):  # else only hosts that report are known: nobody can be missing
+            planned = sum(unit.arm in {plan.control, treatment} for unit in plan.units) or None
+            look = guardrail_look(plan, sum(assigned), planned)
+            yield loss_guardrail(lost, assigned, treatment, (1 - look.level) / 2)
 
 
 def _attrition(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> Iterator[Check]:
-    if plan.units:
-        for treatment in treatments:
-            lost, assigned = _lost(table, plan.control, treatment)
-            yield attrition_check(lost, assigned, treatment, PRE_PERIOD_ALARM)
+    for treatment in treatments:
+        lost, assigned = _lost(table, plan.control, treatment)
+        if plan.units or sum(lost):
+            yield attrition_check(lost, assigned, treatment)
+
+
+def _crossovers(table: HostTable) -> Iterator[Check]:
+    """Hosts whose knobs read back as another arm's: the comparison is of mixtures, harm and gain both diluted."""
+    wrong, hosts = len(table.misplaced), len(table.reporting)
+    if wrong:
+        detail = f"{wrong} of {hosts} hosts were measured under another arm than assigned: {', '.join(table.misplaced)}."
+        yield Check(name="arms as assigned", passed=wrong <= max(1, hosts // 100), p_value=None, detail=detail)
 
 
 def _lost(table: HostTable, control: str, treatment: str) -> tuple[tuple[int, int], tuple[int, int]]:
     return (table.lost(control), table.lost(treatment)), (table.assigned(control), table.assigned(treatment))
+
+
+def _of(
+    found: Mapping[tuple[str, str], _MetricEffect], metric: MetricPlan | None, treatment: str
+) -> _MetricEffect | None:
+    return None if metric is None else found.get((metric_label(metric), treatment))
+
+
+def _scope(
+    rows: pd.DataFrame, table: HostTable, metric: MetricPlan | None, treatment: str, plan: AnalysisPlan
+) -> Scope:
+    """What the comparison of one treatment speaks for."""
+    arms = {plan.control, treatment}
+    hosts = [unit.host for unit in table.units if unit.arm in arms and unit.host in table.reporting]
+    if metric is None:
+        return Scope(hosts=len(hosts), periods=0, seconds=0.0)
+    own = rows[(rows["metric"] == metric.name) & (rows["kind"] == "measure")]
+    own = own[own["host"].isin(hosts)]
+    return Scope(hosts=int(own["host"].nunique()), periods=len(own), seconds=float(own["seconds"].sum()))

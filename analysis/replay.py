@@ -24,6 +24,8 @@ _Draws = NDArray[np.bool_]
 EXACT_UP_TO = 20_000
 MOST_TRIED = 2_000_000  # draws looked at to find those that the balance rule accepts
 BATCH_CELLS = 4_000_000
+DRAWS, FEWEST_DRAWS = 2_999, 999
+CELLS = 10_000_000  # of all draws together: a larger fleet gets fewer
 
 
 class Replay(Protocol):
@@ -105,14 +107,14 @@ class Rerandomised:
 
     name = "among balanced draws within strata"
 
-    def __init__(self, units: tuple[AssignedUnit, ...], plan: AnalysisPlan, treatment: str, hosts: list[str]) -> None:
+    def __init__(self, units: tuple[AssignedUnit, ...], plan: AnalysisPlan, sample: TwoArms, hosts: list[str]) -> None:
         if plan.balance_rule is None or not units or any(not unit.balance for unit in units):
             raise NotEnoughData(
                 "the plan does not say what the draw was balanced on",
                 "units",
                 "give balance_rule and each unit's balance",
             )
-        own = {plan.control, treatment}
+        treatment, own = sample.treatment, {sample.control, sample.treatment}
         self._arms = np.array([unit.arm for unit in units], dtype=np.str_)
         self._control = plan.control
         self._others = [arm for arm in plan.arms if arm not in own]
@@ -178,12 +180,23 @@ class Rerandomised:
         )
 
 
-def replay_of(sample: TwoArms, plan: AnalysisPlan, treatment: str) -> Replay:
+def redrawn(mechanism: Replay, hosts: int, seed: int) -> tuple[_Draws, bool]:
+    """Every assignment where at most 20,000 are possible, else a seeded draw of as many as a fleet of that size allows.
+
+    Returns the draws [draw, host], and whether the real assignment is to be counted in besides.
+    """
+    possible = mechanism.possible()
+    if possible is not None and possible <= EXACT_UP_TO:
+        return np.array(list(mechanism.every())), False
+    return mechanism.redraw(min(DRAWS, max(FEWEST_DRAWS, CELLS // max(hosts, 1))), np.random.default_rng(seed)), True
+
+
+def replay_of(sample: TwoArms, plan: AnalysisPlan) -> Replay:
     """Return the mechanism that assigned a sample's hosts."""
     units = {unit.host: unit for unit in plan.units}
     hosts = [str(host) for host in sample.hosts]
     if plan.method == "matched_pairs" and all(host in units and units[host].pair for host in hosts):
         return WithinPairs(sample.treated, np.array([units[host].pair for host in hosts], dtype=np.str_))
-    if plan.method == "rerandomise":
-        return Rerandomised(plan.units, plan, treatment, hosts)
+    if plan.method == "rerandomise" and sample.control == plan.control:  # two treatments: no rule compared them
+        return Rerandomised(plan.units, plan, sample, hosts)
     return WithinStrata(sample.treated, sample.strata)

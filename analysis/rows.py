@@ -7,16 +7,19 @@ rows, in whichever order they lie in memory, and copies none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.contrast import estimate
-from analysis.errors import BadObservations, BadPlan
-from analysis.plan import MetricPlan
+from analysis.errors import BadObservations, BadPlan, NotEnoughData
+from analysis.estimates import estimate
+from analysis.headline import Redraws, headline
+from analysis.hosts import TwoArms
+from analysis.inference import MIN_HOSTS
+from analysis.look import Look
+from analysis.plan import AnalysisPlan, MetricPlan
 from analysis.results import Estimate
-from analysis.welch import welch
 
 _Floats = NDArray[np.float64]
 
@@ -77,25 +80,53 @@ def compare_rows(
 ) -> tuple[Estimate, ...]:
     """Compare two arms on every column of `samples`; `arms` maps host numbers to arms, `metrics` names the columns.
 
-    Raises BadPlan where columns and metrics differ in number, NotEnoughData below two hosts in an arm.
+    Where hosts are few or skewed a randomisation test must agree, every host's arm drawn alike. Raises BadPlan where
+    columns and metrics differ in number or `arms` and the two names do not fit, NotEnoughData below 4 + 4 hosts.
     """
     if samples.ndim != 2 or samples.shape[1] != len(metrics):
         raise BadPlan("the metrics are not the columns", "compare_rows", "one metric per column")
     table = host_means(hosts, samples)
     own = np.array([arms.get(host, "") for host in table.hosts.tolist()])
-    out = []
+    sizes = int((own == control).sum()), int((own == treatment).sum())
+    if min(sizes) < MIN_HOSTS:
+        raise NotEnoughData(
+            f"{sizes[0]} and {sizes[1]} hosts",
+            f"compare_rows, arms {control!r} and {treatment!r}",
+            f"a claim needs {MIN_HOSTS} in each: name every host's arm in `arms`, or measure more",
+        )
+    redraws = Redraws(plan=AnalysisPlan(design="parallel", control=control, arms=(control, treatment), metrics=()))
+    look, out = Look(level=level), []
     for metric, column in zip(metrics, table.means.T, strict=True):
-        known = np.isfinite(column)
-        found = welch(column[known & (own == control)], column[known & (own == treatment)])
+        known = np.isfinite(column) & ((own == control) | (own == treatment))
+        y = column[known]
+        sample = TwoArms(
+            control=control,
+            treatment=treatment,
+            hosts=table.hosts[known].astype(np.str_),
+            treated=own[known] == treatment,
+            strata=np.full(y.size, "all", dtype=np.str_),
+            y=y,
+            before=np.full(y.size, np.nan),
+            numerator=y,
+            denominator=np.ones(y.size),
+        )
+        few = min(sample.sizes) < MIN_HOSTS
+        plain = replace(metric, denominator=None, estimand="mean over hosts")
+        if min(sample.sizes) < 2:
+            raise NotEnoughData(
+                f"{sample.sizes[0]} and {sample.sizes[1]} hosts have {metric.name!r}", "compare_rows", "leave it out"
+            )
+        found = headline(sample, plain, redraws)
         out.append(
             estimate(
-                found,
+                found.inference,
                 metric,
+                look,
                 treatment=treatment,
                 control=control,
-                estimand="mean over hosts",
-                method="Welch t",
-                level=level,
+                estimand=plain.estimand,
+                method=found.method,
+                withhold_p=few,
             )
         )
     return tuple(out)

@@ -8,19 +8,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.blocks import PairedBlocks, arm_values, join_abba, paired
-from analysis.contrast import Contrast, estimate, no_estimate
-from analysis.decision import RANDOMISATION
-from analysis.look import look_at
+from analysis.blocks import Cells, PairedBlocks, join_abba, paired
+from analysis.carryover import CarryOver
+from analysis.contrast import Contrast
+from analysis.drawn import FlippedOrders
+from analysis.effect import Bounds, Effect
+from analysis.estimates import estimate, no_estimate
+from analysis.inference import FEW_UNITS, Inference
+from analysis.look import Look, look_at
 from analysis.matched import pair_contrast
+from analysis.missing import fence
 from analysis.plan import AnalysisPlan, MetricPlan, Role
-from analysis.results import BlockContrast, Estimate
-from analysis.signflip import sign_flip_p
+from analysis.results import BlockContrast, Estimate, EstimateKind
 
 MIN_BLOCKS = 6
 MIN_HOSTS = 6  # from here on the hosts are the units
 PAIRED_T = "paired t on block contrasts"
-SIGN_FLIP = f"sign-flip {RANDOMISATION} on block contrasts"
+SIGN_FLIP = "sign-flip randomisation test on block contrasts"
 OVER_BLOCKS = "mean over blocks"
 OVER_HOSTS = "mean over hosts of block contrasts"
 _TESTED = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL)
@@ -28,19 +32,24 @@ _TESTED = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockEffects:
-    """One metric's answers for one treatment: headline first, the randomisation test beside it, the blocks."""
+    """One metric's answers for one treatment: the headline (None: no block has both arms), rows beside it, blocks."""
 
-    estimates: tuple[Estimate, ...]
-    contrasts: tuple[BlockContrast, ...]
-    bounds: Contrast | None
+    effect: Effect | None
+    rows: tuple[Estimate, ...] = ()
+    contrasts: tuple[BlockContrast, ...] = ()
+    still: bool = False
 
 
-def block_effects(rows: pd.DataFrame, metric: MetricPlan, treatment: str, plan: AnalysisPlan) -> BlockEffects:
-    """Compare one treatment with the control over the blocks in `rows` that have both.
+def block_effects(
+    cells: Cells, metric: MetricPlan, pair: tuple[str, str], plan: AnalysisPlan, look: Look | None = None
+) -> BlockEffects:
+    """Compare two arms, (control, treatment), over the blocks that have both.
 
-    The unit is what one coin was thrown for: a block, or two blocks in ABBA order.
+    The unit is what one coin was thrown for: a block, or two blocks in ABBA order. `look` says at which level, where
+    it is not the metric's own.
     """
-    pairs = paired(arm_values(rows, metric), treatment, plan.control)
+    control, treatment = pair
+    pairs = paired(cells.values, treatment, control)
     contrasts = tuple(
         BlockContrast(
             metric=metric.name, treatment=treatment, host=host, block=block, control_value=c, treatment_value=t
@@ -49,48 +58,66 @@ def block_effects(rows: pd.DataFrame, metric: MetricPlan, treatment: str, plan: 
             pairs.hosts, pairs.blocks, pairs.control.tolist(), pairs.treatment.tolist(), strict=True
         )
     )
-    if not contrasts:
-        return BlockEffects(estimates=(), contrasts=(), bounds=None)
     if plan.order == "abba":
         pairs = join_abba(pairs)
     units = len(pairs.blocks)
+    if units == 0:
+        return BlockEffects(effect=None, contrasts=contrasts)
     few = units < MIN_BLOCKS
     warnings = (_too_few(units),) if few else ()
-    if units == 0:
-        return BlockEffects(estimates=(), contrasts=contrasts, bounds=None)
-    found, estimand = block_contrast(pairs)
+    missing = cells.missing(metric, pair)
+    look = look or look_at(plan, metric.role, units)
+    found, estimand = block_inference(pairs, plan.seed, tested=metric.role in _TESTED)
     if found is None:
         alone = no_estimate(
             metric,
             treatment=treatment,
-            control=plan.control,
+            control=control,
             estimand=estimand,
             method=PAIRED_T,
-            n_control=units,
-            n_treatment=units,
-            control_mean=float(pairs.control.mean()),
-            treatment_mean=float(pairs.treatment.mean()),
+            sizes=(units, units),
+            means=(float(pairs.control.mean()), float(pairs.treatment.mean())),
             reason=_too_few(units),
         )
-        return BlockEffects(estimates=(alone,), contrasts=contrasts, bounds=None)
-    look = look_at(plan, metric.role, units)
+        effect = Effect(estimate=alone, inference=None, look=look, missing=missing, few=True)
+        return BlockEffects(effect=effect, contrasts=contrasts)
     headline = estimate(
         found,
         metric,
+        look,
         treatment=treatment,
-        control=plan.control,
+        control=control,
         estimand=estimand,
-        method=PAIRED_T,
-        level=look.level,
-        withhold_p=few or look.blind,
+        method=PAIRED_T if found.drawn is None else f"{PAIRED_T} and sign-flip test",
+        withhold_p=few,
         warnings=(*warnings, *look.warnings),
     )
-    headline = replace(headline, p_adjusted=look.p_adjusted(headline))
-    estimates = [headline]
-    if metric.role in _TESTED and not few:
-        flip = _sign_flip_row(headline, pairs, plan.seed)
-        estimates.append(replace(flip, p_adjusted=look.p_adjusted(flip)))
-    return BlockEffects(estimates=tuple(estimates), contrasts=contrasts, bounds=None if few else found)
+    bounds = None if few else _bounds(cells, pair, plan)
+    effect = Effect(
+        estimate=headline,
+        inference=None if few else found,
+        look=look,
+        bounds=bounds,
+        missing=missing,
+        few=few,
+    )
+    rows = [] if few or found.drawn is None else [_sign_flip_row(headline, found, look, units)]
+    still = bool(np.ptp(np.concatenate((pairs.control, pairs.treatment))) == 0)
+    return BlockEffects(effect=effect, rows=tuple(rows), contrasts=contrasts, still=still)
+
+
+def block_inference(pairs: PairedBlocks, seed: int, *, tested: bool = True) -> tuple[Inference | None, str]:
+    """The mean contrast with paired errors, a sign-flip test beside it where units are few, and the estimand."""
+    contrast, estimand = block_contrast(pairs)
+    if contrast is None:
+        return None, estimand
+    names, host_of, counts = np.unique(np.array(pairs.hosts, dtype=object), return_inverse=True, return_counts=True)
+    units = len(names) if len(names) >= MIN_HOSTS else len(pairs.blocks)
+    if not tested or contrast.variance == 0 or units >= FEW_UNITS:
+        return Inference(contrast=contrast), estimand
+    weights = 1 / counts[host_of]
+    drawn = FlippedOrders(control=pairs.control, treatment=pairs.treatment, weights=weights, seed=seed)
+    return Inference(contrast=contrast, drawn=drawn), estimand
 
 
 def block_contrast(pairs: PairedBlocks) -> tuple[Contrast | None, str]:
@@ -134,33 +161,101 @@ def _paired(control: NDArray[np.float64], treatment: NDArray[np.float64]) -> Con
     return None if control.size < 2 else pair_contrast(control, treatment)
 
 
-def _sign_flip_row(headline: Estimate, pairs: PairedBlocks, seed: int) -> Estimate:
-    """Repeat the headline with the p-value that only the drawn order justifies."""
-    _, host_of, counts = np.unique(np.array(pairs.hosts, dtype=object), return_inverse=True, return_counts=True)
-    p = sign_flip_p(pairs.treatment - pairs.control, seed, 1 / counts[host_of])
-    return Estimate(
-        metric=headline.metric,
-        unit=headline.unit,
-        role=headline.role,
-        treatment=headline.treatment,
-        control=headline.control,
-        estimand=headline.estimand,
+def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> Bounds | None:
+    """The contrast had every broken or missing period been at either end; None where nothing is missing."""
+    if not cells.gaps(pair):
+        return None
+    found = []
+    for up in (False, True):
+        whole = completed(cells, pair, up=up)
+        pairs = join_abba(whole) if plan.order == "abba" else whole
+        inference, _ = block_inference(pairs, plan.seed)
+        if inference is None:
+            return None
+        found.append(inference)
+    return Bounds(low=found[0], high=found[1])
+
+
+def completed(cells: Cells, pair: tuple[str, str], *, up: bool) -> PairedBlocks:
+    """Fill what is missing in each block: under the treatment at the upper end (`up`) or the lower one.
+
+    Under the control it is the other end. The ends are those of the host's own values, or of all hosts' where it has
+    fewer than four.
+    """
+    control, treatment = pair
+    wide = cells.known.unstack("arm").reindex(index=cells.begun_blocks(pair), columns=[control, treatment])
+    share = cells.share.unstack("arm").reindex(index=wide.index, columns=[control, treatment]).fillna(0.0)
+    values, known = wide.to_numpy(dtype=np.float64), share.to_numpy(dtype=np.float64)
+    known = np.where(np.isfinite(values), np.clip(known, 0.0, 1.0), 0.0)
+    hosts = wide.index.get_level_values("host").to_numpy()
+    every = values[np.isfinite(values)]
+    out = np.where(np.isfinite(values), values, 0.0)
+    for host in pd.unique(hosts):
+        here = hosts == host
+        own = values[here][np.isfinite(values[here])]
+        low, high = fence(own if own.size >= 4 else every)
+        low = max(low, 0.0) if (every >= 0).all() else low
+        worst = np.array([low, high] if up else [high, low])
+        out[here] = known[here] * out[here] + (1 - known[here]) * worst
+    return PairedBlocks(
+        hosts=tuple(str(host) for host in hosts),
+        blocks=tuple(int(block) for block in wide.index.get_level_values("block")),
+        control=out[:, 0],
+        treatment=out[:, 1],
+    )
+
+
+def with_carry_over(effect: Effect, carried: CarryOver | None) -> tuple[Inference | None, Bounds | None]:
+    """What a guardrail is judged by: the contrast, and bounds that allow for what the arm before left behind.
+
+    A fleet that keeps the arm has the arm before every period: there the effect is the contrast and what it carries
+    over. Where that could not be estimated nothing is ruled out.
+    """
+    if effect.inference is None:
+        return None, None
+    if carried is None:
+        return effect.inference, effect.bounds
+    if carried.standard_error is None:
+        return replace(effect.inference, wanting=True), effect.bounds
+    low, high = (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
+    return effect.inference, Bounds(low=_lasting(low, carried), high=_lasting(high, carried))
+
+
+def _lasting(inference: Inference, carried: CarryOver) -> Inference:
+    """The contrast of arms that are kept: shifted by what is carried over, and as uncertain."""
+    contrast = inference.contrast
+    shift, variance = carried.lasting, carried.lasting_variance
+    total = contrast.variance + variance
+    df = total**2 / (contrast.variance**2 / contrast.df + variance**2 / carried.df) if total > 0 else contrast.df
+    return Inference(
+        contrast=replace(
+            contrast,
+            treatment=contrast.treatment + shift,
+            treatment_variance=contrast.treatment_variance + variance,
+            df=df,
+        )
+    )
+
+
+def _sign_flip_row(headline: Estimate, found: Inference, look: Look, units: int) -> Estimate:
+    """The headline's question answered by what only the drawn order justifies."""
+    assert found.drawn is not None  # noqa: S101 - the caller asked
+    p = found.drawn.p_value
+    return replace(
+        headline,
+        kind=EstimateKind.RANDOMISATION,
         method=SIGN_FLIP,
-        n_control=headline.n_control,
-        n_treatment=headline.n_treatment,
-        control_mean=headline.control_mean,
-        treatment_mean=headline.treatment_mean,
-        difference=headline.difference,
         difference_interval=None,
-        lift=headline.lift,
         lift_interval=None,
         standard_error=None,
         df=None,
         p_value=p,
-        headline=False,
-        warnings=(f"{len(pairs.blocks)} blocks can't get below p = {2.0 ** (1 - len(pairs.blocks)):.2g}",),
+        p_adjusted=look.p_adjusted(p),
+        warnings=(f"{units} blocks can't get below p = {2.0 ** (1 - units):.2g}",),
     )
 
 
 def _too_few(blocks: int) -> str:
     return f"{blocks} whole blocks of at least {MIN_BLOCKS}: nothing is called significant"
+
+

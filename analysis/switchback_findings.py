@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import pandas as pd
 
-from analysis.blocks import excluded_periods, measured, order_of, used_periods
-from analysis.carryover import carry_over
-from analysis.decision import decide
+from analysis.attrition import MISSING_ALARM
+from analysis.blocks import Cells, cells_of, excluded_periods, measured, order_of, used_periods
+from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_over_row
+from analysis.decision import Case, concluded
+from analysis.effect import Effect
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
-from analysis.guardrails import judge, with_guardrail_metrics, worst_value
-from analysis.multiplicity import adjust
+from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
+from analysis.look import look_at
+from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, Crossing, Role
-from analysis.results import BlockContrast, Check, Estimate, Findings
-from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects
+from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
+from analysis.results import (
+    BlockContrast,
+    Check,
+    Doubt,
+    Estimate,
+    EstimateKind,
+    Findings,
+    GuardrailResult,
+    Overturn,
+    Scope,
+)
+from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects, with_carry_over
 from analysis.trade import trades_of
+
+_Key = tuple[str, str]  # metric's label, treatment
 
 
 def switchback_findings(
@@ -31,68 +48,168 @@ def switchback_findings(
     every = measured(observations)
     used = used_periods(every, plan, periods)
     rows = every[every["period_id"].isin(used)]
-    metrics = with_guardrail_metrics(plan)
-    estimates: list[Estimate] = []
-    contrasts: list[BlockContrast] = []
-    effects: dict[tuple[str, str], BlockEffects] = {}
+    metrics = {metric_label(metric): metric for metric in with_guardrail_metrics(plan)}
+    treatments = [arm for arm in plan.arms if arm != plan.control]
+    cells = {label: cells_of(every, used, metric, plan, periods) for label, metric in metrics.items()}
+    found: dict[_Key, BlockEffects] = {
+        (label, treatment): block_effects(cells[label], replace(metric, name=label), (plan.control, treatment), plan)
+        for label, metric in metrics.items()
+        for treatment in treatments
+    }
     said = list(warnings)
-    for metric in metrics:
-        for treatment in (arm for arm in plan.arms if arm != plan.control):
-            found = block_effects(rows, metric, treatment, plan)
-            effects[metric_label(metric), treatment] = found
-            estimates += found.estimates
-            contrasts += found.contrasts
-        if not any(effects[metric_label(metric), arm].estimates for arm in plan.arms if arm != plan.control):
-            said.append(f"{metric_label(metric)}: unavailable, no block has it under two arms")
+    for label in metrics:
+        if all(found[label, treatment].effect is None for treatment in treatments):
+            said.append(f"{label}: unavailable, no block has it under two arms")
     units = len(rows.drop_duplicates(["host", "block"])) // (2 if plan.order == "abba" else 1)
     if units < MIN_BLOCKS:
         said.append(f"{units} whole blocks of at least {MIN_BLOCKS}: nothing is called significant")
-    adjusted = adjust(finite_estimates(estimates))
-    guardrails = tuple(
-        judge(
-            guardrail,
-            treatment,
-            estimate=next(iter(effects[metric_label(metric), treatment].estimates), None),
-            contrast=effects[metric_label(metric), treatment].bounds,
-            worst=worst_value(every, metric, treatment, guardrail.worse),
-            plan=plan,
-            crossings=crossings,
-        )
-        for guardrail in plan.guardrails
-        for metric in metrics
-        if metric.name == guardrail.metric
-        for treatment in plan.arms
-        if treatment != plan.control
+    effects = {key: one.effect for key, one in found.items() if one.effect is not None}
+    heads = adjusted(
+        {key: Answer(row=effect.estimate, inference=effect.inference) for key, effect in effects.items()}, plan.alpha
     )
-    checks = finite_checks(_checks(rows, plan, periods, adjusted))
-    decision, reason = decide(plan, adjusted, guardrails, checks, _scope(rows))
+    effects = {key: replace(effect, estimate=heads[key]) for key, effect in effects.items()}
+    primary = next((label for label, metric in metrics.items() if metric.role is Role.PRIMARY), None)
+    before = order_of(rows, periods)
+    guarded = {guardrail.metric for guardrail in plan.guardrails if guardrail.margin is not None}
+    carried = {
+        (label, treatment): carry_over(rows, metric, before, (plan.control, treatment))
+        for label, metric in metrics.items()
+        if label == primary or metric.name in guarded
+        for treatment in treatments
+    }
+    guardrails = tuple(_guardrails(metrics, treatments, found, effects, carried, every, plan, crossings))
+    pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
+    estimates: list[Estimate] = []
+    contrasts: list[BlockContrast] = []
+    for key, one in found.items():
+        if key in effects:
+            estimates += [effects[key].estimate, *one.rows]
+            if key[0] == primary:
+                estimates.append(carry_over_row(carried[key], effects[key].estimate, 1 - plan.alpha))
+        contrasts += one.contrasts
+    checks = finite_checks(
+        (
+            *_missing(cells, metrics, treatments, plan),
+            *(
+                carry_over_check(carried[primary, treatment], metrics[primary], treatment)
+                for treatment in treatments
+                if primary is not None
+            ),
+            *(observer_effect(row) for row in heads.values() if row.role is Role.OBSERVER),
+        )
+    )
+    trades = trades_of(plan, effects)
+    cases = [
+        Case(
+            treatment=treatment,
+            primary=None if primary is None else effects.get((primary, treatment)),
+            scope=(scope := _scope(rows, primary, metrics, (plan.control, treatment))),
+            guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
+            trade=next((trade for trade in trades if trade.treatment == treatment), None),
+            local=scope.hosts < MIN_HOSTS,
+            doubts=_doubts(None if primary is None else carried.get((primary, treatment))),
+        )
+        for treatment in treatments
+    ]
+    concluded_by = concluded(plan, cases, checks, pairs)
     return Findings(
-        decision=decision,
-        reason=reason,
-        estimates=adjusted,
+        decision=concluded_by.decision,
+        reason=concluded_by.sentence,
+        estimates=finite_estimates((*estimates, *pairs)),
         guardrails=guardrails,
         checks=checks,
         contrasts=tuple(contrasts),
         excluded=excluded_periods(every, used, periods),
         alpha=plan.alpha,
         warnings=tuple(said),
-        trades=trades_of(plan, {key: effect.bounds for key, effect in effects.items()}),
+        trades=trades,
+        arms=concluded_by.arms,
+        preference=concluded_by.preference,
     )
 
 
-def _scope(rows: pd.DataFrame) -> str:
-    hosts = sorted(set(rows["host"].astype(str)))
-    if len(hosts) == 1:
-        return f" (on {hosts[0]} only: one host does not speak for others)"
-    if 1 < len(hosts) < MIN_HOSTS:
-        return f" (on these {len(hosts)} hosts only: too few to speak for others)"
-    return ""
+def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
+    metrics: Mapping[str, MetricPlan],
+    treatments: Sequence[str],
+    found: Mapping[_Key, BlockEffects],
+    effects: Mapping[_Key, Effect],
+    carried: Mapping[_Key, CarryOver],
+    every: pd.DataFrame,
+    plan: AnalysisPlan,
+    crossings: Sequence[Crossing],
+) -> Iterator[GuardrailResult]:
+    for guardrail in plan.guardrails:
+        label, metric = next((label, one) for label, one in metrics.items() if one.name == guardrail.metric)
+        for treatment in treatments:
+            effect = effects.get((label, treatment))
+            worst = worst_value(every, metric, treatment, guardrail.worse)
+            evidence = Evidence(estimate=None, inference=None, worst=worst)
+            if effect is not None:
+                still = found[label, treatment].still
+                inference, bounds = (
+                    (effect.inference, effect.bounds)
+                    if still
+                    else with_carry_over(effect, carried.get((label, treatment)))
+                )
+                evidence = Evidence(
+                    estimate=effect.estimate,
+                    inference=inference,
+                    bounds=bounds,
+                    still=still,
+                    worst=worst,
+                    units=effect.estimate.n_control,
+                )
+            yield judge(guardrail, treatment, evidence, plan, crossings)
 
 
-def _checks(
-    rows: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame | None, estimates: tuple[Estimate, ...]
-) -> tuple[Check, ...]:
-    primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
-    checks = [] if primary is None else [carry_over(rows, primary, order_of(rows, periods))]
-    checks += [observer_effect(row) for row in estimates if row.headline and row.role is Role.OBSERVER]
-    return tuple(checks)
+def _pairwise(
+    cells: Cells, metric: MetricPlan, treatments: Sequence[str], plan: AnalysisPlan
+) -> Iterator[Estimate]:
+    """Every two treatments against each other, their intervals simultaneous."""
+    pairs = list(combinations(treatments, 2))
+    for pair in pairs:
+        units = len(cells.values.index.droplevel("arm").unique()) if len(cells.values) else 0
+        look = look_at(replace(plan, arms=pair), metric.role, units).shared(len(pairs))
+        found = block_effects(cells, replace(metric, name=metric_label(metric)), pair, plan, look)
+        if found.effect is not None:
+            yield replace(found.effect.estimate, kind=EstimateKind.PAIRWISE)
+
+
+def _missing(
+    cells: Mapping[str, Cells], metrics: Mapping[str, MetricPlan], treatments: Sequence[str], plan: AnalysisPlan
+) -> Iterator[Check]:
+    """Are periods missing more under one arm? Of the primary and of every metric that a guardrail watches."""
+    names = {guardrail.metric for guardrail in plan.guardrails}
+    for label, metric in metrics.items():
+        if metric.role is not Role.PRIMARY and metric.name not in names:
+            continue
+        for treatment in treatments:
+            p = cells[label].p_value((plan.control, treatment))
+            if p is None:
+                continue
+            lost = {one.arm: one for one in cells[label].missing(metric, (plan.control, treatment))}
+            sizes = ", ".join(f"{one.lost:g} of {one.due} under {arm}" for arm, one in lost.items())
+            worse = p < MISSING_ALARM
+            detail = f"The arms lost different shares of periods: {sizes}." if worse else f"Periods lost: {sizes}."
+            yield Check(name=f"missing data ({label}, {treatment})", passed=not worse, p_value=p, detail=detail)
+
+
+def _scope(
+    rows: pd.DataFrame, primary: str | None, metrics: Mapping[str, MetricPlan], pair: tuple[str, str]
+) -> Scope:
+    own = rows[rows["arm"].isin(pair)]
+    if primary is not None:
+        own = own[own["metric"] == metrics[primary].name]
+    own = own.drop_duplicates("period_id")
+    hosts = sorted(set(own["host"].astype(str)))
+    return Scope(
+        hosts=len(hosts),
+        periods=len(own),
+        seconds=float(own["seconds"].sum()),
+        host_names=tuple(hosts) if len(hosts) < MIN_HOSTS else (),
+    )
+
+
+def _doubts(carried: CarryOver | None) -> tuple[Overturn, ...]:
+    untested = carried is None or carried.p_value() is None
+    return (Overturn(doubt=Doubt.CARRY_OVER_UNTESTED),) if untested else ()

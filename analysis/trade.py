@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from analysis.contrast import Contrast
+from analysis.effect import Effect
 from analysis.errors import BadPlan
-from analysis.plan import AnalysisPlan
+from analysis.look import look_at
+from analysis.plan import AnalysisPlan, Role
 from analysis.results import Interval, Trade
 
 
@@ -44,28 +45,46 @@ def servers_per_1000(
     return Trade(treatment=treatment, saved_per_1000=saved, interval=interval, detail=detail)
 
 
-def trades_of(plan: AnalysisPlan, found: Mapping[tuple[str, str], Contrast | None]) -> tuple[Trade, ...]:
-    """Weigh the plan's two metrics for every treatment that has both; `found` is by (metric, treatment)."""
+def trades_of(plan: AnalysisPlan, found: Mapping[tuple[str, str], Effect]) -> tuple[Trade, ...]:
+    """Weigh the plan's two metrics for every treatment that has both; `found` is by (metric, treatment).
+
+    The interval has the level of the primary's look, and holds also had what is missing been at its worst.
+    """
     if plan.trade is None:
         return ()
-    level = 1 - plan.alpha / 2
     out = []
     for treatment in (arm for arm in plan.arms if arm != plan.control):
         gain, growth = (found.get((name, treatment)) for name in (plan.trade.throughput, plan.trade.memory))
         if gain is None or growth is None:
             continue
-        lifts = gain.lift(), growth.lift()
+        lifts = gain.estimate.lift, growth.estimate.lift
         if lifts[0] is None or lifts[1] is None or lifts[0] <= -1:
             continue
+        units = gain.estimate.n_control + gain.estimate.n_treatment
+        look = look_at(plan, Role.PRIMARY, units, sum(unit.arm is not None for unit in plan.units) or None).shared(2)
         out.append(
             servers_per_1000(
                 treatment,
-                (lifts[0], gain.lift_interval(level)),
-                (lifts[1], growth.lift_interval(level)),
+                (lifts[0], None if look.blind else _reach(gain, look.level)),
+                (lifts[1], None if look.blind else _reach(growth, look.level)),
                 plan.trade.memory_bound_share,
             )
         )
     return tuple(out)
+
+
+def _reach(effect: Effect, level: float) -> Interval | None:
+    """The lift's interval, widened to what it would be had what is missing been at either end."""
+    if effect.inference is None:
+        return None
+    intervals = [effect.inference.lift_interval(level)]
+    if effect.bounds is not None:
+        intervals += [effect.bounds.low.lift_interval(level), effect.bounds.high.lift_interval(level)]
+    ends = [_ends(interval) for interval in intervals]
+    known = [end for end in ends if end is not None]
+    if len(known) < len(ends):
+        return None
+    return Interval(low=min(end[0] for end in known), high=max(end[1] for end in known), level=level)
 
 
 def _saved(gain: float, growth: float, share: float) -> float:

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal, stats
 
+from analysis.drawn import FlippedOrders, HostDraws
+from analysis.hosts import TwoArms
+from analysis.missing import Gaps
+from analysis.replay import Replay, WithinStrata, redrawn
 from analysis.rows import host_means
 
 Floats = NDArray[np.float64]
@@ -35,3 +39,43 @@ def sampled(
     rows = levels[:, np.newaxis] + signal.lfilter([1.0], [1.0, -phi], shocks, axis=1)
     hosts = np.repeat(np.arange(levels.size), samples)
     return host_means(hosts, rows.reshape(-1, 1)).means[:, 0]
+
+
+def gaps(control: Floats, treatment: Floats, lost: tuple[int, int]) -> Gaps:
+    """Two arms of hosts, so many more of each without a value."""
+    y = np.concatenate((control, np.full(lost[0], np.nan), treatment, np.full(lost[1], np.nan)))
+    sample = TwoArms(
+        control="c",
+        treatment="t",
+        hosts=np.array([f"h{place:03d}" for place in range(y.size)]),
+        treated=np.arange(y.size) >= control.size + lost[0],
+        strata=np.array(["all"] * y.size),
+        y=y,
+        before=np.full(y.size, np.nan),
+        numerator=y,
+        denominator=np.ones(y.size),
+    )
+    return Gaps(sample=sample, share=np.isfinite(y).astype(np.float64))
+
+
+def randomisation_p(
+    y: Floats, treated: NDArray[np.bool_], strata: NDArray[np.str_], seed: int, *, replay: Replay | None = None
+) -> float:
+    """The p of the randomisation test of these values, the arms drawn within strata or as `replay` says."""
+    draws, counted_in = redrawn(replay or WithinStrata(treated, strata), y.size, seed)
+    nothing = np.empty((y.size, 0))
+    return HostDraws(
+        top=y, bottom=np.ones(y.size), treated=treated, draws=draws, counted_in=counted_in, basis=nothing
+    ).p_value
+
+
+def possible_assignments(treated: NDArray[np.bool_], strata: NDArray[np.str_]) -> int:
+    return WithinStrata(treated, strata).possible()
+
+
+def sign_flip_p(contrasts: Floats, seed: int, weights: Floats | None = None) -> float:
+    """The p of the sign-flip test of these contrasts."""
+    ones = np.ones(contrasts.size)
+    return FlippedOrders(
+        control=0 * contrasts, treatment=contrasts, weights=ones if weights is None else weights, seed=seed
+    ).p_value

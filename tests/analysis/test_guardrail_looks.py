@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.guardrails import judge, tripwire_verdict, worst_value
+from analysis.contrast import Contrast
+from analysis.guardrails import Evidence, judge, tripwire_verdict, worst_value
+from analysis.inference import Inference
 from analysis.look import guardrail_look
 from analysis.plan import AnalysisPlan, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Verdict
@@ -26,10 +28,15 @@ PLAN = AnalysisPlan(
 RAIL = GuardrailPlan(metric="memory", worse=Direction.INCREASE, margin=0.1)
 
 
+def seen(contrast: Contrast) -> Evidence:
+    units = contrast.n_control + contrast.n_treatment
+    return Evidence(estimate=row_of(contrast), inference=Inference(contrast=contrast), units=units)
+
+
 def verdict(control: np.ndarray, treated: np.ndarray, look: int, fractions: tuple[float, ...] = LOOKS) -> Verdict:
     contrast = welch(control, treated)
     plan = replace(PLAN, information_fractions=fractions, look=look)
-    found = judge(RAIL, "treatment", estimate=row_of(contrast), contrast=contrast, worst=None, plan=plan)
+    found = judge(RAIL, "treatment", seen(contrast), plan)
     return found.verdict
 
 
@@ -56,7 +63,7 @@ def test_at_a_moment_that_nobody_planned_few_units_bear_no_verdict() -> None:
     control, treated = random.normal(100, 1, 8), random.normal(150, 1, 8)
     contrast = welch(control, treated)
     plan = replace(PLAN, information_fractions=(1.0,), unplanned_look=True)
-    found = judge(RAIL, "treatment", estimate=row_of(contrast), contrast=contrast, worst=None, plan=plan)
+    found = judge(RAIL, "treatment", seen(contrast), plan)
     assert found.verdict is Verdict.INCONCLUSIVE
 
 
@@ -78,8 +85,8 @@ def test_a_tripwire_that_took_a_host_out_fails_whatever_the_others_measured() ->
         Verdict.FAIL,
         "The tripwire was crossed on web-017: 3 reached the tripwire 2, and on 1 more.",
     )
-    found = judge(rail, "treatment", estimate=None, contrast=None, worst=0.0, plan=PLAN, crossings=[own])
+    found = judge(rail, "treatment", Evidence(estimate=None, inference=None, worst=0.0), PLAN, [own])
     assert found.verdict is Verdict.FAIL
     elsewhere = [replace(own, arm="control"), replace(own, metric="latency")]
-    found = judge(rail, "treatment", estimate=None, contrast=None, worst=0.0, plan=PLAN, crossings=elsewhere)
+    found = judge(rail, "treatment", Evidence(estimate=None, inference=None, worst=0.0), PLAN, elsewhere)
     assert found.verdict is Verdict.INCONCLUSIVE

@@ -11,14 +11,19 @@ from scipy import stats
 import analysis
 from analysis import analyze
 from analysis.adjustment import ancova, independent_columns
-from analysis.attrition import attrition_check, loss_guardrail, worst_case
+from analysis.attrition import attrition_check, loss_guardrail
 from analysis.confidence_sequence import sequence_interval, sequence_level, widening
-from analysis.contrast import Contrast, estimate, fieller
+from analysis.contrast import Contrast, fieller
+from analysis.estimates import estimate
 from analysis.errors import AnalysisError, BadPlan, NotEnoughData
 from analysis.exposure import Arm, dose_response, wald
 from analysis.finite import finite_checks, finite_estimate
 from analysis.guardrails import margin_verdict, tripwire_verdict
+from analysis.headline import Redraws
 from analysis.heterogeneity import heterogeneity
+from analysis.inference import Inference
+from analysis.look import Look
+from analysis.missing import bounds_of
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.observer import observer_effect
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
@@ -26,7 +31,6 @@ from analysis.power import detectable, hosts_needed, power, spread_of
 from analysis.results import Check, Interval, Verdict
 from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.sequential import bounds, information_fraction, spent
-from analysis.signflip import sign_flip_p
 from analysis.srm import ratio_check, ratio_p
 from analysis.strata import combine
 from analysis.trade import servers_per_1000
@@ -34,6 +38,7 @@ from analysis.welch import fleet_ratio, satterthwaite, welch
 from tests.analysis.fleet_data import fleet, plan
 from tests.analysis.switchback_data import plan as switchback_plan
 from tests.analysis.switchback_data import shifted, switchback
+from tests.analysis.simulation import gaps, sign_flip_p
 
 METRIC = MetricPlan(name="m", unit="u", role=Role.PRIMARY)
 RAIL = GuardrailPlan(metric="m", worse=Direction.INCREASE, margin=0.1)
@@ -45,7 +50,9 @@ def contrast(**more: float) -> Contrast:
 
 
 def row_of(found: Contrast):  # noqa: ANN201
-    return estimate(found, METRIC, treatment="t", control="c", estimand="e", method="x", level=0.95)
+    return estimate(
+        Inference(contrast=found), METRIC, Look(level=0.95), treatment="t", control="c", estimand="e", method="x"
+    )
 
 
 def test_package_offers_analyze_and_nothing_by_accident() -> None:
@@ -153,7 +160,6 @@ def test_heterogeneity_needs_two_strata_that_vary() -> None:
     with pytest.raises(NotEnoughData, match="two strata"):
         heterogeneity([1.0], [1.0])
     assert heterogeneity([1.0, 1.0], [1.0, 1.0]).i2 == 0
-    assert heterogeneity([-5.0, 5.0], [1.0, 1.0]).opposite_signs
 
 
 def test_hodges_lehmann_is_the_same_by_sorting_and_by_bisection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +271,7 @@ def test_ratio_check_without_hosts_is_not_testable() -> None:
 
 
 def test_attrition_without_an_arm_is_not_testable_and_never_passes() -> None:
-    assert attrition_check((0, 0), (0, 5), "t", 0.05).passed is None
+    assert attrition_check((0, 0), (0, 5), "t").passed is None
     assert loss_guardrail((0, 0), (0, 5), "t", 0.05).verdict is Verdict.INCONCLUSIVE
     assert loss_guardrail((1, 0), (50, 50), "t", 0.05).verdict is Verdict.PASS
 
@@ -273,13 +279,18 @@ def test_attrition_without_an_arm_is_not_testable_and_never_passes() -> None:
 def test_worst_case_bounds_hold_the_truth_whatever_the_lost_were() -> None:
     draw = np.random.default_rng(8)
     control, treatment = draw.normal(0, 1, 20), draw.normal(1, 1, 20)
-    ends, interval = worst_case(control, treatment[:15], (0, 5), 0.95)
+    found = bounds_of(gaps(control, treatment[:15], (0, 5)), METRIC, Redraws(plan=plan()))
+    assert found is not None
     truth = float(treatment.mean() - control.mean())
-    assert ends.low is not None
-    assert ends.high is not None
-    assert ends.low - 0.3 < truth < ends.high + 0.3
+    assert found.low.difference < truth < found.high.difference
+    interval = found.low.interval(0.95)
+    assert interval is not None
     assert interval.low is not None
-    assert interval.low < ends.low
+    assert interval.low < found.low.difference
+
+
+def test_nothing_missing_has_no_bounds() -> None:
+    assert bounds_of(gaps(np.arange(5.0), np.arange(5.0), (0, 0)), METRIC, Redraws(plan=plan())) is None
 
 
 def test_exposure_refuses_what_was_never_given() -> None:

@@ -18,15 +18,14 @@ from analysis.contrast import Contrast, fieller
 from analysis.exposure import Arm, wald
 from analysis.guardrails import margin_verdict
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
-from analysis.randomisation import possible_assignments, randomisation_p
 from analysis.results import Estimate, Interval, Verdict
 from analysis.robust import hodges_lehmann
 from analysis.sequential import bounds, level_at, spent
-from analysis.signflip import sign_flip_p
 from analysis.strata import combine, host_weights, within_strata
 from analysis.welch import welch
 from tests.analysis.fleet_data import Fleet, fleet
 from tests.analysis.fleet_data import plan as fleet_plan
+from tests.analysis.simulation import possible_assignments, randomisation_p, sign_flip_p
 
 settings.register_profile("analysis", deadline=None, max_examples=60)
 settings.load_profile("analysis")

@@ -14,10 +14,10 @@ from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.power import detectable, hosts_needed, power
 from analysis.robust import hodges_lehmann
 from analysis.sequential import bounds, spent
-from analysis.signflip import sign_flip_p
 from analysis.srm import ratio_p
 from analysis.switchback import block_contrast
 from analysis.welch import welch
+from tests.analysis.simulation import sign_flip_p
 
 # Student (1908), Biometrika 6; R's data set `sleep`: extra hours of sleep under two drugs, ten patients.
 SLEEP_1 = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])

@@ -11,20 +11,23 @@ from scipy import optimize, stats
 
 from analysis.adjustment import ancova
 from analysis.aggregate import summarise
-from analysis.attrition import worst_case
 from analysis.calibration import BAND, calibrate_sample
 from analysis.confidence_sequence import widening
-from analysis.contrast import Contrast, estimate, fieller
+from analysis.contrast import Contrast, fieller
+from analysis.estimates import estimate
 from analysis.exposure import Arm, wald
 from analysis.guardrails import margin_verdict
 from analysis.hosts import TwoArms
+from analysis.inference import Inference
+from analysis.look import Look
+from analysis.missing import completed
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
-from analysis.randomisation import possible_assignments, randomisation_p
 from analysis.results import Interval, Verdict
 from analysis.robust import hodges_lehmann, winsorised
 from analysis.strata import combine, host_weights, within_strata
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio
+from tests.analysis.simulation import gaps, possible_assignments, randomisation_p
 
 # Henderson and Velleman (1981), Biometrics 37:391-411; R's data set `mtcars`: mpg, wt, qsec, am, vs.
 MTCARS = np.array(
@@ -192,7 +195,9 @@ def test_three_answers_about_a_printed_ratio(margin: float, verdict: Verdict) ->
     ruled out, each at .025 one-sided; 45 % is neither."""
     found = printed_by_mratios()
     metric = MetricPlan(name="m", unit="", role=Role.GUARDRAIL)
-    row = estimate(found, metric, treatment="x", control="y", estimand="", method="", level=0.95)
+    row = estimate(
+        Inference(contrast=found), metric, Look(level=0.95), treatment="x", control="y", estimand="", method=""
+    )
     guardrail = GuardrailPlan(metric="m", worse=Direction.DECREASE, margin=margin)
     assert margin_verdict(guardrail, row, found.lift_interval(0.95))[0] is verdict
 
@@ -213,12 +218,13 @@ def test_worst_case_bounds_on_the_homeless_of_minneapolis() -> None:
     """Piliavin and Sosin's data in Manski (1995), Identification Problems in the Social Sciences, section 2.1: of 106
     men 64 were seen again and 21 had a home, bounds .20 and .59; of 31 women 14 and 3, bounds .10 and .65."""
     men, women = np.repeat([0.0, 1.0], [43, 21]), np.repeat([0.0, 1.0], [11, 3])
-    ends, interval = worst_case(men, women, (42, 17), 0.95)
-    assert ends.low == pytest.approx(0.10 - 0.59, abs=0.01)
-    assert ends.high == pytest.approx(0.65 - 0.20, abs=0.01)
-    assert (ends.low, ends.high) == pytest.approx((3 / 31 - 63 / 106, 20 / 31 - 21 / 106))
-    assert interval.low is not None
-    assert interval.low < 3 / 31 - 63 / 106
+    metric, ends = MetricPlan(name="home", unit="", role=Role.PRIMARY), []
+    for up in (False, True):
+        filled = completed(gaps(men, women, (42, 17)), metric, up=up, ends=(0.0, 1.0))
+        ends.append(float(filled.y[filled.treated].mean() - filled.y[~filled.treated].mean()))
+    assert ends[0] == pytest.approx(0.10 - 0.59, abs=0.01)
+    assert ends[1] == pytest.approx(0.65 - 0.20, abs=0.01)
+    assert ends == pytest.approx([3 / 31 - 63 / 106, 20 / 31 - 21 / 106])
 
 
 # 13. Exposure

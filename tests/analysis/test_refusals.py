@@ -10,20 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis.adjustment import ancova
-from analysis.attrition import worst_case
 from analysis.confidence_sequence import widening
 from analysis.errors import AnalysisError, BadObservations, BadPlan, NotEnoughData
 from analysis.exposure import Arm, dose_response, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.power import detectable, hosts_needed, power, spread_of
-from analysis.randomisation import randomisation_p
 from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.sequential import bounds, information_fraction, spent
-from analysis.signflip import sign_flip_p
 from analysis.srm import ratio_p
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio, welch
+from tests.analysis.simulation import randomisation_p, sign_flip_p
 
 Floats = NDArray[np.float64]
 GOOD = np.arange(1.0, 25.0)
@@ -47,7 +45,6 @@ OF_VALUES: dict[str, Callable[[Floats], object]] = {
     "wald": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=bad, dose=2 * GOOD), 0.95),
     "wald, dose": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=GOOD, dose=bad), 0.95),
     "dose-response": lambda bad: dose_response(bad, GOOD, 0.95),
-    "worst case": lambda bad: worst_case(GOOD, bad, (1, 2), 0.95),
     "spread": spread_of,
     "spread, earlier": lambda bad: spread_of(GOOD, bad),
 }
@@ -72,7 +69,6 @@ def test_a_value_that_is_no_number_is_refused(name: str, wrong: float) -> None:
         lambda: randomisation_p(GOOD, np.zeros(24, dtype=bool), ONE, 0),
         lambda: randomisation_p(EMPTY, np.zeros(0, dtype=bool), ONE[:0], 0),
         lambda: sign_flip_p(EMPTY, 0),
-        lambda: worst_case(GOOD, EMPTY, (0, 3), 0.95),
         lambda: heterogeneity([], []),
         lambda: spread_of(EMPTY),
     ],

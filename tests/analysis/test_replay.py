@@ -17,11 +17,10 @@ from analysis.calibration import calibrate
 from analysis.errors import BadPlan, NotEnoughData
 from analysis.matched import matched_pairs, pair_contrast
 from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
-from analysis.randomisation import randomisation_p
 from analysis.replay import Rerandomised, WithinPairs, WithinStrata
 from analysis.results import Estimate, Findings
 from tests.analysis.fleet_data import Fleet, plan
-from tests.analysis.simulation import band
+from tests.analysis.simulation import band, randomisation_p
 
 Floats = NDArray[np.float64]
 RULE = BalanceRule(accept=0.2)

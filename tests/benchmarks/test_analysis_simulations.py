@@ -17,14 +17,12 @@ from analysis.blocks import PairedBlocks
 from analysis.confidence_sequence import sequence_interval
 from analysis.plan import MetricPlan, Role
 from analysis.power import hosts_needed, power
-from analysis.randomisation import randomisation_p
 from analysis.results import Interval
 from analysis.sequential import level_at
-from analysis.signflip import sign_flip_p
 from analysis.switchback import block_contrast
 from analysis.welch import welch
 from tests.analysis.fleet_data import fleet, plan
-from tests.analysis.simulation import band, host_levels, sampled
+from tests.analysis.simulation import band, host_levels, randomisation_p, sampled, sign_flip_p
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 ALPHA, RUNS = 0.05, 10_000
