@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from importlib.util import find_spec
 from itertools import combinations, product
 
 import numpy as np
@@ -197,7 +198,23 @@ def _host_sd(world: World) -> float:
 
 def promised(world: World) -> float:
     """Power that the plan promises of the whole rule for `planned_size`."""
-    return POWER
+    if find_spec("analysis.rule_power") is None:
+        return POWER
+    from analysis.rule_power import ParallelShape, SwitchbackShape, rule_power
+
+    hosts, blocks = world.hosts
+    if world.design is Design.PARALLEL:
+        per_stratum = tuple(zip(*(_evenly(size, world.strata) for size in world.hosts), strict=True))
+        shape = ParallelShape(strata=per_stratum, correlation=0.9 if world.before else None)
+        return float(rule_power(planned_size(world), math.hypot(world.cv, world.cv / 3), shape))
+    units = blocks // 2 if world.before else blocks
+    of_unit = PERIOD_CV * (1 if world.before else math.sqrt(2))
+    sd = math.hypot(0.02, of_unit / math.sqrt(units)) if hosts >= 6 else of_unit
+    return float(rule_power(planned_size(world), sd, SwitchbackShape(hosts=hosts, blocks=units)))
+
+
+def _evenly(size: int, strata: int) -> list[int]:
+    return [len(range(place, size, strata)) for place in range(strata)]
 
 
 # --- which cells
