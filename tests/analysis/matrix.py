@@ -61,8 +61,8 @@ class Column(StrEnum):
 class Cell:
     truth: Truth
     world: World
-    first: int = 80
-    most: int = 400
+    first: int = 60
+    most: int = 300
 
     def __str__(self) -> str:
         w = self.world
@@ -318,8 +318,8 @@ def _cell(levels: _Levels) -> Cell:
     return Cell(
         truth=truth,
         world=replace(world, effect=effect, guarded=MARGIN if truth is Truth.AT_MARGIN else None),
-        first=40 if few else 80,
-        most=120 if few else 400,
+        first=40 if few else 60,
+        most=120 if few else 300,
     )
 
 
@@ -327,7 +327,7 @@ def _power_cells() -> Iterator[Cell]:
     for sizes in ((4, 4), (6, 6), (10, 10), (20, 20), (60, 60), (100, 10), (500, 4)):
         for before in (False, True):
             world = World(hosts=sizes, narrow=0.02, before=before)
-            yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)))
+            yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)), most=400)
     for sizes in ((1, 6), (1, 8), (1, 12), (1, 24), (3, 8), (20, 6)):
         world = World(design=Design.SWITCHBACK, hosts=sizes)
-        yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)))
+        yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)), most=400)

@@ -25,19 +25,22 @@ PROCESSES = 2
 
 
 @pytest.fixture(scope="module")
-def counted() -> list[Counted]:
+def counted() -> Iterator[list[Counted]]:
     share = float(os.environ.get("FLEETEXP_MATRIX_SHARE", "1"))
     slowest_first = sorted(cells(), key=lambda cell: -sum(cell.world.hosts))
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(partial(count, share=share), slowest_first))
-    for one in sorted(found, key=lambda one: str(one.cell)):
-        print(f"{one.cell}: {_shown(one)}")
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")  # a process for each core already
+        with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+            for one in pool.map(partial(count, share=share), slowest_first):
+                print(f"{one.cell}: {_shown(one)}", flush=True)
+                found.append(one)
     for column in Column:
         print(f"\nthe ten worst: {column}")
         for one in _worst(found, column)[:10]:
             allowed = f"allowed {one.allowed(column):.1%}"
             print(f"  {one.rate(column):6.1%} of {one.runs[column]:4d}, {allowed}: {one.cell}")
-    return found
+    yield found
 
 
 def _shown(one: Counted) -> str:
