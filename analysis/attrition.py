@@ -61,9 +61,7 @@ def loss_guardrail(lost: tuple[int, int], assigned: tuple[int, int], treatment: 
             verdict, reason = Verdict.PASS, f"Chance explains that more hosts were lost: {sizes} (p = {p:.2g})."
         else:
             verdict, reason = Verdict.INCONCLUSIVE, f"More hosts were lost, perhaps by chance: {sizes} (p = {p:.2g})."
-    return GuardrailResult(
-        plan=plan, treatment=treatment, verdict=verdict, estimate=None, reason=reason, built_in=True
-    )
+    return GuardrailResult(plan=plan, treatment=treatment, verdict=verdict, estimate=None, reason=reason, built_in=True)
 
 
 def _fisher(lost: tuple[int, int], assigned: tuple[int, int], alternative: Literal["two-sided", "greater"]) -> float:

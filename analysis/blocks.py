@@ -60,35 +60,23 @@ class Cells:
         """Count what is missing by arm; () where nothing is."""
         if not self.gaps(pair):
             return ()
-        sums = self._of(pair).groupby(level="arm")[["known", "lost"]].sum().reindex(list(pair), fill_value=0)
-        return tuple(
-            Missing(
-                metric=metric.name,
-                arm=arm,
-                units=Units.PERIODS,
-                lost=float(sums.loc[arm, "lost"]),
-                due=int(sums.loc[arm, "known"] + sums.loc[arm, "lost"]),
-            )
-            for arm in pair
-        )
+        out = []
+        for arm in pair:
+            known, lost = self._of((arm, arm)).to_numpy(dtype=np.int64).sum(axis=0).tolist()
+            out.append(Missing(metric=metric.name, arm=arm, units=Units.PERIODS, lost=float(lost), due=known + lost))
+        return tuple(out)
 
     def p_value(self, pair: tuple[str, str]) -> float | None:
         """Exact test that what is missing has nothing to do with the arm, within hosts; None where nothing is."""
         tables = []
         for _, own in self._of(pair).groupby(level="host"):
-            every = own["known"] + own["lost"]
-            treated = own.index.get_level_values("arm") == pair[1]
-            tables.append(
-                (
-                    int(own.loc[treated, "lost"].sum()),
-                    int(every[treated].sum()),
-                    int(own["lost"].sum()),
-                    int(every.sum()),
-                )
-            )
+            treated = np.asarray(own.index.get_level_values("arm") == pair[1])
+            lost, every = own["lost"].to_numpy(dtype=np.int64), own.to_numpy(dtype=np.int64).sum(axis=1)
+            tables.append((int(lost[treated].sum()), int(every[treated].sum()), int(lost.sum()), int(every.sum())))
         return stratified_exact_p(tables)
 
     def _of(self, pair: tuple[str, str]) -> pd.DataFrame:
+        """The cells of two arms."""
         return self.counts[self.counts.index.get_level_values("arm").isin(pair)]
 
 
@@ -106,7 +94,7 @@ def cells_of(
     values = arm_values(rows, metric)
     idle = every[~in_use].merge(rows[BLOCK].drop_duplicates(), on=BLOCK, how="left", indicator="counted")
     other = arm_values(idle[idle["counted"] == "left_only"], metric)
-    known = pd.concat((values, other))
+    known = pd.concat([part for part in (values, other) if len(part)] or [values])
     keys = [*BLOCK, "arm"]
     has = known_periods(every, metric)
     of_period = every.drop_duplicates("period_id")[["period_id", *keys, "attempt"]]
@@ -122,16 +110,18 @@ def cells_of(
         begun = own[["period_id", *keys]].assign(host=own["host"].astype(str), whole=own["state"] == "complete")
         extra = pd.DataFrame(columns=[*keys, "lost"])
     with_metric = begun["period_id"].isin(has)
-    counted = with_metric & (begun["period_id"].isin(used) | begun.set_index(BLOCK).index.isin(other.index.droplevel("arm")))
-    lost = ~begun["whole"] | ~with_metric
-    counts = begun.assign(known=counted.to_numpy(), lost=(lost & ~counted).to_numpy()).groupby(keys)[["known", "lost"]].sum()
+    whole = begun["whole"].astype(bool)
+    in_block = pd.MultiIndex.from_frame(begun[BLOCK]).isin(list({key[:2] for key in other.index}))
+    counted = whole & with_metric & (begun["period_id"].isin(used) | in_block)
+    lost = ~(whole & with_metric)
+    counts = begun.assign(known=counted, lost=lost).groupby(keys)[["known", "lost"]].sum()
     if len(extra):
         more = extra.set_index(keys)["lost"]
         index = counts.index.union(more.index)
         counts = counts.reindex(index, fill_value=0)
         counts["lost"] = counts["lost"].add(more.reindex(index, fill_value=0))
+    counts.index = counts.index.set_names(keys)
     counts = counts[(counts["known"] > 0) | (counts["lost"] > 0)].astype(np.int64)
-    known.index = known.index.set_names(keys) if len(known) else known.index
     return Cells(values=values, known=known, counts=counts)
 
 
@@ -139,12 +129,14 @@ def _untold(of_period: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
     """What the rows alone tell of lost periods: attempts before the last, arms and blocks that are not there."""
     rows = []
     for host, own in of_period.groupby("host"):
-        for block in range(int(own["block"].max()) + 1):
-            here = own[own["block"] == block]
-            tried = 0 if here.empty else int(here["attempt"].max())
-            seen = set(here["arm"])
+        blocks, attempts = own["block"].to_numpy(dtype=np.int64), own["attempt"].to_numpy(dtype=np.int64)
+        arms = own["arm"].to_numpy()
+        for block in range(int(blocks.max()) + 1):
+            here = blocks == block
+            tried = int(attempts[here].max()) if here.any() else 0
+            seen = set(arms[here].tolist())
             rows += [
-                {"host": host, "block": block, "arm": arm, "lost": tried + (arm not in seen)}
+                {"host": host, "block": block, "arm": arm, "lost": tried + int(arm not in seen)}
                 for arm in plan.arms
                 if tried or arm not in seen
             ]
@@ -236,7 +228,9 @@ def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
     keys = [*BLOCK, "arm"]
     if metric.denominator is None:
         own = rows[rows["metric"] == metric.name]
-        return own[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64))].groupby(keys)[metric.statistic].mean()
+        known = own[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64))]
+        values: pd.Series = known.groupby(keys)[metric.statistic].mean()
+        return values
     parts = rows[rows["metric"].isin([metric.name, metric.denominator])]
     amounts = parts.assign(amount=parts["mean"] * parts["seconds"]).pivot(
         index="period_id", columns="metric", values="amount"

@@ -21,10 +21,11 @@ from analysis.hosts import HostTable, TwoArms
 from analysis.inference import MIN_HOSTS, is_delicate
 from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.randomisation import welch_t
-from analysis.replay import DRAWS, Replay, WithinStrata
+from analysis.replay import DRAWS, Replay, WithinStrata, replay_of
 from analysis.results import Check
 
 RUNS = 1_000
+SPLIT, CONTROLS = "the baseline, split in two", "the measurement of the control hosts"
 BAND = 0.99  # the binomial band's confidence
 
 
@@ -42,7 +43,7 @@ class Calibration:
     high: float
     alpha: float
     hosts: int
-    basis: str  # which data: 'the measurement of the control hosts', 'the baseline, split in two'
+    basis: str  # SPLIT or CONTROLS
 
     @property
     def rate(self) -> float:
@@ -67,7 +68,8 @@ def calibrate(observations: pd.DataFrame, plan: AnalysisPlan, runs: int = RUNS) 
     for metric in plan.metrics:
         sample, basis = _without_treatment(rows, metric, plan, treatment)
         if min(sample.sizes) >= MIN_HOSTS and sample.y.std() > 0:
-            out.append(calibrate_sample(sample, metric, plan.alpha, plan.seed, runs, basis=basis))
+            replay = replay_of(sample, plan) if basis == SPLIT else None
+            out.append(calibrate_sample(sample, metric, plan.alpha, plan.seed, runs, replay=replay, basis=basis))
     if not out:
         raise NotEnoughData(
             f"no metric has {2 * MIN_HOSTS} hosts under control", "A/A calibration", "take more hosts as control"
@@ -147,20 +149,21 @@ def _ranks(draws: NDArray[np.bool_], rest: NDArray[np.float64]) -> NDArray[np.fl
     slack = 1e-9 * (1 + np.abs(t))
     at_most = np.searchsorted(ordered, t + slack, side="right") / t.size
     at_least = 1 - np.searchsorted(ordered, t - slack, side="left") / t.size
-    return np.minimum(1.0, 2 * np.minimum(at_most, at_least))
+    both: NDArray[np.float64] = np.minimum(1.0, 2 * np.minimum(at_most, at_least))
+    return both
 
 
 def _without_treatment(
     rows: pd.DataFrame, metric: MetricPlan, plan: AnalysisPlan, treatment: str
 ) -> tuple[TwoArms, str]:
-    """A sample in which nobody was treated: both halves of the baseline, or the control's hosts, parted as the arms are."""
+    """A sample of untreated hosts: both halves of the baseline, or the control's hosts parted as the arms are."""
     baseline = rows[rows["kind"] == "baseline"]
     periods = baseline.drop_duplicates("period_id").groupby("host")["period_id"].nunique()
     if len(periods) and periods.min() >= 2:
         order = baseline.groupby("host")["position"].rank(method="dense")
         early = order <= baseline["host"].map(periods) / 2
         later = baseline.assign(kind=np.where(early, "baseline", "measure"))
-        return HostTable(later, plan).two_arms(metric, treatment), "the baseline, split in two"
+        return HostTable(later, plan).two_arms(metric, treatment), SPLIT
     sample = HostTable(rows, plan).two_arms(metric, treatment)
     share = sample.sizes[1] / max(sum(sample.sizes), 1)
     control = sample.only(~sample.treated)
@@ -169,4 +172,4 @@ def _without_treatment(
     for name in np.unique(control.strata):
         here = np.flatnonzero(control.strata == name)
         treated[draw.permutation(here)[: round(share * here.size)]] = True
-    return replace(control, treated=treated), "the measurement of the control hosts"
+    return replace(control, treated=treated), CONTROLS

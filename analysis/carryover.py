@@ -1,4 +1,4 @@
-"""What a period measured because of the arm before it: an estimate with its interval, or the word that none can be made.
+"""What a period measured because of the arm before it: an estimate with its interval, or that none can be made.
 
 A carry-over test that finds nothing says little: with a few blocks it would miss most of what there is. Freeman (1989),
 The performance of the two-stage analysis of two-treatment, two-period crossover trials, Stat. Med. 8:1421-1432.
@@ -53,9 +53,7 @@ class CarryOver:
 NOT_TESTABLE = CarryOver(effect=None, standard_error=None, df=0.0)
 
 
-def carry_over(
-    rows: pd.DataFrame, metric: MetricPlan, before: Mapping[int, str], pair: tuple[str, str]
-) -> CarryOver:
+def carry_over(rows: pd.DataFrame, metric: MetricPlan, before: Mapping[int, str], pair: tuple[str, str]) -> CarryOver:
     """Estimate the previous arm's part in a period's value, beside block, arm and place in the block.
 
     `rows` holds the used measure periods; `before` the arm that ran before each, of any arm of the plan. By least
@@ -117,7 +115,9 @@ def carry_over_check(found: CarryOver, metric: MetricPlan, treatment: str) -> Ch
     if p < THRESHOLD:
         detail = f"The arm before adds {size} (p = {p:.2g}): use a longer washout. The effect is a mixture."
         return Check(name=name, passed=False, p_value=p, detail=detail)
-    return Check(name=name, passed=True, p_value=p, detail=f"The arm before adds {size}; within this it is not excluded.")
+    return Check(
+        name=name, passed=True, p_value=p, detail=f"The arm before adds {size}; within this it is not excluded."
+    )
 
 
 def carry_over_row(found: CarryOver, headline: Estimate, level: float) -> Estimate:

@@ -84,9 +84,7 @@ def concluded(
             if preference is not None:
                 told += f"; {preference.sentence}"
             return Conclusion(decision=wanted, sentence=f"{told}.", arms=tuple(arms), preference=preference)
-    return Conclusion(
-        decision=Decision.INCONCLUSIVE, sentence="the plan has no treatment.", arms=(), preference=None
-    )
+    return Conclusion(decision=Decision.INCONCLUSIVE, sentence="the plan has no treatment.", arms=(), preference=None)
 
 
 def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDecision:
@@ -170,9 +168,7 @@ def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
         return answer(Decision.SHIP, cause)
     sound, harmed = case.strata.named(Standing.BETTER, Standing.SOUND), case.strata.named(Standing.HARMED)
     scope = replace(case.scope, strata=sound, without=without, harmed=harmed)
-    open_strata = [
-        Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(Standing.OPEN)
-    ]
+    open_strata = [Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(Standing.OPEN)]
     if not sound:
         return answer(Decision.INCONCLUSIVE, Cause.STRATUM_HARMED, without, scope=scope, overturn=open_strata)
     return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
@@ -199,7 +195,7 @@ def _in_strata(plan: AnalysisPlan, case: Case, answer: _Answer, cost: ArmDecisio
 
 
 def _cost(case: Case, answer: _Answer) -> ArmDecision | None:
-    """What the trade says against shipping; None where it saves servers. One that can't be computed excludes no cost."""
+    """What the trade says against shipping; None where it saves servers. One not computed excludes no cost."""
     if case.trade is not None and case.trade.side is TradeSide.SAVES:
         return None
     if case.trade is not None and case.trade.side is TradeSide.COSTS:

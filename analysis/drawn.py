@@ -181,9 +181,7 @@ class HostDraws:
 
     def _picked(self) -> list[_Floats]:
         rows = max(1, CHUNK_CELLS // self.top.size)
-        return [
-            self.draws[start : start + rows].astype(np.float64) for start in range(0, len(self.draws), rows)
-        ]
+        return [self.draws[start : start + rows].astype(np.float64) for start in range(0, len(self.draws), rows)]
 
     def _cleaned(self, values: _Floats) -> _Floats:
         if self.basis.shape[1] == 0:
@@ -263,9 +261,11 @@ class FlippedOrders:
         units = self.control.size
         if units <= FLIPS_EXACT_UP_TO:
             codes = np.arange(2 ** (units - 1))[:, np.newaxis]
-            return np.where((codes >> np.arange(units)) & 1, -1.0, 1.0)
+            listed: _Floats = 1.0 - 2.0 * ((codes >> np.arange(units)) & 1).astype(np.float64)
+            return listed
         draw = np.random.default_rng(self.seed)
-        return draw.integers(0, 2, size=(FLIPS, units), dtype=np.int8) * 2.0 - 1.0
+        drawn: _Floats = draw.integers(0, 2, size=(FLIPS, units), dtype=np.int8).astype(np.float64) * 2.0 - 1.0
+        return drawn
 
     @property
     def _extra(self) -> float:

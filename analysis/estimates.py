@@ -1,4 +1,4 @@
-"""An inference as the row that is stored and shown: means, difference, lift, intervals and p at the level of its look."""
+"""An inference as the row that is stored and shown: means, difference, lift, intervals and p at its look's level."""
 
 from __future__ import annotations
 

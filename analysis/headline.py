@@ -83,7 +83,7 @@ def headline(sample: TwoArms, metric: MetricPlan, redraws: Redraws, *, claims: b
         top, bottom = sample.arms(sample.numerator), sample.arms(sample.denominator)
         contrast = fleet_ratio((top[0], bottom[0]), (top[1], bottom[1]))
         linear = linearised(sample)
-        warnings = (
+        warnings: tuple[str, ...] = (
             ("strata and pre-period are not adjusted for in a fleet ratio",)
             if len(np.unique(sample.strata)) > 1 or np.isfinite(sample.before).any()
             else ()

@@ -24,20 +24,21 @@ class Heterogeneity:
     fixed: float
     fixed_se: float
     random: float
-    random_se: float
+    random_se: float  # by DerSimonian and Laird, as if the variances were known
+    spread_se: float  # by Hartung and Knapp, from how the strata scatter
 
     def random_interval(self, level: float) -> tuple[float, float]:
-        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.random_se
+        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * max(self.random_se, self.spread_se)
         return self.random - half, self.random + half
 
 
 def heterogeneity(effects: Sequence[float], variances: Sequence[float]) -> Heterogeneity:
-    """Pool independent effects; random effects by DerSimonian and Laird, their error by Hartung and Knapp.
+    """Pool independent effects; random effects by DerSimonian and Laird, their interval with the larger of its errors.
 
     Cochran (1954), Biometrics 10:101-129; Higgins and Thompson (2002), Stat. Med. 21:1539-1558; DerSimonian and Laird
-    (1986), Control. Clin. Trials 7:177-188; Knapp and Hartung (2003), Stat. Med. 22:2693-2710, never less than the
-    error without their factor. Q is no test here: with a few hosts a stratum its variances are far from known. Raises
-    NotEnoughData below two effects or for a variance of 0.
+    (1986), Control. Clin. Trials 7:177-188; Knapp and Hartung (2003), Stat. Med. 22:2693-2710. Q is no test here: with
+    a few hosts a stratum its variances are far from known. Raises NotEnoughData below two effects or for a variance
+    of 0.
     """
     y, v = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     refuse_not_finite("heterogeneity", y, v)
@@ -52,7 +53,6 @@ def heterogeneity(effects: Sequence[float], variances: Sequence[float]) -> Heter
     tau2 = max(0.0, (q - df) / scale) if scale > 0 else 0.0  # one stratum outweighs all: nothing to tell apart
     wide = 1 / (v + tau2)
     random = float(wide @ y / wide.sum())
-    factor = max(1.0, float(wide @ (y - random) ** 2) / df)
     return Heterogeneity(
         q=q,
         df=df,
@@ -61,5 +61,6 @@ def heterogeneity(effects: Sequence[float], variances: Sequence[float]) -> Heter
         fixed=fixed,
         fixed_se=math.sqrt(1 / w.sum()),
         random=random,
-        random_se=math.sqrt(factor / wide.sum()),
+        random_se=math.sqrt(1 / wide.sum()),
+        spread_se=math.sqrt(float(wide @ (y - random) ** 2) / df / wide.sum()),
     )

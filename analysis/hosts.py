@@ -126,8 +126,7 @@ class HostTable:
         return sorted(unit.host for unit in self.units if unit.arm == arm and unit.host in self._due)
 
     def shares(self, metric: MetricPlan) -> pd.Series:
-        """Share of each host's begun measure periods that are whole and have the metric; hosts without any are absent."""
-        keys = ["host", "block"]
+        """Share of each host's begun measure periods that are whole and have the metric; without any it is absent."""
         parts = [self._of.get((name, "measure")) for name in (metric.name, metric.denominator) if name is not None]
         if any(part is None for part in parts):
             return pd.Series(dtype=np.float64)
@@ -188,7 +187,10 @@ def _begun(kept: pd.DataFrame, periods: pd.DataFrame | None) -> pd.Series:
     """Count each host's measure periods that began and should have become whole, repeated ones each time."""
     measured = kept[kept["kind"] == "measure"].drop_duplicates("period_id")
     if periods is None:  # an attempt's number says how often it was tried before
-        tried = measured.groupby(["host", "block"])["attempt"].max() + measured.groupby(["host", "block"])["period_id"].nunique()
+        tried = (
+            measured.groupby(["host", "block"])["attempt"].max()
+            + measured.groupby(["host", "block"])["period_id"].nunique()
+        )
         return tried.groupby("host").sum()
     begun = periods[(periods["kind"] == "measure") & ~periods["state"].isin(["planned", "running"])]
     if "broken_by" in begun.columns:

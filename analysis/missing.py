@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.effect import Bounds
-from analysis.errors import NotEnoughData
 from analysis.headline import MOST_MISSING, Redraws, headline, linearised
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
-from analysis.inference import Inference
 from analysis.plan import MetricPlan
 from analysis.results import Missing, Units
 
@@ -28,7 +26,7 @@ WIDENED_BELOW = 10  # values: so few show half of what they reach; each further 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """One metric's gaps in two arms: all hosts that should have it, NaN where they do not, and the share that is known."""
+    """One metric's gaps in two arms: all hosts that should have it, NaN where not, and the share that is known."""
 
     sample: TwoArms
     share: _Floats
@@ -51,7 +49,12 @@ class Gaps:
         for name in np.unique(strata):
             here = strata == name
             tables.append(
-                (int((gap & here & treated).sum()), int((here & treated).sum()), int((gap & here).sum()), int(here.sum()))
+                (
+                    int((gap & here & treated).sum()),
+                    int((here & treated).sum()),
+                    int((gap & here).sum()),
+                    int(here.sum()),
+                )
             )
         return stratified_exact_p(tables)
 
@@ -111,8 +114,9 @@ def bounds_of(gaps: Gaps, metric: MetricPlan, redraws: Redraws) -> Bounds | None
     """Complete the sample at either end and estimate it as the headline is; None where nothing is missing."""
     if not gaps.any:
         return None
-    low, high = (_estimated(completed(gaps, metric, up=up), metric, redraws) for up in (False, True))
-    return None if low is None or high is None else Bounds(low=low, high=high)
+    plain = replace(metric, denominator=None, estimand="mean over hosts")
+    low, high = (headline(completed(gaps, metric, up=up), plain, redraws).inference for up in (False, True))
+    return Bounds(low=low, high=high)
 
 
 def completed(gaps: Gaps, metric: MetricPlan, *, up: bool, ends: tuple[float, float] | None = None) -> TwoArms:
@@ -187,16 +191,8 @@ def stratified_exact_p(tables: Sequence[tuple[int, int, int, int]]) -> float | N
     return float(min(1.0, law[law <= law[seen - start] * (1 + 1e-9)].sum()))
 
 
-def _estimated(sample: TwoArms, metric: MetricPlan, redraws: Redraws) -> Inference | None:
-    plain = replace(metric, denominator=None, estimand="mean over hosts")
-    try:
-        return headline(sample, plain, redraws).inference
-    except NotEnoughData:
-        return None
-
-
 def _foretold(sample: TwoArms, y: _Floats, known: NDArray[np.bool_]) -> _Floats:
-    """What the pre-period foretells of each host, by the slope within the arms; the same for all where there is none."""
+    """What the pre-period foretells of each host, by the slope within the arms; without one the same of all hosts."""
     before = sample.before
     told = np.zeros(y.size)
     seen = np.isfinite(before)
@@ -213,4 +209,3 @@ def _foretold(sample: TwoArms, y: _Floats, known: NDArray[np.bool_]) -> _Floats:
     slope = float(x @ centred) / square if square > 1e-18 * float(before[both] @ before[both]) else 0.0
     told[seen] = slope * before[seen]
     return told
-

@@ -59,7 +59,10 @@ def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimat
     level of the first that is not. Among the explored the level is that of those called significant together, which
     keeps the share of intervals that miss at alpha (Benjamini and Yekutieli 2005, J. Am. Stat. Assoc. 100:71-81).
     """
-    out = {key: answer.row for key, answer in answers.items()}
+    out = {
+        key: replace(answer.row, p_adjusted=answer.row.p) if answer.row.role is Role.PRIMARY else answer.row
+        for key, answer in answers.items()
+    }
     for role, adjust in ((Role.SECONDARY, holm), (Role.EXPLORATORY, benjamini_hochberg)):
         family = [(key, p) for key, row in out.items() if row.role is role and (p := row.p) is not None]
         values = adjust([p for _, p in family])
@@ -68,10 +71,8 @@ def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimat
         order = sorted(range(count), key=lambda place: family[place][1])
         for rank, place in enumerate(order):
             key = family[place][0]
-            if role is Role.SECONDARY:
-                share = 1 / (count - min(rank, claimed, count - 1))
-            else:
-                share = max(claimed, 1) / count
+            by_holm = 1 / (count - min(rank, claimed, count - 1))
+            share = by_holm if role is Role.SECONDARY else max(claimed, 1) / count
             out[key] = _at(out[key], answers[key].inference, share, values[place])
     return out
 

@@ -97,9 +97,7 @@ def parallel_findings(
     found = {key: replace(one, effect=replace(one.effect, estimate=effects[key])) for key, one in found.items()}
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
     pairs = [] if primary is None else list(_pairwise(primary, treatments, base))
-    estimates = finite_estimates(
-        (*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs)
-    )
+    estimates = finite_estimates((*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs))
     guardrails = (
         *_guardrails(metrics, treatments, found, observations, plan, crossings),
         *_losses(table, treatments, plan),
@@ -199,14 +197,14 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
     checks: list[Check] = []
     strata = None
     if not few and metric.role in CLAIMS:
-        if (drawn := randomisation_row(main, sample, found, plan, base.redraws, look)) is not None:
+        if (drawn := randomisation_row(main, sample, found, base.redraws, look)) is not None:
             rows.append(drawn)
         if metric.role is Role.PRIMARY:
             rows += _worst_case_rows(effect, gaps)
         if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
             rows += sensitivity_rows(main, sample, labelled, plan, look)
             strata = _strata(sample, metric, gaps, found, base)
-            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, strata)
+            per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, judged=strata)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
             checks += _before_check(sample, labelled)
@@ -318,7 +316,9 @@ def _worst_case_rows(effect: Effect, gaps: Gaps | None) -> Iterator[Estimate]:
             method="Lee's bounds: the fuller arm trimmed",
             difference=sum(found) / 2,
             difference_interval=None,
-            warnings=(f"between {found[0]:.4g} and {found[1]:.4g}, if the arm could only cost hosts, or only save them",),
+            warnings=(
+                f"between {found[0]:.4g} and {found[1]:.4g}, if the arm could only cost hosts, or only save them",
+            ),
         )
 
 
@@ -370,7 +370,9 @@ def _crossovers(table: HostTable) -> Iterator[Check]:
     """Hosts whose knobs read back as another arm's: the comparison is of mixtures, harm and gain both diluted."""
     wrong, hosts = len(table.misplaced), len(table.reporting)
     if wrong:
-        detail = f"{wrong} of {hosts} hosts were measured under another arm than assigned: {', '.join(table.misplaced)}."
+        detail = (
+            f"{wrong} of {hosts} hosts were measured under another arm than assigned: {', '.join(table.misplaced)}."
+        )
         yield Check(name="arms as assigned", passed=wrong <= max(1, hosts // 100), p_value=None, detail=detail)
 
 

@@ -54,7 +54,9 @@ def block_spread(observations: pd.DataFrame, metric: MetricPlan, control: str, *
         raise NotEnoughData(f"{len(steps)} contrasts give no spread", metric.name, f"{FEWEST} are needed")
     centred = steps.to_numpy(dtype=np.float64) - float(steps.mean())
     sd = float(np.sqrt((centred**2).sum() / free))
-    return Spread(mean=float(pairs.control.mean()), sd=sd, correlation=None, hosts=len(steps))
+    return Spread(
+        mean=float(pairs.control.mean()), sd=sd, correlation=None, hosts=len(steps), values=tuple(centred.tolist())
+    )
 
 
 def _by_host(rows: pd.DataFrame, metric: MetricPlan) -> pd.DataFrame:
@@ -81,7 +83,7 @@ def _spread(later: pd.DataFrame, earlier: pd.DataFrame | None, metric: MetricPla
         before = earlier["value"].reindex(later.index).groupby([later["stratum"], later["arm"]])
         old = (earlier["value"].reindex(later.index) - before.transform("mean")).to_numpy(dtype=np.float64)
         correlation = _correlation(rest, old, free)
-    return Spread(mean=mean, sd=sd, correlation=correlation, hosts=len(later))
+    return Spread(mean=mean, sd=sd, correlation=correlation, hosts=len(later), values=tuple(rest.tolist()))
 
 
 def _correlation(rest: _Floats, old: _Floats, free: int) -> float | None:

@@ -107,14 +107,16 @@ class Rerandomised:
 
     name = "among balanced draws within strata"
 
-    def __init__(self, units: tuple[AssignedUnit, ...], plan: AnalysisPlan, sample: TwoArms, hosts: list[str]) -> None:
+    def __init__(
+        self, units: tuple[AssignedUnit, ...], plan: AnalysisPlan, pair: tuple[str, str], hosts: list[str]
+    ) -> None:
         if plan.balance_rule is None or not units or any(not unit.balance for unit in units):
             raise NotEnoughData(
                 "the plan does not say what the draw was balanced on",
                 "units",
                 "give balance_rule and each unit's balance",
             )
-        treatment, own = sample.treatment, {sample.control, sample.treatment}
+        treatment, own = pair[1], set(pair)
         self._arms = np.array([unit.arm for unit in units], dtype=np.str_)
         self._control = plan.control
         self._others = [arm for arm in plan.arms if arm not in own]
@@ -198,5 +200,5 @@ def replay_of(sample: TwoArms, plan: AnalysisPlan) -> Replay:
     if plan.method == "matched_pairs" and all(host in units and units[host].pair for host in hosts):
         return WithinPairs(sample.treated, np.array([units[host].pair for host in hosts], dtype=np.str_))
     if plan.method == "rerandomise" and sample.control == plan.control:  # two treatments: no rule compared them
-        return Rerandomised(plan.units, plan, sample, hosts)
+        return Rerandomised(plan.units, plan, (sample.control, sample.treatment), hosts)
     return WithinStrata(sample.treated, sample.strata)

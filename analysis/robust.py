@@ -49,9 +49,7 @@ def hodges_lehmann(control: _Floats, treatment: _Floats, level: float) -> tuple[
     not_below = int(np.searchsorted(ordered, treatment, side="right").sum())
     p = _rank_p(min(not_above, not_below), m, n)
     unbounded = critical < 1  # so few hosts that no rank is rare enough
-    interval = Interval(
-        low=None if unbounded else found[2], high=None if unbounded else found[3], level=level
-    )
+    interval = Interval(low=None if unbounded else found[2], high=None if unbounded else found[3], level=level)
     return (found[0] + found[1]) / 2, interval, p
 
 

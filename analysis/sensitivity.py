@@ -23,14 +23,14 @@ from analysis.welch import welch
 
 
 def randomisation_row(
-    main: Estimate, sample: TwoArms, found: Headline, plan: AnalysisPlan, redraws: Redraws, look: Look
+    main: Estimate, sample: TwoArms, found: Headline, redraws: Redraws, look: Look
 ) -> Estimate | None:
     """The randomisation test alone, as far as the headline rests on one."""
     if found.inference.wanting:
         return _bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
     if (drawn := found.inference.drawn) is None:
         return None
-    if (pairs := matched_pairs(sample, plan)) is not None:
+    if (pairs := matched_pairs(sample, redraws.plan)) is not None:
         said = [f"{pairs.control.size} pairs can't get below p = {2.0 ** (1 - pairs.control.size):.2g}"]
         said += [f"{pairs.broken} hosts without their partner have a coin to themselves"] if pairs.broken else []
     else:
@@ -50,7 +50,7 @@ def sensitivity_rows(
     control, treatment = sample.arms(sample.y)
     rows = [
         _contrast_row(
-            main, metric, welch(control, treatment), EstimateKind.UNADJUSTED, "Welch t, unadjusted", look
+            main, metric, welch(control, treatment), look, kind=EstimateKind.UNADJUSTED, method="Welch t, unadjusted"
         )
     ]
     if (pairs := matched_pairs(sample, plan)) is not None:
@@ -58,7 +58,7 @@ def sensitivity_rows(
         rows.insert(
             0,
             _contrast_row(
-                main, metric, found_pairs, EstimateKind.MATCHED_PAIRS, "paired t on matched pairs", look
+                main, metric, found_pairs, look, kind=EstimateKind.MATCHED_PAIRS, method="paired t on matched pairs"
             ),
         )
     known = np.isfinite(sample.before)
@@ -92,7 +92,7 @@ def sensitivity_rows(
     clipped = winsorised(control, treatment, reference)
     rows.append(
         _contrast_row(
-            main, metric, clipped, EstimateKind.WINSORISED, "Welch t, winsorised at 2.5 % a side", look
+            main, metric, clipped, look, kind=EstimateKind.WINSORISED, method="Welch t, winsorised at 2.5 % a side"
         )
     )
     found = bca(control, treatment, look.level, plan.seed)
@@ -116,6 +116,7 @@ def stratum_rows(
     metric: MetricPlan,
     plan: AnalysisPlan,
     look: Look,
+    *,
     judged: StratumEffects | None,
 ) -> tuple[list[Estimate], Check | None]:
     """Each stratum, their weighted combination, the mean of a population of strata, and whether they agree."""
@@ -143,7 +144,9 @@ def stratum_rows(
     except NotEnoughData:
         return rows, _agreement(metric, main.treatment, judged, None, plan.alpha)
     left_out = tuple(f"stratum {name} has too few hosts" for name in np.unique(sample.strata) if name not in parts)
-    row = _contrast_row(main, metric, combined, EstimateKind.STRATA_COMBINED, "strata combined by weight", look)
+    row = _contrast_row(
+        main, metric, combined, look, kind=EstimateKind.STRATA_COMBINED, method="strata combined by weight"
+    )
     rows.append(replace(row, warnings=(*row.warnings, *left_out)))
     spread = [part for part in parts.values() if part.variance > 0]
     found = None
@@ -152,10 +155,12 @@ def stratum_rows(
         low, high = found.random_interval(look.level)
         rows.append(
             replace(
-                _bare(main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"),
+                _bare(
+                    main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"
+                ),
                 difference=found.random,
                 difference_interval=Interval(low=low, high=high, level=look.level),
-                standard_error=found.random_se,
+                standard_error=max(found.random_se, found.spread_se),
                 lift=None,
             )
         )
@@ -184,7 +189,7 @@ def _agreement(
 
 
 def _contrast_row(
-    main: Estimate, metric: MetricPlan, contrast: Contrast, kind: EstimateKind, method: str, look: Look
+    main: Estimate, metric: MetricPlan, contrast: Contrast, look: Look, *, kind: EstimateKind, method: str
 ) -> Estimate:
     return estimate(
         Inference(contrast=contrast),

@@ -92,7 +92,7 @@ def block_effects(
         withhold_p=few,
         warnings=(*warnings, *look.warnings),
     )
-    bounds = None if few else _bounds(cells, pair, plan)
+    bounds = None if few else _bounds(cells, pair, plan, found)
     effect = Effect(
         estimate=headline,
         inference=None if few else found,
@@ -161,7 +161,7 @@ def _paired(control: NDArray[np.float64], treatment: NDArray[np.float64]) -> Con
     return None if control.size < 2 else pair_contrast(control, treatment)
 
 
-def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> Bounds | None:
+def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan, seen: Inference) -> Bounds | None:
     """The contrast had every broken or missing period been at either end; None where nothing is missing."""
     if not cells.gaps(pair):
         return None
@@ -170,9 +170,7 @@ def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> Bounds |
         whole = completed(cells, pair, up=up)
         pairs = join_abba(whole) if plan.order == "abba" else whole
         inference, _ = block_inference(pairs, plan.seed)
-        if inference is None:
-            return None
-        found.append(inference)
+        found.append(inference or replace(seen, wanting=True))
     return Bounds(low=found[0], high=found[1])
 
 
@@ -217,7 +215,9 @@ def with_carry_over(effect: Effect, carried: CarryOver | None) -> tuple[Inferenc
         return effect.inference, effect.bounds
     if carried.standard_error is None:
         return replace(effect.inference, wanting=True), effect.bounds
-    low, high = (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
+    low, high = (
+        (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
+    )
     return effect.inference, Bounds(low=_lasting(low, carried), high=_lasting(high, carried))
 
 
@@ -257,5 +257,3 @@ def _sign_flip_row(headline: Estimate, found: Inference, look: Look, units: int)
 
 def _too_few(blocks: int) -> str:
     return f"{blocks} whole blocks of at least {MIN_BLOCKS}: nothing is called significant"
-
-

@@ -162,13 +162,11 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
             yield judge(guardrail, treatment, evidence, plan, crossings)
 
 
-def _pairwise(
-    cells: Cells, metric: MetricPlan, treatments: Sequence[str], plan: AnalysisPlan
-) -> Iterator[Estimate]:
+def _pairwise(cells: Cells, metric: MetricPlan, treatments: Sequence[str], plan: AnalysisPlan) -> Iterator[Estimate]:
     """Every two treatments against each other, their intervals simultaneous."""
     pairs = list(combinations(treatments, 2))
     for pair in pairs:
-        units = len(cells.values.index.droplevel("arm").unique()) if len(cells.values) else 0
+        units = len({key[:2] for key in cells.values.index})
         look = look_at(replace(plan, arms=pair), metric.role, units).shared(len(pairs))
         found = block_effects(cells, replace(metric, name=metric_label(metric)), pair, plan, look)
         if found.effect is not None:
@@ -194,9 +192,7 @@ def _missing(
             yield Check(name=f"missing data ({label}, {treatment})", passed=not worse, p_value=p, detail=detail)
 
 
-def _scope(
-    rows: pd.DataFrame, primary: str | None, metrics: Mapping[str, MetricPlan], pair: tuple[str, str]
-) -> Scope:
+def _scope(rows: pd.DataFrame, primary: str | None, metrics: Mapping[str, MetricPlan], pair: tuple[str, str]) -> Scope:
     own = rows[rows["arm"].isin(pair)]
     if primary is not None:
         own = own[own["metric"] == metrics[primary].name]

@@ -20,7 +20,7 @@ from analysis.report.content import (
     SuccessRow,
     UnavailableMetric,
 )
-from analysis.report.effects import EffectRow, Outcome, effect_rows
+from analysis.report.effects import EffectRow, Outcome, effect_rows, pair_rows
 from analysis.report.html import render_comparison_html, render_html
 from analysis.report.markdown import render_comparison_markdown, render_markdown
 
@@ -44,6 +44,7 @@ __all__ = [
     "SuccessRow",
     "UnavailableMetric",
     "effect_rows",
+    "pair_rows",
     "render_comparison_html",
     "render_comparison_markdown",
     "render_html",

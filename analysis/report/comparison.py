@@ -6,14 +6,13 @@ import math
 
 from scipy import stats
 
+from analysis.quantities import DASH, decimals_for, percentage
 from analysis.report.content import ReportInput
-from analysis.report.effects import estimate_row, interval_text
-from analysis.report.page import Cell, Page, Section, Table
-from analysis.report.quantities import DASH, decimals_for, percentage
+from analysis.report.effects import estimate_row
+from analysis.report.page import Cell, Page, Section, Table, decision_tone
 from analysis.report.tables import directions, p_text
 from analysis.results import Estimate, Interval
-
-_TONES = {"ship": "good", "do not ship": "bad"}
+from analysis.wording import decision_label, interval_text
 
 
 def comparison_page(first: ReportInput, second: ReportInput) -> Page:
@@ -41,7 +40,6 @@ def comparison_page(first: ReportInput, second: ReportInput) -> Page:
         ),
         warnings=("The runs were not drawn against each other: hosts, time and load may differ between them as well.",),
         sections=(_decisions(first, second), _effects(first, second, pairs), _only_in_one(first, second)),
-        trade="",
     )
 
 
@@ -88,7 +86,7 @@ def _decisions(first: ReportInput, second: ReportInput) -> Section:
     rows = tuple(
         (
             Cell(text=content.run_id),
-            Cell(text=content.findings.decision, tone=_TONES.get(content.findings.decision, "quiet")),
+            Cell(text=decision_label(content.findings.decision), tone=decision_tone(content.findings.decision)),
             Cell(text=content.findings.reason),
         )
         for content in (first, second)
@@ -122,8 +120,8 @@ def _effects(first: ReportInput, second: ReportInput, pairs: list[tuple[Estimate
             (
                 Cell(text=one.metric, code=True),
                 Cell(text=one.treatment),
-                Cell(text=shown[0].change, note=shown[0].interval),
-                Cell(text=shown[1].change, note=shown[1].interval),
+                Cell(text=shown[0].change, note=shown[0].figures),
+                Cell(text=shown[1].change, note=shown[1].figures),
                 apart,
                 Cell(text=DASH if found is None else p_text(found[0])),
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from analysis.plan import Direction
-from analysis.results import Findings
+from analysis.results import Findings, Interval, Units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,9 @@ class SuccessRow:
     periods: int
     asked: float  # faults that wanted a big page
     given: float
+    clustered_by: Units  # pages of one host, where there is one of one period, go alike
+    clusters: int
+    interval: Interval | None  # of given / asked; None with too few clusters for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
-from analysis.report.effects import estimate_row, interval_text
+from analysis.report.effects import estimate_row
 from analysis.report.page import Cell, Section, Table
-from analysis.report.quantities import DASH, number, quantity, signed
-from analysis.report.questions import COMPLIERS, DOSE, per_readable_dose
+from analysis.report.questions import DOSES, per_readable_dose
 from analysis.report.tables import MOST_ROWS, left_off_note, p_text
-from analysis.results import Estimate, Trade
+from analysis.results import Estimate, EstimateKind, TradeSide
+from analysis.wording import needed_interval, needed_words
 
-
-def trade_sentence(trade: Trade) -> str:
-    """Say a trade in one sentence: how many servers of 1,000 can go, or how many more it takes."""
-    saved, interval = trade.saved_per_1000, trade.interval
-    words = "servers per 1,000 saved" if saved >= 0 else "more servers per 1,000 needed"
-    if interval is None:
-        return f"{trade.treatment}: {number(abs(saved))} {words}, without an interval"
-    if saved < 0:
-        turned = [None if end is None else -end for end in (interval.high, interval.low)]
-        interval = replace(interval, low=turned[0], high=turned[1])
-    return f"{trade.treatment}: {number(abs(saved))} {words} {interval_text(interval, number)}"
-
-
-def _servers(trade: Trade) -> str:
-    return "" if trade.interval is None else interval_text(trade.interval, lambda end: signed(number(end)))
+_SIDES = {
+    TradeSide.SAVES: ("fewer servers", "good"),
+    TradeSide.COSTS: ("more servers", "bad"),
+    TradeSide.OPEN: ("neither is excluded", "quiet"),
+}
 
 
 def trade(content: ReportInput) -> Section:
@@ -38,27 +27,29 @@ def trade(content: ReportInput) -> Section:
             "(the spec's metrics.trade names others)."
         )
         return Section(key="trade", title="The trade in servers", paragraphs=(text,))
+    levels = {row.interval.level for row in trades if row.interval is not None}
+    interval = f"[{number(100 * levels.pop())} % interval]" if len(levels) == 1 else "[interval]"
     table = Table(
-        caption="Servers per 1,000 for the same work",
-        headers=("arm", "saved per 1,000 [interval]", "how"),
+        caption="Servers needed for the same work",
+        headers=("arm", f"servers needed per 1,000 {interval}", "shown", "how"),
         rows=tuple(
             (
                 Cell(text=row.treatment),
-                Cell(text=signed(number(row.saved_per_1000)), note=_servers(row)),
+                Cell(text=needed_words(row), note=needed_interval(row) or "no interval"),
+                Cell(text=_SIDES[row.side][0], tone=_SIDES[row.side][1]),
                 Cell(text=row.detail),
             )
             for row in trades
         ),
-        align="lrl",
+        align="llll",
         key="trade",
     )
-    text = "A plus is servers that can go, a minus is servers that must be added, for the same work."
-    return Section(key="trade", title="The trade in servers", paragraphs=(text,), tables=(table,))
+    return Section(key="trade", title="The trade in servers", tables=(table,))
 
 
 def doses(content: ReportInput) -> Section:
     """Show what the effect was per unit of the treatment that hosts really received."""
-    rows = [row for row in content.findings.estimates if COMPLIERS in row.estimand or DOSE in row.method]
+    rows = [row for row in content.findings.estimates if row.kind in DOSES]
     title = "With the backing"
     if not rows:
         text = "No effect per unit received could be estimated: it takes hosts that received different amounts."
@@ -83,7 +74,7 @@ def _dose_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
     return (
         Cell(text=row.treatment),
         Cell(text=row.estimand, note=row.method),
-        Cell(text=f"{shown.change} {row.unit}", note=shown.interval),
+        Cell(text=shown.change, note=f"{shown.figures} {shown.unit}".strip()),
         Cell(text=DASH if row.p_value is None else p_text(row.p_value)),
         Cell(text="; ".join(row.warnings) or DASH),
     )
@@ -91,31 +82,31 @@ def _dose_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
 
 def strata(content: ReportInput) -> Section:
     """Show whether pools and SKUs tell the same story."""
-    rows = [row for row in content.findings.estimates if row.stratum]
+    rows = [row for row in content.findings.estimates if row.kind is EstimateKind.STRATUM]
     title = "Pools and SKUs"
     if not rows:
         text = "One stratum only: nothing to compare. The spec's assignment.strata names labels to keep apart."
         return Section(key="strata", title=title, paragraphs=(text,))
     table = Table(
-        caption="The primary metric within each stratum",
-        headers=("stratum", "arm", "control", "arm's value", "change [interval]", "hosts"),
+        caption="Within each stratum",
+        headers=("stratum", "metric", "arm", "control", "arm's value", "change [interval]", "hosts"),
         rows=tuple(_stratum_cells(row, content.findings.alpha) for row in rows[:MOST_ROWS]),
-        align="llrrlr",
+        align="lllrrlr",
         key="strata",
     )
-    agreement = [check.detail for check in content.findings.checks if check.name.startswith("heterogeneity")]
-    text = "A subgroup is a check on the mean, never a result of its own."
-    return Section(key="strata", title=title, paragraphs=(*agreement, text, *left_off_note(len(rows))), tables=(table,))
+    text = "Whether the strata agree is among the integrity checks."
+    return Section(key="strata", title=title, paragraphs=(text, *left_off_note(len(rows))), tables=(table,))
 
 
 def _stratum_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
     shown = estimate_row(row, alpha)
     return (
         Cell(text=row.stratum),
+        Cell(text=row.metric, code=True),
         Cell(text=row.treatment),
         Cell(text=shown.control),
         Cell(text=shown.treatment),
-        Cell(text=shown.change, note=shown.interval),
+        Cell(text=shown.change, note=shown.figures),
         Cell(text=f"{row.n_control} + {row.n_treatment}"),
     )
 

@@ -11,6 +11,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from analysis.plan import Direction, GuardrailPlan, Role
+from analysis.quantities import MINUS
 from analysis.report.charts.blocks import block_chart
 from analysis.report.charts.doses import dose_chart
 from analysis.report.charts.lifts import MOST_ROWS as MOST_LIFTS
@@ -68,6 +69,10 @@ def page_as_html(shown: Page, charts: Mapping[str, tuple[Chart, ...]]) -> str:
     return _environment().get_template("report.html.j2").render(page=shown, charts=charts)
 
 
+_BREAKS = re.compile(f"([_/]|[+{MINUS}]?\\d[\\d.,]* %)")
+_PIECES = {"_": Markup("{}<wbr>"), "/": Markup("{}<wbr>"), "%": Markup('<span class="figure">{}</span>')}
+
+
 @cache
 def _environment() -> Environment:
     environment = strict_environment(_shown)
@@ -81,10 +86,9 @@ def _shown(value: object) -> object:
 
 
 def _breakable(text: str) -> Markup:
-    """Let a long name break after '_' and '/', which changes no letter of it."""
-    return Markup("").join(
-        Markup("{}<wbr>").format(part) if part in "_/" else part for part in re.split("([_/])", visible(text))
-    )
+    """Let a long name break after '_' and '/', and keep a number beside its '%': no letter of the text changes."""
+    parts = _BREAKS.split(visible(text))  # every other one is what was split at
+    return Markup("").join(_PIECES[part[-1]].format(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def _block_charts(content: ReportInput, colours: dict[str, Colour]) -> tuple[Chart, ...]:

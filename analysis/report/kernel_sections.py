@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from analysis.quantities import DASH, number, quantity, scale_for
 from analysis.report.content import ReportInput, SuccessRow
 from analysis.report.page import Cell, Section, Table
-from analysis.report.quantities import DASH, number, quantity, scale_for
-from analysis.report.shares import share_interval
+from analysis.report.shares import FEWEST_CLUSTERS
 from analysis.report.tables import MOST_ROWS, left_off_note
+from analysis.wording import interval_text
 
 BANDS_KEY = "success"
 
@@ -22,6 +23,9 @@ def big_pages(content: ReportInput) -> Section:
             "Success against free memory, fragmentation and uptime can't be shown: no big page was asked for."
         )
     text = "What a big page costs to get, how often there is one, and how long it stays whole."
+    if content.successes:
+        by = content.successes[0].clustered_by.value
+        paragraphs.append(f"Pages of one of the {by} are given or refused alike: an interval counts {by}, not pages.")
     return Section(
         key="kernel",
         title="Getting and keeping big pages",
@@ -73,7 +77,11 @@ def _successes(content: ReportInput) -> tuple[Table, ...]:
 
 def _success_cells(row: SuccessRow) -> tuple[Cell, ...]:
     scale = scale_for(row.unit, (row.least, row.most))
-    given = share_interval(row.given, row.asked)
+    if row.interval is None:
+        given = f"no interval below {FEWEST_CLUSTERS} {row.clustered_by.value}"
+    else:
+        given = interval_text(row.interval, lambda end: f"{number(100 * end)} %")
+        given += f" over {row.clusters:,} {row.clustered_by.value}"
     return (
         Cell(text=quantity(row.page_size_kib, "KiB")),
         Cell(text=row.circumstance),

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.results import Decision
+
+_TONES = {
+    Decision.SHIP: "good",
+    Decision.SHIP_IN_STRATA: "qualified",
+    Decision.BETTER_HERE: "qualified",
+    Decision.DO_NOT_SHIP: "bad",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -56,6 +65,16 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What was decided for one of several arms."""
+
+    arm: str
+    decision: str
+    tone: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """The whole report: what it is about, the decision with its reason, what to be warned of, then the sections."""
 
@@ -67,7 +86,12 @@ class Page:
     reason: str
     alarms: tuple[str, ...]  # louder than the decision: a host that was not restored
     warnings: tuple[str, ...]
-    trade: str  # the trade in servers, in one sentence; '' where none was computed
     sections: tuple[Section, ...]
+    rulings: tuple[Ruling, ...] = ()  # under the decision, one for each arm where there are several
     kicker: str = "Rollout report"
     links: tuple[tuple[str, str], ...] = ()  # (text, where it leads), above the title
+
+
+def decision_tone(decision: Decision) -> str:
+    """Return the tone of a decision: 'good', 'qualified' (good, with a limit that must be seen), 'bad' or 'quiet'."""
+    return _TONES.get(decision, "quiet")

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from analysis.plan import Role
+from analysis.quantities import number, quantity
 from analysis.report.content import ExposureRow, ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row
+from analysis.report.effects import EffectRow, Outcome, effect_rows
 from analysis.report.page import Cell, Section, Table
-from analysis.report.quantities import number, quantity
 from analysis.report.tables import directions
-from analysis.results import Estimate, Verdict
+from analysis.results import Estimate, EstimateKind, Verdict
+from analysis.wording import effect_words
 
 _MEMORY = ("memory_used_bytes", "cgroup_memory_bytes")
 _TABLES = ("page_table_bytes", "cgroup_page_table_bytes", "nr_page_table_pages")
 _HARM = ("oom", "psi", "p99", "latency", "pswp", "pgscan", "compact")
-DOSE = "dose-response"
-COMPLIERS = "among compliers"
+DOSES = {EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def _memory(content: ReportInput) -> Answer:
 
 def _gain_with_backing(content: ReportInput) -> Answer:
     question = "Does the gain come with the backing, or would smaller big pages do?"
-    rows = [row for row in content.findings.estimates if COMPLIERS in row.estimand or DOSE in row.method]
+    rows = [row for row in content.findings.estimates if row.kind in DOSES]
     sizes = {row.page_size_kib for row in content.exposure if row.backed_bytes}
     against = (
         "Two sizes were compared above."
@@ -153,10 +153,8 @@ def per_readable_dose(row: Estimate) -> Estimate:
 
 
 def _per_dose(row: Estimate, alpha: float) -> str:
-    row = per_readable_dose(row)
-    shown = estimate_row(row, alpha)
-    how = "observational" if DOSE in row.method else "by assignment"
-    return f"{row.treatment}: {shown.change} {row.unit} {shown.interval} ({how})"
+    how = "observational" if row.kind is EstimateKind.DOSE_RESPONSE else "by assignment"
+    return f"{row.treatment}: {effect_words(per_readable_dose(row), alpha)} ({how})"
 
 
 def _harm(content: ReportInput) -> Answer:
@@ -191,8 +189,8 @@ def _of(content: ReportInput, metrics: Iterable[str]) -> list[EffectRow]:
 
 
 def _change(row: EffectRow) -> str:
-    clear = ", no clear change" if row.outcome is Outcome.UNCLEAR else ""
-    return f"{row.treatment_arm}, {row.metric}: {row.change} {row.interval}{clear}".rstrip()
+    between = " " if row.is_clear else ", "
+    return f"{row.treatment_arm}, {row.metric}: {row.change}{between}{row.figures}".rstrip(" ,")
 
 
 def _names(names: Iterable[str]) -> str:

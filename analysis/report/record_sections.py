@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from analysis.plan import Role
+from analysis.quantities import DASH, counted, number, quantity
 from analysis.report.content import ReportInput
+from analysis.report.effects import estimate_row
 from analysis.report.instants import instant
 from analysis.report.page import Cell, Section, Table
-from analysis.report.quantities import DASH, number, quantity
 from analysis.report.restoration import restoration
-from analysis.report.tables import MOST_ROWS, counted, left_off_note, p_text, role_table
-from analysis.results import Check
+from analysis.report.tables import MOST_ROWS, left_off_note, p_text, role_table
+from analysis.results import Check, Estimate, EstimateKind
 
 MOST_OPEN = 40  # rows of a table that a reader is not asked to unfold
 
@@ -153,9 +154,47 @@ def checks(content: ReportInput) -> Section:
                 key="checks",
             )
         )
+    tables += _carry_over(content)
     tables += role_table(content, Role.OBSERVER, "What watching cost")
-    paragraphs = () if content.findings.checks else ("No integrity check was made.",)
-    return Section(key="checks", title="Integrity checks", paragraphs=paragraphs, tables=tuple(tables))
+    paragraphs = [] if content.findings.checks else ["No integrity check was made."]
+    if content.design == "switchback" and not any(_is_carry_over(row) for row in content.findings.estimates):
+        paragraphs.append("What an arm leaves behind for the period after it (carry-over) was not testable.")
+    return Section(key="checks", title="Integrity checks", paragraphs=tuple(paragraphs), tables=tuple(tables))
+
+
+def _is_carry_over(row: Estimate) -> bool:
+    return row.kind is EstimateKind.CARRY_OVER
+
+
+def _carry_over(content: ReportInput) -> tuple[Table, ...]:
+    rows = [row for row in content.findings.estimates if _is_carry_over(row)]
+    if not rows:
+        return ()
+    return (
+        Table(
+            caption="What an arm leaves behind for the period after it (carry-over)",
+            headers=("metric", "arm before", "in place of", "what it adds [interval]", "p", "remarks"),
+            rows=tuple(_carry_over_cells(row, content.findings.alpha) for row in rows[:MOST_ROWS]),
+            align="llllrl",
+            key="carry_over",
+        ),
+    )
+
+
+def _carry_over_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
+    shown = estimate_row(row, alpha)
+    added = Cell(text="not testable", tone="quiet")
+    if row.difference is not None:
+        note = shown.figures if not shown.unit or row.lift is not None else f"{shown.figures} {shown.unit}"
+        added = Cell(text=shown.change, note=note)
+    return (
+        Cell(text=row.metric, code=True),
+        Cell(text=row.treatment),
+        Cell(text=row.control),
+        added,
+        Cell(text=DASH if row.p_value is None else p_text(row.p_value)),
+        Cell(text=shown.remark or DASH),
+    )
 
 
 def _check_cells(check: Check) -> tuple[Cell, ...]:

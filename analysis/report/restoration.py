@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.quantities import counted
 from analysis.report.content import KnobRow, ReportInput
-from analysis.report.tables import counted
 
 _LIVE = {"preflight", "running", "paused", "analysing", "halting"}
 _MOST_NAMED = 20

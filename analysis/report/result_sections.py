@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from analysis.plan import Role
+from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row
+from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row, pair_rows
 from analysis.report.page import Cell, Section, Table
-from analysis.report.quantities import DASH, number, quantity
 from analysis.report.tables import MOST_ROWS, change_header, directions, effect_cells, left_off_note, p_text
-from analysis.results import Estimate, GuardrailResult, Verdict
+from analysis.results import Estimate, EstimateKind, GuardrailResult, Verdict
 
 _RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
 
@@ -21,11 +21,12 @@ def effects(content: ReportInput) -> Section:
     tables = [_effect_table(content, arm, shown, missing) for arm in _treatments(content, shown)]
     paragraphs = [
         "An interval is that of the relative change from the control, and a minus is a decrease. "
-        "Where it holds 0, or the test does not bear it out, the row says that there is no clear change."
+        "Where it holds 0 the row says that there is no clear change, with the numbers beside it."
     ]
     if not tables:
         paragraphs = ["No effect could be estimated."]
         tables = [_unavailable_table(missing)] if missing else []
+    tables += _pairs(content)
     return Section(key="effects", title="What changed", paragraphs=tuple(paragraphs), tables=tuple(tables))
 
 
@@ -45,6 +46,25 @@ def _effect_table(content: ReportInput, arm: str, rows: list[EffectRow], missing
         align="lrrl",
         key="effects",
     )
+
+
+def _pairs(content: ReportInput) -> list[Table]:
+    """Compare the treatments with each other; nothing where there is one."""
+    rows = list(pair_rows(content.findings, directions(content)))
+    if not rows:
+        return []
+    return [
+        Table(
+            caption="Treatments against each other",
+            headers=("metric", "arm", "its value", "against", "its value", change_header(rows)),
+            rows=tuple(
+                (cells[0], Cell(text=row.treatment_arm), cells[2], Cell(text=row.control_arm), cells[1], cells[3])
+                for row, cells in ((row, effect_cells(content, row)) for row in rows[:MOST_ROWS])
+            ),
+            align="llrlrl",
+            key="pairs",
+        )
+    ]
 
 
 def _unavailable_cells(row: EffectRow) -> tuple[Cell, ...]:
@@ -127,9 +147,9 @@ def _guardrail_cells(content: ReportInput, result: GuardrailResult) -> tuple[Cel
     unit = ""
     if result.estimate is not None:
         row = estimate_row(result.estimate, content.findings.alpha)
-        seen, unit = Cell(text=row.change, note=row.interval), result.estimate.unit
+        seen, unit = Cell(text=row.change, note=row.figures), result.estimate.unit
     return (
-        Cell(text=result.plan.metric, code=True),
+        Cell(text=result.plan.metric, note="watched in every run" if result.built_in else "", code=True),
         Cell(text=_limit(result, unit)),
         Cell(text=result.treatment),
         seen,
@@ -150,7 +170,7 @@ def _limit(result: GuardrailResult, unit: str) -> str:
 def estimates(content: ReportInput) -> Section:
     """List every estimate with its method, sensitivity and subgroup rows too."""
     alpha = content.findings.alpha
-    rows = tuple(_estimate_cells(row, alpha) for row in content.findings.estimates[:MOST_ROWS])
+    rows = tuple(_estimate_cells(row, alpha, content.control) for row in content.findings.estimates[:MOST_ROWS])
     if not rows:
         return Section(key="estimates", title="Every estimate", paragraphs=("There are none.",))
     headers = ("metric", "arm", "role", "change [interval]", "p", "adjusted p", "n", "method and remarks")
@@ -162,17 +182,20 @@ def estimates(content: ReportInput) -> Section:
     return Section(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))
 
 
-def _estimate_cells(estimate: Estimate, alpha: float) -> tuple[Cell, ...]:
+def _estimate_cells(estimate: Estimate, alpha: float, control: str) -> tuple[Cell, ...]:
     row = estimate_row(estimate, alpha)
-    kind = [] if estimate.headline else ["sensitivity"]
+    told = estimate.kind in {EstimateKind.HEADLINE, EstimateKind.STRATUM}  # the stratum is named
+    kind = [] if told else [estimate.kind.value.replace("_", " ")]
     kind += [f"stratum {estimate.stratum}"] if estimate.stratum else []
+    if estimate.control != control:
+        kind.append(f"against {estimate.control}")
     kind += [f"stage {estimate.stage}"] if estimate.stage is not None else []
     count = f"{estimate.n_control} + {estimate.n_treatment}"
     return (
         Cell(text=estimate.metric, code=True),
         Cell(text=estimate.treatment),
         Cell(text=estimate.role.value, note=", ".join(kind)),
-        Cell(text=row.change, note=row.interval),
+        Cell(text=row.change, note=row.figures),
         Cell(text=DASH if estimate.p_value is None else p_text(estimate.p_value)),
         Cell(text=DASH if estimate.p_adjusted is None else p_text(estimate.p_adjusted)),
         Cell(text=count),

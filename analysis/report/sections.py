@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from analysis.report import fleet_sections, kernel_sections, record_sections, result_sections
+from analysis.quantities import counted
+from analysis.report import decision_sections, fleet_sections, kernel_sections, record_sections, result_sections
 from analysis.report.content import ReportInput
 from analysis.report.escaping import one_line
 from analysis.report.instants import instant, length, seconds_between
-from analysis.report.page import Cell, Listing, Page, Section, Table
+from analysis.report.page import Cell, Listing, Page, Section, Table, decision_tone
 from analysis.report.questions import questions
 from analysis.report.restoration import restoration
-from analysis.report.tables import counted
+from analysis.wording import decision_label
 
 # Key of a table -> how the appendix names it.
 SOURCES = {
     "effects": "What changed",
+    "pairs": "Treatments against each other",
     "guardrails": "Guardrails",
     "trade": "The trade in servers",
     "exposure": "Assigned is not received",
@@ -28,11 +30,10 @@ SOURCES = {
     "events": "Events",
     "excluded": "What was left out",
     "checks": "Integrity checks",
+    "carry_over": "What an arm leaves behind for the period after it",
     "estimates": "Every estimate",
     "assigned": "Hosts by stage, stratum and arm",
 }
-
-_DECISION_TONES = {"ship": "good", "do not ship": "bad"}
 
 
 def page(content: ReportInput) -> Page:
@@ -44,13 +45,14 @@ def page(content: ReportInput) -> Page:
         title=content.experiment,
         hypothesis=content.hypothesis,
         about=_about(content),
-        decision=findings.decision,
-        tone=_DECISION_TONES.get(findings.decision, "quiet"),
-        reason=findings.reason,
+        decision=decision_label(findings.decision),
+        tone=decision_tone(findings.decision),
+        reason=decision_sections.reason(findings),
+        rulings=decision_sections.rulings(findings),
         alarms=(*_rehearsed(content), *(() if restored.ok is not False else restored.sentences)),
-        trade="; ".join(fleet_sections.trade_sentence(row) for row in findings.trades),
         warnings=(*_reach(content), *findings.warnings),
         sections=(
+            *decision_sections.grounds(findings),
             result_sections.effects(content),
             result_sections.lifts(content),
             fleet_sections.trade(content),
@@ -91,7 +93,8 @@ def _about(content: ReportInput) -> tuple[tuple[str, str], ...]:
 
 def _reach(content: ReportInput) -> tuple[str, ...]:
     hosts = {period.host for period in content.periods}
-    if content.design == "switchback" and len(hosts) == 1:
+    told = any(arm.scope.host_names for arm in content.findings.arms)
+    if content.design == "switchback" and len(hosts) == 1 and not told:
         return ("Measured on one host: the intervals speak for this host, not for a fleet.",)
     return ()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analysis.plan import Direction, Role
+from analysis.quantities import number
 from analysis.report.content import ReportInput
 from analysis.report.effects import EffectRow, Outcome, effect_rows
 from analysis.report.page import Cell, Table
-from analysis.report.quantities import number
 
 # The longest table that a reader scrolls through; the store has the rest.
 MOST_ROWS = 200
@@ -24,15 +24,12 @@ def effect_cells(content: ReportInput, row: EffectRow) -> tuple[Cell, ...]:
     meaning = next((note.meaning for note in content.notes if note.metric == row.metric), "")
     if row.unit:
         meaning = f"{meaning}, {row.unit}" if meaning else row.unit
-    note = row.interval or "no interval"
-    if row.outcome is Outcome.UNCLEAR:
-        note += ", no clear change"
     tone = _TONES.get(row.outcome, "")
     return (
         Cell(text=row.metric, note=meaning, code=True),
         Cell(text=row.control),
         Cell(text=row.treatment),
-        Cell(text=row.change, note=note, tone=tone),
+        Cell(text=row.change, note=row.figures or "no interval", tone=tone),
     )
 
 
@@ -68,8 +65,3 @@ def p_text(value: float) -> str:
 def left_off_note(count: int) -> tuple[str, ...]:
     """Say how many rows a table leaves off; nothing where it has them all."""
     return (f"The table shows the first {MOST_ROWS} of {count:,} rows; the store has them all.",) * (count > MOST_ROWS)
-
-
-def counted(count: int, noun: str) -> str:
-    """Show a count with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

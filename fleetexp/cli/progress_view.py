@@ -136,7 +136,7 @@ def frame(progress: Progress, metrics: Sequence[str]) -> RenderableType:
 def latest_values(latest: Mapping[str, float], metrics: Sequence[str]) -> list[tuple[str, str]]:
     """Choose the latest values to show, those of the experiment first, each with its unit."""
     from agents.catalogue import describe
-    from analysis.report.quantities import quantity
+    from analysis.quantities import quantity
 
     order = [name for name in metrics if name in latest]
     order += [name for name in sorted(latest) if name not in order]

@@ -67,7 +67,7 @@ def report(
         emit_json(report_schema())
         return
     from fleetexp.cli.chosen_run import chosen_run
-    from fleetexp.cli.result import print_effects, print_questions, write_html
+    from fleetexp.cli.result import print_decision, print_effects, print_questions, write_html
     from fleetexp.store.store import open_store
 
     if markdown and as_json:
@@ -108,7 +108,7 @@ def report(
         if look is not None:
             click.echo(wrapped(visible(look.words)) + "\n")
         print_effects(content)
-        click.echo(wrapped(visible(f"decision: {content.findings.decision} — {content.findings.reason}")))
+        print_decision(content)
         if look is None:
             print_questions(content, store_url)
 

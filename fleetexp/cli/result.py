@@ -17,11 +17,12 @@ from fleetexp.cli.options import DEFAULT_STORE
 from fleetexp.cli.output import NARROW, plain, print_table, visible, without_password, wrapped
 
 if TYPE_CHECKING:
-    from analysis.report.content import ReportInput
+    from analysis.report import EffectRow, ReportInput
     from fleetexp.orchestrator.progress import Outcome
 
 _QUESTIONS = 3
 _NAME = 28  # columns of a metric's name in the table
+_FIGURES = 34  # columns of a change and its interval, where they stand on one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,11 @@ class Answer:
         """Print everything a person wants to see at the end of a run."""
         if self.content is not None:
             print_effects(self.content)
-        for line in ending(self.outcome):
-            click.echo(wrapped(visible(line)))
+        if self.content is not None and self.outcome.decision:
+            print_decision(self.content)
+        else:
+            for line in ending(self.outcome):
+                click.echo(wrapped(visible(line)))
         if self.html is not None:
             click.echo(f"\nreport: {self.html}")
         if self.content is not None:
@@ -79,7 +83,7 @@ def write_text(text: str, path: Path) -> Path:
 
 
 def ending(outcome: Outcome) -> list[str]:
-    """Say how the run ended, the state of the hosts before the decision where they are not as they were."""
+    """Say how a run ended that came to no decision, and what to do."""
     from fleetexp.domain import RunState
 
     state = f"run {outcome.run_id} {outcome.state.value.replace('_', ' ')}"
@@ -89,8 +93,6 @@ def ending(outcome: Outcome) -> list[str]:
             f"Some knob does not read as it was found. Run 'fleetexp restore --run {outcome.run_id}' once the hosts "
             "answer, or 'fleetexp restore' on the host itself now.",
         ]
-    if outcome.decision:
-        return [f"decision: {outcome.decision} — {outcome.reason}"]
     lines = [f"{state}: {outcome.reason}" if outcome.reason else state]
     if outcome.state is RunState.PAUSED:
         lines.append(f"Every knob is back as it was found. Go on with: fleetexp resume {outcome.run_id}")
@@ -102,40 +104,75 @@ def ending(outcome: Outcome) -> list[str]:
 
 
 def print_effects(content: ReportInput) -> None:
-    """Print the table of effects: metric, control, treatment, change with its interval."""
-    from analysis.report import effect_rows
+    """Print the effects of each arm: metric, control, treatment, change with its interval; then arm against arm."""
+    from analysis.report import effect_rows, pair_rows
 
     better = {note.metric: note.better for note in content.notes if note.better is not None}
     rows = effect_rows(content.findings, better=better)
-    arms = {row.treatment_arm for row in rows if row.treatment_arm}
-    several = len(arms) > 1
-    levels = {row.level for row in rows if row.level is not None}
-    interval = f" [{levels.pop():.0%} interval]".replace("%", " %") if len(levels) == 1 else " [interval]"
-    treatment = "treatment" if several else next(iter(arms), "treatment")
-    headers = ["metric", *(["arm"] if several else []), content.control, treatment, f"change{interval}"]
-    table = [
-        [
-            folded(row.metric),
-            *([row.treatment_arm] if several else []),
-            row.control,
-            row.treatment,
-            f"{row.change} {row.interval}".strip(),
-        ]
-        for row in rows
-    ]
-    if table:
-        print_table(headers, table)
-    else:
-        click.echo("no effect could be estimated")
+    pairs = pair_rows(content.findings, better=better)
+    for arm in dict.fromkeys(row.treatment_arm for row in rows):
+        mine = [row for row in rows if row.treatment_arm == arm]
+        table = [[_named(row), row.control, row.treatment, _change(row)] for row in mine]
+        print_table(["metric", content.control, arm, _change_header(mine)], table)
+        click.echo()
+    if not rows:
+        click.echo("no effect could be estimated\n")
+    for arm, other in dict.fromkeys((row.treatment_arm, row.control_arm) for row in pairs):
+        mine = [row for row in pairs if (row.treatment_arm, row.control_arm) == (arm, other)]
+        table = [[_named(row), row.control, row.treatment, _change(row)] for row in mine]
+        print_table(["metric", other, arm, _change_header(mine)], table)
+        click.echo()
     notes: dict[str, list[str]] = {}  # what is to be said -> of which metrics
-    for row in rows:
+    for row in (*rows, *pairs):
         if row.remark:
             notes.setdefault(row.remark, []).append(row.metric)
     for missing in content.unavailable:
         notes.setdefault(f"unavailable: {missing.reason}", []).append(missing.metric)
     for note, metrics in notes.items():
         click.echo(wrapped(visible(f"{', '.join(dict.fromkeys(metrics))}: {note}"), indent="  "))
-    click.echo()
+    if notes:
+        click.echo()
+
+
+def _named(row: EffectRow) -> str:
+    """The metric, and below it the unit where that is too long for the cells."""
+    return folded(row.metric) + (f"\n({row.unit})" if row.unit else "")
+
+
+def _change(row: EffectRow) -> str:
+    # Without a clear change the numbers stand on a line of their own: nothing beside them says better or worse.
+    beside = row.is_clear and len(row.change) + len(row.figures) < _FIGURES
+    return f"{row.change}{' ' if beside else chr(10)}{row.figures}".strip()
+
+
+def _change_header(rows: Sequence[EffectRow]) -> str:
+    levels = {row.level for row in rows if row.level is not None}
+    return f"change [{100 * levels.pop():.4g} % interval]" if len(levels) == 1 else "change [interval]"
+
+
+def print_decision(content: ReportInput) -> None:
+    """Print the decision: of several arms which to take, then each; what it speaks for and what could overturn it."""
+    from analysis.wording import choice_sentence, decision_label, doubt_words, scope_words, settling_words
+    from fleetexp.simulated import WORDS
+
+    findings = content.findings
+    several = len(findings.arms) > 1
+    said = f"{choice_sentence(findings.arms, findings.preference)}." if several else findings.reason
+    if several and content.simulated:
+        said = f"{WORDS}: {said}"
+    click.echo(wrapped(visible(f"decision: {decision_label(findings.decision)} — {said}")))
+    for arm in findings.arms:
+        if several:
+            click.echo(wrapped(visible(f"{arm.arm}: {decision_label(arm.decision)} — {arm.sentence}."), indent="  "))
+        told = arm.decision.is_favourable  # the sentence says what is in doubt
+        facts = [
+            ("speaks for", scope_words(arm.scope)),
+            ("in doubt", "" if told else "; ".join(doubt_words(one) for one in arm.overturn)),
+            ("would settle it", "; ".join(dict.fromkeys(settling_words(one) for one in arm.overturn))),
+        ]
+        for label, text in facts:
+            if text:
+                click.echo(wrapped(visible(f"{label}: {text}"), indent="    " if several else "  "))
 
 
 def folded(name: str) -> str:

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from analysis.quantities import DASH, number, quantity
 from analysis.report.instants import instant
-from analysis.report.page import Cell, Page, Section, Table
-from analysis.report.quantities import DASH, number, quantity
+from analysis.report.page import Cell, Page, Section, Table, decision_tone
+from analysis.results import Decision
+from analysis.wording import decision_label
 from fleetexp.live.asked import MOST_ROWS, Asked, Row
 
 MOST_HOSTS = 300
@@ -39,7 +41,7 @@ def runs_page(asked: Asked) -> Page:
                 Cell(text=str(run_id), link=f"/runs/{run_id}"),
                 Cell(text=str(experiment)),
                 _state(state),
-                Cell(text=decision or DASH),
+                Cell(text=decision_label(Decision(decision)) if decision else DASH),
                 Cell(text=number(hosts)),
                 Cell(text=f"{complete} of {periods}", note=f"{invalid} invalid" if invalid else ""),
                 Cell(text=_at(created), note=str(by)),
@@ -78,10 +80,9 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> Page:
             ("Periods", f"{complete} of {periods} complete, {invalid} invalid"),
             ("Writes to knobs", number(writes)),
         ),
-        decision=decision,
-        tone={"ship": "good", "do not ship": "bad"}.get(decision, "quiet"),
+        decision=decision_label(Decision(decision)) if decision else "",
+        tone=decision_tone(Decision(decision)) if decision else "quiet",
         reason=decision_reason,
-        trade="",
         alarms=(alarm,) if alarm else (),
         warnings=("SIMULATED hosts: nothing here is measured on a kernel.",) if str(fleet).startswith("sim") else (),
         sections=(
@@ -122,7 +123,6 @@ def host_page(asked: Asked, run_id: int, host: str) -> Page:
         decision="",
         tone="",
         reason="",
-        trade="",
         alarms=(),
         warnings=(),
         sections=(
@@ -155,7 +155,7 @@ def host_state(row: Row) -> str:
 
 def _page(title: str, sections: tuple[Section, ...]) -> Page:
     return Page(
-        title=title, hypothesis="", about=(), decision="", tone="", reason="", trade="", alarms=(), warnings=(),
+        title=title, hypothesis="", about=(), decision="", tone="", reason="", alarms=(), warnings=(),
         sections=sections, kicker="Live view, read-only", links=(("Runs", "/"),),
     )  # fmt: skip
 

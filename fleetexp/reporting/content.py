@@ -20,7 +20,7 @@ from analysis.report.content import (
     SqlSuggestion,
     UnavailableMetric,
 )
-from analysis.results import Findings
+from analysis.results import EstimateKind, Findings, Units
 from fleetexp.config import Experiment, analysis_plan, parse_experiment
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
@@ -60,6 +60,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     # What is read by queries knows the whole run: a look back leaves it out rather than show what came later.
     whole = look is None
     cut = kernel.bands(store, run_id, sizes) if whole else []
+    alike = Units.HOSTS if len(facts) > 1 else Units.PERIODS
     latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
     exposed = (
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
@@ -108,13 +109,13 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         notes=tuple(_notes(experiment)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
-        successes=tuple(kernel.successes(store, run_id, cut)),
+        successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
         series=tuple(ramp.series(store, record, plan)) if whole else (),
         stages=tuple(ramp.stages(store, record)),
         assigned=tuple(ramp.assigned(store, run_id)),
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
-        queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut) if whole else {},
+        queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut, alike=alike) if whole else {},
         simulated=is_simulated(record.fleet),
     )
 
@@ -126,18 +127,21 @@ def _queries(
     *,
     latencies: bool,
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
+    alike: Units,
 ) -> dict[str, str]:
     """The query behind each table of the report, where there is such a table."""
     run_id = record.run_id
+    kinds = {row.kind for row in findings.estimates}
     out = {
         "effects": queries.effects(run_id),
+        "pairs": queries.estimates_of(run_id, EstimateKind.PAIRWISE) if EstimateKind.PAIRWISE in kinds else "",
         "trade": queries.document(run_id, "trades") if findings.trades else "",
         "guardrails": queries.guardrails(run_id) if findings.guardrails else "",
         "exposure": queries.exposure(run_id, sizes_kib) if sizes_kib else "",
         "doses": queries.doses(run_id) if record.plan.design is Design.PARALLEL else "",
-        "strata": queries.strata(run_id) if any(row.stratum for row in findings.estimates) else "",
+        "strata": queries.estimates_of(run_id, EstimateKind.STRATUM) if EstimateKind.STRATUM in kinds else "",
         "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
-        "success": queries.success(run_id, cut) if cut else "",
+        "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
         "stages": queries.stages(run_id) if len(record.plan.stages) > 1 else "",
         "blocks": queries.blocks(run_id, tuple(dict.fromkeys(row.metric for row in findings.contrasts)))
@@ -147,6 +151,7 @@ def _queries(
         "events": queries.events(run_id),
         "excluded": queries.excluded(run_id),
         "checks": queries.document(run_id, "checks"),
+        "carry_over": queries.estimates_of(run_id, EstimateKind.CARRY_OVER) if EstimateKind.CARRY_OVER in kinds else "",
         "estimates": queries.estimates(run_id),
         "assigned": queries.assigned(run_id),
     }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from agents.catalogue import CATALOGUE
 from analysis.report.content import ExposureRow, LatencyRow, SuccessRow
+from analysis.report.shares import ClusterSums, success_interval
+from analysis.results import Units
 from fleetexp.reporting import queries
 from fleetexp.reporting.queries import CIRCUMSTANCES, Band, Circumstance
 from fleetexp.store.records import RunRecord
@@ -96,7 +98,7 @@ def bands(store: Store, run_id: int, sizes_kib: Sequence[int]) -> list[tuple[int
     for size in sizes_kib:
         for what in CIRCUMSTANCES:
             rows = store.select(queries.asked_and_given(run_id, size, what))
-            values = sorted(float(value) for _, _, value in rows if value is not None)
+            values = sorted(float(value) for *_, value in rows if value is not None)
             out += [(size, what, band) for band in _cut(values)]
     return out
 
@@ -110,12 +112,27 @@ def _cut(values: list[float]) -> list[Band]:
     return [Band(least=low, most=high, last=high == edges[-1]) for low, high in pairwise(edges)]
 
 
-def successes(store: Store, run_id: int, cut: Sequence[tuple[int, Circumstance, Band]]) -> Iterator[SuccessRow]:
+CLUSTERS = {Units.HOSTS: "host", Units.PERIODS: "period_id"}  # what goes alike -> its column
+
+
+def successes(
+    store: Store, run_id: int, cut: Sequence[tuple[int, Circumstance, Band]], clustered_by: Units
+) -> Iterator[SuccessRow]:
     """How many big pages were given of those asked for, in each range of each circumstance."""
     if not cut:
         return
     units = {what.name: what.unit for what in CIRCUMSTANCES}
-    for _, size, circumstance, least, most, periods, asked, given, _ in store.select(queries.success(run_id, cut)):
+    rows = store.select(queries.success(run_id, cut, CLUSTERS[clustered_by]))
+    for _, size, circumstance, least, most, periods, asked, given, _, clusters, *squares in rows:
+        asked_squared, given_squared, product = (float(value) for value in squares)
+        sums = ClusterSums(
+            clusters=int(clusters),
+            asked=float(asked),
+            given=float(given),
+            asked_squared=asked_squared,
+            given_squared=given_squared,
+            product=product,
+        )
         yield SuccessRow(
             page_size_kib=int(size),
             circumstance=str(circumstance),
@@ -123,6 +140,9 @@ def successes(store: Store, run_id: int, cut: Sequence[tuple[int, Circumstance, 
             most=float(most),
             unit=units[str(circumstance)],
             periods=int(periods),
-            asked=float(asked),
-            given=float(given),
+            asked=sums.asked,
+            given=sums.given,
+            clustered_by=clustered_by,
+            clusters=sums.clusters,
+            interval=success_interval(sums),
         )

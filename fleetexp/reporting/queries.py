@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from analysis.results import EstimateKind
+
 _USED = "kind = 'measure' AND state = 'complete'"
 
 
@@ -60,20 +62,22 @@ FROM estimate WHERE run_id = {run_id} ORDER BY estimate_id"""
 
 
 def doses(run_id: int) -> str:
+    kinds = ", ".join(f"'{kind.value}'" for kind in (EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE))
     return f"""SELECT s.treatment, s.estimand, s.method, s.unit, s.difference, s.difference_low, s.difference_high,
   s.p_value, (
     SELECT max(x.difference) FROM effects x WHERE x.run_id = s.run_id AND x.treatment = s.treatment
       AND x.role = 'exposure' AND x.headline = 1 AND s.estimand LIKE '%' || x.metric || '%'
   ) AS dose_gained
 FROM estimate s
-WHERE s.run_id = {run_id} AND (s.estimand LIKE '%among compliers' OR s.method LIKE 'dose-response%')
+WHERE s.run_id = {run_id} AND s.kind IN ({kinds})
 ORDER BY s.estimate_id"""
 
 
-def strata(run_id: int) -> str:
-    return f"""SELECT stratum, treatment, unit, control_mean, treatment_mean, lift, lift_low, lift_high, difference,
-  difference_low, difference_high, n_control, n_treatment
-FROM estimate WHERE run_id = {run_id} AND stratum <> '' ORDER BY estimate_id"""
+def estimates_of(run_id: int, kind: EstimateKind) -> str:
+    """The rows of one kind: strata, pairs of treatments, what an arm leaves behind."""
+    return f"""SELECT metric, treatment, control, stratum, unit, control_mean, treatment_mean, lift, lift_low,
+  lift_high, difference, difference_low, difference_high, level, p_value, p_adjusted, n_control, n_treatment
+FROM estimate WHERE run_id = {run_id} AND kind = '{kind.value}' ORDER BY estimate_id"""
 
 
 def exposure(run_id: int, sizes_kib: Iterable[int]) -> str:
@@ -130,7 +134,7 @@ GROUP BY metric, arm ORDER BY metric, arm"""
 
 
 def asked_and_given(run_id: int, size_kib: int, circumstance: Circumstance) -> str:
-    """One row a period: big pages asked for, big pages given, and the circumstance."""
+    """One row a period: its host, big pages asked for, big pages given, and the circumstance."""
     if circumstance.metric:
         value = "m.mean"
         where = f"JOIN period_metrics m ON m.period_id = a.period_id AND m.metric = '{circumstance.metric}'"
@@ -140,7 +144,7 @@ def asked_and_given(run_id: int, size_kib: int, circumstance: Circumstance) -> s
     SELECT f.run_id, h.name AS host, min(CAST(f.facts ->> 'uptime_seconds' AS DOUBLE PRECISION)) AS uptime
     FROM host_facts f JOIN host h ON h.host_id = f.host_id GROUP BY f.run_id, h.name) u
     ON u.run_id = a.run_id AND u.host = a.host"""
-    return f"""SELECT a.rise + f.rise AS asked, a.rise AS given, {value} AS value
+    return f"""SELECT a.host, a.period_id, a.rise + f.rise AS asked, a.rise AS given, {value} AS value
   FROM period_metrics a
   JOIN period_metrics f ON f.period_id = a.period_id AND f.metric = 'thp_{size_kib}kB_anon_fault_fallback'
   {where}
@@ -148,14 +152,21 @@ def asked_and_given(run_id: int, size_kib: int, circumstance: Circumstance) -> s
     AND a.state = 'complete' AND a.rise + f.rise > 0"""
 
 
-def success(run_id: int, bands: Sequence[tuple[int, Circumstance, Band]]) -> str:
-    """One row a band, in the order given: what was asked for and given while the circumstance lay in it."""
+def success(run_id: int, bands: Sequence[tuple[int, Circumstance, Band]], cluster: str) -> str:
+    """One row a band, in the order given: what was asked for and given while the circumstance lay in it.
+
+    `cluster` ('host' or 'period_id') is what goes alike; its sums of squares and products make the interval.
+    """
     parts = [
         f"""SELECT {place} AS place, {size} AS page_size_kib, '{what.name}' AS circumstance, {band.least!r} AS least,
-  {band.most!r} AS most, count(*) AS periods, sum(asked) AS asked, sum(given) AS given,
-  100 * sum(given) / sum(asked) AS given_percent
-FROM ({asked_and_given(run_id, size, what)}) p
-WHERE value >= {band.least!r} AND value {"<=" if band.last else "<"} {band.most!r}"""
+  {band.most!r} AS most, sum(periods) AS periods, sum(asked) AS asked, sum(given) AS given,
+  100 * sum(given) / sum(asked) AS given_percent, count(*) AS clusters, sum(asked * asked) AS asked_squared,
+  sum(given * given) AS given_squared, sum(asked * given) AS product
+FROM (
+  SELECT {cluster}, count(*) AS periods, sum(asked) AS asked, sum(given) AS given
+  FROM ({asked_and_given(run_id, size, what)}) p
+  WHERE value >= {band.least!r} AND value {"<=" if band.last else "<"} {band.most!r} GROUP BY {cluster}
+) c"""
         for place, (size, what, band) in enumerate(bands)
     ]
     return "\nUNION ALL\n".join(parts) + "\nORDER BY place"

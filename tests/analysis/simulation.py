@@ -77,5 +77,5 @@ def sign_flip_p(contrasts: Floats, seed: int, weights: Floats | None = None) -> 
     """The p of the sign-flip test of these contrasts."""
     ones = np.ones(contrasts.size)
     return FlippedOrders(
-        control=0 * contrasts, treatment=contrasts, weights=ones if weights is None else weights, seed=seed
+        control=np.zeros(contrasts.size), treatment=contrasts, weights=ones if weights is None else weights, seed=seed
     ).p_value

@@ -14,8 +14,8 @@ from analysis.adjustment import ancova, independent_columns
 from analysis.attrition import attrition_check, loss_guardrail
 from analysis.confidence_sequence import sequence_interval, sequence_level, widening
 from analysis.contrast import Contrast, fieller
-from analysis.estimates import estimate
 from analysis.errors import AnalysisError, BadPlan, NotEnoughData
+from analysis.estimates import estimate
 from analysis.exposure import Arm, dose_response, wald
 from analysis.finite import finite_checks, finite_estimate
 from analysis.guardrails import margin_verdict, tripwire_verdict
@@ -27,7 +27,7 @@ from analysis.missing import bounds_of
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.observer import observer_effect
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
-from analysis.power import detectable, hosts_needed, power, spread_of
+from analysis.power import spread_of
 from analysis.results import Check, Interval, Verdict
 from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.sequential import bounds, information_fraction, spent
@@ -36,9 +36,9 @@ from analysis.strata import combine
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio, satterthwaite, welch
 from tests.analysis.fleet_data import fleet, plan
+from tests.analysis.simulation import gaps, sign_flip_p
 from tests.analysis.switchback_data import plan as switchback_plan
 from tests.analysis.switchback_data import shifted, switchback
-from tests.analysis.simulation import gaps, sign_flip_p
 
 METRIC = MetricPlan(name="m", unit="u", role=Role.PRIMARY)
 RAIL = GuardrailPlan(metric="m", worse=Direction.INCREASE, margin=0.1)
@@ -67,7 +67,7 @@ def test_fieller_names_every_kind_of_set() -> None:
     assert (everything.low, everything.high, everything.excludes) == (None, None, False)
     assert outside.excludes
     assert not outside.bounded
-    assert row_of(contrast(control=0.1, treatment=10, control_variance=1)).warnings[-1].endswith("unbounded")
+    assert row_of(contrast(control=0.1, treatment=10, control_variance=1)).lift is None
     nothing = contrast(control=0, treatment=0, control_variance=0, treatment_variance=0)
     assert fieller(nothing, 0.95) == Interval(low=None, high=None, level=0.95)
 
@@ -87,7 +87,7 @@ def test_fieller_set_at_the_border_is_a_half_line(monkeypatch: pytest.MonkeyPatc
 def test_zero_control_mean_has_a_difference_and_no_lift() -> None:
     row = row_of(contrast(control=0.0))
     assert (row.difference, row.lift, row.lift_interval) == (11.0, None, None)
-    assert "the control mean is 0: no relative change" in row.warnings
+    assert "the control mean is not clearly above 0: no relative change" in row.warnings
 
 
 def test_overflow_leaves_as_none_with_a_word() -> None:
@@ -311,22 +311,6 @@ def test_dose_response_is_the_regression() -> None:
     found = dose_response(outcome, dose, 0.95)
     assert found is not None
     assert found[0] == pytest.approx(np.polyfit(dose, outcome, 1)[0])
-
-
-def test_power_limits() -> None:
-    assert power(100.0, 1.0, (50, 50)) == pytest.approx(1.0)
-    assert power(0.0, 1.0, (50, 50)) == pytest.approx(0.05)
-    assert power(detectable(2.0, (30, 60)), 2.0, (30, 60)) == pytest.approx(0.8)
-    assert hosts_needed(0.5, 1.0, treated_per_control=2.0) == (48, 96)
-    for arguments in ((0.0, 1.0), (1.0, 0.0)):
-        with pytest.raises(BadPlan):
-            hosts_needed(*arguments)
-    with pytest.raises(BadPlan, match="more than"):
-        hosts_needed(1e-9, 1.0)
-    with pytest.raises(BadPlan, match="two hosts"):
-        power(1.0, 1.0, (1, 5))
-    with pytest.raises(BadPlan, match="power"):
-        detectable(1.0, (5, 5), wanted=0.01)
 
 
 def test_spread_learns_what_a_pre_period_is_worth() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import analyze
-from analysis.calibration import calibrate
+from analysis.calibration import CONTROLS, SPLIT, calibrate
 from analysis.errors import BadObservations, NotEnoughData
 from analysis.plan import AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, TradePlan
-from analysis.results import Findings, Verdict
+from analysis.results import Cause, Decision, EstimateKind, Findings, Verdict
 from tests.analysis.fleet_data import Fleet, fleet, plan
 
 THROUGHPUT = MetricPlan(name="throughput", unit="requests per second", role=Role.PRIMARY, better=Direction.INCREASE)
@@ -77,9 +78,11 @@ def test_few_hosts_need_the_randomisation_test_to_agree() -> None:
     findings = analyze(hosts.observations({"throughput": y + 100}), plan(units=hosts.units, alpha=0.049))
     headline = findings.estimates[0]
     assert headline.p_value is not None
-    assert headline.p_value < 0.049
-    assert findings.decision == "inconclusive"
-    assert "randomisation test must agree" in findings.reason
+    welch_alone = next(row for row in findings.estimates if row.kind is EstimateKind.UNADJUSTED)
+    assert welch_alone.p_value is not None
+    assert welch_alone.p_value < 0.049 < headline.p_value
+    assert findings.decision is Decision.INCONCLUSIVE
+    assert findings.arms[0].cause is Cause.NOT_CLEAR
 
 
 def test_lone_hosts_have_means_and_no_error() -> None:
@@ -96,7 +99,7 @@ def test_metric_missing_in_an_arm_is_named() -> None:
     one_sided = observations[observations["arm"] == "control"]
     findings = analyze(one_sided, plan(units=hosts.units))
     assert "throughput, treatment: unavailable, no host of treatment has it" in findings.warnings
-    assert findings.decision in {"inconclusive", "do not ship"}
+    assert findings.decision in {"inconclusive", "do_not_ship"}
 
 
 def test_lost_hosts_stay_in_the_count_and_losing_them_is_a_guardrail() -> None:
@@ -106,21 +109,31 @@ def test_lost_hosts_stay_in_the_count_and_losing_them_is_a_guardrail() -> None:
     findings = analyze(observations[~observations["host"].isin(lost)], plan(units=hosts.units))
     rail = next(rail for rail in findings.guardrails if rail.plan.metric == "hosts_lost")
     assert rail.verdict is Verdict.FAIL
-    assert findings.decision == "do not ship"
+    assert findings.decision is Decision.DO_NOT_SHIP
     assert check(findings, "attrition") is False
-    bound = next(row for row in findings.estimates if row.method.startswith("worst-case"))
+    bound = next(row for row in findings.estimates if row.kind is EstimateKind.WORST_CASE)
     assert bound.n_treatment == 40
     assert bound.difference_interval is not None
     assert bound.difference_interval.low < findings.estimates[0].difference  # type: ignore[operator]
 
 
-def test_a_few_lost_hosts_by_chance_are_neither_failed_nor_hidden() -> None:
+def test_a_few_lost_hosts_by_chance_are_weighed_by_the_bounds_and_no_veto() -> None:
     hosts = fleet(40, 40)
     observations = hosts.observations({"throughput": normal(hosts, 100, 5, 20)})
     findings = analyze(observations[~observations["host"].isin({"h0050", "h0051"})], plan(units=hosts.units))
     rail = next(rail for rail in findings.guardrails if rail.plan.metric == "hosts_lost")
-    assert rail.verdict is Verdict.INCONCLUSIVE
-    assert findings.decision == "inconclusive"
+    assert rail.verdict is Verdict.PASS
+    assert findings.decision is Decision.SHIP
+    assert [(one.arm, one.lost, one.due) for one in findings.arms[0].missing] == [
+        ("control", 0, 40),
+        ("treatment", 2, 40),
+    ]
+    small = observations.assign(
+        mean=observations["mean"].where(observations["arm"] == "control", observations["mean"] - 16)
+    )
+    findings = analyze(small[~small["host"].isin({"h0050", "h0051"})], plan(units=hosts.units))
+    assert findings.decision is Decision.INCONCLUSIVE
+    assert findings.arms[0].cause is Cause.MISSING_DATA
 
 
 def test_sample_ratio_mismatch_spoils_everything() -> None:
@@ -150,16 +163,18 @@ def test_strata_that_disagree_are_flagged() -> None:
     row = next(row for row in findings.checks if row.name.startswith("heterogeneity"))
     assert "OPPOSITE SIGNS" in row.detail
     assert row.passed is None
-    assert findings.decision == "inconclusive"
+    assert findings.decision is Decision.SHIP_IN_STRATA
+    assert findings.arms[0].scope.strata == ("pool-0",)
+    assert findings.arms[0].scope.harmed == ("pool-1",)
 
 
 def test_stratum_too_small_to_adjust_for_is_said() -> None:
     arms = ("control",) * 9 + ("treatment",) * 9
     hosts = Fleet(arms=arms, strata=("a",) * 9 + ("a",) * 8 + ("lonely",))
     findings = analyze(hosts.observations({"throughput": normal(hosts, 100, 5)}), plan(units=hosts.units))
-    assert findings.estimates[0].method == "Welch t"
+    assert findings.estimates[0].method == "Welch t and randomisation test"
     assert any("strata were not adjusted for" in warning for warning in findings.estimates[0].warnings)
-    combined = next(row for row in findings.estimates if row.method.startswith("strata combined"))
+    combined = next(row for row in findings.estimates if row.kind is EstimateKind.STRATA_COMBINED)
     assert "stratum lonely has too few hosts" in combined.warnings
 
 
@@ -169,11 +184,14 @@ def test_declared_weights_decide_the_combination() -> None:
     y = normal(hosts, 100, 0.1) + step * hosts.is_treated()
     weights = (("pool-0", 9.0), ("pool-1", 1.0))
     findings = analyze(hosts.observations({"throughput": y}), plan(units=hosts.units, stratum_weights=weights))
-    combined = next(row for row in findings.estimates if row.method.startswith("strata combined"))
+    combined = next(row for row in findings.estimates if row.kind is EstimateKind.STRATA_COMBINED)
     assert combined.difference == pytest.approx(9.0, abs=0.2)
 
 
-@pytest.mark.parametrize(("missing", "method"), [(3, "ANCOVA on pre-period, HC2"), (12, "Welch t")])
+@pytest.mark.parametrize(
+    ("missing", "method"),
+    [(3, "ANCOVA on pre-period, HC2 and randomisation test"), (12, "Welch t and randomisation test")],
+)
 def test_hosts_without_a_pre_period_are_kept(missing: int, method: str) -> None:
     hosts = fleet(15, 15)
     before = normal(hosts, 100, 20)
@@ -251,7 +269,7 @@ def test_unplanned_look_uses_an_interval_that_always_holds() -> None:
 
 @pytest.mark.parametrize(
     ("growth", "verdict", "decision"),
-    [(0.0, Verdict.PASS, "ship"), (40.0, Verdict.FAIL, "do not ship"), (10.0, Verdict.INCONCLUSIVE, "inconclusive")],
+    [(0.0, Verdict.PASS, "ship"), (40.0, Verdict.FAIL, "do_not_ship"), (10.0, Verdict.INCONCLUSIVE, "inconclusive")],
 )
 def test_guardrail_decides_with_the_primary(growth: float, verdict: Verdict, decision: str) -> None:
     hosts = fleet(20, 20)
@@ -346,16 +364,29 @@ def test_host_under_two_arms_without_a_plan_of_units_is_refused() -> None:
         analyze(type(observations)(np.vstack((observations, doubled)), columns=observations.columns), plan())
 
 
-def test_calibration_finds_its_band_and_needs_a_baseline() -> None:
+def test_calibration_finds_its_band_and_needs_hosts_without_a_treatment() -> None:
     hosts = fleet(20, 20, 2)
     before = np.exp(normal(hosts, 3, 0.5))
     observations = hosts.observations({"throughput": before}, {"throughput": before})
     (found,) = calibrate(observations, plan(units=hosts.units), runs=300)
     assert found.calibrated
     assert found.low < 0.05 < found.high
+    assert (found.hosts, found.basis) == (20, CONTROLS)
     assert calibrate(observations, plan(units=hosts.units), runs=300) == (found,)
-    with pytest.raises(NotEnoughData, match="baseline"):
-        calibrate(hosts.observations({"throughput": before}), plan(units=hosts.units))
+    few = fleet(7, 20, 1)
+    with pytest.raises(NotEnoughData, match="under control"):
+        calibrate(few.observations({"throughput": normal(few, 100, 1)}), plan(units=few.units))
+
+
+def test_calibration_tries_both_halves_of_a_baseline_of_several_periods_on_all_hosts() -> None:
+    hosts = fleet(20, 20)
+    before = normal(hosts, 100, 10)
+    rows = hosts.observations({"throughput": before}, {"throughput": before})
+    again = rows[rows["kind"] == "baseline"].assign(position=1, mean=before + normal(hosts, 0, 1, seed=9))
+    again = again.assign(period_id=again["period_id"] + 500_000)
+    (found,) = calibrate(pd.concat((rows, again), ignore_index=True), plan(units=hosts.units), runs=300)
+    assert (found.hosts, found.basis) == (40, SPLIT)
+    assert found.calibrated
 
 
 def test_equal_input_gives_equal_output() -> None:
@@ -385,7 +416,7 @@ def test_hosts_of_a_stage_not_reached_or_still_measuring_are_not_lost() -> None:
     assert {row.reason for row in looked.excluded} == {"the period is running"}
 
 
-def test_the_primary_is_put_to_the_aa_test_on_its_own_baseline() -> None:
+def test_the_primary_is_put_to_the_aa_test_on_the_hosts_that_were_not_treated() -> None:
     hosts = fleet(12, 12, strata=2)
     draw = np.random.default_rng(2)
     before = draw.normal(100, 10, 24)
@@ -394,10 +425,11 @@ def test_the_primary_is_put_to_the_aa_test_on_its_own_baseline() -> None:
     check = next(one for one in checks if one.name == "A/A calibration (throughput)")
     assert check.passed is True
     assert "400 times" in check.detail
-    without = hosts.observations({"throughput": before})
+    few = fleet(6, 12)
+    without = few.observations({"throughput": before[:18]})
     check = next(
         one
-        for one in analyze(without, plan(units=hosts.units), calibration_runs=400).checks
+        for one in analyze(without, plan(units=few.units), calibration_runs=400).checks
         if one.name.startswith("A/A calibration")
     )
     assert check.passed is None

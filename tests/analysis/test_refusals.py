@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from analysis.errors import AnalysisError, BadObservations, BadPlan, NotEnoughDa
 from analysis.exposure import Arm, dose_response, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
-from analysis.power import detectable, hosts_needed, power, spread_of
+from analysis.power import spread_of
 from analysis.robust import bca, hodges_lehmann, winsorised
+from analysis.rule_power import ParallelShape, rule_detectable, rule_hosts_needed, rule_power
 from analysis.sequential import bounds, information_fraction, spent
 from analysis.srm import ratio_p
 from analysis.trade import servers_per_1000
@@ -27,6 +29,7 @@ Floats = NDArray[np.float64]
 GOOD = np.arange(1.0, 25.0)
 EMPTY = np.empty(0)
 TREATED = np.arange(24) < 12
+FIVE = ParallelShape(strata=((5, 5),))
 ONE = np.array(["a"] * 24)
 OF_VALUES: dict[str, Callable[[Floats], object]] = {
     "welch": lambda bad: welch(GOOD, bad),
@@ -81,11 +84,12 @@ def test_an_empty_arm_is_refused(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -1.0])
 def test_a_plan_that_is_no_number_is_refused(wrong: float) -> None:
     calls: list[Callable[[], object]] = [
-        lambda: power(1.0, wrong, (5, 5)),
-        lambda: power(1.0, 1.0, (5, 5), wrong),
-        lambda: detectable(wrong, (5, 5)),
-        lambda: detectable(1.0, (5, 5), wrong),
-        lambda: hosts_needed(1.0, wrong),
+        lambda: rule_power(1.0, wrong, FIVE),
+        lambda: rule_power(1.0, 1.0, replace(FIVE, alpha=wrong)),
+        lambda: rule_detectable(wrong, FIVE),
+        lambda: rule_detectable(1.0, replace(FIVE, alpha=wrong)),
+        lambda: rule_hosts_needed(1.0, wrong, FIVE),
+        lambda: rule_hosts_needed(1.0, 1.0, FIVE, wrong),
         lambda: spent(wrong, 0.05),
         lambda: spent(0.5, wrong),
         lambda: bounds((0.5, wrong), 0.05),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ def units_of(
 
 def rerandomised(units: tuple[AssignedUnit, ...], rule: BalanceRule = RULE) -> Rerandomised:
     told = plan(units=units, method="rerandomise", balance_rule=rule)
-    return Rerandomised(units, told, "treatment", [unit.host for unit in units])
+    return Rerandomised(units, told, ("control", "treatment"), [unit.host for unit in units])
 
 
 def found(findings: Findings, method: str) -> Estimate:
@@ -127,7 +128,7 @@ def test_with_three_arms_the_third_stays_and_still_binds() -> None:
     )
     told = plan(arms=("control", "treatment", "third"), units=units, method="rerandomise", balance_rule=rule)
     shown = [unit.host for unit in units if unit.arm != "third"]
-    replay = Rerandomised(units, told, "treatment", shown)
+    replay = Rerandomised(units, told, ("control", "treatment"), shown)
     every = np.array(list(replay.every()))
     among = arms != "third"
     for row in every:
@@ -268,6 +269,8 @@ def test_calibration_draws_as_the_plan_did() -> None:
     units = units_of(treated, pairs=[f"p{place // 2}" for place in range(24)])
     y = level + draw.normal(0, 1, 24)
     rows = fleet.observations({"throughput": y}, {"throughput": y})
+    again = rows[rows["kind"] == "baseline"].assign(position=1, mean=level + draw.normal(0, 1, 24))
+    rows = pd.concat((rows, again.assign(period_id=again["period_id"] + 500_000)), ignore_index=True)
     (free,) = calibrate(rows, plan(units=units), runs=300)
     (paired,) = calibrate(rows, plan(units=units, method="matched_pairs"), runs=300)
     assert free.rate > 0  # free draws can put the large hosts on one side

@@ -12,8 +12,8 @@ from analysis.adjustment import ancova
 from analysis.blocks import PairedBlocks
 from analysis.findings import analyze
 from analysis.plan import MetricPlan, Role
-from analysis.power import hosts_needed, power
 from analysis.results import Interval
+from analysis.rule_power import ParallelShape, rule_hosts_needed, rule_power
 from analysis.sequential import level_at
 from analysis.switchback import block_contrast
 from analysis.welch import welch
@@ -120,13 +120,13 @@ def test_ten_planned_looks_stay_at_alpha_where_fixed_ones_do_not() -> None:
 
 def test_power_is_what_was_computed() -> None:
     draw = np.random.default_rng(7)
-    size, _ = hosts_needed(0.10, 0.2)
+    size, _ = rule_hosts_needed(0.10, 0.2, ParallelShape(strata=((1, 1),)))
     runs = 4000
     seen = 0
     for _ in range(runs):
         p = welch(draw.normal(1, 0.2, size), draw.normal(1.1, 0.2, size)).p_value()
         seen += p is not None and p < ALPHA
-    assert seen / runs == pytest.approx(power(0.10, 0.2, (size, size)), abs=0.02)
+    assert seen / runs == pytest.approx(rule_power(0.10, 0.2, ParallelShape(strata=((size, size),))), abs=0.02)
 
 
 def test_planted_512_mb_rollout_is_recovered() -> None:

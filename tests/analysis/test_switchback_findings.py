@@ -39,13 +39,14 @@ def test_clear_improvement_ships_on_this_host_only() -> None:
     headline = findings.estimates[0]
     wide = observations.pivot(index="block", columns="arm", values="mean")
     expected = stats.ttest_rel(wide["always"], wide["never"])
-    assert findings.decision == "ship"
+    assert findings.decision == "better_here"
     assert "host-1 only" in findings.reason
-    assert headline.p_value == pytest.approx(expected.pvalue)
+    assert expected.pvalue < 2 / 2**8
+    assert headline.p_value == 2 / 2**8  # the larger of both tests': eight blocks can't say more
     assert headline.df == 7
     interval = expected.confidence_interval(0.95)
     assert headline.difference_interval is not None
-    assert headline.difference_interval.low == pytest.approx(interval.low)
+    assert headline.difference_interval.low <= interval.low + 1e-9
     assert headline.lift == pytest.approx(wide["always"].mean() / wide["never"].mean() - 1)
     assert headline.estimand == "mean over blocks"
     assert len(findings.contrasts) == 8
@@ -57,7 +58,7 @@ def test_clear_improvement_ships_on_this_host_only() -> None:
 
 def test_clear_harm_is_not_shipped() -> None:
     findings = analyze(switchback({"latency": shifted(+20)}), plan())
-    assert findings.decision == "do not ship"
+    assert findings.decision == "do_not_ship"
     assert "worse" in findings.reason
 
 
@@ -101,7 +102,7 @@ def test_several_treatments_are_each_compared_with_the_named_control_under_holm(
         assert row.p_adjusted is not None
         assert row.p_value is not None
         assert row.p_adjusted >= row.p_value
-    assert findings.decision == "ship"
+    assert findings.decision == "better_here"
     assert "1g:" in findings.reason
 
 
@@ -221,7 +222,11 @@ def test_hosts_with_one_block_each_have_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("effect", "verdict", "decision"),
-    [(0.0, Verdict.PASS, "ship"), (30.0, Verdict.FAIL, "do not ship"), (9.9, Verdict.INCONCLUSIVE, "inconclusive")],
+    [
+        (0.0, Verdict.PASS, "better_here"),
+        (30.0, Verdict.FAIL, "do_not_ship"),
+        (9.9, Verdict.INCONCLUSIVE, "inconclusive"),
+    ],
 )
 def test_guardrail_has_three_answers_and_the_decision_heeds_them(
     effect: float, verdict: Verdict, decision: str
@@ -290,7 +295,7 @@ def test_observer_effect_is_a_check() -> None:
         findings = analyze(observations, plan(metrics=metrics))
         check = next(check for check in findings.checks if check.name.startswith("observer"))
         assert check.passed is passed
-        assert findings.decision == ("ship" if passed else "inconclusive")
+        assert findings.decision == ("better_here" if passed else "inconclusive")
 
 
 def test_exposure_is_estimated_but_not_adjusted() -> None:

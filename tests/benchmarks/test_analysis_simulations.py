@@ -1,4 +1,4 @@
-"""The large simulations: the error rates, coverages and power that the small ones in tests/analysis only sketch.
+"""The large simulations: the error rates, coverages that the small ones in tests/analysis only sketch.
 
 Prints every rate with its binomial band. About 5 minutes on two cores.
 """
@@ -16,7 +16,6 @@ from analysis.adjustment import ancova
 from analysis.blocks import PairedBlocks
 from analysis.confidence_sequence import sequence_interval
 from analysis.plan import MetricPlan, Role
-from analysis.power import hosts_needed, power
 from analysis.results import Interval
 from analysis.sequential import level_at
 from analysis.switchback import block_contrast
@@ -139,19 +138,6 @@ def test_ten_looks() -> None:
     print(f"\nten looks: planned {planned / runs:.4f}, at any moment {always / runs:.4f}, naive {naive / runs:.4f}")
     assert planned / runs <= band(runs, ALPHA)[1]
     assert always / runs <= band(runs, ALPHA)[1]
-
-
-@pytest.mark.parametrize(("effect", "wanted"), [(0.2, 0.8), (0.1, 0.5), (0.1, 0.9)])
-def test_power(effect: float, wanted: float) -> None:
-    draw = np.random.default_rng(4)
-    size, _ = hosts_needed(effect, 0.2, wanted=wanted)
-    runs = RUNS
-    seen = 0
-    for _ in range(runs):
-        p = welch(draw.normal(1, 0.2, size), draw.normal(1 + effect, 0.2, size)).p_value()
-        seen += p is not None and p < ALPHA
-    print(f"\npower with {size} hosts an arm: computed {power(effect, 0.2, (size, size)):.4f}, seen {seen / runs:.4f}")
-    assert seen / runs == pytest.approx(power(effect, 0.2, (size, size)), abs=0.02)
 
 
 def test_planted_rollout_over_200_seeds_through_everything() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.quantities import tick
 from analysis.report.charts.svg import Colour
-from analysis.report.quantities import tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

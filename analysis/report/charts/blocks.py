@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from analysis.quantities import MINUS, Scale, scale_for, tick
 from analysis.report.charts.svg import Colour, draw, label
-from analysis.report.quantities import MINUS, Scale, scale_for, tick
 from analysis.results import BlockContrast, Estimate
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from analysis.quantities import percentage, signed, tick
 from analysis.report.charts.svg import Colour, draw, label
 from analysis.report.effects import EffectRow, Outcome
-from analysis.report.quantities import percentage, signed, tick
 from analysis.results import Estimate
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def lift_chart(lifts: Sequence[Lift], key: str, *, name_arms: bool) -> Markup:
         key=key,
         title="Relative changes with their intervals, against zero",
         description="; ".join(
-            f"{lift.row.metric}, {lift.estimate.treatment}: {lift.row.change} {lift.row.interval}, "
-            f"{lift.row.outcome.value}{_limits(lift)}"
+            f"{lift.row.metric}, {lift.estimate.treatment}: {lift.row.change} {lift.row.figures}{_limits(lift)}"
             for lift in shown
         )
         + ".",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from analysis.quantities import number, quantity, scale_for
 from analysis.report.charts.axes import plain_axes, with_room
 from analysis.report.charts.svg import Colour, draw, label
 from analysis.report.content import SeriesRow, StageRow
-from analysis.report.quantities import number, quantity, scale_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,6 +22,7 @@ from analysis.report import (
     StageRow,
     SuccessRow,
 )
+from analysis.results import Interval, Units
 from tests.analysis.fleet_data import fleet
 from tests.analysis.report.sample import START, sample
 
@@ -121,6 +122,9 @@ def fleet_sample() -> ReportInput:
                 periods=20,
                 asked=1531.0,
                 given=given,
+                clustered_by=Units.HOSTS,
+                clusters=20,
+                interval=Interval(low=given / 1531 - 0.08, high=min(1.0, given / 1531 + 0.04), level=0.95),
             )
             for what, unit, least, most, given in (
                 ("free memory", "bytes", 4 * GIB, 12 * GIB, 1201.0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from analysis.plan import Direction, GuardrailPlan, Role
@@ -18,15 +20,27 @@ from analysis.report import (
     UnavailableMetric,
 )
 from analysis.results import (
+    ArmDecision,
     BlockContrast,
+    Cause,
     Check,
+    Decision,
+    Doubt,
     Estimate,
+    EstimateKind,
     Excluded,
     Findings,
     GuardrailResult,
     Interval,
+    Missing,
+    Overturn,
+    Preference,
+    Scope,
+    Trade,
+    Units,
     Verdict,
 )
+from analysis.wording import decision_sentence, preference_sentence
 
 HOST = "bench-01"
 CONTROL, TREATMENT = "never", "always"
@@ -82,6 +96,13 @@ def estimate(
     return Estimate(**(fields | more))  # type: ignore[arg-type]
 
 
+def decided(
+    arm: ArmDecision, primary: Estimate, trade: Trade | None, rails: Sequence[GuardrailResult], *strata: Estimate
+) -> ArmDecision:
+    """The decision with its sentence, as the analysis writes it."""
+    return replace(arm, sentence=decision_sentence(arm, primary, trade, rails, 0.05, strata=strata))
+
+
 def findings() -> Findings:
     draw = random.Random(7)
     contrasts = []
@@ -103,11 +124,42 @@ def findings() -> Findings:
                 )
             )
     memory = estimate("memory_used_bytes", "bytes", Role.GUARDRAIL, 3.412e9, 3.431e9, half=0.011)
+    primary = estimate("chase_access_seconds", "seconds", Role.PRIMARY, 0.134, 0.088, half=0.013)
+    rails = (
+        GuardrailResult(
+            plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
+            treatment=TREATMENT,
+            verdict=Verdict.PASS,
+            estimate=memory,
+            reason="The increase is below the margin of 10 % with 95 % confidence.",
+        ),
+        GuardrailResult(
+            plan=GuardrailPlan(metric="hosts_lost", worse=Direction.INCREASE, tripwire=1),
+            treatment=TREATMENT,
+            verdict=Verdict.PASS,
+            estimate=None,
+            reason="No host was lost.",
+            built_in=True,
+        ),
+    )
+    arm = decided(
+        ArmDecision(
+            arm=TREATMENT,
+            decision=Decision.BETTER_HERE,
+            cause=Cause.BETTER,
+            scope=Scope(hosts=1, periods=2 * BLOCKS, seconds=128.0, host_names=(HOST,)),
+            overturn=(Overturn(doubt=Doubt.FEW_HOSTS), Overturn(doubt=Doubt.CARRY_OVER_UNTESTED)),
+        ),
+        primary,
+        None,
+        rails,
+    )
     return Findings(
-        decision="ship",
-        reason="chase_access_seconds fell by 34 % [33 % to 36 %] against the control, and no guardrail failed.",
+        decision=arm.decision,
+        reason=f"{arm.sentence}.",
+        arms=(arm,),
         estimates=(
-            estimate("chase_access_seconds", "seconds", Role.PRIMARY, 0.134, 0.088, half=0.013),
+            primary,
             estimate("chase_fault_seconds", "seconds", Role.SECONDARY, 0.331, 0.142, half=0.031, p_adjusted=0.0004),
             estimate(
                 "chase_page_tables_bytes", "bytes", Role.SECONDARY, 2_121_728.0, 49_152.0, half=0.004, p_adjusted=0.0001
@@ -136,31 +188,14 @@ def findings() -> Findings:
                 0.088,
                 half=0.02,
                 method="sign-flip test on block contrasts",
-                headline=False,
+                kind=EstimateKind.RANDOMISATION,
                 p_value=0.0078,
                 warnings=("8 blocks can't get below p = 0.0078",),
             ),
         ),
-        guardrails=(
-            GuardrailResult(
-                plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
-                treatment=TREATMENT,
-                verdict=Verdict.PASS,
-                estimate=memory,
-                reason="The increase is below the margin of 10 % with 95 % confidence.",
-            ),
-            GuardrailResult(
-                plan=GuardrailPlan(metric="oom_kills", worse=Direction.INCREASE, tripwire=1),
-                treatment=TREATMENT,
-                verdict=Verdict.INCONCLUSIVE,
-                estimate=None,
-                reason="No data: the counter was not there.",
-            ),
-        ),
+        guardrails=rails,
         checks=(
-            Check(
-                name="carry-over", passed=True, p_value=0.38, detail="First and second places in a block do not differ."
-            ),
+            Check(name="order", passed=True, p_value=0.38, detail="First and second places in a block do not differ."),
             Check(
                 name="observer effect",
                 passed=True,
@@ -330,5 +365,162 @@ def sample() -> ReportInput:
         suggestions=(
             SqlSuggestion(title="The effects", sql="SELECT * FROM effects WHERE run_id = 'r-20260202-100000-7f3a';"),
             SqlSuggestion(title="Who changed what", sql="SELECT * FROM knob_audit ORDER BY changed_at;"),
+        ),
+    )
+
+
+# ---------------------------------------------------------------------------- three arms over a fleet
+FLEET_CONTROL, SMALL, LARGE = "base", "thp-2m", "hugetlb-1g"
+_FAULTS = "memcg_anon_fault_fallback_charges"
+
+
+def fleet_estimate(
+    metric: str, unit: str, role: Role, control: float, treatment: float, *, half: float, arm: str, **more: object
+) -> Estimate:
+    """An estimate of one arm of the rollout over 3 x 40 hosts."""
+    found = estimate(metric, unit, role, control, treatment, half=half, df=77.0, estimand="mean over hosts")
+    fields: dict[str, object] = {
+        "treatment": arm, "control": FLEET_CONTROL, "method": "Welch t", "n_control": 40, "n_treatment": 40,
+    }  # fmt: skip
+    return replace(found, **(fields | more))  # type: ignore[arg-type]
+
+
+def three_arm_findings() -> Findings:
+    """Findings on two treatments: one to be taken, one to be taken in some strata only."""
+    served, small_rate = "operations per second", 0.00619
+    primaries = {
+        SMALL: fleet_estimate(
+            "throughput", served, Role.PRIMARY, 1041.0, 1101.0, half=0.026, arm=SMALL, p_adjusted=0.0002
+        ),
+        LARGE: fleet_estimate(
+            "throughput", served, Role.PRIMARY, 1041.0, 1103.5, half=0.028, arm=LARGE, p_adjusted=0.0002
+        ),
+    }
+    pair = replace(
+        fleet_estimate("throughput", served, Role.PRIMARY, 1101.0, 1103.5, half=0.017, arm=LARGE),
+        control=SMALL,
+        kind=EstimateKind.PAIRWISE,
+    )
+    rest, rails = [], []
+    for arm, memory in ((SMALL, 1.004), (LARGE, 1.075)):
+        used = fleet_estimate(
+            "memory_used_bytes", "bytes", Role.GUARDRAIL, 2.33e11, 2.33e11 * memory, half=0.012, arm=arm
+        )
+        rest += [
+            used,
+            fleet_estimate(
+                "dtlb_load_misses_per_kilo_instruction", "misses per 1000 instructions", Role.SECONDARY, 4.2,
+                3.1 if arm == SMALL else 2.2, half=0.04, arm=arm, p_adjusted=0.0001,
+            ),
+            fleet_estimate(
+                _FAULTS, "pages per second", Role.EXPLORATORY, small_rate, small_rate * 1.21, half=0.4, arm=arm,
+                p_adjusted=0.7, lift=None, lift_interval=None,
+            ),
+        ]  # fmt: skip
+        rails.append(
+            GuardrailResult(
+                plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
+                treatment=arm,
+                verdict=Verdict.PASS,
+                estimate=used,
+                reason="An increase of 0.1 or more is ruled out at 0.95 one-sided (bound +0.0868).",
+            )
+        )
+    harmed = fleet_estimate(
+        "throughput", served, Role.PRIMARY, 990.0, 842.0, half=0.06, arm=LARGE, stratum="batch|arm64", n_control=8,
+        n_treatment=8, kind=EstimateKind.STRATUM,
+    )  # fmt: skip
+    trades = (
+        Trade(
+            treatment=SMALL,
+            saved_per_1000=25.4,
+            interval=Interval(low=7.1, high=43.2, level=0.95),
+            detail="throughput +5.8%, memory +0.4%; 50% of the fleet is sized by memory, the rest by throughput",
+        ),
+        Trade(
+            treatment=LARGE,
+            saved_per_1000=-9.9,
+            interval=Interval(low=-36.0, high=14.5, level=0.95),
+            detail="throughput +6.0%, memory +7.5%; 50% of the fleet is sized by memory, the rest by throughput",
+        ),
+    )
+    whole = Scope(hosts=80, periods=240, seconds=240 * 600.0)
+    arms = (
+        decided(
+            ArmDecision(
+                arm=SMALL,
+                decision=Decision.SHIP,
+                cause=Cause.BETTER,
+                scope=whole,
+                missing=(
+                    Missing(metric="throughput", arm=SMALL, units=Units.HOSTS, lost=1, due=40),
+                    Missing(metric="throughput", arm=FLEET_CONTROL, units=Units.HOSTS, lost=0, due=40),
+                ),
+            ),
+            primaries[SMALL],
+            trades[0],
+            rails[:1],
+        ),
+        decided(
+            ArmDecision(
+                arm=LARGE,
+                decision=Decision.SHIP_IN_STRATA,
+                cause=Cause.BETTER_IN_STRATA,
+                scope=replace(
+                    whole,
+                    strata=("web|x86", "web|arm64"),
+                    without=("batch|arm64", "batch|x86"),
+                    harmed=("batch|arm64",),
+                ),
+                overturn=(
+                    Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about="batch|x86"),
+                    Overturn(doubt=Doubt.COST_NOT_EXCLUDED),
+                ),
+            ),
+            primaries[LARGE],
+            trades[1],
+            rails[1:],
+            harmed,
+        ),
+    )
+    told = Preference(arm=None, over=(SMALL, LARGE))
+    preference = replace(told, sentence=preference_sentence(told, (pair,), 0.05))
+    return Findings(
+        decision=Decision.SHIP,
+        reason="; ".join(f"{arm.arm}: {arm.sentence}" for arm in arms) + ".",
+        estimates=(*primaries.values(), *rest, pair, harmed),
+        guardrails=tuple(rails),
+        checks=(Check(name="sample-ratio mismatch", passed=True, p_value=0.81, detail="40 / 40 / 40 hosts report."),),
+        contrasts=(),
+        excluded=(),
+        alpha=0.05,
+        trades=trades,
+        arms=arms,
+        preference=preference,
+    )
+
+
+def three_arm_sample() -> ReportInput:
+    """Build the report of a rollout with two treatments."""
+    return replace(
+        sample(),
+        run_id="27",
+        experiment="rfc-table",
+        hypothesis="1 GB pages serve more than 2 MB pages do.",
+        design="parallel",
+        control=FLEET_CONTROL,
+        arms=(
+            ArmRow(name=FLEET_CONTROL, knobs={}),
+            ArmRow(name=SMALL, knobs={KNOB: "always"}),
+            ArmRow(name=LARGE, knobs={"hugetlb/1048576kB/nr_hugepages": "64"}),
+        ),
+        findings=three_arm_findings(),
+        periods=(),
+        knob_changes=(),
+        exposure=(),
+        unavailable=(),
+        notes=(
+            MetricNote(metric="throughput", meaning="work done", better=Direction.INCREASE),
+            MetricNote(metric="memory_used_bytes", meaning="total less available", better=Direction.DECREASE),
         ),
     )

@@ -8,10 +8,11 @@ from types import ModuleType
 import pytest
 
 from analysis.plan import Direction, Role
+from analysis.quantities import MINUS
 from analysis.report import EffectRow, Outcome, ReportInput, UnavailableMetric, effect_rows
-from analysis.report.effects import estimate_row, leaves_out_zero
-from analysis.report.quantities import MINUS
+from analysis.report.effects import estimate_row, pair_rows
 from analysis.results import Estimate, Interval
+from analysis.wording import leaves_out_zero
 
 
 def row(
@@ -27,7 +28,7 @@ def row(
 def test_the_published_table_reads_as_published(samples: ModuleType) -> None:
     access = row(samples, 0.134, 0.088, 0.013)
     assert (access.control, access.treatment, access.change) == ("134 ms", "88 ms", "34 % faster")
-    assert access.interval == f"[{MINUS}36 %, {MINUS}33 %]"
+    assert access.figures == f"[{MINUS}36 %, {MINUS}33 %]"
     fault = row(samples, 0.331, 0.898, 0.1, metric="fault_seconds")
     assert (fault.control, fault.treatment, fault.change) == ("331 ms", "898 ms", "2.7× as long")  # noqa: RUF001
 
@@ -62,7 +63,7 @@ def test_much_smaller_mean_has_a_scale_of_its_own(samples: ModuleType) -> None:
 def test_interval_over_zero_is_no_clear_change_whichever_way_is_better(samples: ModuleType) -> None:
     found = row(samples, 100.0, 99.0, 0.05, better=Direction.DECREASE)
     assert found.outcome is Outcome.UNCLEAR
-    assert found.interval == f"[{MINUS}6 %, +4 %]"
+    assert (found.change, found.figures) == ("no clear change", f"{MINUS}1.0 % [{MINUS}6.0 %, +4.0 %]")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,8 @@ def test_change_that_the_test_does_not_bear_out_is_not_claimed(
 
 def test_without_an_interval_nothing_is_claimed(samples: ModuleType) -> None:
     found = row(samples, 0.134, 0.088, 0.01, lift_interval=None)
-    assert (found.change, found.interval, found.level, found.outcome) == ("34 % faster", "", None, Outcome.UNCLEAR)
+    assert (found.change, found.figures, found.level) == ("no clear change", f"{MINUS}34 %", None)
+    assert found.outcome is Outcome.UNCLEAR
 
 
 def test_without_a_lift_the_difference_is_shown_in_units(samples: ModuleType) -> None:
@@ -93,7 +95,7 @@ def test_without_a_lift_the_difference_is_shown_in_units(samples: ModuleType) ->
         samples, 4 * mib, 16 * mib, 0.0, "bytes", lift=None, lift_interval=None,
         difference_interval=Interval(low=3 * mib, high=21 * mib, level=0.9),
     )  # fmt: skip
-    assert (found.change, found.interval, found.level) == ("+12 MiB", "[+3 MiB, +21 MiB]", 0.9)
+    assert (found.change, found.figures, found.level) == ("+12 MiB", "[+3 MiB, +21 MiB]", 0.9)
 
 
 def test_without_any_estimate_the_row_says_so(samples: ModuleType) -> None:
@@ -107,19 +109,19 @@ def test_without_any_estimate_the_row_says_so(samples: ModuleType) -> None:
 
 def test_difference_without_an_interval_is_shown_and_not_claimed(samples: ModuleType) -> None:
     found = row(samples, 1.0, 3.0, 0.1, lift=None, lift_interval=None, difference_interval=None)
-    assert (found.change, found.interval, found.outcome) == ("+2 s", "", Outcome.UNCLEAR)
+    assert (found.change, found.figures, found.outcome) == ("no clear change", "+2 s", Outcome.UNCLEAR)
 
 
-def test_lift_of_nothing_is_no_change(samples: ModuleType) -> None:
-    assert row(samples, 1.0, 1.0, 0.05).change == "no change"
+def test_lift_of_nothing_is_no_clear_change(samples: ModuleType) -> None:
+    assert row(samples, 1.0, 1.0, 0.05).change == "no clear change"
 
 
-def test_lift_on_a_negative_mean_is_judged_by_the_difference(samples: ModuleType) -> None:
+def test_change_on_a_negative_mean_is_shown_and_judged_by_the_difference(samples: ModuleType) -> None:
     found = row(
         samples, -10.0, -5.0, 0.01, "count", better=Direction.INCREASE,
         difference_interval=Interval(low=4.9, high=5.1, level=0.95),
     )  # fmt: skip
-    assert found.outcome is Outcome.BETTER
+    assert (found.change, found.outcome) == ("+5.00", Outcome.BETTER)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,8 @@ def test_unbounded_sets_are_called_unbounded(
     interval = Interval(low=low, high=high, level=0.95, excludes=excludes)
     assert leaves_out_zero(interval) is clear
     found = row(samples, 100.0, 104.0, 0.01, "count", lift_interval=interval)
-    assert found.interval == text
+    assert found.figures.endswith(text)
+    assert found.is_clear is clear
 
 
 def test_rows_stand_in_the_order_of_their_roles_and_checks_stay_out(content: ReportInput) -> None:
@@ -157,6 +160,22 @@ def test_rows_stand_in_the_order_of_their_roles_and_checks_stay_out(content: Rep
     ]
 
 
+def test_pairs_of_treatments_are_rows_of_their_own(samples: ModuleType) -> None:
+    findings = samples.three_arm_findings()
+    assert all(found.control_arm == samples.FLEET_CONTROL for found in effect_rows(findings))
+    (pair,) = pair_rows(findings, {"throughput": Direction.INCREASE})
+    assert (pair.treatment_arm, pair.control_arm, pair.outcome) == (samples.LARGE, samples.SMALL, Outcome.UNCLEAR)
+
+
+def test_a_row_has_one_scale_and_small_rates_are_those_of_an_hour(samples: ModuleType) -> None:
+    found = row(
+        samples, 0.00619, 0.0075, 0.1, "pages per second", lift=None, lift_interval=None,
+        difference_interval=Interval(low=0.0005, high=0.0021, level=0.95),
+    )  # fmt: skip
+    assert (found.unit, found.control, found.treatment) == ("pages per host and hour", "22.3", "27")
+    assert (found.change, found.figures) == ("+4.7", "[+1.8, +7.6]")
+
+
 def test_subgroup_is_never_a_row_of_the_table(content: ReportInput) -> None:
     def in_stratum(estimate: Estimate) -> Estimate:
         return replace(estimate, stratum="web-a")
@@ -170,5 +189,5 @@ def test_subgroup_is_never_a_row_of_the_table(content: ReportInput) -> None:
 )
 def test_unavailable_metric_has_a_reason_and_no_number(content: ReportInput, reason: str, said: str) -> None:
     found = effect_rows(content.findings, (UnavailableMetric(metric="dtlb", reason=reason),))[-1]
-    assert (found.change, found.control, found.treatment, found.interval) == (said, "", "", "")
+    assert (found.change, found.control, found.treatment, found.figures) == (said, "", "", "")
     assert found.outcome is Outcome.UNAVAILABLE

@@ -24,7 +24,7 @@ from analysis.report import ReportInput, UnavailableMetric, render_html, render_
 from analysis.report.escaping import one_line, visible
 from analysis.report.html import page_as_html
 from analysis.report.sections import page
-from analysis.results import Findings
+from analysis.results import Decision, Findings
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>",
@@ -194,10 +194,10 @@ def test_sections_stand_in_their_order(content: ReportInput, reading: type) -> N
     found = reading(render_html(content))
     order = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
     assert order == [
-        "effects", "lifts", "trade", "guardrails", "questions", "exposure", "kernel", "series", "blocks",
+        "grounds", "effects", "lifts", "trade", "guardrails", "questions", "exposure", "kernel", "series", "blocks",
         "timeline", "excluded", "checks", "estimates", "environment", "reproduce", "sources",
     ]  # fmt: skip
-    assert found.text.index("ship.") < found.text.index("What changed")
+    assert found.text.index("better here.") < found.text.index("What changed")
 
 
 def test_equal_input_gives_equal_bytes(content: ReportInput) -> None:
@@ -231,7 +231,7 @@ def test_markdown_holds_the_published_shape(content: ReportInput) -> None:
     text = render_markdown(content)
     assert "| metric | never (control) | always | change \\[95 % interval\\] |\n|:---|---:|---:|:---|\n" in text
     assert "| `chase_access_seconds` time for all accesses | 134 ms | 88 ms | **34 % faster** \\[−36 %" in text  # noqa: RUF001
-    assert "**Decision: ship.**" in text
+    assert "**Decision: better here.**" in text
 
 
 def test_unavailable_is_said_with_its_reason_and_is_not_zero(content: ReportInput) -> None:
@@ -243,8 +243,8 @@ def test_unavailable_is_said_with_its_reason_and_is_not_zero(content: ReportInpu
 
 def test_report_of_a_run_without_data_still_stands(content: ReportInput, reading: type) -> None:
     findings = Findings(
-        decision="inconclusive", reason="No block was completed.", estimates=(), guardrails=(), checks=(), contrasts=(),
-        excluded=(), alpha=0.05,
+        decision=Decision.INCONCLUSIVE, reason="No block was completed.", estimates=(), guardrails=(),
+        checks=(), contrasts=(), excluded=(), alpha=0.05,
     )  # fmt: skip
     empty = replace(
         content, findings=findings, state="failed", started_at=None, ended_at=None, spec="", versions={}, command="",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from analysis.report import KnobRow, ReportInput
+import analysis.report
+from analysis.plan import Role
+from analysis.report import KnobRow, ReportInput, SuccessRow
 from analysis.report.instants import clock, length
 from analysis.report.page import Page, Section
 from analysis.report.restoration import restoration
 from analysis.report.sections import page
 from analysis.report.tables import MOST_ROWS, p_text
+from analysis.results import Decision, EstimateKind, Interval, Units
+
+CSS = (Path(analysis.report.__file__).parent / "templates/report.css").read_text(encoding="utf-8")
 
 
 def section(shown: Page, key: str) -> Section:
@@ -72,16 +78,122 @@ def test_order_of_the_record_does_not_matter(content: ReportInput) -> None:
 
 # ---------------------------------------------------------------------------- how far it reaches
 def test_switchback_on_one_host_speaks_for_that_host_only(content: ReportInput) -> None:
-    assert "Measured on one host" in page(content).warnings[0]
-    parallel = replace(content, design="parallel")
-    assert page(parallel).warnings == content.findings.warnings
+    assert "on host bench-01 only, which does not speak for a fleet" in page(content).reason
+    untold = replace(content, findings=replace(content.findings, arms=()))
+    assert "Measured on one host" in page(untold).warnings[0]
+    assert page(content).warnings == page(replace(untold, design="parallel")).warnings == content.findings.warnings
 
 
 @pytest.mark.parametrize(
-    ("decision", "tone"), [("ship", "good"), ("do not ship", "bad"), ("inconclusive", "quiet"), ("odd", "quiet")]
+    ("decision", "tone", "label"),
+    [
+        (Decision.SHIP, "good", "ship"),
+        (Decision.SHIP_IN_STRATA, "qualified", "ship in strata"),
+        (Decision.BETTER_HERE, "qualified", "better here"),
+        (Decision.INCONCLUSIVE, "quiet", "inconclusive"),
+        (Decision.DO_NOT_SHIP, "bad", "do not ship"),
+    ],
 )
-def test_decision_has_its_tone(content: ReportInput, decision: str, tone: str) -> None:
-    assert page(replace(content, findings=replace(content.findings, decision=decision))).tone == tone
+def test_decision_has_its_tone(content: ReportInput, decision: Decision, tone: str, label: str) -> None:
+    shown = page(replace(content, findings=replace(content.findings, decision=decision)))
+    assert (shown.tone, shown.decision) == (tone, label)
+    assert f".decision.{tone}" in CSS or tone == "quiet"
+
+
+# ---------------------------------------------------------------------------- what the decision rests on
+def test_one_arm_has_its_reason_and_no_list_of_arms(content: ReportInput) -> None:
+    shown = page(content)
+    assert (shown.reason, shown.rulings) == (content.findings.reason, ())
+
+
+def test_several_arms_are_ruled_on_one_by_one_under_the_one_to_take(samples: ModuleType) -> None:
+    shown = page(samples.three_arm_sample())
+    assert shown.reason.startswith("Take thp-2m, the only one to ship without a limit; ")
+    assert [(ruling.arm, ruling.tone) for ruling in shown.rulings] == [("thp-2m", "good"), ("hugetlb-1g", "qualified")]
+    assert "not in batch|arm64, where throughput fell by 15 %" in shown.rulings[1].reason
+
+
+def test_grounds_tell_reach_gaps_and_doubts(samples: ModuleType) -> None:
+    scopes, doubts = section(page(samples.three_arm_sample()), "grounds").tables
+    assert [cell.text for cell in scopes.rows[0]][1:] == [
+        "80 hosts, 240 periods, 40 h measured",
+        "1 of 40 hosts under thp-2m has no throughput (base: 0 of 40)",
+    ]
+    assert scopes.rows[1][2].text == "nothing"
+    assert [cell.text for cell in doubts.rows[0]] == [
+        "hugetlb-1g", "harm in batch|x86 is not ruled out", "more hosts in batch|x86",
+    ]  # fmt: skip
+
+
+def test_a_decision_without_doubts_says_so_and_a_run_without_decisions_has_no_grounds(content: ReportInput) -> None:
+    sure = replace(content.findings.arms[0], overturn=())
+    part = section(page(replace(content, findings=replace(content.findings, arms=(sure,)))), "grounds")
+    assert (len(part.tables), part.paragraphs) == (1, ("Nothing was found that could overturn it.",))
+    undecided = page(replace(content, findings=replace(content.findings, arms=())))
+    assert "grounds" not in {part.key for part in undecided.sections}
+
+
+def test_treatments_are_set_against_each_other(samples: ModuleType) -> None:
+    table = section(page(samples.three_arm_sample()), "effects").tables[-1]
+    assert table.caption == "Treatments against each other"
+    assert [cell.text for cell in table.rows[0]] == [
+        "throughput", "hugetlb-1g", "1,104", "thp-2m", "1,101", "no clear change",
+    ]  # fmt: skip
+
+
+def test_trade_and_decision_speak_of_the_same_servers(samples: ModuleType) -> None:
+    shown = page(samples.three_arm_sample())
+    table = section(shown, "trade").tables[0]
+    assert table.headers[1] == "servers needed per 1,000 [95 % interval]"
+    assert [(row[1].text, row[1].note, row[2].text) for row in table.rows] == [
+        ("25.4 fewer", "[7.1 to 43.2 fewer]", "fewer servers"),
+        ("9.9 more", "[14.5 fewer, 36 more]", "neither is excluded"),
+    ]
+    for row, ruling in zip(table.rows, shown.rulings, strict=True):
+        assert f"{row[1].text} per 1,000 {row[1].note}" in ruling.reason
+
+
+@pytest.mark.parametrize(
+    ("difference", "shown"), [(3.0, "+3.0 ms"), (None, "not testable")], ids=["estimated", "not testable"]
+)
+def test_carry_over_is_an_estimate_or_not_testable(
+    content: ReportInput, samples: ModuleType, difference: float | None, shown: str
+) -> None:
+    row = samples.estimate(
+        "chase_access_seconds", "milliseconds", Role.PRIMARY, 134.0, 137.0, half=0.01,
+        kind=EstimateKind.CARRY_OVER, difference=difference, difference_interval=samples.interval(1.0, 5.0),
+        lift=None, lift_interval=None, warnings=("few blocks",),
+    )  # fmt: skip
+    part = section(
+        page(replace(content, findings=replace(content.findings, estimates=(*content.findings.estimates, row)))),
+        "checks",
+    )
+    table = next(table for table in part.tables if table.key == "carry_over")
+    assert [cell.text for cell in table.rows[0]][3:] == [shown, "< 0.001", "few blocks"]
+    assert part.paragraphs == ()
+
+
+def test_a_switchback_without_a_row_of_carry_over_says_that_it_was_not_testable(content: ReportInput) -> None:
+    assert "was not testable" in section(page(content), "checks").paragraphs[0]
+    assert section(page(replace(content, design="parallel")), "checks").paragraphs == ()
+
+
+def test_built_in_guardrail_is_marked(content: ReportInput) -> None:
+    rows = section(page(content), "guardrails").tables[0].rows
+    assert [row[0].note for row in rows] == ["", "watched in every run"]
+
+
+def test_success_has_an_interval_over_clusters_or_says_how_many_it_takes(content: ReportInput) -> None:
+    row = SuccessRow(
+        page_size_kib=2048, circumstance="free memory", least=1e9, most=2e9, unit="bytes", periods=8, asked=4097.0,
+        given=4000.0, clustered_by=Units.PERIODS, clusters=8, interval=Interval(low=0.66, high=0.999, level=0.95),
+    )  # fmt: skip
+    few = replace(row, periods=2, clusters=2, interval=None)
+    part = section(page(replace(content, successes=(row, few))), "kernel")
+    assert [cells[5].note for cells in part.tables[0].rows] == [
+        "[66 %, 99.9 %] over 8 periods", "no interval below 3 periods",
+    ]  # fmt: skip
+    assert "an interval counts periods, not pages" in " ".join(part.paragraphs)
 
 
 # ---------------------------------------------------------------------------- sections
@@ -113,8 +225,8 @@ def test_rows_of_several_levels_leave_the_level_out_of_the_header(content: Repor
 
 def test_guardrail_without_data_is_shown_as_not_measured(content: ReportInput) -> None:
     rows = section(page(content), "guardrails").tables[0].rows
-    assert [cell.text for cell in rows[0]][1:5] == ["no increase above 10 %", "always", "1 % higher", "pass"]
-    assert [cell.text for cell in rows[1]][1:5] == ["halts at 1", "always", "not measured", "inconclusive"]
+    assert [cell.text for cell in rows[0]][1:5] == ["no increase above 10 %", "always", "no clear change", "pass"]
+    assert [cell.text for cell in rows[1]][1:5] == ["halts at 1", "always", "not measured", "pass"]
 
 
 def test_guardrail_without_any_limit_says_so(content: ReportInput) -> None:
@@ -178,7 +290,7 @@ def test_sensitivity_and_subgroup_rows_are_marked(content: ReportInput) -> None:
     first = replace(content.findings.estimates[-1], stratum="web-a", stage=2)
     shown = page(replace(content, findings=replace(content.findings, estimates=(first,))))
     role = section(shown, "estimates").tables[0].rows[0][2]
-    assert (role.text, role.note) == ("primary", "sensitivity, stratum web-a, stage 2")
+    assert (role.text, role.note) == ("primary", "randomisation, stratum web-a, stage 2")
 
 
 def test_failed_write_stands_out(content: ReportInput) -> None:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fleetexp.cli.result import Answer, ending, folded, print_effects, sql_command, write_html
+from analysis.results import Decision
+from fleetexp.cli.result import Answer, ending, folded, print_decision, print_effects, sql_command, write_html
 from fleetexp.cli.run import exit_code
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
@@ -67,18 +68,52 @@ def test_a_long_name_breaks_after_an_underscore(name: str, lines: str) -> None:
     assert folded(name) == lines
 
 
-def test_several_treatments_get_a_column_that_names_them(
+def test_each_of_several_treatments_has_a_table_and_then_they_are_set_against_each_other(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_effects(report_samples.three_arm_sample())
+    out = capsys.readouterr().out
+    headers = [line.split("change")[0].split() for line in out.splitlines() if line.startswith("metric")]
+    assert headers == [
+        ["metric", "base", "thp-2m"],
+        ["metric", "base", "hugetlb-1g"],
+        ["metric", "thp-2m", "hugetlb-1g"],
+    ]
+    assert "(pages per host and hour)" in out
+    assert max(cell_len(line) for line in out.splitlines()) <= 80
+
+
+def test_nothing_is_called_better_or_worse_beside_an_interval_that_holds_0(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_effects(report_samples.sample())
+    lines = capsys.readouterr().out.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("context_switches"))
+    assert lines[place].endswith("no clear change")
+    assert lines[place + 1].split("[")[0].strip() == "+3 %"
+
+
+def test_one_line_says_which_of_several_arms_to_take(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = report_samples.three_arm_sample()
+    print_decision(content)
+    out = capsys.readouterr().out
+    assert out.startswith("decision: ship — take thp-2m, the only one to ship without a limit; ")
+    assert "\n  hugetlb-1g: ship in strata — throughput rose by" in out
+    assert "\n    would settle it: more hosts in batch|x86" in out
+    assert max(cell_len(line) for line in out.splitlines()) <= 80
+    print_decision(dataclasses.replace(content, simulated=True))
+    assert capsys.readouterr().out.startswith("decision: ship — SIMULATED")
+
+
+def test_a_decision_that_is_not_favourable_names_its_doubts(
     report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = report_samples.sample()
-    first = content.findings.estimates[0]
-    other = dataclasses.replace(first, treatment="hugetlb-1g", warnings=("few blocks",))
-    findings = dataclasses.replace(content.findings, estimates=(first, other))
-    print_effects(dataclasses.replace(content, findings=findings, unavailable=()))
-    out = capsys.readouterr().out
-    assert out.splitlines()[0].split()[:2] == ["metric", "arm"]
-    assert "hugetlb-1g" in out
-    assert "few blocks" in out
+    arm = dataclasses.replace(content.findings.arms[0], decision=Decision.INCONCLUSIVE)
+    print_decision(dataclasses.replace(content, findings=dataclasses.replace(content.findings, arms=(arm,))))
+    assert "in doubt: so few hosts do not speak for others; what an arm" in capsys.readouterr().out
 
 
 def test_the_whole_answer_ends_with_report_and_three_commands(
@@ -86,10 +121,11 @@ def test_the_whole_answer_ends_with_report_and_three_commands(
 ) -> None:
     content = report_samples.sample()
     html = write_html(content, tmp_path / "new" / "run-3.html")
-    answer = Answer(outcome=outcome(RunState.COMPLETED, "ship", "it is faster"), content=content, html=html)
+    answer = Answer(outcome=outcome(RunState.COMPLETED, "better_here", "unused"), content=content, html=html)
     answer.print("sqlite:///fleetexp.db")
     out = capsys.readouterr().out
-    assert "decision: ship — it is faster" in out
+    assert "decision: better here — chase_access_seconds fell by 34 %" in out
+    assert "speaks for: 1 host (bench-01)" in out
     assert f"report: {html}" in out
     assert 1 <= out.count("fleetexp sql") <= 3
     assert html.read_text().startswith("<!")
@@ -119,10 +155,6 @@ def test_every_ending_says_what_to_do_or_expect(state: RunState, word: str) -> N
     text = " ".join(ending(outcome(state, reason="because")))
     assert word in text
     assert "because" in text
-
-
-def test_an_incomplete_restore_comes_before_any_decision() -> None:
-    assert ending(outcome(RunState.RESTORE_INCOMPLETE, "ship", "x"))[0].startswith("RESTORE INCOMPLETE")
 
 
 def test_a_run_that_ended_without_reason_is_still_named() -> None:

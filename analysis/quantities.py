@@ -33,6 +33,11 @@ _BYTE_STEPS = (
 )  # fmt: skip
 
 
+# For a rate below 1 a second: seconds in the period it is shown for, how that is spelled, and beside a number.
+_RATES = ((1.0, "second", "s"), (60.0, "host and minute", "min"), (3600.0, "host and hour", "h"),
+          (86400.0, "host and day", "d"))  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """How a unit is shown: the value times `factor`, then `suffix`; `difference_suffix` where two were subtracted.
@@ -58,8 +63,13 @@ def is_duration(unit: str) -> bool:
 
 
 def scale_for(unit: str, values: Iterable[float | None]) -> Scale:
-    """Choose the one scale in which all `values` (in `unit`; None is skipped) read well: that of the largest."""
-    base, slash, per = unit.partition("/")
+    """Choose the one scale in which all `values` (in `unit`; None is skipped) read well: that of the largest.
+
+    A rate of less than one a second is shown per minute, hour or day; every rate is that of one host.
+    """
+    counted = unit.removesuffix(" per second")
+    per_second = counted != unit
+    base, slash, per = (counted, "/", "s") if per_second else unit.partition("/")
     base, tail = base.strip(), f"/{per.strip()}" if slash else ""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     for table, steps in ((_SECONDS, _TIME_STEPS), (_BYTES, _BYTE_STEPS)):
@@ -74,10 +84,15 @@ def scale_for(unit: str, values: Iterable[float | None]) -> Scale:
     if base in _SHARES:
         difference = " percentage points" if not tail else f" %{tail}"
         return Scale(factor=_SHARES[base], suffix=f" %{tail}", difference_suffix=difference)
-    if len(unit) > _LONGEST_SUFFIX:
-        return Scale(factor=1.0, suffix="", difference_suffix="", spelled=unit)
+    factor = 1.0
+    if tail == "/s":
+        rate = next((row for row in _RATES if largest * row[0] >= 0.9995), _RATES[-1] if largest else _RATES[0])
+        factor, spelled, short = rate
+        unit, tail = (f"{base} per {spelled}", f"/{short}") if per_second else (f"{base}/{short}", f"/{short}")
+    if per_second or len(unit) > _LONGEST_SUFFIX:
+        return Scale(factor=factor, suffix="", difference_suffix="", spelled=unit)
     name = "" if base in _BARE else f" {base}"
-    return Scale(factor=1.0, suffix=name + tail, difference_suffix=name + tail)
+    return Scale(factor=factor, suffix=name + tail, difference_suffix=name + tail)
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -96,10 +111,15 @@ def number(value: float) -> str:
     if size >= 1e9 or size < 1e-4:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{_sign(mantissa)} {TIMES} 10^{_sign(str(int(exponent)))}"
-    if float(value).is_integer() or size >= 1000:
+    if float(f"{value:.12g}").is_integer() or size >= 1000:  # 0.2 - 0.188 is 12 ms too
         return _sign(f"{value:,.0f}")
     decimals = max(0, 2 - math.floor(math.log10(size)))
     return _sign(f"{value:.{decimals}f}")
+
+
+def counted(count: float, noun: str) -> str:
+    """Show a count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def tick(value: float) -> str:
@@ -116,15 +136,17 @@ def signed(text: str) -> str:
     return text if text == "0" or text.startswith(MINUS) else f"+{text}"
 
 
-def decimals_for(percentages: Iterable[float], half_width: float | None) -> int:
-    """Choose the decimals of a percentage and its interval: to the first digit of the half-width.
+def decimals_for(numbers: Iterable[float], half_width: float | None) -> int:
+    """Choose the decimals of an estimate and its interval: to the first digit of the half-width, below 10 one at least.
 
     No value that is not 0 may read as 0: an interval that reaches past 0 must be seen to do so.
     """
-    values = [abs(value) for value in percentages if value]
+    values = [abs(value) for value in numbers if value]
     decimals = 1 if half_width is None or half_width <= 0 else min(4, max(0, -math.floor(math.log10(half_width))))
     if half_width is None and values and max(values) >= 10:
         decimals = 0
+    if values and max(values) < 10:  # 5.8 % [+3.1 %, +8.4 %]
+        decimals = max(1, decimals)
     while decimals < 4 and any(round(value, decimals) == 0 for value in values):
         decimals += 1
     return decimals
@@ -132,12 +154,16 @@ def decimals_for(percentages: Iterable[float], half_width: float | None) -> int:
 
 def percentage(value: float, decimals: int, *, sign: bool = True) -> str:
     """Show a share as a percentage: 0.059 is '+5.9 %'."""
-    text = f"{value * 100:,.{decimals}f}"
+    return f"{fixed(value * 100, decimals, sign=sign)} %"
+
+
+def fixed(value: float, decimals: int, *, sign: bool = True) -> str:
+    """Show a number to so many decimals, with its sign unless it reads as 0."""
+    text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
-        text = f"{0:.{decimals}f}"
-        return f"{text} %"
+        return f"{0:.{decimals}f}"
     text = _sign(text)
-    return f"{signed(text) if sign else text} %"
+    return signed(text) if sign else text
 
 
 def _sign(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.report.quantities import MINUS, decimals_for, number, percentage, quantity, scale_for, tick
+from analysis.quantities import MINUS, decimals_for, number, percentage, quantity, scale_for, tick
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15)
 
@@ -41,6 +41,14 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_v
         (0.00002, "count", f"2.00 × 10^{MINUS}5"),  # noqa: RUF001
         (-12.5, "pages", f"{MINUS}12.5 pages"),
         (None, "seconds", "unavailable"),
+        (0.00619, "pages per second", "22.3 pages per host and hour"),
+        (0.5, "operations per second", "30 operations per host and minute"),
+        (0.0000116, "kills per second", "1.00 kills per host and day"),
+        (1.0, "pages per second", "1 pages per second"),
+        (0, "pages per second", "0 pages per second"),
+        (0.00619, "pages/s", "22.3 pages/h"),
+        (5 * 1024.0**2, "bytes per second", "5 MiB/s"),
+        (0.0009, "seconds per second", "900 µs/s"),
     ],
 )
 def test_quantity_is_shown_with_a_unit_people_use(value: float | None, unit: str, shown: str) -> None:
@@ -50,6 +58,11 @@ def test_quantity_is_shown_with_a_unit_people_use(value: float | None, unit: str
 def test_one_scale_serves_the_whole_row() -> None:
     scale = scale_for("seconds", (0.331, 2.4, None))
     assert [scale.show(0.331), scale.show(2.4)] == ["0.331 s", "2.40 s"]
+
+
+def test_small_rates_of_a_row_are_shown_per_the_same_time() -> None:
+    scale = scale_for("pages per second", (0.00001, 0.00619))
+    assert (scale.show(0.00001), scale.show(0.00619), scale.spelled) == ("0.0360", "22.3", "pages per host and hour")
 
 
 def test_difference_of_shares_is_in_percentage_points() -> None:
