@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from importlib.util import find_spec
 from itertools import combinations, product
 
 import numpy as np
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import analyze
-from analysis.power import detectable, paired_detectable
 from analysis.results import Decision, Estimate, EstimateKind, Findings, Interval, Verdict
+from analysis.rule_power import ParallelShape, SwitchbackShape, rule_power
 from tests.analysis.worlds import (
     GUARDED,
     MARGIN,
@@ -179,38 +178,34 @@ def holds(interval: Interval, value: float) -> bool:
 
 
 def planned_size(world: World) -> float:
-    """Lift that a plain t-test sees with probability .8; what the rule makes of it is its own."""
-    if world.design is Design.SWITCHBACK:
-        hosts, blocks = world.hosts
-        units = blocks // 2 if world.before else blocks
-        of_block = PERIOD_CV * math.sqrt(2) / math.sqrt(2 if world.before else 1)
-        if hosts >= 6:
-            return paired_detectable(math.hypot(0.02, of_block / math.sqrt(units)), hosts)
-        return paired_detectable(of_block, max(units * hosts, 2))
-    return detectable(_host_sd(world), world.hosts)
-
-
-def _host_sd(world: World) -> float:
-    """Relative spread between hosts that is left after adjustment; a baseline foretells .9."""
-    total = math.hypot(world.cv, world.cv / 3)
-    return total * math.sqrt(1 - 0.81) if world.before else total
+    """Lift that a plain t-test sees with probability about .8; what the whole rule makes of it is its own."""
+    sd, shape = _plan_of(world)
+    if isinstance(shape, SwitchbackShape):
+        error, df = sd / math.sqrt(shape.units), max(shape.units - 1, 1)
+    else:
+        left = sd if shape.correlation is None else sd * math.sqrt(1 - shape.correlation**2)
+        error, df = left * math.sqrt(1 / shape.control + 1 / shape.treatment), shape.control + shape.treatment - 2
+    return error * float(stats.t.isf(ALPHA / 2, df) + stats.t.isf(1 - POWER, df))
 
 
 def promised(world: World) -> float:
     """Power that the plan promises of the whole rule for `planned_size`."""
-    if find_spec("analysis.rule_power") is None:
-        return POWER
-    from analysis.rule_power import ParallelShape, SwitchbackShape, rule_power
+    sd, shape = _plan_of(world)
+    return rule_power(planned_size(world), sd, shape)
 
-    hosts, blocks = world.hosts
+
+def _plan_of(world: World) -> tuple[float, ParallelShape | SwitchbackShape]:
+    """What a planner knows: the relative spread of hosts (of contrasts), and the shape of the design."""
     if world.design is Design.PARALLEL:
         per_stratum = tuple(zip(*(_evenly(size, world.strata) for size in world.hosts), strict=True))
-        shape = ParallelShape(strata=per_stratum, correlation=0.9 if world.before else None)
-        return float(rule_power(planned_size(world), math.hypot(world.cv, world.cv / 3), shape))
-    units = blocks // 2 if world.before else blocks
+        return math.hypot(world.cv, world.cv / 3), ParallelShape(
+            strata=per_stratum, correlation=0.9 if world.before else None
+        )
+    hosts, blocks = world.hosts
+    units = max(blocks // 2, 1) if world.before else blocks
     of_unit = PERIOD_CV * (1 if world.before else math.sqrt(2))
     sd = math.hypot(0.02, of_unit / math.sqrt(units)) if hosts >= 6 else of_unit
-    return float(rule_power(planned_size(world), sd, SwitchbackShape(hosts=hosts, blocks=units)))
+    return sd, SwitchbackShape(hosts=hosts, blocks=units)
 
 
 def _evenly(size: int, strata: int) -> list[int]:
