@@ -46,6 +46,7 @@ class Case:
     guardrails: tuple[GuardrailResult, ...]
     trade: Trade | None = None
     strata: StratumEffects | None = None
+    stratum_rows: tuple[Estimate, ...] = ()
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
 
@@ -74,7 +75,7 @@ def concluded(
     for case in cases:
         found = _decided(plan, case, checks)
         headline = None if case.primary is None else case.primary.estimate
-        sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha)
+        sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha, strata=case.stratum_rows)
         arms.append(replace(found, sentence=sentence))
     preference = _preference(plan, arms, cases, pairs)
     for wanted in _BEST_FIRST:
@@ -242,13 +243,13 @@ def _preference(
 ) -> Preference | None:
     """Which treatment is clearly better than each of the others that are in question; else none of them.
 
-    In question are those with a favourable decision; where there is none, all.
+    In question are those with a favourable decision; where there are fewer than two, all.
     """
     primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
     if len(arms) < 2 or primary is None or primary.better is None:
         return None
     favourable = [arm.arm for arm in arms if arm.decision.is_favourable]
-    named = favourable or [arm.arm for arm in arms]
+    named = favourable if len(favourable) > 1 else [arm.arm for arm in arms]
     sign = 1.0 if primary.better is Direction.INCREASE else -1.0
     means = {
         case.treatment: sign * case.primary.estimate.treatment_mean
@@ -265,10 +266,7 @@ def _preference(
             if row.p < plan.alpha and gain > 0:
                 beaten.append(row.control if row.treatment == best else row.treatment)
     rivals = [arm for arm in named if arm != best]
-    if favourable and all(rival in beaten for rival in rivals):
-        found = Preference(arm=best, over=tuple(arm.arm for arm in arms if arm.arm != best))
-    elif not favourable and rivals and all(rival in beaten for rival in rivals):
-        found = Preference(arm=best, over=tuple(rivals))
-    else:
-        found = Preference(arm=None, over=tuple(arm for arm in named if arm not in beaten))
-    return replace(found, sentence=preference_sentence(found, pairs))
+    told_apart = all(rival in beaten for rival in rivals)
+    over = rivals if told_apart else [arm for arm in named if arm not in beaten]
+    found = Preference(arm=best if told_apart else None, over=tuple(over))
+    return replace(found, sentence=preference_sentence(found, pairs, plan.alpha))

@@ -122,6 +122,7 @@ def parallel_findings(
             guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             strata=None if one is None else one.strata,
+            stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
     ]

@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from analysis.decision import FEW_UNITS
 from analysis.errors import BadPlan
 from analysis.headline import LEAST_DF
-from analysis.parallel_findings import MIN_HOSTS
+from analysis.inference import FEW_UNITS, MIN_HOSTS, SKEWED
 from analysis.replay import Replay, WithinPairs, WithinStrata
 from analysis.sequential import level_at
 from analysis.switchback import MIN_BLOCKS
@@ -33,7 +32,6 @@ from analysis.welch import satterthwaite
 _Floats = NDArray[np.float64]
 RUNS = 2_000
 MOST_HOSTS = 10_000_000
-SKEWED = 0.05  # skewness of the difference of means: beyond, the randomisation test must agree at any size
 _EXACT_UP_TO = 2_000  # assignments, or sign patterns
 _MOST_COINS = 60  # of a switchback: more make the sign-flip test no finer
 _CHUNK = 200  # runs at a time: what they need stays in the cache
@@ -272,7 +270,8 @@ def rule_blocks_needed(
 # ------------------------------------------------------------------ where the formula is the rule
 def _few(shape: Shape) -> bool:
     """Whether the randomisation test must agree."""
-    return (shape.smallest if isinstance(shape, ParallelShape) else shape.units) < FEW_UNITS
+    smallest: int = shape.smallest if isinstance(shape, ParallelShape) else shape.units
+    return smallest < FEW_UNITS
 
 
 def _by_formula(shape: Shape, values: Sequence[float]) -> bool:
@@ -465,7 +464,8 @@ def _from_assignments(  # noqa: PLR0917 - runs, the draw, where to begin
         ahead = slopes[:, own : own + 1] - slopes
         with np.errstate(divide="ignore", invalid="ignore"):
             crossed = np.where(ahead > 1e-9, (sums - sums[:, own : own + 1]) / ahead, np.inf)
-        return np.maximum(start, np.partition(crossed, -1 - most, axis=1)[:, -1 - most])
+        thresholds: _Floats = np.maximum(start, np.partition(crossed, -1 - most, axis=1)[:, -1 - most])
+        return thresholds
     squares = (rest**2 @ assignments.T, 2 * (rest * moved) @ assignments.T, moved**2 @ assignments.T)
     totals = tuple(part.sum(axis=1, keepdims=True) for part in (rest**2, 2 * rest * moved, moved**2))
     one, other = 1 / (n * (n - 1)), 1 / (m * (m - 1))

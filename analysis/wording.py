@@ -364,8 +364,9 @@ def decision_sentence(
         case Cause.NOT_CLEAR:
             said = f"{effect}, but the randomisation test does not bear it out" if clear else effect
         case Cause.TOO_FEW_UNITS:
+            why = next(iter(headline.warnings), "") if headline is not None else ""
             units = "so few" if headline is None else f"{headline.n_control} + {headline.n_treatment}"
-            said = f"{units} units are too few for a decision" + (f"; {effect}" if effect else "")
+            said = (why.rstrip(".") or f"{units} units are too few for a decision") + (f"; {effect}" if effect else "")
         case Cause.NOT_TESTED:
             why = next(iter(headline.warnings), "") if headline is not None else ""
             said = "no test could be made" + (f": {why.rstrip('.')}" if why else "") + (f"; {effect}" if effect else "")

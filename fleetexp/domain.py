@@ -75,10 +75,13 @@ class PeriodState(StrEnum):
     INVALID = "invalid"  # `reason` says why; kept, shown, never used in an estimate
 
 
-class Decision(StrEnum):
-    SHIP = "ship"
-    DO_NOT_SHIP = "do not ship"
-    INCONCLUSIVE = "inconclusive"
+class BrokenBy(StrEnum):
+    """What broke an invalid period: whether its data were lost under its arm, or the arm had no part in it."""
+
+    NOTHING = ""  # not broken, or not known
+    HOST = "host"  # something happened on the host under its arm: its workload died, a knob drifted, it was lost
+    RUN = "run"  # the run was stopped: a pause, an abort, a breach elsewhere; or the orchestrator was lost
+    BLOCK = "block"  # whole itself, or not begun: another period of its block broke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,3 +199,4 @@ class PeriodRecord:
     reason: str
     started_at: datetime | None
     ended_at: datetime | None
+    broken_by: BrokenBy = BrokenBy.NOTHING

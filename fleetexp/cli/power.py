@@ -330,7 +330,7 @@ def _said(found: dict[str, Any], noun: str) -> str:
 
 def _rule(found: dict[str, Any]) -> str:
     """What has to agree for an effect to be seen."""
-    from analysis.decision import FEW_UNITS
+    from analysis.inference import FEW_UNITS
 
     few = "blocks" if found["unit"] == "block" else "hosts in an arm"
     said = f"t-test, and with fewer than {FEW_UNITS} {few} the randomisation test too; alpha {found['alpha']:.3g}"

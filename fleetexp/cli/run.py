@@ -313,9 +313,9 @@ def _served(address: str, port: int | None) -> Iterator[Callable[[Progress], Non
 
 def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:
     """Return the outcome's code, or INCONCLUSIVE where a decision was required and the run that ended well has none."""
-    from fleetexp.domain import Decision
+    from analysis.results import Decision
 
-    undecided = outcome.decision in {"", Decision.INCONCLUSIVE}
+    undecided = outcome.decision in {None, Decision.INCONCLUSIVE}
     if require_decision and outcome.exit_code is ExitCode.DONE and undecided:
         return ExitCode.INCONCLUSIVE
     return outcome.exit_code

@@ -128,8 +128,10 @@ def status_rows(seen: Look) -> list[tuple[str, str]]:
     if seen.guardrails:
         said = (f"{metric} {verdict} {when}" for metric, (verdict, when) in seen.guardrails.items())
         rows.append(("guardrails", "; ".join(said)))
-    if record.decision:
-        rows.append(("decision", f"{record.decision} — {record.decision_reason}"))
+    if record.decision is not None:
+        from analysis.wording import decision_label
+
+        rows.append(("decision", f"{decision_label(record.decision)} — {record.decision_reason}"))
     rows += [
         ("audit", f"{instant(one.at)} UTC {one.kind.replace('_', ' ')}: {one.detail}")
         for one in seen.audit

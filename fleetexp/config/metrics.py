@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
-from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, TradePlan
+from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, Rule, TradePlan
 from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
@@ -82,7 +82,12 @@ def _trade(experiment: Experiment, planned: Mapping[str, MetricPlan]) -> TradePl
     """Return the trade that the spec names, else the usual one where both of its metrics are estimated anyway."""
     said = experiment.metrics.trade
     if said is not None:
-        return TradePlan(throughput=said.throughput, memory=said.memory, memory_bound_share=said.memory_bound)
+        return TradePlan(
+            throughput=said.throughput,
+            memory=said.memory,
+            memory_bound_share=said.memory_bound,
+            rule=Rule(said.decides),
+        )
     usual = TradePlan(throughput="throughput", memory="memory_used_bytes")
     return usual if {usual.throughput, usual.memory} <= set(planned) else None
 

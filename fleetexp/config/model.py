@@ -105,11 +105,15 @@ class Guardrail(Section):
 
 
 class TradeOff(Section):
-    """What the trade in servers weighs: the load that a server takes against the memory that it needs."""
+    """What the trade in servers weighs: the load that a server takes against the memory that it needs.
+
+    `decides`: a favourable decision needs both a better primary and a trade that excludes a cost, or one of them only.
+    """
 
     throughput: MetricName
     memory: MetricName = "memory_used_bytes"
     memory_bound: Annotated[Share, Field(ge=0, le=1)] = 0.5  # share of the fleet that is sized by memory
+    decides: Annotated[str, check_word("both", "primary", "servers")] = "both"
 
 
 class Metrics(Section):

@@ -64,9 +64,10 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> Page:
         raise NotThere(f"there is no run {run_id}")
     experiment, hypothesis, design, state, reason, decision, decision_reason = (str(value or "") for value in found[:7])
     launched_by, fleet, created, started, ended, _, periods, complete, invalid, writes = found[7:]
+    decided = Decision(decision) if decision else None
     hosts = asked.hosts(run_id)
     links = [("Runs", "/"), ("Reload", f"/runs/{run_id}"), ("Reload every 5 s", f"/runs/{run_id}?follow=1")]
-    if decision:
+    if decided:
         links.append(("Report", f"/runs/{run_id}/report"))
     alarm = f"RESTORE INCOMPLETE: {reason}" if state == "restore_incomplete" else ""
     return Page(
@@ -80,8 +81,8 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> Page:
             ("Periods", f"{complete} of {periods} complete, {invalid} invalid"),
             ("Writes to knobs", number(writes)),
         ),
-        decision=decision_label(Decision(decision)) if decision else "",
-        tone=decision_tone(Decision(decision)) if decision else "quiet",
+        decision=decision_label(decided) if decided else "",
+        tone=decision_tone(decided) if decided else "quiet",
         reason=decision_reason,
         alarms=(alarm,) if alarm else (),
         warnings=("SIMULATED hosts: nothing here is measured on a kernel.",) if str(fleet).startswith("sim") else (),

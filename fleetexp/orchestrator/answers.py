@@ -30,6 +30,7 @@ from agents.messages import (
     Survey,
     WorkloadState,
 )
+from fleetexp.domain import BrokenBy
 from fleetexp.orchestrator.desk import Desk
 from fleetexp.orchestrator.entries import Closing
 from fleetexp.orchestrator.fleet import Answer
@@ -112,7 +113,7 @@ class Answers:
                 desk.events.append(PreflightDone(host=host, problems=(detail,)))
             case Begin(period_id=period_id) | End(period_id=period_id):
                 if desk.is_current(host, period_id):
-                    desk.end(period_id, detail)
+                    desk.end(period_id, detail, BrokenBy.HOST)
                     desk.events.append(PeriodClosed(host=host, invalid=detail))
             case Revert() | Release():
                 desk.polls.drop(host)

@@ -23,7 +23,7 @@ from agents.messages import (
     Survey,
     WorkloadSpec,
 )
-from fleetexp.domain import PeriodPlan, PeriodState, Plan
+from fleetexp.domain import BrokenBy, PeriodPlan, PeriodState, Plan
 from fleetexp.orchestrator.entries import Entries
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
@@ -131,9 +131,15 @@ class Desk:
         event = EventRecord(at=self.now(), host=host, period_id=0, kind=kind, detail=detail)
         self.ledger.add(self.entries.events, event)
 
-    def end(self, period_id: int, reason: str) -> None:
+    def end(self, period_id: int, reason: str, broken_by: BrokenBy) -> None:
         """Strike out a period that is over."""
-        end = PeriodEnd(period_id=period_id, ended_at=self.now(), state=PeriodState.INVALID, reason=reason)
+        end = PeriodEnd(
+            period_id=period_id,
+            ended_at=self.now(),
+            state=PeriodState.INVALID,
+            reason=reason,
+            broken_by=broken_by,
+        )
         self.ledger.add(self.entries.ends, end)
 
     def id_of(self, host: str, period: PeriodPlan) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agents.messages import HostFacts, KnobChange
-from fleetexp.domain import PeriodState, Plan
+from fleetexp.domain import BrokenBy, PeriodState, Plan
 from fleetexp.orchestrator.ledger import Kind
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodStart
 from fleetexp.store.store import Store
@@ -17,7 +17,7 @@ READINGS_AT_ONCE = 20_000  # of periods that are summed up together: what lies i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """A period that has ended and is stored whole."""
+    """A period that has ended and is stored whole; `invalid` as in PeriodClosed."""
 
     host: str
     period_id: int
@@ -88,5 +88,11 @@ class Entries:
 
 
 def _end(closing: Closing) -> PeriodEnd:
-    state = PeriodState.INVALID if closing.invalid else PeriodState.COMPLETE
-    return PeriodEnd(period_id=closing.period_id, ended_at=closing.ended_at, state=state, reason=closing.invalid)
+    broken = bool(closing.invalid)
+    return PeriodEnd(
+        period_id=closing.period_id,
+        ended_at=closing.ended_at,
+        state=PeriodState.INVALID if broken else PeriodState.COMPLETE,
+        reason=closing.invalid,
+        broken_by=BrokenBy.HOST if broken else BrokenBy.NOTHING,
+    )

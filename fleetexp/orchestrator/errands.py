@@ -78,11 +78,11 @@ class Errands:
             case Collect(host=host, period=period):
                 desk.collects[host] = instruction
                 desk.send(host, End(period_id=desk.id_of(host, period)))
-            case Abandon(host=host, period=period, reason=reason):
-                desk.end(desk.id_of(host, period), reason)
-            case InvalidateBlock(host=host, block=block, attempt=attempt, reason=reason):
+            case Abandon(host=host, period=period, reason=reason, broken_by=by):
+                desk.end(desk.id_of(host, period), reason, by)
+            case InvalidateBlock(host=host, block=block, attempt=attempt, reason=reason, broken_by=by):
                 at = desk.now()
-                ledger.add(LAST, lambda: store.void_block(run_id, host, block, attempt, reason, at))
+                ledger.add(LAST, lambda: store.void_block(run_id, host, block, attempt, reason, by, at))
             case AddPeriods(host=host, periods=periods):
                 ledger.add(
                     FIRST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, UnitState
+from fleetexp.domain import BrokenBy, Design, PeriodKind, PeriodPlan, Plan, UnitState
 from fleetexp.orchestrator.messages import (
     Abandon,
     AddPeriods,
@@ -157,7 +157,7 @@ class Hosts:
                 unit.queue.popleft()
         else:
             block = (broken,)
-        out = void(unit.host, broken, block, reason)
+        out = void(unit.host, broken, block, reason, BrokenBy.HOST)
         unit.holds = None
         if broken.attempt + 1 >= self.plan.safety.max_attempts:
             self.fell(unit, f"block {broken.block} was broken {broken.attempt + 1} times, last: {reason}")
@@ -241,7 +241,7 @@ class Hosts:
         period, unit.current, unit.deadline, unit.holds = unit.current, None, None, None
         if period is not None:
             reason = f"host lost: {detail}"
-            out.append(Abandon(host=unit.host, period=period, reason=reason))
+            out.append(Abandon(host=unit.host, period=period, reason=reason, broken_by=BrokenBy.HOST))
             out += self.repeat(unit, period, reason)
         if not unit.claimed:  # never changed: nothing to bring back
             unit.state, unit.checked = UnitState.REVERTED, True
@@ -264,8 +264,8 @@ class Hosts:
         unit.state, unit.holds = UnitState.IDLE, None
         return self.in_turn(unit, Snapshot(host=unit.host))
 
-    def revert(self, unit: Unit) -> list[Instruction]:
-        """Put the host back at once, out of turn."""
+    def revert(self, unit: Unit, broken_by: BrokenBy = BrokenBy.HOST) -> list[Instruction]:
+        """Put the host back at once, out of turn; `broken_by` is what that does to the period that was under way."""
         if unit.state in TAKEN_OFF or unit.unrestored:
             return []
         unit.waiting = None
@@ -275,7 +275,7 @@ class Hosts:
         out: list[Instruction] = []
         if unit.current is not None:
             reason = unit.failed if self.halting is None else self.halting
-            out.append(Abandon(host=unit.host, period=unit.current, reason=reason))
+            out.append(Abandon(host=unit.host, period=unit.current, reason=reason, broken_by=broken_by))
             unit.current, unit.deadline = None, None
         if unit.state is UnitState.LOST:  # the revert goes out when it is back
             return out

@@ -157,7 +157,7 @@ def resume(
             return Outcome(
                 run_id=run_id,
                 state=RunState.RUNNING,
-                decision="",
+                decision=None,
                 reason=f"approved: {approved}; the process that drives it goes on",
                 exit_code=ExitCode.DONE,
             )
@@ -297,7 +297,7 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
     return Outcome(
         run_id=run_id,
         state=state,
-        decision=findings.decision if decided and findings is not None else "",
+        decision=findings.decision if decided and findings is not None else None,
         reason=marked(findings.reason if decided and findings is not None else record.reason, record.fleet),
         exit_code=code,
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fleetexp.domain import Design, PeriodKind, PeriodRecord, Plan, RunState, UnitState
+from fleetexp.domain import BrokenBy, Design, PeriodKind, PeriodRecord, Plan, RunState, UnitState
 from fleetexp.orchestrator.hosts import TAKEN_OFF, Hosts
 from fleetexp.orchestrator.messages import (
     Analyse,
@@ -127,7 +127,7 @@ class Machine:
                 out = self._halt(RunState.HALTED, f"aborted by {who}")
             case GuardrailBreached(metric=metric, detail=detail, host=host):
                 out = [Record(kind="guardrail_breached", detail=f"{metric}: {detail}", host=host)]
-                out += self._halt(RunState.HALTED, f"guardrail {metric}: {detail}")
+                out += self._halt(RunState.HALTED, f"guardrail {metric}: {detail}", host)
             case GuardrailsTested(stage=stage, breaches=breaches):
                 out = self._tested(stage, breaches, now)
             case ApprovalGiven(who=who):
@@ -142,7 +142,7 @@ class Machine:
                 self.roll.count(unit)
                 if isinstance(event, DriftSeen) and unit.state not in TAKEN_OFF and self.plan.safety.on_drift == "halt":
                     what = f"{unit.host}: a knob was changed from outside: {event.detail}"
-                    out += self._halt(RunState.HALTED, what)
+                    out += self._halt(RunState.HALTED, what, unit.host)
         return out + self._consider(now)
 
     def _consider(self, now: float) -> list[Instruction]:
@@ -272,8 +272,11 @@ class Machine:
         ]
 
     # ------------------------------------------------------------------ the end
-    def _halt(self, target: RunState, reason: str) -> list[Instruction]:
-        """Turn everything towards `target`; a stronger stop (halted) overrides a pause that is under way."""
+    def _halt(self, target: RunState, reason: str, host: str = "") -> list[Instruction]:
+        """Turn everything towards `target`; a stronger stop (halted) overrides a pause that is under way.
+
+        `host`: what it is for happened there, under its arm; '' where that was no host's own.
+        """
         if self.goal is not None and (self.goal[0] is not RunState.PAUSED or target is RunState.PAUSED):
             return []
         self.goal, self.hosts.halting = (target, reason), reason
@@ -283,7 +286,7 @@ class Machine:
             Record(kind=HALTING_TO, detail=f"{target.value}: {reason}"),  # what `resume` must not forget
         ]
         for unit in self.units.values():
-            out += self.hosts.revert(unit)
+            out += self.hosts.revert(unit, BrokenBy.HOST if unit.host == host else BrokenBy.RUN)
             self.roll.count(unit)
         return out
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from analysis.plan import Direction, GuardrailPlan
-from fleetexp.domain import PeriodPlan, RunState
+from fleetexp.domain import BrokenBy, PeriodPlan, RunState
 
 
 # ------------------------------------------------------------------ events: what has happened
@@ -47,7 +47,7 @@ class WorkloadFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodClosed:
-    """The period has ended and all it read is stored. `invalid` says why it must not be used; '' where it may."""
+    """The period has ended and all it read is stored. `invalid`: what broke it, on the host; '' where it is whole."""
 
     host: str
     invalid: str = ""
@@ -236,16 +236,21 @@ class Abandon:
     host: str
     period: PeriodPlan
     reason: str
+    broken_by: BrokenBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidateBlock:
-    """Mark every period of this attempt at a block as invalid: its contrast is broken."""
+    """Mark every period of this attempt at a block as invalid: its contrast is broken.
+
+    `broken_by` broke the period that was under way, if one was; the others broke with their block.
+    """
 
     host: str
     block: int
     attempt: int
     reason: str
+    broken_by: BrokenBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

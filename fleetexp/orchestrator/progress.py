@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from analysis.results import Decision
 from fleetexp.domain import PeriodKind, RunState, UnitState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.machine import Gate, Machine
@@ -61,11 +62,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended. `decision` is '' where the run did not get as far as an analysis."""
+    """How a run ended. `decision` is None where the run did not get as far as an analysis."""
 
     run_id: int
     state: RunState
-    decision: str
+    decision: Decision | None
     reason: str
     exit_code: ExitCode
 

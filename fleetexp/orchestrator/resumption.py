@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, RunState
 from fleetexp.orchestrator.messages import Abandon, AddPeriods, Instruction, InvalidateBlock
 
 INTERRUPTED = "the run was interrupted in this block"
@@ -49,7 +49,7 @@ def what_is_left(
             queue += periods
             continue
         if states != {PeriodState.INVALID}:
-            told += void(host, periods[0], periods, INTERRUPTED)
+            told += void(host, periods[0], periods, INTERRUPTED, BrokenBy.RUN)
         if periods[0].attempt + 1 < max_attempts:
             again = tuple(replace(period, attempt=period.attempt + 1) for period in periods)
             told.append(AddPeriods(host=host, periods=again))
@@ -57,8 +57,12 @@ def what_is_left(
     return queue, told
 
 
-def void(host: str, period: PeriodPlan, periods: Iterable[PeriodPlan], reason: str) -> list[Instruction]:
+def void(
+    host: str, period: PeriodPlan, periods: Iterable[PeriodPlan], reason: str, broken_by: BrokenBy
+) -> list[Instruction]:
     """Strike out an attempt at a block, or the lone periods where there is no block."""
     if period.block >= 0:
-        return [InvalidateBlock(host=host, block=period.block, attempt=period.attempt, reason=reason)]
-    return [Abandon(host=host, period=p, reason=reason) for p in periods]
+        return [
+            InvalidateBlock(host=host, block=period.block, attempt=period.attempt, reason=reason, broken_by=broken_by)
+        ]
+    return [Abandon(host=host, period=p, reason=reason, broken_by=broken_by) for p in periods]

@@ -38,14 +38,14 @@ CIRCUMSTANCES = (
 def effects(run_id: int) -> str:
     return f"""SELECT metric, treatment, unit, control_mean, treatment_mean, lift_percent, lift_low_percent,
   lift_high_percent, difference, difference_low, difference_high, p_value, p_adjusted
-FROM effects WHERE run_id = {run_id} AND headline = 1 AND stratum = '' ORDER BY metric, treatment"""
+FROM effects WHERE run_id = {run_id} AND kind = 'headline' ORDER BY metric, treatment"""
 
 
 def guardrails(run_id: int) -> str:
     return f"""SELECT g.metric, g.treatment, g.worse, g.margin, g.tripwire, g.verdict, g.reason, s.unit,
   s.lift_percent, s.lift_low_percent, s.lift_high_percent, s.difference, s.difference_low, s.difference_high
 FROM guardrail_check g LEFT JOIN effects s ON s.run_id = g.run_id AND s.metric = g.metric
-  AND s.treatment = g.treatment AND s.headline = 1 AND s.stratum = ''
+  AND s.treatment = g.treatment AND s.kind = 'headline'
 WHERE g.run_id = {run_id} AND g.stage IS NULL AND g.host_id IS NULL ORDER BY g.guardrail_check_id"""
 
 
@@ -55,7 +55,7 @@ def document(run_id: int, part: str) -> str:
 
 
 def estimates(run_id: int) -> str:
-    return f"""SELECT metric, treatment, role, stratum, stage, headline, method, estimand, unit, control_mean,
+    return f"""SELECT metric, treatment, role, stratum, stage, kind, method, estimand, unit, control_mean,
   treatment_mean, difference, difference_low, difference_high, lift, lift_low, lift_high, level, p_value, p_adjusted,
   n_control, n_treatment
 FROM estimate WHERE run_id = {run_id} ORDER BY estimate_id"""
@@ -65,8 +65,8 @@ def doses(run_id: int) -> str:
     kinds = ", ".join(f"'{kind.value}'" for kind in (EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE))
     return f"""SELECT s.treatment, s.estimand, s.method, s.unit, s.difference, s.difference_low, s.difference_high,
   s.p_value, (
-    SELECT max(x.difference) FROM effects x WHERE x.run_id = s.run_id AND x.treatment = s.treatment
-      AND x.role = 'exposure' AND x.headline = 1 AND s.estimand LIKE '%' || x.metric || '%'
+    SELECT x.difference FROM estimate x WHERE x.run_id = s.run_id AND x.treatment = s.treatment
+      AND x.role = 'exposure' AND x.kind = 'headline' ORDER BY x.estimate_id LIMIT 1
   ) AS dose_gained
 FROM estimate s
 WHERE s.run_id = {run_id} AND s.kind IN ({kinds})
@@ -208,6 +208,6 @@ WHERE e.run_id = {run_id} ORDER BY e.at"""
 
 
 def excluded(run_id: int) -> str:
-    return f"""SELECT h.name AS host, p.arm, p.block, p.attempt, p.started_at, p.reason
+    return f"""SELECT h.name AS host, p.arm, p.block, p.attempt, p.started_at, p.broken_by, p.reason
 FROM period p JOIN host h ON h.host_id = p.host_id
 WHERE p.run_id = {run_id} AND p.state = 'invalid' ORDER BY p.period_id"""

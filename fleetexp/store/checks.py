@@ -35,6 +35,7 @@ def replace_checks(  # noqa: PLR0917 - the results, then what they are of
             "stage": stage,
             "look": look,
             "checked_at": at,
+            "built_in": one.built_in,
         }
         for one in results
     ]
@@ -70,6 +71,7 @@ def add_crossing(  # noqa: PLR0917 - whose it is, then what
         "stage": stage,
         "host_id": host_id,
         "checked_at": at,
+        "built_in": False,
     }
     connection.execute(insert(row).values(**values))
 

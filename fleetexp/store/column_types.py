@@ -32,6 +32,11 @@ def clean_text(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
+def document_text(value: object) -> str:
+    """Write a document as both databases keep it: PostgreSQL's JSON is text too, and views show it as it is."""
+    return json.dumps(value, separators=(",", ":"))
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware UTC datetime: TIMESTAMPTZ in PostgreSQL, ISO 8601 text in SQLite."""
 
@@ -78,7 +83,7 @@ class Document(TypeDecorator[Any]):
     def process_bind_param(self, value: object, dialect: Dialect) -> object:
         if value is None or dialect.name == "postgresql":
             return value
-        return json.dumps(value, separators=(",", ":"))
+        return document_text(value)
 
     def process_result_value(self, value: object, dialect: Dialect) -> object:
         return json.loads(value) if isinstance(value, str) and dialect.name == "sqlite" else value

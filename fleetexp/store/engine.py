@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fleetexp.errors import BadStoreUrl, StoreUnreachable
+from fleetexp.store.column_types import document_text
 from fleetexp.store.failures import translated
 
 WAIT_SECONDS = 5.0  # how long a write waits for another writer
@@ -88,6 +89,7 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
         return engine
     return create_engine(
         database.url,
+        json_serializer=document_text,
         pool_pre_ping=True,  # a server that was restarted is found again
         connect_args=connect_arguments(wait_seconds, read_only=read_only),
     )

@@ -48,6 +48,7 @@ def periods(connection: Connection, run_id: int) -> DataFrame:
             row.planned_seconds,
             row.state,
             row.reason,
+            row.broken_by,
             row.started_at,
             row.ended_at,
             row.boot_id,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal, select, update
+from sqlalchemy import Connection, bindparam, case, func, literal, select, update
 
-from fleetexp.domain import PeriodKind, PeriodPlan, PeriodRecord, PeriodState
+from fleetexp.domain import BrokenBy, PeriodKind, PeriodPlan, PeriodRecord, PeriodState
 from fleetexp.store.column_types import Instant
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import PeriodEnd, PeriodStart
@@ -30,6 +30,7 @@ def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Se
             "planned_seconds": period.seconds,
             "state": PeriodState.PLANNED.value,
             "reason": "",
+            "broken_by": BrokenBy.NOTHING.value,
         }
         for host_id, periods in schedules
         for period in periods
@@ -65,6 +66,7 @@ def listed(connection: Connection, run_id: int) -> list[PeriodRecord]:
             row.reason,
             row.started_at,
             row.ended_at,
+            row.broken_by,
         )
         .join(Host, Host.host_id == row.host_id)
         .where(row.run_id == run_id)
@@ -87,6 +89,7 @@ def listed(connection: Connection, run_id: int) -> list[PeriodRecord]:
             reason=found.reason,
             started_at=found.started_at,
             ended_at=found.ended_at,
+            broken_by=BrokenBy(found.broken_by),
         )
         for found in connection.execute(statement)
     ]
@@ -102,7 +105,14 @@ def start(connection: Connection, starts: Sequence[PeriodStart]) -> None:
 
 def end(connection: Connection, ends: Sequence[PeriodEnd]) -> None:
     rows = [
-        {"key": one.period_id, "state": one.state.value, "ended_at": one.ended_at, "reason": one.reason} for one in ends
+        {
+            "key": one.period_id,
+            "state": one.state.value,
+            "ended_at": one.ended_at,
+            "reason": one.reason,
+            "broken_by": one.broken_by.value,
+        }
+        for one in ends
     ]
     _change(connection, rows)
 
@@ -119,16 +129,30 @@ def _change(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def void_block(
-    connection: Connection, run_id: int, host_id: int, *, block: int, attempt: int, reason: str, at: datetime
+    connection: Connection,
+    run_id: int,
+    host_id: int,
+    *,
+    block: int,
+    attempt: int,
+    reason: str,
+    broken_by: BrokenBy,
+    at: datetime,
 ) -> None:
-    """Strike out a block of a host in one statement; what is invalid already keeps its reason."""
+    """Strike out a block of a host in one statement; what is invalid already keeps its reason and what broke it.
+
+    `broken_by` broke the period that was under way; the others are whole or were not begun: their block broke.
+    """
     row = Period
     ours = (row.run_id == run_id, row.host_id == host_id, row.block == block, row.attempt == attempt)
     statement = (
         update(row)
         .where(*ours, row.state != PeriodState.INVALID.value)
         .values(
-            state=PeriodState.INVALID.value, reason=reason, ended_at=func.coalesce(row.ended_at, literal(at, Instant()))
+            state=PeriodState.INVALID.value,
+            reason=reason,
+            broken_by=case((row.state == PeriodState.RUNNING.value, broken_by.value), else_=BrokenBy.BLOCK.value),
+            ended_at=func.coalesce(row.ended_at, literal(at, Instant())),
         )
     )
     connection.execute(statement)

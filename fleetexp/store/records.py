@@ -9,7 +9,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from fleetexp.domain import PeriodState, Plan, RunState
+from analysis.results import Decision
+from fleetexp.domain import BrokenBy, PeriodState, Plan, RunState
 
 Floats = NDArray[np.float64]
 
@@ -19,7 +20,7 @@ LIVE = (RunState.PREFLIGHT, RunState.RUNNING, RunState.ANALYSING, RunState.HALTI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the store knows it. Instants are aware UTC; `decision` is '' before the analysis."""
+    """A run as the store knows it. Instants are aware UTC; `decision` is None before the analysis."""
 
     run_id: int
     experiment: str
@@ -34,7 +35,7 @@ class RunRecord:
     launched_by: str
     fleet: str
     versions: Mapping[str, str]
-    decision: str
+    decision: Decision | None
     decision_reason: str
 
 
@@ -69,12 +70,13 @@ class PeriodStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodEnd:
-    """The end of a period, and whether it may be used; `reason` says why not."""
+    """The end of a period, and whether it may be used; `reason` says why not, `broken_by` what broke it."""
 
     period_id: int
     ended_at: datetime
     state: PeriodState
     reason: str = ""
+    broken_by: BrokenBy = BrokenBy.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

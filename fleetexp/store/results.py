@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from analysis.aggregate import FIGURES, Summary
-from analysis.results import Estimate, Findings, Interval
+from analysis.results import ArmDecision, Estimate, Findings, Interval, Preference
 from fleetexp.store.checks import replace_checks
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.runs import no_such_run
-from fleetexp.store.tables import EstimateRow, Observation, Run
+from fleetexp.store.tables import EstimateRow, FindingRow, Observation, Run
 
 
 def replace_observations(connection: Connection, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
@@ -35,10 +35,10 @@ def replace_observations(connection: Connection, summaries: Mapping[int, Mapping
 def replace_findings(
     connection: Connection, run_id: int, findings: Findings, *, look: int | None, at: datetime
 ) -> None:
-    """Enter the findings in place of those there are: whole, as a document; estimates and guardrails, as rows too."""
+    """Enter the findings in place of those there are: whole, as a document; all that people ask about, as rows too."""
     values = {
         "findings": to_document(findings),
-        "decision": findings.decision,
+        "decision": findings.decision.value,
         "decision_reason": findings.reason,
     }
     if connection.execute(update(Run).where(Run.run_id == run_id).values(**values)).rowcount == 0:
@@ -47,6 +47,22 @@ def replace_findings(
     if findings.estimates:
         connection.execute(insert(EstimateRow), [_estimate(run_id, estimate) for estimate in findings.estimates])
     replace_checks(connection, run_id, findings.guardrails, None, look, at)
+    connection.execute(delete(FindingRow).where(FindingRow.run_id == run_id))
+    if findings.arms:
+        connection.execute(insert(FindingRow), [_finding(run_id, one, findings.preference) for one in findings.arms])
+
+
+def _finding(run_id: int, one: ArmDecision, preference: Preference | None) -> dict[str, Any]:
+    parts = to_document(one)
+    scope = parts.pop("scope")
+    return {"run_id": run_id, **parts, **scope, "preferred": _preferred(one.arm, preference)}
+
+
+def _preferred(arm: str, preference: Preference | None) -> bool | None:
+    """Whether an arm is the preferred one, or one that it is better than; None where they are not told apart."""
+    if preference is None or preference.arm is None:
+        return None
+    return True if arm == preference.arm else False if arm in preference.over else None
 
 
 def _estimate(run_id: int, estimate: Estimate) -> dict[str, Any]:
@@ -63,6 +79,7 @@ def _estimate(run_id: int, estimate: Estimate) -> dict[str, Any]:
         "method": estimate.method,
         "stratum": estimate.stratum,
         "stage": estimate.stage,
+        "kind": estimate.kind.value,
         "headline": estimate.headline,
         "n_control": estimate.n_control,
         "n_treatment": estimate.n_treatment,

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from analysis.results import Decision
 from fleetexp.domain import Plan, RunState
 from fleetexp.errors import NoSuchRun
 from fleetexp.store import periods
@@ -157,7 +158,7 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
         launched_by=found.launched_by,
         fleet=found.fleet,
         versions=found.versions,
-        decision=found.decision or "",
+        decision=Decision(found.decision) if found.decision is not None else None,
         decision_reason=found.decision_reason or "",
     )
 

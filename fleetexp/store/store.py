@@ -18,7 +18,7 @@ from agents.messages import HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
-from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
+from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
@@ -202,9 +202,17 @@ class Store:
             self._directory.periods(connection, {one.period_id for one in starts})
             periods.start(connection, starts)
 
-    def end_period(self, period_id: int, ended_at: datetime, state: PeriodState, reason: str = "") -> None:
-        """Note the end of a period and whether it may be used; `reason` says why not."""
-        self.end_periods([PeriodEnd(period_id=period_id, ended_at=ended_at, state=state, reason=reason)])
+    def end_period(
+        self,
+        period_id: int,
+        ended_at: datetime,
+        state: PeriodState,
+        reason: str = "",
+        broken_by: BrokenBy = BrokenBy.NOTHING,
+    ) -> None:
+        """Note the end of a period and whether it may be used; `reason` says why not, `broken_by` what broke it."""
+        end = PeriodEnd(period_id=period_id, ended_at=ended_at, state=state, reason=reason, broken_by=broken_by)
+        self.end_periods([end])
 
     def end_periods(self, ends: Sequence[PeriodEnd]) -> None:
         """Note the end of many periods; NoSuchRun, and none is noted, where one is not there."""
@@ -213,12 +221,17 @@ class Store:
             periods.end(connection, ends)
 
     def void_block(  # noqa: PLR0917 - what it names, then why and when
-        self, run_id: int, host: str, block: int, attempt: int, reason: str, at: datetime
+        self, run_id: int, host: str, block: int, attempt: int, reason: str, broken_by: BrokenBy, at: datetime
     ) -> None:
-        """Strike out one attempt at a block of a host: its periods are invalid, those without an end ended `at`."""
+        """Strike out one attempt at a block of a host: its periods are invalid, those without an end ended `at`.
+
+        `broken_by` broke the period that was under way, the others broke with their block.
+        """
         with self._transactions.writing() as connection:
             host_id = self._directory.hosts(connection, [host])[host]
-            periods.void_block(connection, run_id, host_id, block=block, attempt=attempt, reason=reason, at=at)
+            periods.void_block(
+                connection, run_id, host_id, block=block, attempt=attempt, reason=reason, broken_by=broken_by, at=at
+            )
 
     # ------------------------------------------------------------------ what hosts say
     def append(self, host: str, batch: Sequence[Reading]) -> int:
@@ -355,7 +368,8 @@ class Store:
             return frames.observations(connection, run_id, metrics=metrics, complete_only=complete_only)
 
     def periods_frame(self, run_id: int) -> DataFrame:
-        """Return one row per period, of every state: what `observations` says of it, and state, reason, instants."""
+        """Return one row per period, of every state: what `observations` says of it, and state, reason, what broke
+        it, instants."""
         from fleetexp.store import frames  # noqa: PLC0415
 
         with self._transactions.reading() as connection:

@@ -10,7 +10,7 @@ measurement  one value that a workload reported
 observation  one summary per (period, metric): where the analysis starts
 knob_change  every write to a kernel setting
 event        what happened on a host, and who did what with a run
-estimate, guardrail_check   what the analysis found
+estimate, guardrail_check, finding   what the analysis found
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agents.catalogue import CATALOGUE
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 
 Json = Annotated[Any, mapped_column(Document())]
 
@@ -84,7 +84,9 @@ class Run(Base):
     ended_at: Mapped[datetime | None] = mapped_column(comment="when it reached its last state, UTC")
     request: Mapped[str | None] = mapped_column(comment="what was asked of the orchestrator: pause, abort or approve")
     requested_by: Mapped[str | None] = mapped_column(comment="who asked")
-    decision: Mapped[str | None] = mapped_column(comment="ship, do not ship, inconclusive; NULL before the analysis")
+    decision: Mapped[str | None] = mapped_column(
+        comment="ship, ship_in_strata, better_here, inconclusive or do_not_ship; NULL before the analysis"
+    )
     decision_reason: Mapped[str | None] = mapped_column(comment="the decision's reason in one sentence")
     findings: Mapped[Json | None] = mapped_column(comment="everything the analysis found, JSON")
 
@@ -150,6 +152,10 @@ class Period(Base):
     planned_seconds: Mapped[float] = mapped_column(comment="planned length, seconds")
     state: Mapped[str] = mapped_column(comment="planned, running, complete or invalid")
     reason: Mapped[str] = mapped_column(comment="why it is invalid; empty otherwise")
+    broken_by: Mapped[str] = mapped_column(
+        comment="what made it invalid: host (something under its arm), run (it was stopped), block (another of its "
+        "periods broke); empty: nothing did, or not known"
+    )
     started_at: Mapped[datetime | None] = mapped_column(comment="when sampling began, UTC")
     ended_at: Mapped[datetime | None] = mapped_column(comment="when sampling ended, UTC")
     boot_id: Mapped[str | None] = mapped_column(comment="boot in which it began: counters don't go on over a boot")
@@ -288,7 +294,8 @@ class EstimateRow(Base):
     method: Mapped[str] = mapped_column(comment="how")
     stratum: Mapped[str] = mapped_column(comment="stratum; empty for all")
     stage: Mapped[int | None] = mapped_column(comment="stage of the ramp; NULL for all")
-    headline: Mapped[bool] = mapped_column(comment="false: a sensitivity or subgroup row, not the result")
+    kind: Mapped[str] = mapped_column(comment="what the row is: headline, pairwise, randomisation, stratum, ...")
+    headline: Mapped[bool] = mapped_column(comment="whether kind is headline: the result, no sensitivity or subgroup")
     n_control: Mapped[int] = mapped_column(comment="units (hosts, in a switchback blocks) under control")
     n_treatment: Mapped[int] = mapped_column(comment="units (hosts, in a switchback blocks) under the arm")
     control_mean: Mapped[float | None] = mapped_column(comment="mean under control, in `unit`")
@@ -335,6 +342,35 @@ class GuardrailCheck(Base):
     host_id: Mapped[int | None] = mapped_column(
         ForeignKey("host.host_id"), comment="the host that crossed its tripwire; NULL: over all hosts"
     )
+    built_in: Mapped[bool] = mapped_column(comment="true: watched in every run, whatever the experiment asks for")
+
+
+class FindingRow(Base):
+    __tablename__ = "finding"
+    __table_args__ = ({**STRICT, "comment": "What was decided for one treatment, in its parts."},)
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), primary_key=True, comment="the run")
+    arm: Mapped[str] = mapped_column(primary_key=True, comment="the treatment")
+    decision: Mapped[str] = mapped_column(
+        comment="ship, ship_in_strata, better_here, inconclusive or do_not_ship, for this arm"
+    )
+    cause: Mapped[str] = mapped_column(comment="the fact that it rests on: better, guardrail_failed, not_clear, ...")
+    about: Mapped[Json] = mapped_column(comment="what the cause names: guardrails, checks, strata; JSON list")
+    hosts: Mapped[int] = mapped_column(comment="hosts that were compared, count")
+    periods: Mapped[int] = mapped_column(comment="periods measured on them, count")
+    seconds: Mapped[float] = mapped_column(comment="how long they were measured, all together, seconds")
+    host_names: Mapped[Json] = mapped_column(comment="the hosts, where so few do not speak for others; JSON list")
+    strata: Mapped[Json] = mapped_column(comment="where the arm may be taken; JSON list, empty: everywhere")
+    without: Mapped[Json] = mapped_column(comment="strata that it must not be concluded for; JSON list")
+    harmed: Mapped[Json] = mapped_column(comment="those of them where harm was shown; JSON list")
+    missing: Mapped[Json] = mapped_column(
+        comment="values that should be there: metric, arm, units, lost, due, stratum; JSON list"
+    )
+    overturn: Mapped[Json] = mapped_column(comment="what could overturn the decision: doubt, about; JSON list")
+    preferred: Mapped[bool | None] = mapped_column(
+        comment="whether the evidence prefers it to the other treatments; NULL: not told apart, or no other"
+    )
+    sentence: Mapped[str] = mapped_column(comment="the decision in one sentence")
 
 
 def table(model: type[Base]) -> Table:

@@ -9,13 +9,14 @@ from fleetexp.store.view import ColumnKind, View, select_of
 from fleetexp.store.views_of_costs import AGENT_COST, FAULT_OUTCOMES, MEMORY_COST
 from fleetexp.store.views_of_hosts import HOST_RESTORES, HOST_STATE, HOST_TIMELINE, KNOB_AUDIT
 from fleetexp.store.views_of_periods import METRIC_SERIES, PERIOD_METRICS, PERIOD_QUALITY, SPLIT_RATES, THP_BACKING
-from fleetexp.store.views_of_runs import EFFECTS, GUARDRAIL_LOOKS, RUN_SUMMARY
+from fleetexp.store.views_of_runs import DECISIONS, EFFECTS, GUARDRAIL_LOOKS, RUN_SUMMARY
 
 __all__ = ["VIEWS", "ColumnKind", "View", "view_sql"]
 
 # In an order in which they can be made: some look at others.
 VIEWS: tuple[View, ...] = (
     RUN_SUMMARY,
+    DECISIONS,
     EFFECTS,
     GUARDRAIL_LOOKS,
     PERIOD_METRICS,

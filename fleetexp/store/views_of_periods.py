@@ -34,6 +34,7 @@ PERIOD_QUALITY = View(
     columns={
         **OF_PERIOD,
         "reason": "why the period is invalid; empty otherwise",
+        "broken_by": "what made it invalid: host, run or block; empty: nothing did, or not known",
         "planned_seconds": "planned length, seconds",
         "started_at": "when sampling began, UTC",
         "ended_at": "when sampling ended, UTC",
@@ -42,7 +43,7 @@ PERIOD_QUALITY = View(
         "samples": "samples stored, count",
         "longest_gap_seconds": "longest time between two samples, seconds; NULL for fewer than two",
     },
-    sql="""SELECT <period columns>, p.reason, p.planned_seconds, p.started_at, p.ended_at,
+    sql="""SELECT <period columns>, p.reason, p.broken_by, p.planned_seconds, p.started_at, p.ended_at,
   <seconds:p.started_at:p.ended_at> AS seconds,
   CAST(r.plan ->> 'sample_every_seconds' AS DOUBLE PRECISION) AS sample_every_seconds,
   (SELECT count(*) FROM sample s WHERE s.period_id = p.period_id) AS samples,

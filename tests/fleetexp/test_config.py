@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.messages import Arm
-from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role
+from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role, Rule
 from fleetexp.config import (
     Experiment,
     analysis_plan,
@@ -274,6 +274,17 @@ def test_the_pages_that_an_arm_really_holds_are_exposure_for_pools_too() -> None
     plan = analysis_plan(load_experiment(CASES / "good" / "acquire.yaml"))
     exposure = [metric.name for metric in plan.metrics if metric.role is Role.EXPOSURE]
     assert exposure == ["hugetlb_1048576kB_total_pages", "hugetlb_1048576kB_free_pages"]
+
+
+def test_what_decides_where_there_is_a_trade_is_said_or_both() -> None:
+    said = {
+        name: analysis_plan(load_experiment(CASES / "good" / f"{name}.yaml")).trade
+        for name in ("trade", "trade-decides")
+    }
+    assert {name: trade and trade.rule for name, trade in said.items()} == {
+        "trade": Rule.BOTH,
+        "trade-decides": Rule.SERVERS,
+    }
 
 
 def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:

@@ -21,7 +21,9 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.progress import Outcome
 
 
-def outcome(state: RunState, decision: str = "", reason: str = "", code: ExitCode = ExitCode.DONE) -> Outcome:
+def outcome(
+    state: RunState, decision: Decision | None = None, reason: str = "", code: ExitCode = ExitCode.DONE
+) -> Outcome:
     return Outcome(run_id=3, state=state, decision=decision, reason=reason, exit_code=code)
 
 
@@ -164,17 +166,16 @@ def test_a_run_that_ended_without_reason_is_still_named() -> None:
 @pytest.mark.parametrize(
     ("decision", "code", "required", "expected"),
     [
-        ("inconclusive", ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
-        ("inconclusive", ExitCode.DONE, False, ExitCode.DONE),
-        ("", ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
-        ("ship", ExitCode.DONE, True, ExitCode.DONE),
-        ("do not ship", ExitCode.DONE, True, ExitCode.DONE),
-        ("inconclusive", ExitCode.RESTORE_INCOMPLETE, True, ExitCode.RESTORE_INCOMPLETE),
-        ("", ExitCode.HALTED, True, ExitCode.HALTED),
+        (Decision.INCONCLUSIVE, ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
+        (Decision.INCONCLUSIVE, ExitCode.DONE, False, ExitCode.DONE),
+        (None, ExitCode.DONE, True, ExitCode.INCONCLUSIVE),
+        *((one, ExitCode.DONE, True, ExitCode.DONE) for one in Decision if one is not Decision.INCONCLUSIVE),
+        (Decision.INCONCLUSIVE, ExitCode.RESTORE_INCOMPLETE, True, ExitCode.RESTORE_INCOMPLETE),
+        (None, ExitCode.HALTED, True, ExitCode.HALTED),
     ],
 )
 def test_requiring_a_decision_never_hides_a_worse_code(
-    decision: str, code: ExitCode, required: bool, expected: ExitCode
+    decision: Decision | None, code: ExitCode, required: bool, expected: ExitCode
 ) -> None:
     assert exit_code(outcome(RunState.COMPLETED, decision, code=code), require_decision=required) is expected
 

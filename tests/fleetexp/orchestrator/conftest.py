@@ -14,6 +14,7 @@ import pytest
 
 from agents.sysroot import FolderRoot
 from fleetexp.config import parse_experiment
+from fleetexp.domain import BrokenBy
 from fleetexp.orchestrator.launch import launch, resume
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.store.store import Store, open_store
@@ -86,6 +87,11 @@ class Bench:
         """Why periods were struck out."""
         with self.store() as store:
             return [p.reason for p in store.periods(1) if p.state.value == "invalid"]
+
+    def broken_by(self) -> set[BrokenBy]:
+        """What broke the periods that were struck out."""
+        with self.store() as store:
+            return {p.broken_by for p in store.periods(1) if p.state.value == "invalid"}
 
     def events(self, kind: str) -> list[str]:
         with self.store() as store:

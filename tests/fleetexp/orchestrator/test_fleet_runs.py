@@ -19,6 +19,7 @@ import pytest
 from agents.claim import claim_status
 from agents.messages import Survey
 from agents.sysroot import FolderRoot
+from analysis.results import Decision
 from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState
 from fleetexp.errors import RunError, StoreLocked
@@ -260,7 +261,7 @@ def test_a_tripwire_takes_its_host_out_and_the_others_go_on(make: Make) -> None:
     assert fleet.rows("select host, treatment, verdict, stage from guardrail_looks where host <> ''") == [
         ("web-01", "big", "fail", 0)
     ]
-    assert outcome.decision == "do not ship"
+    assert outcome.decision is Decision.DO_NOT_SHIP
     assert "crossed on web-01" in outcome.reason
     assert fleet.rows("select distinct state from period_metrics where host = 'web-01' and kind = 'measure'") in (
         [],

@@ -6,9 +6,10 @@ from collections import Counter, deque
 
 import pytest
 
-from fleetexp.domain import PeriodKind, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState, UnitPlan
+from fleetexp.domain import BrokenBy, PeriodKind, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState, UnitPlan
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.resumption import INTERRUPTED
 from tests.fleetexp.orchestrator.machine_world import World, make_plan
 
 
@@ -66,7 +67,7 @@ def test_a_broken_period_repeats_its_whole_block_in_the_same_order() -> None:
     world.run()
     assert world.machine.state is RunState.COMPLETED
     void = [i for i in world.seen if isinstance(i, m.InvalidateBlock)]
-    assert void == [m.InvalidateBlock(host="h0", block=0, attempt=0, reason="workload failed")]
+    assert void == [m.InvalidateBlock(host="h0", block=0, attempt=0, reason="workload failed", broken_by=BrokenBy.HOST)]
     added = next(i for i in world.seen if isinstance(i, m.AddPeriods))
     assert [(p.arm, p.kind.value, p.attempt) for p in added.periods] == [
         ("control", "washout", 1),
@@ -134,6 +135,9 @@ def test_a_broken_period_outside_any_block_is_repeated_alone() -> None:
     assert world.machine.state is RunState.COMPLETED
     added = [i.periods for i in world.seen if isinstance(i, m.AddPeriods)]
     assert [(len(p), p[0].block, p[0].attempt) for p in added] == [(1, -1, 1)]
+    assert [i for i in world.seen if isinstance(i, m.Abandon)] == [
+        m.Abandon(host="h0", period=baseline, reason="reboot", broken_by=BrokenBy.HOST)
+    ]
     records = [
         PeriodRecord(
             period_id=1, host="h0", plan=baseline, state=PeriodState.RUNNING, reason="", started_at=None, ended_at=None
@@ -141,6 +145,8 @@ def test_a_broken_period_outside_any_block_is_repeated_alone() -> None:
     ]
     resumed = Machine.resumed(plan, records)
     assert [(p.kind, p.attempt) for p in resumed.units["h0"].queue] == [(PeriodKind.BASELINE, 1)]
+    told = [i for i in resumed.start(0.0) if isinstance(i, m.Abandon)]
+    assert told == [m.Abandon(host="h0", period=baseline, reason=INTERRUPTED, broken_by=BrokenBy.RUN)]
 
 
 def test_a_reapplied_arm_does_not_start_its_period_a_second_time() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import BrokenBy, RunState, UnitState
 from fleetexp.orchestrator import hosts as hosts_module
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
@@ -47,6 +47,8 @@ def test_a_lost_host_is_reverted_first_when_it_is_back_and_repeats_its_block() -
     world = World(Machine(plan=make_plan(blocks=2)))
     while world.count(m.StartPeriod) < 3:
         world.step()
+    period = world.machine.units["h0"].current
+    assert period is not None
     world.event(m.HostLost(host="h0", detail="actor died"))
     world.run()
     assert world.machine.state is RunState.COMPLETED
@@ -56,7 +58,13 @@ def test_a_lost_host_is_reverted_first_when_it_is_back_and_repeats_its_block() -
         m.Snapshot,
         m.ApplyArm,
     ]
-    assert any(isinstance(i, m.Abandon) and "actor died" in i.reason for i in world.seen)
+    struck_out = [i for i in world.seen if isinstance(i, m.Abandon | m.InvalidateBlock)]
+    assert struck_out == [
+        m.Abandon(host="h0", period=period, reason="host lost: actor died", broken_by=BrokenBy.HOST),
+        m.InvalidateBlock(
+            host="h0", block=period.block, attempt=0, reason="host lost: actor died", broken_by=BrokenBy.HOST
+        ),
+    ]
     assert any(isinstance(i, m.AddPeriods) and i.periods[0].attempt == 1 for i in world.seen)
 
 

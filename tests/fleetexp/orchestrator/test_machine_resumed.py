@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetexp.domain import PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
+from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
-from fleetexp.orchestrator.resumption import Past
+from fleetexp.orchestrator.resumption import INTERRUPTED, Past
 from tests.fleetexp.orchestrator.machine_world import World, make_plan
 
 
@@ -34,7 +34,9 @@ def test_resume_keeps_finished_blocks_and_repeats_the_one_that_was_interrupted()
     assert world.machine.state is RunState.COMPLETED
     started = Counter((i.period.block, i.period.attempt) for i in world.seen if isinstance(i, m.StartPeriod))
     assert started == {(1, 1): 4, (2, 0): 4}
-    assert [i.block for i in world.seen if isinstance(i, m.InvalidateBlock)] == [1]
+    assert [i for i in world.seen if isinstance(i, m.InvalidateBlock)] == [
+        m.InvalidateBlock(host="h0", block=1, attempt=0, reason=INTERRUPTED, broken_by=BrokenBy.RUN)
+    ]
 
 
 def test_resume_of_a_run_with_everything_measured_only_analyses() -> None:

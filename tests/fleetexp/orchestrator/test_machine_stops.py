@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from fleetexp.domain import RunState
+from fleetexp.domain import BrokenBy, RunState, UnitState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from tests.fleetexp.orchestrator.machine_world import World, crossing, make_plan
@@ -30,6 +30,32 @@ def test_a_stop_at_any_moment_reverts_every_changed_host(how: str) -> None:
         assert not world.changed, moment
         expected = {RunState.PAUSED} if how == "pause" else {RunState.HALTED}
         assert world.machine.state in expected | {RunState.COMPLETED}, moment
+
+
+@pytest.mark.parametrize(
+    ("stop", "broken_by"),
+    [
+        (m.PauseRequested(who="me"), (BrokenBy.RUN, BrokenBy.RUN)),
+        (m.StopRequested(who="me"), (BrokenBy.RUN, BrokenBy.RUN)),
+        (m.GuardrailBreached(metric="oom_kills", detail="1"), (BrokenBy.RUN, BrokenBy.RUN)),
+        (m.GuardrailBreached(metric="kernel", detail="an oops", host="h1"), (BrokenBy.RUN, BrokenBy.HOST)),
+        (m.DriftSeen(host="h0", detail="thp/enabled"), (BrokenBy.HOST, BrokenBy.RUN)),
+        (m.StepFailed(host="h0", detail="refused"), (BrokenBy.HOST, BrokenBy.RUN)),
+    ],
+    ids=["pause", "abort", "breach", "breach on a host", "drift", "one failure too many"],
+)
+def test_what_stops_a_run_broke_the_period_of_the_host_where_it_happened_and_of_no_other(
+    stop: m.Event, broken_by: tuple[BrokenBy, BrokenBy]
+) -> None:
+    world = World(Machine(plan=make_plan(hosts=2, max_failed=0, on_drift="halt")))
+    while world.machine.roll.states[UnitState.WASHING_OUT] < 2:
+        world.step()
+    periods = {host: unit.current for host, unit in world.machine.units.items()}
+    out = world.machine.handle(stop, world.now)
+    assert world.machine.state is RunState.HALTING
+    given_up = {i.host: i for i in out if isinstance(i, m.Abandon)}
+    assert [given_up[host].broken_by for host in ("h0", "h1")] == list(broken_by)
+    assert {host: i.period for host, i in given_up.items()} == periods
 
 
 def test_an_abort_overrides_a_pause_and_a_pause_never_weakens_an_abort() -> None:
@@ -79,6 +105,7 @@ def test_a_tripwire_reverts_its_host_at_once_and_the_run_goes_on_without_it() ->
     out = world.machine.handle(crossing("h1"), world.now)
     assert [type(i) for i in out] == [m.NoteCrossing, m.Record, m.Abandon, m.Revert]
     assert m.Record(kind="tripwire", detail="oom_kills: 3 reached the tripwire 1", host="h1") in out
+    assert [i.broken_by for i in out if isinstance(i, m.Abandon)] == [BrokenBy.HOST]
     assert world.machine.handle(crossing("h1"), world.now) == []
     world.todo = deque(i for i in world.todo if getattr(i, "host", "") != "h1")
     world.todo.extend(out)

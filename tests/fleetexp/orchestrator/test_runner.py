@@ -15,7 +15,7 @@ from agents import messages as a
 from agents.errors import LeaseExpired, WorkloadError
 from agents.facts import survey
 from agents.sysroot import FolderRoot
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import past_of
@@ -138,6 +138,10 @@ class Bench:
     def states(self) -> list[str]:
         return [period.state.value for period in self.store.periods(1)]
 
+    def broken_by(self) -> list[BrokenBy]:
+        """What broke each period of the first attempt that was struck out."""
+        return [p.broken_by for p in self.store.periods(1) if p.state is PeriodState.INVALID and not p.plan.attempt]
+
 
 Make = Callable[..., Bench]
 
@@ -243,7 +247,7 @@ def test_a_period_that_begins_while_it_is_being_struck_out_is_not_noted_as_runni
     bench = make(say)
     assert bench.runner.run() is RunState.HALTED
     first = bench.store.periods(1)[0]
-    assert (first.state, first.reason) == (PeriodState.INVALID, "aborted by ann")
+    assert (first.state, first.reason, first.broken_by) == (PeriodState.INVALID, "aborted by ann", BrokenBy.RUN)
 
 
 def test_an_end_that_is_answered_after_the_revert_does_not_bring_its_period_back(make: Make) -> None:
@@ -310,6 +314,7 @@ def test_a_lease_that_ran_out_is_a_lost_host_whatever_was_asked(make: Make) -> N
     bench = make(say)
     assert bench.runner.run() is RunState.COMPLETED
     assert bench.states().count("invalid") == 4
+    assert bench.broken_by() == ["host", "block", "block", "block"]
 
 
 @pytest.mark.parametrize("request_", [a.Begin, a.End])
@@ -325,6 +330,7 @@ def test_a_period_that_is_refused_is_repeated_with_its_block(make: Make, request
     bench = make(say)
     assert bench.runner.run() is RunState.COMPLETED
     assert sorted(bench.states()) == ["complete"] * 4 + ["invalid"] * 4
+    assert bench.broken_by() == ["host", "block", "block", "block"]
 
 
 def test_a_host_that_can_not_be_put_back_is_not_polled_any_more(make: Make) -> None:

@@ -17,7 +17,7 @@ import pytest
 from agents.claim import claim_status
 from agents.sysroot import FolderRoot
 from fleetexp.config import parse_experiment
-from fleetexp.domain import RunState
+from fleetexp.domain import BrokenBy, RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator import ledger, runner
@@ -88,6 +88,8 @@ def test_a_workload_that_fails_is_tried_again_and_then_the_run_pauses(bench: Ben
     assert (outcome.state, outcome.exit_code) == (RunState.PAUSED, ExitCode.TOO_MANY_HOSTS_FAILED)
     assert "broken 3 times" in outcome.reason
     assert any(said in reason for reason in bench.reasons())
+    assert bench.broken_by() <= {BrokenBy.HOST, BrokenBy.BLOCK}
+    assert BrokenBy.HOST in bench.broken_by()
 
 
 def test_a_workload_that_hangs_is_ended_with_its_period(bench: Bench) -> None:
@@ -112,6 +114,7 @@ def test_somebody_elses_write_breaks_the_block_which_is_repeated(bench: Bench) -
     outcome = bench.run(script="import time; time.sleep(1); print('latency 1')")
     assert outcome.state is RunState.COMPLETED
     assert any("drift" in reason for reason in bench.reasons())
+    assert BrokenBy.HOST in bench.broken_by()
     assert bench.events("drift")
 
 
@@ -120,6 +123,7 @@ def test_somebody_elses_write_halts_where_the_spec_says_so(bench: Bench) -> None
     outcome = bench.run(script="import time; time.sleep(1); print('latency 1')", on_drift="halt")
     assert (outcome.state, outcome.exit_code) == (RunState.HALTED, ExitCode.HALTED)
     assert "changed from outside" in outcome.reason
+    assert bench.broken_by() == {BrokenBy.HOST}
 
 
 def test_a_sick_kernel_halts_the_run(bench: Bench) -> None:
@@ -133,6 +137,7 @@ def test_a_sick_kernel_halts_the_run(bench: Bench) -> None:
     outcome = bench.run(script="import time; time.sleep(2); print('latency 1')")
     assert outcome.exit_code is ExitCode.HALTED
     assert "kernel_oops" in outcome.reason
+    assert bench.broken_by() == {BrokenBy.HOST}
 
 
 def test_a_tripwire_halts_the_run(bench: Bench) -> None:
@@ -147,6 +152,7 @@ def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None
     outcome = bench.run(script="import time; time.sleep(3); print('latency 1')")
     assert outcome.state is (RunState.PAUSED if how == "pause" else RunState.HALTED)
     assert "by ann" in outcome.reason
+    assert bench.broken_by() == {BrokenBy.RUN}
     if how == "pause":
         assert outcome.exit_code is ExitCode.DONE
         bench.when = lambda _: None
@@ -154,6 +160,7 @@ def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None
         with bench.store() as store:
             done = [p.plan.block for p in store.periods(1) if p.state.value == "complete" and p.plan.kind == "measure"]
         assert sorted(done) == [0, 0, 1, 1]
+        assert bench.broken_by() <= {BrokenBy.RUN, BrokenBy.BLOCK}
     else:
         with pytest.raises(RunError, match="is over"):
             bench.resume()

@@ -12,7 +12,7 @@ from agents.messages import HostEvent, HostEventKind, HostFacts, KnobChange, Kno
 from analysis import analyze
 from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
-from fleetexp.domain import PeriodKind, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store
 from tests.fleetexp.store.rows import NOW, facts
@@ -81,8 +81,11 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
         readings = list(_readings(record, draw, load[record.host], treated=treated, samples=samples))
         store.append(record.host, readings)
         store.start_period(record.period_id, begun, f"boot-{record.host}")
-        state = PeriodState.INVALID if record.host == broken and treated else PeriodState.COMPLETE
-        store.end_period(record.period_id, ended, state, "drift: somebody wrote it" if state == "invalid" else "")
+        if record.host == broken and treated:
+            reason = "drift: somebody wrote it"
+            store.end_period(record.period_id, ended, PeriodState.INVALID, reason, BrokenBy.HOST)
+        else:
+            store.end_period(record.period_id, ended, PeriodState.COMPLETE)
         observe(store, [record.period_id])
     for name in names:
         _restored(store, run_id, name, start[name])

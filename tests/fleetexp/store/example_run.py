@@ -19,8 +19,34 @@ from sqlalchemy import select, update
 
 from agents.messages import Arm, KnobChange, KnobReason, Measurement, Reading, Sample
 from analysis.plan import Direction, GuardrailPlan, Role
-from analysis.results import Check, Estimate, Findings, GuardrailResult, Interval, Verdict
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, Plan, RunState, Safety, StagePlan, UnitPlan
+from analysis.results import (
+    ArmDecision,
+    Cause,
+    Check,
+    Decision,
+    Doubt,
+    Estimate,
+    Findings,
+    GuardrailResult,
+    Interval,
+    Missing,
+    Overturn,
+    Scope,
+    Units,
+    Verdict,
+)
+from fleetexp.domain import (
+    BrokenBy,
+    Design,
+    PeriodKind,
+    PeriodPlan,
+    PeriodState,
+    Plan,
+    RunState,
+    Safety,
+    StagePlan,
+    UnitPlan,
+)
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.store import Store, open_store
@@ -154,7 +180,9 @@ def _first(store: Store, run_id: int) -> None:
             broken = measured + timedelta(minutes=4)
             period_id = _measure(store, run_id, host, measured, 240.0, place + 50)
             store.record_event(run_id, "drift", f"{KNOB} reads never, not always", host=host.name, at=broken)
-            store.end_period(period_id, broken, PeriodState.INVALID, f"drift: {KNOB} reads never, not always")
+            store.end_period(
+                period_id, broken, PeriodState.INVALID, f"drift: {KNOB} reads never, not always", BrokenBy.HOST
+            )
             again = _period(1, PeriodKind.MEASURE, host.arm, host.stage, MEASURE_SECONDS, attempt=1)
             store.add_periods(run_id, host.name, [again])
             _write(store, run_id, host, [("never", "always", KnobReason.REAPPLY, broken + timedelta(seconds=30))])
@@ -163,7 +191,15 @@ def _first(store: Store, run_id: int) -> None:
         over = measured + timedelta(seconds=MEASURE_SECONDS)
         _complete(store, period_id, over)
         _revert(store, run_id, host, over + timedelta(seconds=2 + place))
-    _decide(store, run_id, "ship", "dTLB misses fell and no guardrail was crossed")
+    shipped = ArmDecision(
+        arm="thp-1g",
+        decision=Decision.SHIP,
+        cause=Cause.BETTER,
+        scope=Scope(hosts=6, periods=6, seconds=6 * MEASURE_SECONDS),
+        overturn=(Overturn(doubt=Doubt.FEW_HOSTS), Overturn(doubt=Doubt.CARRY_OVER_UNTESTED)),
+        sentence="dTLB misses fell and no guardrail was crossed",
+    )
+    _decide(store, run_id, shipped)
     store.set_run_state(run_id, RunState.ANALYSING)
     store.set_run_state(run_id, RunState.COMPLETED)
 
@@ -182,11 +218,19 @@ def _second(store: Store, run_id: int) -> None:
         over = measured + timedelta(seconds=seconds)
         if lost:
             store.record_event(run_id, "host_lost", "no answer for 60 s", host=host.name, at=over)
-            store.end_period(period_id, over, PeriodState.INVALID, "the host was lost")
+            store.end_period(period_id, over, PeriodState.INVALID, "the host was lost", BrokenBy.HOST)
             continue
         _complete(store, period_id, over)
         _revert(store, run_id, host, over + timedelta(seconds=3))
-    _decide(store, run_id, "inconclusive", "too few hosts got 1 GB pages")
+    left_open = ArmDecision(
+        arm="thp-1g",
+        decision=Decision.INCONCLUSIVE,
+        cause=Cause.TOO_FEW_UNITS,
+        scope=Scope(hosts=3, periods=3, seconds=3 * MEASURE_SECONDS, host_names=("web-a-01", "web-b-01", "web-b-02")),
+        missing=(Missing(metric=PRIMARY, arm="thp-1g", units=Units.HOSTS, lost=1, due=2),),
+        sentence="too few hosts got 1 GB pages",
+    )
+    _decide(store, run_id, left_open)
     store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, "not restored: web-b-03 (unreachable: no answer for 60 s)")
 
 
@@ -302,7 +346,7 @@ def _write(store: Store, run_id: int, host: _Host, writes: Sequence[tuple[str, s
     store.record_knob_changes(run_id, host.name, changes)
 
 
-def _decide(store: Store, run_id: int, decision: str, reason: str) -> None:
+def _decide(store: Store, run_id: int, one: ArmDecision) -> None:
     roles = {PRIMARY: Role.PRIMARY, "memory_used_bytes": Role.GUARDRAIL, "page_table_bytes": Role.EXPLORATORY}
     units = {PRIMARY: "misses per 1000 instructions"}
     estimates = tuple(
@@ -314,10 +358,10 @@ def _decide(store: Store, run_id: int, decision: str, reason: str) -> None:
         GuardrailResult(
             plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
             treatment="thp-1g",
-            verdict=Verdict.PASS if decision == "ship" else Verdict.INCONCLUSIVE,
+            verdict=Verdict.PASS if one.decision is Decision.SHIP else Verdict.INCONCLUSIVE,
             estimate=None,
             reason="the interval lies within the margin"
-            if decision == "ship"
+            if one.decision is Decision.SHIP
             else "the interval is wider than the margin",
         ),
         GuardrailResult(
@@ -332,8 +376,8 @@ def _decide(store: Store, run_id: int, decision: str, reason: str) -> None:
     store.save_findings(
         run_id,
         Findings(
-            decision=decision,
-            reason=reason,
+            decision=one.decision,
+            reason=one.sentence,
             estimates=estimates,
             guardrails=tuple(guardrails),
             checks=checks,
@@ -341,6 +385,7 @@ def _decide(store: Store, run_id: int, decision: str, reason: str) -> None:
             excluded=(),
             alpha=0.05,
             warnings=(),
+            arms=(one,),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from agents.messages import (
@@ -21,13 +22,23 @@ from agents.messages import (
 )
 from analysis.plan import Direction, GuardrailPlan, Role
 from analysis.results import (
+    ArmDecision,
     BlockContrast,
+    Cause,
     Check,
+    Decision,
+    Doubt,
     Estimate,
+    EstimateKind,
     Excluded,
     Findings,
     GuardrailResult,
     Interval,
+    Missing,
+    Overturn,
+    Preference,
+    Scope,
+    Units,
     Verdict,
 )
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
@@ -157,7 +168,7 @@ def facts(host: str = "h1", at: int = 0) -> HostFacts:
     )
 
 
-def estimate(metric: str = "access_seconds", *, headline: bool = True) -> Estimate:
+def estimate(metric: str = "access_seconds", kind: EstimateKind = EstimateKind.HEADLINE) -> Estimate:
     return Estimate(
         metric=metric,
         unit="seconds",
@@ -177,16 +188,16 @@ def estimate(metric: str = "access_seconds", *, headline: bool = True) -> Estima
         standard_error=0.02,
         df=5.0,
         p_value=0.0001,
-        headline=headline,
+        kind=kind,
         warnings=("one host",),
     )
 
 
-def findings(decision: str = "ship") -> Findings:
+def findings(decision: Decision = Decision.SHIP) -> Findings:
     return Findings(
         decision=decision,
         reason="the primary metric moved",
-        estimates=(estimate(), estimate("fault_seconds", headline=False)),
+        estimates=(estimate(), estimate("fault_seconds", EstimateKind.UNADJUSTED)),
         guardrails=(
             GuardrailResult(
                 plan=GuardrailPlan(metric="memory_used_bytes", worse=Direction.INCREASE, margin=0.1),
@@ -205,4 +216,38 @@ def findings(decision: str = "ship") -> Findings:
         excluded=(Excluded(host="h1", period_id=1, arm="never", block=0, reason="drift"),),
         alpha=0.05,
         warnings=("one host",),
+    )
+
+
+def arm_decision(arm: str = "always", decision: Decision = Decision.BETTER_HERE) -> ArmDecision:
+    """A decision with something in each of its parts."""
+    return ArmDecision(
+        arm=arm,
+        decision=decision,
+        cause=Cause.BETTER,
+        about=("memory_used_bytes",),
+        scope=Scope(
+            hosts=2,
+            periods=24,
+            seconds=720.0,
+            host_names=("h1", "h2"),
+            strata=("web|sku1",),
+            without=("db|sku1", "db|sku2"),
+            harmed=("db|sku2",),
+        ),
+        missing=(Missing(metric="access_seconds", arm=arm, units=Units.PERIODS, lost=1.5, due=12, stratum="web|sku1"),),
+        overturn=(Overturn(doubt=Doubt.FEW_HOSTS), Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about="db|sku1")),
+        sentence=f"{arm} is better on these hosts.",
+    )
+
+
+def decided() -> Findings:
+    """Findings on two arms, of which one is preferred, with a guardrail that nobody asked for."""
+    before = findings(Decision.BETTER_HERE)
+    lost = replace(before.guardrails[0], plan=GuardrailPlan(metric="hosts_lost", worse=Direction.INCREASE, margin=0.01))
+    return replace(
+        before,
+        guardrails=(*before.guardrails, replace(lost, built_in=True)),
+        arms=(arm_decision(), arm_decision("madvise", Decision.INCONCLUSIVE)),
+        preference=Preference(arm="always", over=("madvise",), sentence="always is better than madvise."),
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from agents.messages import Reading
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError, StoreLocked
 from fleetexp.store.store import EventRecord, PeriodEnd, PeriodStart, Store, open_store, query
 from tests.fleetexp.store.rows import NOW, facts, host_event, knob_change, make_plan, measurement, new_run, sample
@@ -299,17 +299,34 @@ def test_a_block_is_struck_out_in_one_statement_and_nothing_else_is(store: Store
     early = NOW - timedelta(seconds=90)
     store.end_period(ours[0], early, PeriodState.COMPLETE)
     with statements(store) as said:
-        store.void_block(run_id, "h1", 1, 0, "drift", NOW)
+        store.void_block(run_id, "h1", 1, 0, "drift", BrokenBy.HOST, NOW)
     assert sum("UPDATE" in one for one in said) == 1
     invalid = {record.period_id: record for record in store.periods(run_id) if record.state is PeriodState.INVALID}
     assert sorted(invalid) == sorted(ours)
     assert [invalid[each].ended_at for each in ours] == [early, NOW]
-    assert {record.reason for record in invalid.values()} == {"drift"}
-    store.void_block(run_id, "h1", 1, 0, "another reason, later", NOW + timedelta(seconds=1))
+    assert {(record.reason, record.broken_by) for record in invalid.values()} == {("drift", BrokenBy.BLOCK)}
+    store.void_block(run_id, "h1", 1, 0, "another reason, later", BrokenBy.RUN, NOW + timedelta(seconds=1))
     assert {record.reason for record in store.periods(run_id) if record.state is PeriodState.INVALID} == {"drift"}
     assert {record.state for record in store.periods(other_run)} == {PeriodState.PLANNED}
     with pytest.raises(NoSuchRun, match="'nobody'"):
-        store.void_block(run_id, "nobody", 0, 0, "drift", NOW)
+        store.void_block(run_id, "nobody", 0, 0, "drift", BrokenBy.HOST, NOW)
+
+
+def test_what_broke_a_block_broke_the_period_under_way_and_not_the_others(store: Store) -> None:
+    run_id = new_run(store, make_plan(["h1"], blocks=2))
+    whole, under_way, broken, not_begun = (record.period_id for record in store.periods(run_id))
+    store.end_period(whole, NOW, PeriodState.COMPLETE)
+    store.start_period(under_way, NOW, "boot-1")
+    store.void_block(run_id, "h1", 0, 0, "interrupted", BrokenBy.RUN, NOW)
+    store.end_period(broken, NOW, PeriodState.INVALID, "drift", BrokenBy.HOST)
+    store.void_block(run_id, "h1", 1, 0, "drift", BrokenBy.HOST, NOW)
+    assert {record.period_id: record.broken_by for record in store.periods(run_id)} == {
+        whole: BrokenBy.BLOCK,
+        under_way: BrokenBy.RUN,
+        broken: BrokenBy.HOST,
+        not_begun: BrokenBy.BLOCK,
+    }
+    assert store.periods_frame(run_id)["broken_by"].tolist() == ["block", "run", "host", "block"]
 
 
 def test_of_many_hosts_those_that_a_live_run_holds_are_busy(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 
 from agents.messages import Reading
 from analysis.aggregate import Summary
+from analysis.results import Decision, EstimateKind, Preference
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import METRIC_COLUMNS
-from tests.fleetexp.store.rows import NOW, findings, host_event, make_plan, measurement, new_run, sample
+from tests.fleetexp.store.rows import NOW, decided, findings, host_event, make_plan, measurement, new_run, sample
 
 SUMMARY = Summary(n=3, mean=1.5, variance=0.25, minimum=1.0, maximum=2.0, p50=1.5, p99=2.0)
 
@@ -256,11 +258,11 @@ def test_findings_come_back_whole_and_are_replaced(store: Store, store_url: str)
     run_id = new_run(store)
     assert store.findings(run_id) is None
     store.save_findings(run_id, findings())
-    store.save_findings(run_id, findings("inconclusive"))
-    assert store.findings(run_id) == findings("inconclusive")
+    store.save_findings(run_id, findings(Decision.INCONCLUSIVE))
+    assert store.findings(run_id) == findings(Decision.INCONCLUSIVE)
     record = store.run(run_id)
     assert (record.decision, record.decision_reason) == ("inconclusive", "the primary metric moved")
-    for table, rows in (("estimate", 2), ("guardrail_check", 1)):
+    for table, rows in (("estimate", 2), ("guardrail_check", 1), ("finding", 0)):
         assert query(store_url, f"select count(*) from {table} where true", 1)[1] == [(rows,)]  # noqa: S608
     with pytest.raises(NoSuchRun):
         store.save_findings(99, findings())
@@ -271,3 +273,58 @@ def test_findings_without_rows_are_stored_too(store: Store) -> None:
     none = replace(findings(), estimates=(), guardrails=())
     store.save_findings(run_id, none)
     assert store.findings(run_id) == none
+
+
+def test_each_arm_is_a_row_and_each_estimate_says_its_kind(store: Store, store_url: str) -> None:
+    run_id = new_run(store)
+    store.save_findings(run_id, decided())
+    store.save_findings(run_id, decided())  # in place of what was there
+    assert store.findings(run_id) == decided()
+    assert store.run(run_id).decision is Decision.BETTER_HERE
+    kinds = query(store_url, "select kind, headline from effects order by kind", 9)[1]
+    assert kinds == [(EstimateKind.HEADLINE, 1), (EstimateKind.UNADJUSTED, 0)]
+    rails = query(store_url, "select metric, built_in from guardrail_looks order by metric", 9)[1]
+    assert rails == [("hosts_lost", 1), ("memory_used_bytes", 0)]
+    columns, rows = query(store_url, "select * from decisions order by arm", 9)
+    always, madvise = (dict(zip(columns, row, strict=True)) for row in rows)
+    assert (always["arm"], always["decision"], always["cause"]) == ("always", "better_here", "better")
+    assert (always["hosts"], always["periods"], always["seconds"], always["preferred"]) == (2, 24, 720.0, 1)
+    documents = {
+        "about": ["memory_used_bytes"],
+        "host_names": ["h1", "h2"],
+        "strata": ["web|sku1"],
+        "without": ["db|sku1", "db|sku2"],
+        "harmed": ["db|sku2"],
+        "missing": [
+            {
+                "metric": "access_seconds",
+                "arm": "always",
+                "units": "periods",
+                "lost": 1.5,
+                "due": 12,
+                "stratum": "web|sku1",
+            }
+        ],
+        "overturn": [
+            {"doubt": "few_hosts", "about": ""},
+            {"doubt": "stratum_not_ruled_out", "about": "db|sku1"},
+        ],
+    }
+    assert {name: json.loads(always[name]) for name in documents} == documents
+    assert always["sentence"] == "always is better on these hosts."
+    assert (madvise["arm"], madvise["decision"], madvise["preferred"]) == ("madvise", "inconclusive", 0)
+
+
+@pytest.mark.parametrize(
+    "preference", [None, Preference(arm=None, over=("always", "madvise")), Preference(arm="always", over=())]
+)
+def test_an_arm_that_is_not_told_apart_is_neither_preferred_nor_not(
+    store: Store, store_url: str, preference: Preference | None
+) -> None:
+    run_id = new_run(store)
+    store.save_findings(run_id, replace(decided(), preference=preference))
+    chosen = 1 if preference is not None and preference.arm == "always" else None
+    assert query(store_url, "select arm, preferred from decisions order by arm", 9)[1] == [
+        ("always", chosen),
+        ("madvise", None),
+    ]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from agents.messages import Arm
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from tests.fleetexp.store.rows import NOW, facts, knob_change, make_plan, new_run, schedule
@@ -25,7 +25,7 @@ def test_a_run_comes_back_as_it_was_entered(store: Store) -> None:
     assert record.hypothesis == "2 MB pages make the chase faster"
     assert (record.launched_by, record.fleet, record.versions) == ("tester@here pid 1", "local", {"fleetexp": "0.1.0"})
     assert record.spec_text == "name: thp-2m\n"
-    assert (record.started_at, record.ended_at, record.decision) == (None, None, "")
+    assert (record.started_at, record.ended_at, record.decision) == (None, None, None)
     assert before <= record.created_at <= datetime.now(UTC)
     assert record.created_at.tzinfo is UTC
 
@@ -127,7 +127,9 @@ def test_planned_periods_are_there_from_the_start(store: Store) -> None:
     assert [(record.host, record.plan) for record in records] == [
         (host, period) for host in ("h1", "h2") for period in schedule(2)
     ]
-    assert {(record.state, record.reason, record.started_at) for record in records} == {(PeriodState.PLANNED, "", None)}
+    assert {(record.state, record.reason, record.broken_by, record.started_at) for record in records} == {
+        (PeriodState.PLANNED, "", BrokenBy.NOTHING, None)
+    }
     assert len({record.period_id for record in records}) == 8
 
 
@@ -147,9 +149,9 @@ def test_a_period_keeps_when_it_ran_and_how_it_ended(store: Store) -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
     store.start_period(period_id, elsewhere, "boot-1")
     assert store.periods(run_id)[0].state is PeriodState.RUNNING
-    store.end_period(period_id, NOW + timedelta(seconds=30), PeriodState.INVALID, "drift")
+    store.end_period(period_id, NOW + timedelta(seconds=30), PeriodState.INVALID, "drift", BrokenBy.HOST)
     record = store.periods(run_id)[0]
-    assert (record.state, record.reason) == (PeriodState.INVALID, "drift")
+    assert (record.state, record.reason, record.broken_by) == (PeriodState.INVALID, "drift", BrokenBy.HOST)
     assert record.started_at == NOW
     assert record.started_at is not None
     assert record.started_at.tzinfo is UTC

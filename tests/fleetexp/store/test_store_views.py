@@ -12,7 +12,7 @@ import pytest
 
 from agents.messages import KnobReason
 from analysis.aggregate import Summary
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import Base
@@ -20,6 +20,7 @@ from fleetexp.store.views import VIEWS, View
 from tests.fleetexp.store.rows import (
     KNOB,
     NOW,
+    decided,
     findings,
     host_event,
     knob_change,
@@ -65,7 +66,7 @@ def run_id(store: Store) -> int:
     }
     store.save_observations(first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
     store.start_period(second.period_id, NOW + timedelta(seconds=40), "boot-1")
-    store.end_period(second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift")
+    store.end_period(second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift", BrokenBy.HOST)
     samples = [sample(first.period_id, number) for number in (1, 2, 5)]
     store.append("h1", [*samples, measurement(first.period_id, 7)])
     store.append("h1", [replace(host_event(second.period_id, 1), taken_at=NOW + timedelta(seconds=45))])
@@ -73,7 +74,7 @@ def run_id(store: Store) -> int:
     store.record_knob_changes(run_id, "h1", [knob_change("inherit", "always", at=1), back])
     failed = replace(knob_change("always", "inherit", "always", at=60), error="EIO", reason=KnobReason.REVERT)
     store.record_knob_changes(run_id, "h2", [knob_change("inherit", "always", at=2), failed])
-    store.save_findings(run_id, findings())
+    store.save_findings(run_id, decided())
     return run_id
 
 
@@ -94,7 +95,7 @@ def test_run_summary_says_what_was_run_and_decided(run_id: int, store: Store, st
     store.set_run_state(run_id, RunState.COMPLETED, "done")
     (row,) = ask(store_url, "select * from run_summary")
     assert (row["run_id"], row["experiment"], row["state"], row["reason"]) == (run_id, "thp-2m", "completed", "done")
-    assert (row["decision"], row["decision_reason"]) == ("ship", "the primary metric moved")
+    assert (row["decision"], row["decision_reason"]) == ("better_here", "the primary metric moved")
     assert (row["hosts"], row["periods"], row["periods_complete"], row["periods_invalid"]) == (2, 4, 1, 1)
     assert (row["knob_writes"], row["design"], row["control_arm"]) == (4, "switchback", "never")
     assert 0 <= row["seconds"] < 60
@@ -113,7 +114,7 @@ def test_effects_give_the_lift_in_percent(run_id: int, store_url: str) -> None:
     assert rows[0]["lift_percent"] == pytest.approx(-34.0)
     assert rows[0]["lift_low_percent"] == pytest.approx(-40.0)
     assert rows[0]["lift_high_percent"] is None  # unbounded there
-    assert (rows[0]["lift_excludes"], rows[0]["guardrail"], rows[0]["decision"]) == (0, None, "ship")
+    assert (rows[0]["lift_excludes"], rows[0]["guardrail"], rows[0]["decision"]) == (0, None, "better_here")
 
 
 def test_an_effect_on_a_guardrail_carries_its_verdict(run_id: int, store: Store, store_url: str) -> None:
@@ -250,6 +251,15 @@ def test_guardrail_looks_give_verdict_margin_and_change(run_id: int, store: Stor
     assert row["lift_percent"] == pytest.approx(-34.0)
 
 
+def test_decisions_give_the_parts_of_each_arm(run_id: int, store_url: str) -> None:
+    sql = "select arm, decision, cause, about, preferred, hosts, host_names from decisions order by arm"
+    about = {"about": '["memory_used_bytes"]', "cause": "better", "hosts": 2, "host_names": '["h1","h2"]'}
+    assert ask(store_url, sql) == [
+        {"arm": "always", "decision": "better_here", "preferred": 1, **about},
+        {"arm": "madvise", "decision": "inconclusive", "preferred": 0, **about},
+    ]
+
+
 @pytest.mark.postgresql
 def test_every_column_of_a_view_is_of_the_kind_it_is_said_to_be(migrated_database: str) -> None:
     names = {
@@ -258,6 +268,7 @@ def test_every_column_of_a_view_is_of_the_kind_it_is_said_to_be(migrated_databas
         "text": "text",
         "timestamptz": "instant",
         "float8": "number",
+        "json": "document",
     }
     with psycopg.connect(migrated_database) as connection:
         for view in VIEWS:
