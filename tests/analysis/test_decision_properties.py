@@ -82,10 +82,21 @@ def near(findings: Findings) -> bool:
 
 
 # --- Interval and test
-@given(world=worlds, seed=seeds)
+@given(world=worlds, seed=seeds, alpha=st.sampled_from([0.01, 0.05, 0.2]), pairs=st.booleans())
 @more
-def test_an_interval_leaves_out_zero_just_where_p_is_below_alpha(world: World, seed: int) -> None:
-    findings = answer(world.draw(seed))
+def test_an_interval_leaves_out_zero_just_where_p_is_below_alpha(
+    world: World, seed: int, alpha: float, pairs: bool
+) -> None:
+    planted = world.draw(seed)
+    own = replace(planted.plan, alpha=alpha)
+    if pairs and world.design is Design.PARALLEL and world.hosts[0] == world.hosts[1]:
+        coins = [str(place % world.hosts[0]) for place in range(len(own.units))]
+        own = replace(
+            own,
+            method="matched_pairs",
+            units=tuple(replace(unit, pair=coin) for unit, coin in zip(own.units, coins, strict=True)),
+        )
+    findings = answer(replace(planted, plan=own))
     for row in findings.estimates:
         if row.p is None or abs(row.p - findings.alpha) < 1e-9:
             continue

@@ -26,6 +26,7 @@ HARM, BENEFIT = -0.15, 0.10  # in the harmed stratum, and in the others
 KILLED = 3  # times, before one attempt survives
 AT_RANDOM, ON_THE_WORST, OF_CONTROL = 0.15, 0.20, 0.30  # shares that go missing
 PERIOD_CV = 0.05
+HOSTS_AS_UNITS = 6  # of a switchback
 LOOKS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -248,7 +249,8 @@ def _switchback(world: World, random: np.random.Generator) -> Planted:
         first[:, 1::2] = ~first[:, : 2 * (blocks // 2) : 2]
     treated = np.stack((first, ~first), axis=2)
     pools = np.arange(hosts) % world.strata
-    spread = random.normal(0, 0.02, hosts) if hosts >= 6 else np.zeros(hosts)  # hosts gain unlike, where they are units
+    # hosts gain unlike, where they are the units
+    spread = random.normal(0, 0.02, hosts) if hosts >= HOSTS_AS_UNITS else np.zeros(hosts)
     own = world.effects(pools)
     drift = np.cumsum(random.normal(0, 0.003, (hosts, 2 * blocks)), axis=1).reshape(shape)
     noise = host_levels(random, hosts * blocks * 2, 0.5 if world.skewed else PERIOD_CV, skewed=world.skewed)
@@ -260,7 +262,7 @@ def _switchback(world: World, random: np.random.Generator) -> Planted:
     after = np.zeros((hosts, 2 * blocks))
     after[:, 1:] = treated.reshape(hosts, -1)[:, :-1]
     left = {Trouble.LAG: world.effect / 2, Trouble.DELAYED_HARM: -abs(world.effect) / 2}.get(world.trouble, 0.0)
-    gained = np.zeros(hosts) if world.trouble is Trouble.DELAYED_HARM else own + spread
+    gained = spread + (0.0 if world.trouble is Trouble.DELAYED_HARM else own)
     level = 100 * host_levels(random, hosts, world.cv, skewed=world.skewed)
     rate = level[:, None, None] * (1 + drift) * noise * (1 + gained[:, None, None] * treated)
     rate = (rate * (1 + left * after.reshape(shape))).ravel()
@@ -316,12 +318,15 @@ def _switchback(world: World, random: np.random.Generator) -> Planted:
         AssignedUnit(host=host, stratum=stratum, arm=None)
         for host, stratum in zip(names.tolist(), strata.tolist(), strict=True)
     )
-    total = gained + (left if world.trouble is Trouble.DELAYED_HARM else 0.0)
+    # Few hosts stand for themselves, with their own gains and levels; many for all hosts like them.
+    total = (gained if hosts < HOSTS_AS_UNITS else gained - spread) + (
+        left if world.trouble is Trouble.DELAYED_HARM else 0.0
+    )
     return Planted(
         observations=pd.concat(frames, ignore_index=True),
         plan=world.plan(units, seed=int(random.integers(2**31))),
         periods=periods,
-        lift=float(np.mean(own)) if world.trouble is not Trouble.DELAYED_HARM else float(total.mean()),
+        lift=float(np.average(total, weights=level if hosts < HOSTS_AS_UNITS else None)),
         benefit=frozenset() if world.trouble is Trouble.DELAYED_HARM else world.benefit,
     )
 
