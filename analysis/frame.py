@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.aggregate import FIGURES
 from analysis.errors import BadObservations, BadPlan
 from analysis.plan import AnalysisPlan, GuardrailPlan, MetricPlan, Role
 
@@ -25,36 +26,80 @@ SMALLEST = 1e-60  # nearer to 0 than this is 0
 
 
 def checked_observations(observations: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
-    """Return the rows worth estimating from: known arms, finite means. Raises BadObservations with the first fault."""
+    """Return the rows worth estimating from, by period and metric: known arms, finite means; names as text.
+
+    Hosts, arms, kinds and metrics may be text, whole numbers or categories: '1' and 1 are the same host. Raises
+    BadObservations with the first fault.
+    """
     _columns(observations, OBSERVED, "observations")
-    if strangers := sorted(set(observations["arm"].dropna()) - set(plan.arms)):
+    rows = _with_text(observations, ("host", "arm", "kind", "metric"), "observations")
+    if strangers := sorted(set(rows["arm"].unique()) - set(plan.arms)):
         raise BadObservations(
             f"arm {strangers[0]!r} is not in the plan",
             "observations, column arm",
             f"the plan has {', '.join(plan.arms)}",
         )
-    if (doubled := observations.duplicated(["period_id", "metric"])).any():
-        row = observations[doubled].iloc[0]
-        raise BadObservations(
-            f"metric {row['metric']!r} comes twice",
-            f"period {row['period_id']}",
-            "one row per period and metric: drop the copies",
-        )
+    order = _order(rows)
     try:
-        means = observations["mean"].to_numpy(dtype=np.float64)
-        seconds = observations["seconds"].to_numpy(dtype=np.float64)
+        means = rows["mean"].to_numpy(dtype=np.float64)
+        seconds = rows["seconds"].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BadObservations(str(error), "observations, columns mean and seconds", "give numbers") from error
-    usable = measurable(means)
-    # One order whatever the order of the rows: sums of floats depend on it in the last digit.
-    rows: pd.DataFrame = observations[usable]
     timed = np.isfinite(seconds) & (seconds > 0)
-    if not timed[usable].all():  # a length only weighs periods against each other: unknown ones count as usual
+    if not timed.all():  # a length only weighs periods against each other: unknown ones count as usual
         usual = float(np.median(seconds[timed])) if timed.any() else 1.0
-        rows = rows.assign(seconds=np.where(timed, seconds, usual)[usable])
-    if (np.abs(means[usable]) < SMALLEST).any():
-        rows = rows.assign(mean=np.where(np.abs(means[usable]) < SMALLEST, 0.0, means[usable]))
-    return rows.sort_values(["period_id", "metric"], kind="stable", ignore_index=True)
+        rows = rows.assign(seconds=np.where(timed, seconds, usual))
+    if (tiny := np.abs(means) < SMALLEST).any():
+        rows = rows.assign(mean=np.where(tiny, 0.0, means))
+    if not (usable := measurable(means)).all():
+        order = order[usable[order]]
+    whole = len(order) == len(rows) and bool((order[1:] > order[:-1]).all())  # then every row is in its place
+    return rows.reset_index(drop=True) if whole else rows.take(order).reset_index(drop=True)
+
+
+def _order(rows: pd.DataFrame) -> NDArray[np.intp]:
+    """One order whatever the order of the rows, by period and metric: sums of floats depend on it."""
+    period, _ = pd.factorize(rows["period_id"], sort=True, use_na_sentinel=False)
+    metric, names = pd.factorize(rows["metric"], sort=True)
+    key = period.astype(np.int64) * len(names) + metric
+    rises = key[1:] > key[:-1]
+    order: NDArray[np.intp] = np.arange(len(key)) if rises.all() else np.argsort(key, kind="stable")
+    if (again := key[order[1:]] == key[order[:-1]]).any():
+        doubled = rows.iloc[int(order[1:][again].min())]
+        raise BadObservations(
+            f"metric {doubled['metric']!r} comes twice",
+            f"period {doubled['period_id']}",
+            "one row per period and metric: drop the copies",
+        )
+    return order
+
+
+def _with_text(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.DataFrame:
+    """Return the frame with these columns as plain text; BadObservations names the first row where that fails."""
+    plain = pd.Series([""]).dtype
+    for name in columns:
+        if (missing := frame[name].isna().to_numpy(dtype=np.bool_)).any():
+            where = f"{what}, column {name}, row {frame.index[int(np.argmax(missing))]}"
+            raise BadObservations(f"the {name} is missing", where, "name it, or leave the row out")
+        if frame[name].dtype == plain != np.dtype(object):
+            continue
+        codes, seen = pd.factorize(frame[name])
+        for place, value in enumerate(seen):
+            if not isinstance(value, str | int | np.integer) or isinstance(value, bool):
+                where = f"{what}, column {name}, row {frame.index[int(np.argmax(codes == place))]}"
+                raise BadObservations(f"{value!r} is no name of a {name}", where, "use text or whole numbers")
+        # An enum of text is its value, not its name.
+        texts = [str.__str__(value) if isinstance(value, str) else str(value) for value in seen]
+        frame = frame.assign(**{name: pd.Series(texts, dtype=plain).array.take(codes)})
+    return frame
+
+
+def figures_of(plan: AnalysisPlan) -> tuple[str, ...]:
+    """The figures of an observation that the plan's analysis reads: all else can stay in the store."""
+    wanted = {"mean", *(metric.statistic for metric in plan.metrics)}
+    if any(guardrail.tripwire is not None for guardrail in plan.guardrails):
+        wanted |= {"minimum", "maximum", "rise"}
+    return tuple(name for name in FIGURES if name in wanted)
 
 
 def measurable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -64,15 +109,17 @@ def measurable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def unusable(observations: pd.DataFrame) -> tuple[str, ...]:
     """Name the metrics of which some value is no measurement, as warnings."""
-    means = observations["mean"].to_numpy(dtype=np.float64)
-    bad = observations.loc[~measurable(means), "metric"].value_counts()
-    return tuple(f"{name}: {count} values are not finite numbers and were left out" for name, count in bad.items())
+    bad = ~measurable(observations["mean"].to_numpy(dtype=np.float64))
+    counts = observations.loc[bad, "metric"].astype(str).value_counts()
+    return tuple(f"{name}: {count} values are not finite numbers and were left out" for name, count in counts.items())
 
 
 def checked_periods(periods: pd.DataFrame | None) -> pd.DataFrame | None:
-    if periods is not None:
-        _columns(periods, TRACED, "periods")
-    return periods
+    """Return the periods with their names as text; BadObservations where a column or a name is missing."""
+    if periods is None:
+        return None
+    _columns(periods, TRACED, "periods")
+    return _with_text(periods, ("host", "arm", "kind", "state"), "periods")
 
 
 def check_plan(plan: AnalysisPlan) -> None:

@@ -241,7 +241,7 @@ def rule_hosts_needed(  # noqa: PLR0917 - an effect, its spread, the design, how
 
     `shape` gives everything but the numbers of hosts.
     """
-    if not treated_per_control > 0:
+    if not 0 < treated_per_control < math.inf:
         raise BadPlan(f"no treatment has {treated_per_control:g} of the control's hosts", "power", "such as 1")
 
     def sizes(control: int) -> tuple[int, int]:
@@ -437,7 +437,8 @@ def _assignments(
         replay = WithinPairs(treated, pairs.astype(np.str_))
     if shape.outcomes <= _EXACT_UP_TO:
         return np.array(list(replay.every()), dtype=np.float64)
-    return np.vstack((replay.redraw(_draws(rule_level(shape)), draw), treated)).astype(np.float64)
+    as_far = 50 if shape.control == shape.treatment else 12  # with arms of one size they cost little
+    return np.vstack((replay.redraw(_draws(rule_level(shape), as_far), draw), treated)).astype(np.float64)
 
 
 def _from_assignments(  # noqa: PLR0917 - runs, the draw, where to begin
@@ -652,8 +653,8 @@ def _of_means(values: tuple[float, ...], together: int, draw: np.random.Generato
     return tuple(draw.choice(values, (_MEANS, together)).mean(axis=1).tolist())
 
 
-def _draws(level: float, as_far: int = 12) -> int:
-    """How many assignments to draw, the real one left out: the test rejects where at most 12 of one side are as far."""
+def _draws(level: float, as_far: int) -> int:
+    """How many to draw, the real one left out, so that the test rejects where at most `as_far` of a side are as far."""
     return max(499, round((as_far + 0.5) * 2 / level) - 1)
 
 

@@ -338,7 +338,7 @@ def decision_sentence(
         case Cause.BETTER | Cause.BETTER_IN_STRATA | Cause.SERVERS_SAVED:
             return _favourable(arm, effect, harmed=harmed, trade=trade, rails=rails, missing=missing)
         case Cause.WORSE:
-            said = f"{effect}, which is worse"
+            said = f"{effect or 'the primary metric changed'}, which is worse"
         case Cause.GUARDRAIL_FAILED:
             said = _failed(arm, rails)
         case Cause.COSTS_SERVERS | Cause.COST_NOT_EXCLUDED:
@@ -351,10 +351,10 @@ def decision_sentence(
             there = " and ".join(f"in {name} {words}" for name, words in harmed) or f"{about or 'a stratum'} is harmed"
             said = _but(effect, clear, f"{there}, and no stratum shows a benefit")
         case Cause.CHECK_FAILED:
-            said = f"the experiment itself is in doubt: {about} failed"
+            said = "the experiment itself is in doubt" + (f": {about} failed" if about else "")
         case Cause.MISSING_DATA:
             lost = missing or f"values of {about or 'the primary metric'} are missing"
-            said = _but(effect, clear, f"{lost}: had they done as badly as the worst, nothing would be gained")
+            said = _but(effect, clear, f"{lost}: {_worst_case(arm)} nothing would be gained")
         case Cause.MIXED_MEANINGS:
             said = (
                 f"hosts counted different things under one name ({about})"
@@ -362,7 +362,7 @@ def decision_sentence(
                 else ("hosts counted different things under one name")
             )
         case Cause.NOT_CLEAR:
-            said = f"{effect}, but the randomisation test does not bear it out" if clear else effect
+            said = f"{effect}, but the randomisation test does not bear it out" if clear else effect or NO_CLEAR_CHANGE
         case Cause.TOO_FEW_UNITS:
             why = next(iter(headline.warnings), "") if headline is not None else ""
             units = "so few" if headline is None else f"{headline.n_control} + {headline.n_treatment}"
@@ -395,13 +395,14 @@ def _favourable(
     missing: str,
 ) -> str:
     scope = arm.scope
-    said = effect
+    said = effect or "the primary metric is better"
+    if arm.cause is Cause.SERVERS_SAVED:
+        saved = "fewer servers are needed" if trade is None else trade_words(trade)
+        said = f"{saved}; {effect}" if effect else saved
     if arm.decision is Decision.BETTER_HERE:
-        names = scope.host_names or ()
-        here = f"{'host' if scope.hosts == 1 else 'hosts'} {_listed(names)}" if names else counted(scope.hosts, "host")
+        names = f"{'host' if scope.hosts == 1 else 'hosts'} {_listed(scope.host_names)}"
+        here = names if scope.host_names else counted(scope.hosts, "host")
         said += f" on {here} only, which {'does' if scope.hosts == 1 else 'do'} not speak for a fleet"
-    if arm.cause is Cause.SERVERS_SAVED and trade is not None:
-        said = f"{trade_words(trade)}; {said}" if said else trade_words(trade)
     said += f", and {_rails_words(rails)}"
     if trade is not None and arm.cause is not Cause.SERVERS_SAVED:
         said += f", {_trade_clause(trade)}"
@@ -417,6 +418,13 @@ def _favourable(
     told |= {Doubt.STRATUM_NOT_RULED_OUT} if scope.without else set()
     doubts = [doubt_words(one) for one in arm.overturn if one.doubt not in told]
     return said + (f"; still open: {', and '.join(doubts)}" if doubts else "")
+
+
+def _worst_case(arm: ArmDecision) -> str:
+    losers = {one.arm == arm.arm for one in arm.missing if one.lost}
+    if losers == {True}:
+        return "had they done as badly as the worst,"
+    return "had they done as well as the best," if losers == {False} else "in the worst case"
 
 
 def _but(effect: str, clear: bool, more: str) -> str:

@@ -7,7 +7,15 @@ from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
 from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row, pair_rows
 from analysis.report.page import Cell, Section, Table
-from analysis.report.tables import MOST_ROWS, change_header, directions, effect_cells, left_off_note, p_text
+from analysis.report.tables import (
+    MOST_ROWS,
+    change_header,
+    control_header,
+    directions,
+    effect_cells,
+    left_off_note,
+    p_text,
+)
 from analysis.results import Estimate, EstimateKind, GuardrailResult, Verdict
 
 _RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
@@ -41,7 +49,7 @@ def _effect_table(content: ReportInput, arm: str, rows: list[EffectRow], missing
     mine = [row for row in rows if row.treatment_arm == arm]
     return Table(
         caption=f"{_arm(content, arm)} against {_arm(content, content.control)}",
-        headers=("metric", f"{content.control} (control)", arm, change_header(mine)),
+        headers=("metric", control_header(content), arm, change_header(mine)),
         rows=tuple(effect_cells(content, row) for row in mine) + tuple(_unavailable_cells(row) for row in missing),
         align="lrrl",
         key="effects",
@@ -106,7 +114,7 @@ def blocks(content: ReportInput) -> Section:
         )
         for row in contrasts[:MOST_ROWS]
     )
-    headers = ("metric", "arm", "host", "block", f"{content.control} (control)", "arm's value")
+    headers = ("metric", "arm", "host", "block", control_header(content), "arm's value")
     values = Table(
         caption="Values behind the charts", headers=headers, rows=rows, align="lllrrr", folded=True, key="blocks"
     )

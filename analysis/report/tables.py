@@ -33,6 +33,11 @@ def effect_cells(content: ReportInput, row: EffectRow) -> tuple[Cell, ...]:
     )
 
 
+def control_header(content: ReportInput) -> str:
+    """Name the column of the control's values."""
+    return content.control if content.control == "control" else f"{content.control} (control)"
+
+
 def change_header(rows: list[EffectRow]) -> str:
     """Name the column of changes with the level of its intervals, where they share one."""
     levels = {row.level for row in rows if row.level is not None}
@@ -47,7 +52,7 @@ def role_table(content: ReportInput, role: Role, caption: str) -> tuple[Table, .
     return (
         Table(
             caption=caption,
-            headers=("metric", "arm", f"{content.control} (control)", "arm's value", change_header(rows)),
+            headers=("metric", "arm", control_header(content), "arm's value", change_header(rows)),
             rows=tuple(
                 (cells[0], Cell(text=row.treatment_arm), *cells[1:])
                 for row, cells in ((row, effect_cells(content, row)) for row in rows)

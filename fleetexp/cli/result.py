@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _QUESTIONS = 3
 _NAME = 28  # columns of a metric's name in the table
-_FIGURES = 34  # columns of a change and its interval, where they stand on one line
+_FIGURES = 28  # columns of a change and its interval, where they stand on one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def print_effects(content: ReportInput) -> None:
 
 def _named(row: EffectRow) -> str:
     """The metric, and below it the unit where that is too long for the cells."""
-    return folded(row.metric) + (f"\n({row.unit})" if row.unit else "")
+    return folded(row.metric) + (f"\n{textwrap.fill(f'({row.unit})', _NAME)}" if row.unit else "")
 
 
 def _change(row: EffectRow) -> str:

@@ -57,8 +57,11 @@ class Looks:
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""
+        from analysis.frame import figures_of  # noqa: PLC0415 - pandas takes half a second
+
         plan = analysis_at(self.analysis, self.plan, stage)
-        measured, periods = self.store.observations(self.run_id), self.store.periods_frame(self.run_id)
+        measured = self.store.observations(self.run_id, figures=figures_of(plan))
+        periods = self.store.periods_frame(self.run_id)
         try:
             findings = analyze(measured, plan, periods, self._crossings(), calibration_runs=CALIBRATION_RUNS)
         except AnalysisError as error:

@@ -400,6 +400,16 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
             f"{ROSE}, but 16 of 40 hosts under treatment have no throughput (control: 0 of 40): had they done as badly "
             "as the worst, nothing would be gained",
         ),
+        (
+            sentence(Cause.MISSING_DATA, missing=(replace(LOST[0], lost=0), replace(LOST[1], lost=7))),
+            f"{ROSE}, but 7 of 40 hosts under control have no throughput (treatment: 0 of 40): had they done as well "
+            "as the best, nothing would be gained",
+        ),
+        (
+            sentence(Cause.MISSING_DATA, missing=(LOST[0], replace(LOST[1], lost=7))),
+            f"{ROSE}, but 16 of 40 hosts under treatment have no throughput (control: 7 of 40): in the worst case "
+            "nothing would be gained",
+        ),
     ],
     Cause.MIXED_MEANINGS: [
         (sentence(Cause.MIXED_MEANINGS, about=("a", "b")), "hosts counted different things under one name (a, b)"),
@@ -440,6 +450,15 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
 def test_every_cause_has_its_sentence(cause: Cause) -> None:
     for found, expected in SENTENCES[cause]:
         assert found == expected
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("decision", Decision)
+def test_no_sentence_is_empty_or_broken_where_nothing_but_the_cause_is_known(cause: Cause, decision: Decision) -> None:
+    found = sentence(cause, None, decision=decision, rails=())
+    assert len(found) > 10
+    assert not found.startswith((",", ";", " ", "but", "and"))
+    assert "  " not in found and " ," not in found and "None" not in found
 
 
 @pytest.mark.parametrize("doubt", Doubt)

@@ -16,6 +16,7 @@ import pytest
 from analysis.report import ReportInput, render_comparison_html, render_html
 from analysis.results import BlockContrast
 from tests.analysis.report.fleet_sample import fleet_sample
+from tests.analysis.report.sample import three_arm_sample
 from tests.browser import accessibility_faults, browse, colour_scheme, find_chromium
 
 CSS = Path(__file__).parents[3] / "analysis/report/templates/report.css"
@@ -90,16 +91,17 @@ def probe(chromium: str, folder: Path, document: str, view: View) -> dict[str, o
 
 @pytest.fixture(scope="session")
 def documents(content: ReportInput) -> dict[str, str]:
-    """The pages to look at: a switchback, a rollout over a fleet, and two runs beside each other."""
+    """The pages to look at: a switchback, a rollout over a fleet, one of several arms, two runs beside each other."""
     fleet = fleet_sample()
     return {
         "switchback": render_html(content),
         "rollout": render_html(fleet),
+        "arms": render_html(three_arm_sample()),
         "comparison": render_comparison_html(fleet, replace(fleet, run_id="13")),
     }
 
 
-PAGES = ("switchback", "rollout", "comparison")
+PAGES = ("switchback", "rollout", "arms", "comparison")
 
 
 @pytest.mark.slow

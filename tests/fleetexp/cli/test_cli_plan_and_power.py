@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,6 +115,39 @@ def test_power_without_data_says_where_to_get_them(invoke: Invoke, tmp_path: Pat
         assert invoke("power", *wrong).exit_code == ExitCode.USAGE, wrong
 
 
+def test_power_is_0_where_the_rule_cannot_decide_and_says_why(invoke: Invoke) -> None:
+    """The t-test alone would see 20 % on 5 blocks, or on 3 + 3 hosts, with over 99 %."""
+    for options, obstacle, why in (
+        (("--blocks", "5"), "few_units", "5 blocks of at least 6"),
+        (("--hosts", "3"), "few_hosts", "3 + 3 hosts of at least 4 + 4"),
+        (("--blocks", "6", "--arms", "3"), "coarse_test", "gets no lower than p = 0.031"),
+    ):
+        command = ("power", "--cv", "1%", "--effect", "20%", *options)
+        found = json.loads(invoke(*command, "--json").stdout)
+        row = next(row for row in found["detectable"] if row["units"] == found["units"])
+        assert (row["unadjusted"], row["obstacle"]) == (None, obstacle)
+        assert found["chance"]["unadjusted"] == 0
+        text = invoke(*command).stdout
+        assert f"power 0, whatever the effect: cannot decide, {why}" in " ".join(text.split()) or why in text
+        assert "power 0, whatever the effect" in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_power_pays_for_arms_looks_and_strata(invoke: Invoke) -> None:
+    base = ("power", "--cv", "20%", "--hosts", "20", "--effect", "20%")
+
+    def chance(*options: str) -> float:
+        return float(json.loads(invoke(*base, *options, "--json").stdout)["chance"]["unadjusted"])
+
+    alone = chance()
+    assert chance("--arms", "3") < alone - 0.05
+    assert chance("--strata", "4") < alone - 0.05
+    assert chance("--looks", "3") < alone
+    text = " ".join(invoke(*base, "--arms", "3", "--looks", "3", "--strata", "2").stdout.split())
+    assert "over 2 treatments, at the last of 3 looks; in none of 2 strata harm as large as the gain" in text
+    assert invoke("power", "--cv", "5%", "--blocks", "8", "--strata", "2").exit_code == ExitCode.USAGE
+
+
 # ------------------------------------------------------------------ what a plan can show
 def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
@@ -130,6 +164,42 @@ def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assum
     with pytest.raises(RunError, match=r"5\.9 % is expected: TOO SMALL TO BE SEEN") as caught:
         require_power(guess, acknowledged=False)
     assert "--acknowledge-power" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("hosts", "why"),
+    [(6, "2 + 4 hosts of at least 4 + 4"), (8, "4 + 4 hosts gets no lower than p = 0.056")],
+)
+def test_a_plan_that_can_never_be_decided_has_power_0_and_is_refused_where_an_effect_is_expected(
+    hosts: int, why: str, tmp_path: Path
+) -> None:
+    """8 hosts in two pools: the draw within them has 36 outcomes, so that its test never gets below p = .05."""
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    fleet = [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(hosts)]
+    spec = parse_experiment(SPEC.replace("{hosts: 10", "{hosts: 4").replace("5.9%", "900%"))
+    found = planned_power(spec, make_plan(spec, fleet), url)
+    assert found.detectable is None and found.chance == 0
+    assert "(power 0)" in found.text and why in found.text
+    with pytest.raises(RunError, match="IT CANNOT BE SEEN"):
+        require_power(found, acknowledged=False)
+    require_power(found, acknowledged=True)
+    spec = parse_experiment(SPEC.replace("{hosts: 10", "{hosts: 4").replace(", expected: 5.9%", ""))
+    silent = planned_power(spec, make_plan(spec, fleet), url)
+    assert "(power 0)" in silent.text
+    require_power(silent, acknowledged=False)
+
+
+def test_a_plan_counts_its_strata_looks_and_the_coins_of_a_switchback(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    spec = parse_experiment(SPEC)
+    pools = [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(80)]
+    found = planned_power(spec, make_plan(spec, pools), url)
+    assert "40 + 40 hosts in 2 strata, at the last of 2 looks" in found.text
+    demo = (CONFIGS / "thp-2m-demo.yaml").read_text()
+    for blocks, order, said in ((5, "pairs", "cannot decide: 5 blocks of at least 6"), (12, "abba", "on 6 blocks;")):
+        text = re.sub(r"blocks: \d+", f"blocks: {blocks}", demo.replace("order: pairs", f"order: {order}"))
+        spec = parse_experiment(text)
+        assert said in planned_power(spec, make_plan(spec, [HostInfo(name="web-000", labels={})]), url).text
 
 
 def test_a_run_that_will_show_nothing_starts_only_when_that_is_acknowledged(

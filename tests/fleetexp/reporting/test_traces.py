@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.report.page import Cell, Table
 from analysis.report.sections import SOURCES, page
+from analysis.results import EstimateKind
+from fleetexp.reporting import report_content
+from fleetexp.store.store import open_store
+from tests.analysis.report.sample import three_arm_findings
+from tests.fleetexp.reporting.fleet_run import fleet_run
 
-# What a unit may make of a stored number: percentages, GiB of bytes, ms of seconds, their reciprocals' signs.
-SCALES = [1.0, 100.0, 1e3, 1e6, 1e9, 1 / 60, 1 / 3600, 1 / 86400, *(1024.0**-power for power in range(1, 5)), 2.0**30]
+# What a unit may make of a stored number: percentages, GiB of bytes, ms of seconds and per minute, hour or day.
+TIMES = [factor for span in (60.0, 3600.0, 86400.0) for factor in (span, 1 / span)]
+SCALES = [1.0, 100.0, 1e3, 1e6, 1e9, *TIMES, *(1024.0**-power for power in range(1, 5)), 2.0**30]
 NUMBER = re.compile(r"(?<![\w.:/-])[−+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+| × 10\^[−-]?\d+)?")  # noqa: RUF001
 Stored = Any  # conftest.py
 
@@ -63,7 +71,7 @@ def untraced(table: Table, rows: list[tuple[Any, ...]]) -> list[str]:
     return missing
 
 
-# Computed from the query's numbers by arithmetic that the text names: a Wilson interval, an interval's level, a count.
+# Computed from the query's numbers by arithmetic that the text names: an interval over clusters, its level, a count.
 ARITHMETIC = {"95", "5"}
 
 
@@ -76,14 +84,18 @@ def tables(stored: Stored) -> dict[str, Table]:
     return tables_of(stored)
 
 
-@pytest.mark.parametrize("key", [key for key in SOURCES if key != "blocks"])
+# Tables that a rollout with one treatment does not have.
+ELSEWHERE = {"blocks", "pairs", "carry_over"}
+
+
+@pytest.mark.parametrize("key", [key for key in SOURCES if key not in ELSEWHERE])
 def test_the_query_in_the_appendix_gives_the_digits_of_the_table(
     stored: Stored, tables: dict[str, Table], key: str
 ) -> None:
     table = tables[key]
     assert table.rows
     rows = stored.store.select(stored.content.queries[key])
-    if key == "success":  # the notes are Wilson intervals, tested by themselves
+    if key == "success":  # the notes are intervals over clusters, tested by themselves
         table = replace(table, rows=tuple(tuple(replace(cell, note="") for cell in cells) for cells in table.rows))
     if key in {"stages", "assigned"}:  # people count stages from 1
         table = replace(table, rows=tuple(cells[1:] for cells in table.rows))
@@ -96,6 +108,20 @@ def test_the_same_holds_of_a_switchback_with_the_values_of_its_blocks(switchback
     assert table.rows
     rows = switchback.store.select(switchback.content.queries[key])
     assert [found for found in untraced(table, rows) if found.split()[0] not in ARITHMETIC] == []
+
+
+def test_treatments_against_each_other_and_what_an_arm_leaves_behind_are_traced_too(tmp_path: Path) -> None:
+    found = three_arm_findings()
+    carried = replace(found.estimates[0], kind=EstimateKind.CARRY_OVER)
+    with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'fleet.db'}")) as store:
+        run_id = fleet_run(store)
+        store.save_findings(run_id, replace(found, estimates=(*found.estimates, carried)))
+        content = report_content(store, run_id)
+        tables = {table.key: table for part in page(content).sections for table in part.tables}
+        for key in ("pairs", "carry_over", "strata", "trade"):
+            assert tables[key].rows
+            missing = untraced(tables[key], store.select(content.queries[key]))
+            assert [one for one in missing if one.split()[0] not in ARITHMETIC] == []
 
 
 def test_every_table_with_numbers_has_its_query(stored: Stored, tables: dict[str, Table]) -> None:
