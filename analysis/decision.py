@@ -133,7 +133,7 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
     if p is None:
         return answer(unclear, Cause.TOO_FEW_UNITS if effect.few else Cause.NOT_TESTED)
     if p >= plan.alpha:
-        return _in_strata(plan, case, answer, cost) or answer(unclear, Cause.NOT_CLEAR)
+        return _in_strata(case, answer, cost) or answer(unclear, Cause.NOT_CLEAR)
     better = _is_better(effect.estimate.difference, primary)
     if not _kept_by_bounds(effect, plan.alpha):
         return answer(unclear, Cause.MISSING_DATA, [effect.estimate.metric])
@@ -176,7 +176,7 @@ def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
     return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
 
 
-def _in_strata(plan: AnalysisPlan, case: Case, answer: _Answer, cost: ArmDecision | None) -> ArmDecision | None:
+def _in_strata(case: Case, answer: _Answer, cost: ArmDecision | None) -> ArmDecision | None:
     """No clear change over all hosts: is it one because strata differ, and some of them gain?
 
     Only where the strata were shown to differ and a benefit was shown in a stratum beside all the others (Holm), with
@@ -186,8 +186,7 @@ def _in_strata(plan: AnalysisPlan, case: Case, answer: _Answer, cost: ArmDecisio
     if strata is None or effect is None or effect.bounds is not None or cost is not None or case.local:
         return None
     better = strata.named(Standing.BETTER)
-    p = strata.interaction_p
-    if not better or p is None or p >= plan.alpha:
+    if not better or not strata.differ:
         return None
     if any(rail.verdict is not Verdict.PASS for rail in case.guardrails):
         return None
@@ -224,7 +223,7 @@ def _standing_doubts(plan: AnalysisPlan, case: Case) -> tuple[Overturn, ...]:
     doubts = []
     if case.primary is not None and case.primary.bounds is not None:
         doubts.append(Overturn(doubt=Doubt.MISSING_DATA, about=case.primary.estimate.metric))
-    if case.strata is not None and case.strata.interaction_p is not None and case.strata.interaction_p < plan.alpha:
+    if case.strata is not None and case.strata.differ:
         doubts.append(Overturn(doubt=Doubt.STRATA_DIFFER))
     if plan.unplanned_look or plan.look < len(plan.information_fractions) - 1:
         doubts.append(Overturn(doubt=Doubt.EARLY_LOOK))

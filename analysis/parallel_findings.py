@@ -205,7 +205,7 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
             rows += _worst_case_rows(effect, gaps)
         if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
             rows += sensitivity_rows(main, sample, labelled, plan, look)
-            strata = _strata(sample, metric, gaps, found, base)
+            strata = _strata(sample, metric, found, look, base)
             per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, judged=strata)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
@@ -225,14 +225,12 @@ def _look(plan: AnalysisPlan, metric: MetricPlan, sample: TwoArms) -> Look:
     return look_at(plan, metric.role, sample.y.size, sum(unit.arm is not None for unit in plan.units) or None)
 
 
-def _strata(
-    sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, found: Headline, base: _Metrics
-) -> StratumEffects | None:
+def _strata(sample: TwoArms, metric: MetricPlan, found: Headline, look: Look, base: _Metrics) -> StratumEffects | None:
     if metric.better is None:
         return None
     better = metric.better is Direction.INCREASE
     gain = found.inference.difference if (found.inference.difference > 0) == better else None
-    return judged_strata(sample, metric.better, base.redraws, alpha=base.plan.alpha, gain=gain)
+    return judged_strata(sample, metric.better, base.redraws, alpha=1 - look.level, gain=gain)
 
 
 def _pairwise(metric: MetricPlan, treatments: Sequence[str], base: _Metrics) -> Iterator[Estimate]:

@@ -142,7 +142,7 @@ def stratum_rows(
     try:
         combined = combine(parts, weights)
     except NotEnoughData:
-        return rows, _agreement(metric, main.treatment, judged, None, plan.alpha)
+        return rows, _agreement(metric, main.treatment, judged, None)
     left_out = tuple(f"stratum {name} has too few hosts" for name in np.unique(sample.strata) if name not in parts)
     row = _contrast_row(
         main, metric, combined, look, kind=EstimateKind.STRATA_COMBINED, method="strata combined by weight"
@@ -164,12 +164,10 @@ def stratum_rows(
                 lift=None,
             )
         )
-    return rows, _agreement(metric, main.treatment, judged, found, plan.alpha)
+    return rows, _agreement(metric, main.treatment, judged, found)
 
 
-def _agreement(
-    metric: MetricPlan, treatment: str, judged: StratumEffects, found: Heterogeneity | None, alpha: float
-) -> Check:
+def _agreement(metric: MetricPlan, treatment: str, judged: StratumEffects, found: Heterogeneity | None) -> Check:
     """Strata that disagree limit what the mean says; they don't make the experiment wrong: never 'failed'."""
     name = f"heterogeneity ({metric.name}, {treatment})"
     p = judged.interaction_p
@@ -179,11 +177,11 @@ def _agreement(
         return Check(name=name, passed=None, p_value=None, detail="Too few hosts in the strata to compare them.")
     if harmed and better:
         words = f"Strata have OPPOSITE SIGNS ({', '.join(better)} against {', '.join(harmed)}): the mean hides it"
-    elif harmed or p < alpha:
+    elif harmed or judged.differ:
         words = "Strata differ: the mean hides it" + (f" ({', '.join(harmed)} harmed)" if harmed else "")
     else:
         words = "No sign that strata differ"
-    agrees = not harmed and p >= alpha
+    agrees = not harmed and not judged.differ
     detail = f"{words} (interaction p = {p:.2g}{spread})."
     return Check(name=name, passed=True if agrees else None, p_value=p, detail=detail)
 

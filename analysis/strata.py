@@ -82,6 +82,12 @@ class StratumEffects:
     contrasts: Mapping[str, Inference]
     standing: Mapping[str, Standing]
     interaction_p: float | None
+    alpha: float  # what a claim had to be below, at this look
+
+    @property
+    def differ(self) -> bool:
+        """Whether the effect was shown not to be the same in every stratum."""
+        return self.interaction_p is not None and self.interaction_p < self.alpha
 
     def named(self, *standings: Standing) -> tuple[str, ...]:
         return tuple(name for name, standing in self.standing.items() if standing in standings)
@@ -98,7 +104,7 @@ def judged_strata(
     Strata with fewer than two hosts of an arm are taken together. Harmed and better: shown within the stratum, Holm
     over the strata. Sound: harm as large as `gain`, the difference over all hosts (None: any harm), is ruled out
     one-sided at alpha; an effect on the whole fleet can hide the loss of a part of it, and only data of that part can
-    tell. They differ: F-test of the interaction of arm and stratum.
+    tell. `alpha` is what this look leaves. They differ: F-test of the interaction of arm and stratum.
     """
     groups = _groups(sample)
     if len(np.unique(groups)) < 2:
@@ -126,7 +132,10 @@ def judged_strata(
             sound = _ruled_out(found.contrast, sign, abs(gain or 0.0), alpha)
             standing[str(name)] = Standing.SOUND if sound else Standing.OPEN
     return StratumEffects(
-        contrasts=contrasts, standing=standing, interaction_p=interaction_p(y, sample.treated, groups)
+        contrasts=contrasts,
+        standing=standing,
+        interaction_p=interaction_p(y, sample.treated, groups),
+        alpha=alpha,
     )
 
 
