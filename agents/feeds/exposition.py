@@ -29,6 +29,7 @@ _LABEL = re.compile(
     (?:=[ \t]*+(?P<value>{_QUOTED}))?[ \t]*+(?:,[ \t]*+|$)""",
     re.VERBOSE,
 )
+_STRAY = re.compile(r"^(?:$|[ \t]|#(?! (?:TYPE|HELP|UNIT) | EOF$))", re.MULTILINE)
 _ESCAPED = re.compile(r'\\([\\n"])')
 
 
@@ -42,12 +43,16 @@ class Exposition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line about a series or its family: `word` is TYPE, HELP or UNIT, or '' for a sample; `start` is its place."""
+    """A line about a series or its family: `word` is TYPE, HELP or UNIT, or '' for a sample.
+
+    `start` is its place on the page, `rest` what follows the name.
+    """
 
     word: str
     name: str
     start: int
     text: str
+    rest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,9 @@ def exposition(page: Page) -> Exposition:
             raise Unreadable(f"the page was cut off: it does not end with '{_EOF}'", f"let it end with '{_EOF}'")
         if first[1] or first.end() < len(ended):
             raise Unreadable(f"there is text after '{_EOF}'", f"let the page end with '{_EOF}'")
+        if (stray := _STRAY.search(ended)) is not None:
+            what = f"line {_number(text, stray.start())} is blank, or a comment of no kind that OpenMetrics has"
+            raise Unreadable(what, "let the page be served as 'text/plain', or follow OpenMetrics")
     return Exposition(text=text, openmetrics=openmetrics)
 
 
@@ -95,7 +103,13 @@ def lines_about(page: Exposition, name: str) -> Iterator[Line]:
                 raise Unreadable(what, "let the service write shorter labels")
             end = match.start() + LINE_AT_MOST  # of a long HELP its beginning does
         about = match["about"] or match["plain"] or match["quoted"]
-        yield Line(word=word, name=_unquoted(about), start=match.start(), text=text[match.start() : end])
+        yield Line(
+            word=word,
+            name=_unquoted(about),
+            start=match.start(),
+            text=text[match.start() : end],
+            rest=text[match.end() : end],
+        )
 
 
 @lru_cache(maxsize=256)

@@ -94,11 +94,12 @@ def _found(page: Exposition, lines: Sequence[Line], pick: str) -> tuple[list[Sam
     """
     types: dict[str, set[str]] = {}
     for line in lines:
-        if line.word == "TYPE" and (words := line.text.split(line.name, 1)[1].strip('" \t')):
-            types.setdefault(line.name, set()).add(words.lower()[:_NAMED])
+        if line.word == "TYPE" and (kind := line.rest[:_NAMED].strip().lower()):
+            types.setdefault(line.name, set()).add(kind)
+    counters = {family for family, kinds in types.items() if "counter" in kinds}
     base = pick.removesuffix("_total")
-    others = [f"{pick}_total"] if "counter" in types.get(pick, ()) else []
-    others += [base] if base != pick and "counter" in types.get(base, ()) else []
+    others = [f"{pick}_total"] if counters & {pick, f"{pick}_total"} else []
+    others += [base] if base in counters - {pick} else []
     for name in (pick, *others):
         if samples := [sample_of(page, line) for line in lines if not line.word and line.name == name]:
             return samples, types
