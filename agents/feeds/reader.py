@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -127,7 +128,7 @@ class _Reader:
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
-            self._process.kill()
+            os.kill(self._process.pid, signal.SIGKILL)  # Popen's own would wait for it, and lose what it used
 
     def close(self) -> None:
         self.kill()
