@@ -110,7 +110,7 @@ READERS.pick(Page(body=Path(sys.argv[1]).read_bytes()), [source], seconds=2.0, c
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_whoever_started_it(tmp_path: Path, wait_until: Callable[..., float], busy: bool) -> None:
     page = tmp_path / "page"
-    page.write_bytes(SLOW.body * (4 if busy else 0) or b"x 1\n")
+    page.write_bytes(SLOW.body.removesuffix(b"# EOF\n") * 4 if busy else b"x 1\n")
     with subprocess.Popen([sys.executable, "-c", AGENT, str(page)], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         (pid,) = agent.stdout.readline().split()
