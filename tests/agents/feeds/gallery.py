@@ -18,6 +18,7 @@ import yaml
 from agents.feeds.page import Page
 from agents.messages import MetricSource
 from fleetexp.config.sources import Source
+from tests.web_server import Web
 
 FOLDER = Path(__file__).parents[2] / "cases/pages"
 _SAID = {"value", "at", "refused"}
@@ -46,6 +47,14 @@ class PageCase:
 def page_cases() -> list[PageCase]:
     """Return every page, as of now."""
     return [_case(folder) for folder in sorted(FOLDER.iterdir())]
+
+
+def serve(web: Web, page: Page) -> None:
+    """Serve a page; where its end is not to be known it ends with the connection."""
+    kind = f"Content-Type: {page.content_type}\r\n" if page.content_type else ""
+    length = f"Content-Length: {len(page.body)}\r\n" if page.whole else ""
+    answer = f"HTTP/1.0 200 OK\r\n{kind}{length}\r\n".encode() + page.body
+    web.behave = lambda handler: handler.wfile.write(answer) and None
 
 
 def _case(folder: Path) -> PageCase:

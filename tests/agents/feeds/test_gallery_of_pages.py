@@ -6,18 +6,16 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.feeds.cut import Cut
-from agents.feeds.page import Page
 from agents.feeds.prometheus_text import SeriesValue
 from agents.feeds.reading import places, read_place
 from agents.feeds.unreadable import Unreadable
 from agents.sysroot import FolderRoot
-from tests.agents.feeds.gallery import PageCase, Read, page_cases
+from tests.agents.feeds.gallery import PageCase, Read, page_cases, serve
 from tests.web_server import Web, serving
 
 CASES = page_cases()
@@ -27,17 +25,6 @@ CASES = page_cases()
 def web() -> Iterator[Web]:
     with serving() as server:
         yield server
-
-
-def serve(web: Web, page: Page) -> None:
-    """Serve a page; where its end is not to be known it ends with the connection."""
-
-    def behave(handler: BaseHTTPRequestHandler) -> None:
-        kind = f"Content-Type: {page.content_type}\r\n" if page.content_type else ""
-        length = f"Content-Length: {len(page.body)}\r\n" if page.whole else ""
-        handler.wfile.write(f"HTTP/1.0 200 OK\r\n{kind}{length}\r\n".encode() + page.body)
-
-    web.behave = behave
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
