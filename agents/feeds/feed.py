@@ -71,20 +71,18 @@ class Feed:
             self._cut = cut = Cut()
             if self._stopped.is_set():  # stopped just now: its cut was for the reading before
                 return
-            asked = boottime()
             try:
-                self._keep(read_place(self._place, self._root, cut), (asked + boottime()) / 2)
+                self._keep(read_place(self._place, self._root, cut))
             except BaseException as error:  # a thread that ended here would take its metrics along without a word
                 log.exception("%s: reading it failed", self._place.name)
                 defect = Unreadable(f"a defect: {error!r}")
-                self._keep({source.metric: defect for source in self._place.sources}, asked)
+                self._keep({source.metric: defect for source in self._place.sources})
             beat += self._every
             late = time.monotonic() - beat
             if late > 0:  # beats that have passed are dropped, not made up for in a burst
                 beat += (late // self._every + 1) * self._every
 
-    def _keep(self, found: Found, read_boottime: float) -> None:
-        read_at = self._began_at + timedelta(seconds=read_boottime - self._began_boottime)
+    def _keep(self, found: Found) -> None:
         with self._lock:
             if self._stopped.is_set():
                 return  # it was cut off, or answers for a period that is over
@@ -92,7 +90,7 @@ class Feed:
                 try:
                     if isinstance(one, Unreadable):
                         raise one
-                    at = read_at if one.at_seconds is None else self._new(metric, one.at_seconds)
+                    at = self._instant(metric, one)
                 except Unreadable as error:
                     self._lose(metric, error)
                     continue
@@ -102,11 +100,14 @@ class Feed:
                 if len(self._measured) < KEPT_AT_MOST:
                     self._measured.append((at, metric, value))
 
-    def _new(self, metric: str, at_seconds: float) -> datetime:
+    def _instant(self, metric: str, one: SeriesValue) -> datetime:
+        """Return when a value was read, or what the page itself gives; Unreadable where that is not new."""
+        if one.at_seconds is None:
+            return self._began_at + timedelta(seconds=one.asked_boottime - self._began_boottime)
         began = self._began_at.timestamp()
-        check_age(at_seconds, oldest_seconds=began, now_seconds=time.time(), since="which was before the period")
-        at = datetime.fromtimestamp(at_seconds, UTC)
-        if at_seconds <= self._last_at.get(metric, 0.0):
+        check_age(one.at_seconds, oldest_seconds=began, now_seconds=time.time(), since="which was before the period")
+        at = datetime.fromtimestamp(one.at_seconds, UTC)
+        if one.at_seconds <= self._last_at.get(metric, 0.0):
             raise Unreadable(f"the page repeats a value of {at.isoformat()}")
         return at
 

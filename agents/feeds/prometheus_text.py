@@ -44,11 +44,13 @@ _NAMED = 120  # longest label set that stands for itself
 class SeriesValue:
     """A value, and the instant that the page itself gives for it (seconds since 1970), where it does.
 
+    `asked_boottime` is the middle of the asking: what it takes to understand a page does not make its values younger.
     `parts` has the series of a counter that is a sum, each under its labels: one may begin anew while the sum rises.
     """
 
     value: float
     at_seconds: float | None = None
+    asked_boottime: float = 0.0
     written_as: float = 1.0  # how many of the page's own units of time make a second
     parts: Mapping[str, float] = field(default_factory=dict)
 

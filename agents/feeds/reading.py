@@ -6,7 +6,7 @@ import logging
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.feeds.command_output import run_command
 from agents.feeds.cut import Cut
@@ -59,15 +59,16 @@ def read_place(place: Place, root: SysRoot, cut: Cut) -> Found:
     except Exception as error:
         log.exception("%s: reading it failed", place.name)
         return dict.fromkeys((source.metric for source in place.sources), Unreadable(f"a defect: {error!r}"))
-    return {metric: _of_now(one) for metric, one in found.items()}
+    return found
 
 
 def _read(place: Place, root: SysRoot, cut: Cut) -> Found:
-    began = time.monotonic()
+    began = boottime()
     with cut.after(place.first.timeout_seconds):
         page = _ask(place, root, cut)
-    left = place.first.timeout_seconds - (time.monotonic() - began)
-    return READERS.pick(page, place.sources, seconds=left, cut=cut)
+    took = boottime() - began
+    found = READERS.pick(page, place.sources, seconds=place.first.timeout_seconds - took, cut=cut)
+    return {metric: _asked_at(one, began + took / 2) for metric, one in found.items()}
 
 
 def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
@@ -81,13 +82,16 @@ def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
     return Page(body=read_file(root, first.file))
 
 
-def _of_now(one: SeriesValue | Unreadable) -> SeriesValue | Unreadable:
-    if isinstance(one, SeriesValue) and one.at_seconds is not None:
-        try:
+def _asked_at(one: SeriesValue | Unreadable, boottime_seconds: float) -> SeriesValue | Unreadable:
+    """Date a value; Unreadable where the page itself gives it an instant that can't be."""
+    if isinstance(one, Unreadable):
+        return one
+    try:
+        if one.at_seconds is not None:
             check_instant(one.at_seconds, now_seconds=time.time(), written_as=one.written_as)
-        except Unreadable as error:
-            return error
-    return one
+    except Unreadable as error:
+        return error
+    return replace(one, asked_boottime=boottime_seconds)
 
 
 def boottime() -> float:

@@ -20,7 +20,8 @@ from agents.collectors.own_cost import OwnCost
 from agents.feeds import web_page
 from agents.feeds.check import check_sources
 from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
+from agents.feeds.prometheus_text import SeriesValue
+from agents.feeds.reading import boottime, places, read_place
 from agents.feeds.unreadable import Unreadable
 from agents.messages import MetricSource, Severity, SourceForm
 from agents.sysroot import FolderRoot
@@ -161,6 +162,19 @@ def test_a_page_with_many_other_series_costs_little(web: Web) -> None:
     assert own_cost.child_seconds() > others_before  # what the process that understands it has used is ours
 
 
+def test_a_value_is_as_old_as_its_page_however_long_that_takes_to_understand(web: Web) -> None:
+    web.body = b"".join(b'rps{i="%d"} 1\n' % i for i in range(200_000))
+    (place,) = places([page(web, labels={"i": "7"}, timeout_seconds=60.0)], "web-1")
+    began = boottime()
+    one = read_place(place, FolderRoot(), Cut())["rps"]
+    ended = boottime()
+    assert isinstance(one, SeriesValue)
+    understanding = (
+        ended - one.asked_boottime - (one.asked_boottime - began)
+    )  # after the answer: the asking has a middle
+    assert understanding > 0.2
+
+
 # ------------------------------------------------------------------ commands
 def command(script: str, **more: Any) -> MetricSource:  # noqa: ANN401 - as MetricSource takes them
     return MetricSource(metric="depth", argv=(sys.executable, "-c", script), **more)
@@ -225,7 +239,8 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(script: str) ->
 
 HANGING_AGENT = """
 from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
+from agents.feeds.prometheus_text import SeriesValue
+from agents.feeds.reading import boottime, places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
 (place,) = places([MetricSource(metric="m", argv=("sleep", "77003"), timeout_seconds=2.0)], "web-1")
