@@ -45,7 +45,7 @@ class Exposition:
 class Line:
     """A line about a series or its family: `word` is TYPE, HELP or UNIT, or '' for a sample.
 
-    `start` is its place on the page, `rest` what follows the name.
+    `start` is its place on the page, `rest` what follows the name behind such a word.
     """
 
     word: str
@@ -113,9 +113,8 @@ def _line(page: Exposition, match: re.Match[str], end: int) -> Line:
             raise Unreadable(what, "let the service write shorter labels")
         end = start + LINE_AT_MOST  # of a long HELP its beginning does
     name = match["about"] or match["plain"] or match["quoted"]
-    return Line(
-        word=word, name=name.strip('"'), start=start, text=page.text[start:end], rest=page.text[match.end() : end]
-    )
+    rest = page.text[match.end() : end] if word else ""
+    return Line(word=word, name=name.strip('"'), start=start, text=page.text[start:end], rest=rest)
 
 
 @lru_cache(maxsize=256)

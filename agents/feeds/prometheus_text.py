@@ -187,6 +187,8 @@ def _judge(page: Exposition, lines: Sequence[Line], chosen: Sequence[Sample]) ->
             text = "\n".join(line.text for line in block)
             try:
                 list(text_string_to_metric_families(f"{text}\n# EOF\n"))  # type: ignore[no-untyped-call]
+            except MemoryError:
+                raise
             except Exception as error:  # whatever a parser raises on what it was not made for
                 raise broken(page, block[0], f"its family breaks a rule of OpenMetrics: {error}") from error
 

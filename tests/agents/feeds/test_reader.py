@@ -94,6 +94,7 @@ def test_a_sum_of_too_many_series_is_refused(readers: Readers) -> None:
 
 
 AGENT = """
+import os
 import sys
 from agents.feeds.cut import Cut
 from agents.feeds.page import Page
@@ -102,7 +103,7 @@ from agents.messages import MetricSource, SourceForm
 from pathlib import Path
 source = MetricSource(metric="x", form=SourceForm.PROMETHEUS, pick="x", sum_series=True)
 READERS.pick(Page(body=b"x 1\\n"), [source], seconds=30.0, cut=Cut())
-print(Path("/proc/self/task", str(__import__("os").getpid()), "children").read_text(), flush=True)
+print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
 READERS.pick(Page(body=Path(sys.argv[1]).read_bytes()), [source], seconds=2.0, cut=Cut())
 """
 
