@@ -138,7 +138,9 @@ def sample_of(page: Exposition, line: Line) -> Sample:
         raise broken(page, line, "it is no 'name{labels} value'")
     labels: dict[str, str] = {}
     name = match["name"]
-    written, at = (match["labels"] or "").rstrip(" \t"), 0
+    written, at = (match["labels"] or "").strip(" \t"), 0
+    if written == ",":  # some write it behind every label, also behind none
+        written = ""
     while at < len(written):
         label = _LABEL.match(written, at)
         if label is None:
