@@ -144,6 +144,18 @@ def test_an_answer_that_is_cut_short_or_none_gives_no_value(web: Web, answer: by
     assert said in str(read(page(web)))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE) - 1, PAGE[:-1]),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(PAGE) - 1, PAGE[:-1]),
+    ],
+)
+def test_a_page_that_says_where_it_ends_needs_no_last_line_feed(web: Web, answer: bytes) -> None:
+    web.behave = lambda handler: handler.wfile.write(answer) and None
+    assert read(page(web)) == 12.5
+
+
 def test_no_proxy_answers_for_the_host(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     web.body = PAGE
@@ -184,6 +196,15 @@ def test_a_command_prints_its_number() -> None:
     assert read(command("print(' 17.5 ')")) == 17.5
     assert read(command("print('{\"a\": [4]}')", form=SourceForm.JSON, pick="a[0]")) == 4
     assert read(command("print('x{a=\"1\"} 3')", form=SourceForm.PROMETHEUS, pick="x")) == 3
+
+
+def test_what_a_command_prints_is_whole_where_it_ends_well_and_what_a_file_holds_where_its_last_line_ends(
+    tmp_path: Path,
+) -> None:
+    assert read(command("print('x 12', end='')", form=SourceForm.PROMETHEUS, pick="x")) == 12
+    (tmp_path / "x.prom").write_text("x 12")  # whoever writes it may not have finished
+    half = MetricSource(metric="x", file="/x.prom", form=SourceForm.PROMETHEUS, pick="x")
+    assert "cut off" in str(read(half, FolderRoot(tmp_path)))
 
 
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
