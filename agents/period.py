@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -146,7 +147,10 @@ class Period:
         try:
             self._tick(boundary=False)
         except BaseException as error:  # without its beat nobody watches the knobs: never used, and seen
-            self.void(f"sampling ended with a defect: {error!r}")
+            what = f"sampling ended with a defect: {error!r}"
+            self.void(what)
+            with suppress(OSError, AgentError):  # the spool may be what failed
+                self._event(HostEventKind.SOURCE_LOST, what)
             raise
 
     def _tick(self, *, boundary: bool) -> None:

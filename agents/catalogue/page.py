@@ -60,13 +60,20 @@ in `_total`, `_bucket`, `_count` or `_sum` is a counter, and everything else a g
 gives no value until `kind` settles it. A quantile of a summary is read with `labels: {quantile: "0.99"}`; a histogram's
 is not computed, because a mean of quantiles is no quantile.
 
-Each place is read in a thread of its own, once for all metrics that it has, and never holds a sample up. Values go into
-the `measurement` table, each with the instant in the middle of its reading, or the one that the page gives. **Missing
-is missing**: no answer in time, another status than 200, a redirect, more than 16 MiB, a page cut short, a series that
-is not there, NaN or infinity give no value, never 0, and a `source_lost` event with the reason, once per outage and
-period. A counter that fell in a period (its service began anew) is left out of that period. What reading costs is part
-of `agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and for the primary
-metric an error, unless the workload has yet to start what answers there.
+The exact name wins; else a counter's goes with and without `_total`. A name in UTF-8, `my.metric`, is written as it is.
+Of counters with `sum` what each rose by is added up: one that began anew can't hide behind the others.
+
+Each place is read in a thread of its own, once for all metrics that it has, and never holds a sample up. What it says
+is understood in a process of its own, of bounded memory and time, which is killed when it is late. Values go into the
+`measurement` table, each with the instant in the middle of its reading, or the one that the page gives: milliseconds in
+the text format, seconds in OpenMetrics; in another unit, of before the period, to come or repeated it is no value.
+
+**Missing is missing**: no answer in time, another status than 200, a redirect, more than 16 MiB, a page cut short, a
+line that breaks the format's rules, a series that is not there, NaN or infinity give no value, never 0, and a
+`source_lost` event with the reason, once per outage and period. A counter that fell in a period (its service began
+anew) is left out of that period, and so is a sum of which one series fell. What reading costs is part of
+`agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and for the primary metric
+an error, unless the workload has yet to start what answers there.
 """
 
 

@@ -17,10 +17,15 @@ _child_seconds = 0.0
 
 
 def add_child_seconds(seconds: float) -> None:
-    """Count the CPU time of a process that watching has started, and that is gone, as this process's own."""
+    """Count the CPU time that a process has used which watching has started, as this process's own."""
     global _child_seconds  # noqa: PLW0603 - as the process's own CPU time, which it is added to
     with _lock:
         _child_seconds += seconds
+
+
+def child_seconds() -> float:
+    """Return the CPU time of all such processes."""
+    return _child_seconds
 
 
 class OwnCost:
@@ -49,7 +54,7 @@ class OwnCost:
 
     def collect(self, out: dict[str, float]) -> None:
         if self._watching:
-            out["agent_cpu_seconds"] = time.process_time() + _child_seconds
+            out["agent_cpu_seconds"] = time.process_time() + child_seconds()
         if self._reader is not None:
             out["agent_rss_bytes"] = float(int(self._reader.read().split()[1]) * self._page_bytes)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from agents.feeds.cut import Cut
+from agents.feeds.instants import OUTDATED_SECONDS, check_age
+from agents.feeds.prometheus_text import SeriesValue
 from agents.feeds.reading import places, read_place
 from agents.feeds.unreadable import Unreadable
 from agents.messages import MetricSource, Problem, Severity
@@ -30,5 +33,23 @@ def check_sources(sources: Sequence[MetricSource], root: SysRoot, *, host: str) 
         )
         for place, found in zip(asked, answers, strict=True)
         for source in place.sources
-        if isinstance(answer := found[source.metric], Unreadable)
+        if (answer := _why_not(found[source.metric])) is not None
     )
+
+
+def _why_not(one: SeriesValue | Unreadable) -> Unreadable | None:
+    """Return why a period would not take what was read, if it would not."""
+    if isinstance(one, Unreadable):
+        return one
+    if one.at_seconds is not None:
+        now = time.time()
+        try:
+            check_age(
+                one.at_seconds,
+                oldest_seconds=now - OUTDATED_SECONDS,
+                now_seconds=now,
+                since=f"more than {OUTDATED_SECONDS:g} s ago",
+            )
+        except Unreadable as error:
+            return error
+    return None

@@ -25,6 +25,17 @@ class Cut:
                 self._act()
 
     @contextmanager
+    def after(self, seconds: float) -> Iterator[None]:
+        """Cut off what happens inside if it takes longer."""
+        timer = threading.Timer(seconds, self.now)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
     def by(self, act: Act) -> Iterator[None]:
         """Say how to cut off what happens inside; at once where it was cut off before."""
         with self._lock:

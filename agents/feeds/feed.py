@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from agents.feeds.cut import Cut
-from agents.feeds.reading import Found, Place, boottime, read_place
+from agents.feeds.instants import check_age
+from agents.feeds.picking import Found
+from agents.feeds.prometheus_text import SeriesValue
+from agents.feeds.reading import Place, boottime, read_place
+from agents.feeds.summed import SummedCounter
 from agents.feeds.unreadable import Unreadable
 from agents.sysroot import SysRoot
 
+log = logging.getLogger(__name__)
+
 Measured = tuple[datetime, str, float]
 
-_FUTURE_SECONDS = 1.0  # an instant on a page may be so far ahead: the clock of the writer is another
 KEPT_AT_MOST = 100_000  # values between two beats of the period
 
 
@@ -35,6 +42,7 @@ class Feed:
         self._lost: list[str] = []
         self._out: set[str] = set()  # metrics without a value at present, and that has been told
         self._last_at: dict[str, float] = {}
+        self._sums: defaultdict[str, SummedCounter] = defaultdict(SummedCounter)
         self._began_at = datetime.now(UTC)
         self._began_boottime = boottime()
         self._thread = threading.Thread(target=self._run, name=f"feed-{place.first.metric}", daemon=True)
@@ -63,40 +71,58 @@ class Feed:
             self._cut = cut = Cut()
             if self._stopped.is_set():  # stopped just now: its cut was for the reading before
                 return
-            asked = boottime()
-            found = read_place(self._place, self._root, cut)
-            self._keep(found, (asked + boottime()) / 2)
+            try:
+                self._keep(read_place(self._place, self._root, cut))
+            except BaseException as error:  # a thread that ended here would take its metrics along without a word
+                log.exception("%s: reading it failed", self._place.name)
+                defect = Unreadable(f"a defect: {error!r}")
+                self._keep({source.metric: defect for source in self._place.sources})
             beat += self._every
             late = time.monotonic() - beat
             if late > 0:  # beats that have passed are dropped, not made up for in a burst
                 beat += (late // self._every + 1) * self._every
 
-    def _keep(self, found: Found, read_boottime: float) -> None:
-        read_at = self._began_at + timedelta(seconds=read_boottime - self._began_boottime)
+    def _keep(self, found: Found) -> None:
         with self._lock:
             if self._stopped.is_set():
                 return  # it was cut off, or answers for a period that is over
             for metric, one in found.items():
-                if isinstance(one, Unreadable):
-                    self._lose(metric, one)
-                    continue
-                at = read_at if one.at_seconds is None else datetime.fromtimestamp(one.at_seconds, UTC)
-                if (reason := self._not_new(metric, at)) is not None:
-                    self._lose(metric, Unreadable(reason))
+                try:
+                    if isinstance(one, Unreadable):
+                        raise one
+                    at = self._instant(metric, one)
+                except Unreadable as error:
+                    self._lose(metric, error)
                     continue
                 self._out.discard(metric)
                 self._last_at[metric] = at.timestamp()
+                value = self._value(metric, one)
                 if len(self._measured) < KEPT_AT_MOST:
-                    self._measured.append((at, metric, one.value))
+                    self._measured.append((at, metric, value))
 
-    def _not_new(self, metric: str, at: datetime) -> str | None:
-        if at > datetime.now(UTC) + timedelta(seconds=_FUTURE_SECONDS):
-            return f"the page says that its value is of {at.isoformat()}, which is to come"
-        if at < self._began_at or at.timestamp() <= self._last_at.get(metric, 0.0):
-            return f"the page repeats a value of {at.isoformat()}"
-        return None
+    def _instant(self, metric: str, one: SeriesValue) -> datetime:
+        """Return when a value was read, or what the page itself gives; Unreadable where that is not new."""
+        if one.at_seconds is None:
+            return self._began_at + timedelta(seconds=one.asked_boottime - self._began_boottime)
+        began = self._began_at.timestamp()
+        check_age(one.at_seconds, oldest_seconds=began, now_seconds=time.time(), since="which was before the period")
+        at = datetime.fromtimestamp(one.at_seconds, UTC)
+        if one.at_seconds <= self._last_at.get(metric, 0.0):
+            raise Unreadable(f"the page repeats a value of {at.isoformat()}")
+        return at
+
+    def _value(self, metric: str, one: SeriesValue) -> float:
+        if not one.parts:
+            return one.value
+        total, fell = self._sums[metric].add(one.parts)
+        if fell:
+            self._tell(metric, f"its series {fell} began anew: this period has no rate of the sum")
+        return total
 
     def _lose(self, metric: str, why: Unreadable) -> None:
         if metric not in self._out:
             self._out.add(metric)
-            self._lost.append(f"{metric}: {self._place.name}: {why.what}")
+            self._tell(metric, why.what)
+
+    def _tell(self, metric: str, what: str) -> None:
+        self._lost.append(f"{metric}: {self._place.name}: {what}")

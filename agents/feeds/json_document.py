@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 from agents.feeds.number import as_number, shown
@@ -11,6 +13,7 @@ from agents.feeds.unreadable import Unreadable
 
 Step: TypeAlias = str | int
 
+_SHOWN = 200
 _STEP = re.compile(r"""(?:^|\.)(?P<key>[^.\[\]"'\s]+)|\[(?P<index>[0-9]{1,9})\]|\["(?P<quoted>[^"]+)"\]""")
 
 
@@ -29,12 +32,24 @@ def parse_path(text: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def number_at(document: bytes, path: str) -> float:
-    """Return the number at `path`, also one written as text; Unreadable where there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What a JSON document holds."""
+
+    value: object
+
+
+def parse_document(body: bytes) -> Document:
+    """Return a document; Unreadable where it is none."""
     try:
-        value: object = json.loads(document)
+        return Document(value=json.loads(body))
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is no JSON: {error}") from error
+        raise Unreadable(f"it is no JSON: {error}"[:_SHOWN], "see what answers there, or correct the source") from error
+
+
+def number_at(document: Document, path: str) -> float:
+    """Return the number at `path`, also one written as text; Unreadable where there is none."""
+    value = document.value
     gone: list[str] = []
     for step in parse_path(path):
         match step, value:
@@ -43,7 +58,7 @@ def number_at(document: bytes, path: str) -> float:
             case str(), dict() if step in value:
                 value = value[step]
             case _:
-                raise Unreadable(f"{_written(gone)} has no {step!r}{_instead(value)}")
+                raise Unreadable(f"{_written(gone)} has no {step!r}{_instead(value)}", "correct 'path'")
         gone.append(f"[{step}]" if isinstance(step, int) else f"{'.' if gone else ''}{step}")
     return as_number(value)
 
@@ -55,7 +70,7 @@ def _written(gone: list[str]) -> str:
 def _instead(value: object) -> str:
     match value:
         case dict():
-            return f"; it has {', '.join(map(str, list(value)[:8])) or 'nothing'}"
+            return f"; it has {', '.join(str(key)[:_SHOWN] for key in islice(value, 8))[:_SHOWN] or 'nothing'}"
         case list():
             return f"; it has {len(value)} entries"
         case _:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import shlex
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from agents.feeds.command_output import run_command
 from agents.feeds.cut import Cut
-from agents.feeds.json_document import number_at
-from agents.feeds.number import as_number
+from agents.feeds.instants import check_instant
+from agents.feeds.page import Page
+from agents.feeds.picking import Found
 from agents.feeds.plain_file import read_file
-from agents.feeds.prometheus_text import ACCEPT, SeriesValue, series_value
+from agents.feeds.prometheus_text import ACCEPT, SeriesValue
+from agents.feeds.reader import READERS
 from agents.feeds.unreadable import Unreadable
-from agents.feeds.web_page import Page, fetch
+from agents.feeds.web_page import fetch
 from agents.messages import MetricSource, SourceForm
 from agents.sysroot import SysRoot
 
 log = logging.getLogger(__name__)
-
-Found = Mapping[str, SeriesValue | Unreadable]  # metric -> its value, or why there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +52,23 @@ def _name(source: MetricSource, host: str) -> str:
 
 def read_place(place: Place, root: SysRoot, cut: Cut) -> Found:
     """Read a place once, within its timeout; never raises."""
-    timer = threading.Timer(place.first.timeout_seconds, cut.now)
-    timer.daemon = True
-    timer.start()
     try:
-        page = _ask(place, root, cut)
+        found = _read(place, root, cut)
     except Unreadable as error:
         return dict.fromkeys((source.metric for source in place.sources), error)
     except Exception as error:
         log.exception("%s: reading it failed", place.name)
         return dict.fromkeys((source.metric for source in place.sources), Unreadable(f"a defect: {error!r}"))
-    finally:
-        timer.cancel()
-    return {source.metric: _pick(page, source) for source in place.sources}
+    return found
+
+
+def _read(place: Place, root: SysRoot, cut: Cut) -> Found:
+    began = boottime()
+    with cut.after(place.first.timeout_seconds):
+        page = _ask(place, root, cut)
+    took = boottime() - began
+    found = READERS.pick(page, place.sources, seconds=place.first.timeout_seconds - took, cut=cut)
+    return {metric: _asked_at(one, began + took / 2) for metric, one in found.items()}
 
 
 def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
@@ -75,21 +78,20 @@ def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
         return fetch(place.name, accept=accept, timeout_seconds=first.timeout_seconds, cut=cut)
     if first.argv:
         said = run_command(first.argv, user=first.user, timeout_seconds=first.timeout_seconds, cut=cut)
-        return Page(body=said, content_type="")
-    return Page(body=read_file(root, first.file), content_type="")
+        return Page(body=said, whole=True)
+    return Page(body=read_file(root, first.file))
 
 
-def _pick(page: Page, source: MetricSource) -> SeriesValue | Unreadable:
+def _asked_at(one: SeriesValue | Unreadable, boottime_seconds: float) -> SeriesValue | Unreadable:
+    """Date a value; Unreadable where the page itself gives it an instant that can't be."""
+    if isinstance(one, Unreadable):
+        return one
     try:
-        match source.form:
-            case SourceForm.PROMETHEUS:
-                return series_value(page.body, page.content_type, source)
-            case SourceForm.JSON:
-                return SeriesValue(value=number_at(page.body, source.pick), at_seconds=None)
-            case SourceForm.NUMBER:
-                return SeriesValue(value=as_number(page.body.decode(errors="replace").strip()), at_seconds=None)
+        if one.at_seconds is not None:
+            check_instant(one.at_seconds, now_seconds=time.time(), written_as=one.written_as)
     except Unreadable as error:
         return error
+    return replace(one, asked_boottime=boottime_seconds)
 
 
 def boottime() -> float:

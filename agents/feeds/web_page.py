@@ -6,23 +6,15 @@ import http.client
 import socket
 import ssl
 from contextlib import closing
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from agents.feeds.cut import Cut
+from agents.feeds.page import Page
 from agents.feeds.unreadable import Unreadable
 
 BYTES_AT_MOST = 16 * 2**20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What an address answered."""
-
-    body: bytes
-    content_type: str
 
 
 def fetch(url: str, *, accept: str, timeout_seconds: float, cut: Cut) -> Page:
@@ -69,12 +61,13 @@ def _answer(response: http.client.HTTPResponse) -> Page:
     coding = response.getheader("Content-Encoding", "identity")
     if coding != "identity":
         raise Unreadable(f"the page is encoded as {coding!r}, which was not asked for")
+    bounded = response.chunked or response.length is not None
     body = response.read(BYTES_AT_MOST + 1)
     if len(body) > BYTES_AT_MOST:
         raise Unreadable(f"the page is larger than {BYTES_AT_MOST // 2**20} MiB")
     if response.length:
         raise Unreadable(f"the page was cut off {response.length} bytes before its end")
-    return Page(body=body, content_type=response.getheader("Content-Type", ""))
+    return Page(body=body, content_type=response.getheader("Content-Type", ""), whole=bounded)
 
 
 def _shut(sock: socket.socket) -> None:

@@ -20,7 +20,7 @@ from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Section, split_argv
 
 _PLACES = ("prometheus", "json", "command", "file")
-_SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
 
 

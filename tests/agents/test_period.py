@@ -264,13 +264,14 @@ def test_a_reading_that_fails_makes_the_period_invalid_and_the_beat_goes_on(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_defect_that_ends_the_beat_makes_the_period_invalid(stage: Stage) -> None:
+def test_a_defect_that_ends_the_beat_makes_the_period_invalid_and_is_an_event(stage: Stage) -> None:
     stage.source.fail = KeyError("a defect")
     period = stage.period()
     period.start()
     until(lambda: period.invalid != "")
     period.stop()
     assert "KeyError('a defect')" in period.invalid
+    assert (HostEventKind.SOURCE_LOST, period.invalid) in stage.events()
 
 
 def test_the_first_reason_stays(stage: Stage) -> None:

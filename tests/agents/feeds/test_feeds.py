@@ -12,13 +12,17 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.feeds import feed
 from agents.feeds.feeds import Feeds
 from agents.messages import HostEvent, HostEventKind, Measurement, MetricSource, Reading, Sample, SourceForm
 from agents.period import Period
 from agents.spool import Spool
 from agents.sysroot import FolderRoot
+from fleetexp.orchestrator.observe import observations
+from fleetexp.store.records import PeriodReadings, Series
 from tests.agents.test_period import Beats, Lease, Work
 from tests.web_server import Web
 
@@ -126,7 +130,130 @@ def test_a_value_that_the_page_repeats_with_its_instant_is_counted_once(
     wait_until(lambda: len(web.asked) >= asked + 4)
     assert seen.values() == [8.0]
     assert seen.measured[0][0].timestamp() == pytest.approx(at / 1000, abs=0.001)
-    assert all("repeats a value" in sentence for sentence in seen.lost)
+    assert ["before the period" in seen.lost[0], *("repeats a value" in one for one in seen.lost[1:])] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [
+        (time.time_ns, "it looks like nanoseconds"),
+        (lambda: int(time.time()), "it looks like seconds"),
+        (lambda: int((time.time() - 600) * 1000), "before the period"),
+        (lambda: 10**25, "far from now"),
+    ],
+)
+def test_an_instant_that_can_not_be_costs_its_metric_alone(
+    web: Web, watch: Callable[..., Watch], wait_until: WaitUntil, stamp: Callable[[], int], said: str
+) -> None:
+    web.body = lambda: b"busy 4 %d\nidle 9\n" % stamp()
+    seen = watch(source(web, "busy"), source(web, "idle"))
+    wait_until(lambda: len(seen.values("idle")) >= 3)
+    assert seen.values("busy") == []
+    (lost,) = seen.lost
+    assert said in lost
+
+
+def test_an_instant_that_stands_still_is_told_once_and_counted_once(
+    web: Web, watch: Callable[..., Watch], wait_until: WaitUntil
+) -> None:
+    at = int(time.time() * 1000) + 900
+    web.body = b"busy 4 %d\nidle 9\n" % at
+    seen = watch(source(web, "busy"), source(web, "idle"))
+    wait_until(lambda: len(seen.values("idle")) >= 5)
+    assert seen.values("busy") == [4.0]
+    (lost,) = seen.lost
+    assert "repeats a value" in lost
+
+
+def test_a_defect_of_a_reading_is_an_event_and_the_next_reading_comes(
+    web: Web, watch: Callable[..., Watch], wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.body = b"rps 5\n"
+    seen = watch(source(web))
+    wait_until(lambda: len(seen.values()) >= 1)
+
+    def broken(*_: object) -> None:
+        raise SystemExit("a defect")  # also what is no Exception
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "read_place", broken)
+        wait_until(lambda: len(seen.look().lost) >= 1)
+    had = len(seen.values())
+    wait_until(lambda: len(seen.values()) >= had + 2)
+    assert seen.lost == [f"rps: {web.url}: a defect: SystemExit('a defect')"]
+
+
+class Workers:
+    """The page of a service with a counter for each of its workers."""
+
+    def __init__(self, web: Web, *totals: float) -> None:
+        self.totals = {f"{number}": total for number, total in enumerate(totals)}
+        web.body = self.page
+
+    def page(self) -> bytes:
+        lines = [f'done_total{{worker="{name}"}} {total}\n' for name, total in self.totals.items()]
+        return "".join(lines).encode()
+
+    def work(self, rise: float = 100.0) -> None:
+        self.totals = {name: total + rise for name, total in self.totals.items()}
+
+
+@pytest.fixture
+def summed(web: Web, watch: Callable[..., Watch], wait_until: WaitUntil) -> Callable[..., Any]:
+    """Workers whose counters a source adds up, and a way to wait until their page has been read."""
+
+    def start(*totals: float) -> tuple[Workers, Watch, Callable[[], list[float]]]:
+        workers = Workers(web, *totals)
+        seen = watch(source(web, "done_total", sum_series=True, counter=True))
+
+        def read() -> list[float]:
+            asked = len(web.asked)
+            wait_until(lambda: len(web.asked) >= asked + 3)  # of three the second was asked for and kept meanwhile
+            return seen.values("done_total")
+
+        read()
+        return workers, seen, read
+
+    return start
+
+
+def test_a_sum_whose_one_series_begins_anew_falls_though_its_total_rises(summed: Callable[..., Any]) -> None:
+    workers, seen, read = summed(*[1000.0] * 8)
+    workers.work()
+    assert read()[-1] == 8800
+    workers.totals = {name: total + 300 for name, total in workers.totals.items()} | {"3": 20.0}
+    values = read()  # the total rose, by 1,020
+    assert min(values[-1] - 8800, 0) < 0
+    (lost,) = seen.lost
+    assert '{worker="3"} began anew' in lost
+    summary = observed(values)
+    assert summary == {}  # the period has no rate of it, as of any counter that fell
+
+
+def test_a_sum_counts_the_rise_of_each_series(summed: Callable[..., Any]) -> None:
+    workers, seen, read = summed(1000.0, 5000.0)
+    workers.work()
+    assert read()[-1] - 6000 == 200
+    workers.totals = {"0": 1200.0}  # an exporter that leaves one out, and has it again
+    assert read()[-1] - 6000 == 300
+    workers.totals = workers.totals | {"1": 5150.0}
+    assert read()[-1] - 6000 == 350
+    workers.totals = workers.totals | {"new": 70.0}  # began at 0 meanwhile
+    assert read()[-1] - 6000 == 420
+    workers.totals = workers.totals | {"old": 1e6}  # brings its history along: counts from here on
+    assert read()[-1] - 6000 == 420
+    workers.work()
+    values = read()
+    assert values[-1] - 6000 == 820
+    assert seen.lost == []
+    assert observed(values).keys() == {"done_total"}
+
+
+def observed(values: list[float]) -> dict[str, Any]:
+    """What the orchestrator makes of such readings of a counter."""
+    series = Series(seconds=np.arange(float(len(values))), values=np.array(values))
+    readings = PeriodReadings(period_id=1, samples={}, measured={"done_total": series})
+    return dict(observations(readings, frozenset({"done_total"})))
 
 
 def test_a_value_from_the_future_is_none(web: Web, watch: Callable[..., Watch], wait_until: WaitUntil) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.feeds.json_document import number_at, parse_path
+from agents.feeds.json_document import number_at, parse_document, parse_path
 from agents.feeds.unreadable import Unreadable
 
 DOCUMENT = json.dumps(
@@ -20,14 +20,14 @@ DOCUMENT = json.dumps(
     ("path", "value"), [("a.b[0].c", 1.5), ('a.b[1]["p.99"]', 2.0), ("text", 3.25), ('["text"]', 3.25)]
 )
 def test_a_path_leads_to_its_number(path: str, value: float) -> None:
-    assert number_at(DOCUMENT, path) == value
+    assert number_at(parse_document(DOCUMENT), path) == value
 
 
 def test_the_answer_of_a_prometheus_server_can_be_read() -> None:
     # https://prometheus.io/docs/prometheus/latest/querying/api/, "Instant queries"
     answer = b"""{"status" : "success", "data" : {"resultType" : "vector", "result" : [
         {"metric" : {"__name__" : "up", "job" : "prometheus"}, "value": [ 1435781451.781, "1" ]}]}}"""
-    assert number_at(answer, "data.result[0].value[1]") == 1.0
+    assert number_at(parse_document(answer), "data.result[0].value[1]") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_answer_of_a_prometheus_server_can_be_read() -> None:
 )
 def test_what_is_no_number_gives_no_value(document: bytes, path: str, said: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        number_at(document, path)
+        number_at(parse_document(document), path)
     assert said in str(caught.value)
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from agents.feeds.prometheus_text import series_value
+from agents.feeds.exposition import exposition
+from agents.feeds.page import Page
+from agents.feeds.prometheus_text import SeriesValue, series_value
 from agents.feeds.unreadable import Unreadable
 from agents.messages import MetricSource, SourceForm
 
@@ -82,9 +84,13 @@ foo_created 1520430000.123
 AS_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
+def series(page: bytes, source: MetricSource, content_type: str = "text/plain") -> SeriesValue:
+    return series_value(exposition(Page(body=page, content_type=content_type)), source)
+
+
 def read(page: bytes, name: str, content_type: str = "text/plain", **more: Any) -> float:  # noqa: ANN401 - as MetricSource takes them
     source = MetricSource(metric="m", form=SourceForm.PROMETHEUS, pick=name, **more)
-    return series_value(page, content_type, source).value
+    return series(page, source, content_type).value
 
 
 def refused(page: bytes, name: str, content_type: str = "text/plain", **more: Any) -> Unreadable:  # noqa: ANN401 - as MetricSource takes them
@@ -129,7 +135,7 @@ def test_the_instant_that_a_page_gives_comes_with_the_value() -> None:
     source = MetricSource(
         metric="m", form=SourceForm.PROMETHEUS, pick="http_requests_total", labels={"code": "400"}, counter=True
     )
-    assert series_value(TEXT, "", source).at_seconds == 1395066363.0
+    assert series(TEXT, source).at_seconds == 1395066363.0
 
 
 def test_several_series_are_no_value_unless_they_are_to_be_added() -> None:
@@ -158,7 +164,7 @@ def test_what_the_page_says_of_its_kind_is_not_contradicted_silently() -> None:
 def test_infinity_and_nan_are_no_values() -> None:
     assert "inf" in refused(TEXT, "something_weird").what
     assert "nan" in refused(b"x NaN\n", "x").what
-    assert "nan" in refused(b'x{a="1"} +Inf\nx{a="2"} -Inf\n', "x", sum_series=True).what
+    assert "inf" in refused(b'x{a="1"} +Inf\nx{a="2"} -Inf\n', "x", sum_series=True).what
 
 
 @pytest.mark.parametrize(

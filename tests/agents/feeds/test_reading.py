@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from agents.collectors import own_cost
 from agents.collectors.notes import Notes
 from agents.collectors.own_cost import OwnCost
 from agents.feeds import web_page
 from agents.feeds.check import check_sources
 from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
+from agents.feeds.prometheus_text import SeriesValue
+from agents.feeds.reading import boottime, places, read_place
 from agents.feeds.unreadable import Unreadable
 from agents.messages import MetricSource, Severity, SourceForm
 from agents.sysroot import FolderRoot
@@ -142,6 +144,18 @@ def test_an_answer_that_is_cut_short_or_none_gives_no_value(web: Web, answer: by
     assert said in str(read(page(web)))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE) - 1, PAGE[:-1]),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(PAGE) - 1, PAGE[:-1]),
+    ],
+)
+def test_a_page_that_says_where_it_ends_needs_no_last_line_feed(web: Web, answer: bytes) -> None:
+    web.behave = lambda handler: handler.wfile.write(answer) and None
+    assert read(page(web)) == 12.5
+
+
 def test_no_proxy_answers_for_the_host(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     web.body = PAGE
@@ -153,10 +167,24 @@ def test_a_page_with_many_other_series_costs_little(web: Web) -> None:
     web.body = others + PAGE
     source = page(web)
     assert read(source) == 12.5
-    before = time.thread_time()
+    before, others_before = time.thread_time(), own_cost.child_seconds()
     assert read(source) == 12.5
     # To parse it all takes more than a second here; the server's own thread is not counted.
-    assert time.thread_time() - before < 0.2
+    assert time.thread_time() - before + own_cost.child_seconds() - others_before < 0.2
+    assert own_cost.child_seconds() > others_before  # what the process that understands it has used is ours
+
+
+def test_a_value_is_as_old_as_its_page_however_long_that_takes_to_understand(web: Web) -> None:
+    web.body = b"".join(b'rps{i="%d"} 1\n' % i for i in range(200_000))
+    (place,) = places([page(web, labels={"i": "7"}, timeout_seconds=60.0)], "web-1")
+    began = boottime()
+    one = read_place(place, FolderRoot(), Cut())["rps"]
+    ended = boottime()
+    assert isinstance(one, SeriesValue)
+    understanding = (
+        ended - one.asked_boottime - (one.asked_boottime - began)
+    )  # after the answer: the asking has a middle
+    assert understanding > 0.2
 
 
 # ------------------------------------------------------------------ commands
@@ -168,6 +196,15 @@ def test_a_command_prints_its_number() -> None:
     assert read(command("print(' 17.5 ')")) == 17.5
     assert read(command("print('{\"a\": [4]}')", form=SourceForm.JSON, pick="a[0]")) == 4
     assert read(command("print('x{a=\"1\"} 3')", form=SourceForm.PROMETHEUS, pick="x")) == 3
+
+
+def test_what_a_command_prints_is_whole_where_it_ends_well_and_what_a_file_holds_where_its_last_line_ends(
+    tmp_path: Path,
+) -> None:
+    assert read(command("print('x 12', end='')", form=SourceForm.PROMETHEUS, pick="x")) == 12
+    (tmp_path / "x.prom").write_text("x 12")  # whoever writes it may not have finished
+    half = MetricSource(metric="x", file="/x.prom", form=SourceForm.PROMETHEUS, pick="x")
+    assert "cut off" in str(read(half, FolderRoot(tmp_path)))
 
 
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
@@ -223,7 +260,8 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(script: str) ->
 
 HANGING_AGENT = """
 from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
+from agents.feeds.prometheus_text import SeriesValue
+from agents.feeds.reading import boottime, places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
 (place,) = places([MetricSource(metric="m", argv=("sleep", "77003"), timeout_seconds=2.0)], "web-1")
@@ -284,6 +322,23 @@ def test_a_source_that_can_not_be_read_is_a_warning_and_an_error_where_it_is_nee
     ]
     assert "http://127.0.0.1:1/m: connection refused" in problems[0].what
     assert all(problem.remedy for problem in problems)
+
+
+def test_before_a_run_an_instant_that_no_period_would_take_is_said(web: Web) -> None:
+    now = time.time()
+    web.body = b"beyond 4 %d\nold 4 %d\nfuture 4 %d\nfresh 4 %d\nidle 9\n" % (
+        now * 1e9,
+        (now - 600) * 1e3,
+        (now + 600) * 1e3,
+        now * 1e3,
+    )
+    names = ("beyond", "old", "future", "fresh", "idle")
+    sources = [MetricSource(metric=name, url=web.url, form=SourceForm.PROMETHEUS, pick=name) for name in names]
+    problems = check_sources(sources, FolderRoot(), host="web-1")
+    assert [problem.where.rsplit(".", 1)[1] for problem in problems] == ["beyond", "old", "future"]
+    for problem, said in zip(problems, ("it looks like nanoseconds", "more than 60 s ago", "to come"), strict=True):
+        assert said in problem.what
+        assert problem.remedy
 
 
 def test_sources_are_asked_at_once_before_a_run(web: Web) -> None:
