@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from agents.collectors.cgroup import cgroup_version
 from agents.collectors.notes import why
 from agents.collectors.parsers import Pressure
 from agents.errors import KnobError
-from agents.knobs import Knob, effective_thp, find_knobs, read_knob
+from agents.knobs import Knob, find_knobs, read_knob
 from agents.messages import HostFacts, HugetlbPool, ThpSize
 from agents.numbers import whole_number
-from agents.page_sizes import HUGETLB, THP, base_page_bytes, pmd_kib, sizes_in, thp_sizes
+from agents.page_sizes import HUGETLB, base_page_bytes, pmd_kib, sizes_in, thp_sizes, thp_switch
 from agents.perf import probe_events
 from agents.perf.cpus import parse_numbers
 from agents.surroundings import (
@@ -59,7 +59,7 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         swap_total_bytes=meminfo.get("SwapTotal", 0),
         base_page_bytes=base_page_bytes(root),
         uptime_seconds=_uptime_seconds(root),
-        thp_sizes=tuple(_thp_size(root, size) for size in thp_sizes(root)),
+        thp_sizes=tuple(_thp_size(root, size, values, writable) for size in thp_sizes(root)),
         thp_top_level=values.get("thp/enabled", ""),
         thp_defrag=values.get("thp/defrag", ""),
         hugetlb_pools=tuple(_pool(root, size) for size in sizes_in(root, HUGETLB)),
@@ -89,18 +89,15 @@ def _knob_values(root: SysRoot, knobs: tuple[Knob, ...]) -> dict[str, str]:
     return values
 
 
-def _thp_size(root: SysRoot, size_kib: int) -> ThpSize:
-    folder = f"{THP}/hugepages-{size_kib}kB" if sizes_in(root, THP) else THP
-    try:
-        effective = effective_thp(root, size_kib)
-    except KnobError:
-        effective = ""
+def _thp_size(root: SysRoot, size_kib: int, knobs: Mapping[str, str], writable: Collection[str]) -> ThpSize:
+    switch = thp_switch(root, size_kib)
+    enabled = knobs.get(switch, "")
     return ThpSize(
         size_kib=size_kib,
-        enabled=_chosen(read_text(root, f"{folder}/enabled")),
-        effective=effective,
-        shmem_enabled=_chosen(read_text(root, f"{folder}/shmem_enabled")) or None,
-        writable=root.writable(f"{folder}/enabled"),
+        enabled=enabled,
+        effective=knobs.get("thp/enabled", "") if enabled == "inherit" else enabled,
+        shmem_enabled=knobs.get(switch.replace("enabled", "shmem_enabled")),
+        writable=switch in writable,
     )
 
 
@@ -174,11 +171,6 @@ def _meminfo(root: SysRoot) -> dict[str, int]:
 def _switch(root: SysRoot, path: str) -> bool | None:
     number = _whole(read_text(root, path))
     return None if number is None else number != 0
-
-
-def _chosen(text: str) -> str:
-    match = re.search(r"\[([^\]]+)\]", text)
-    return match[1] if match else text
 
 
 def _number(root: SysRoot, path: str) -> int:
