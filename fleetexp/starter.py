@@ -20,20 +20,16 @@ def starter_spec(facts: HostFacts) -> str:
     largest, pmd = sizes[-1], facts.thp_pmd_kib
     region = _size(_region_bytes(facts, largest) // _KIB)
     small, big = ("pages-2m", "pages-1g") if largest == _GIGABYTE_KIB else ("small-pages", "big-pages")
-    knob, alone = facts.thp_switch(largest), ""
+    knob, also, note = facts.thp_switch(largest), "", ""
+    what = f"pages of {_size(largest)} against base pages"
     if largest > pmd and pmd in sizes:
         also = f", {facts.thp_switch(pmd)}: always"
         what = f"pages of {_size(largest)} against pages of {_size(pmd)}"
-    else:
-        also = ""
-        what = f"pages of {_size(largest)} against base pages"
     control, treated = f"{{{knob}: never{also}}}", f"{{{knob}: always{also}}}"
     if knob == "thp/enabled":
-        alone = "  # Linux before 6.8 switches its one size for the whole host: every program is treated\n"
+        note = "  # Linux before 6.8 has one switch for the whole host: every program on it is treated\n"
     dtlb = any(event.available and event.event == "dtlb_load_misses" for event in facts.perf_events)
     secondary = "fault_seconds, dtlb_load_misses_per_kilo_instruction" if dtlb else "fault_seconds"
-    if alone:
-        secondary += ", anon_huge_bytes, thp_fault_fallback"  # per-size counters would show the dose; there are none
     why = "" if dtlb else "  # dTLB misses can't be counted on this host; 'fleetexp doctor' says why"
     return f"""\
 # Written by 'fleetexp init' for {facts.host}: Linux {facts.kernel}, {facts.cpus} CPUs, \
@@ -46,7 +42,7 @@ hypothesis: {what} make random access faster on this host
 design: switchback
 control: {small}
 arms:                    # knobs are named as 'fleetexp doctor --json' lists them; what an arm leaves out stays as found
-{alone}  {small}: {control}
+{note}  {small}: {control}
   {big}: {treated}
 
 assignment: {{order: pairs}}   # each pair of periods in random order; 'seed: 1' draws another one
