@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from agents.collectors.notes import Notes, why
-from agents.numbers import implausible, whole_number
+from agents.numbers import IMPLAUSIBLE, implausible, whole_number
 from agents.sysroot import Reader, SysRoot
 
 Parser = Callable[[bytes, dict[str, float]], None]  # adds metrics to the sample; ValueError where it can't
@@ -132,13 +132,23 @@ class NumberFiles:
         failed: list[tuple[str, OSError]] = []
         for metric, read in self._reads:
             try:
-                out[metric] = float(whole_number(read()))
+                value = float(int(data := read()))  # half the time of whole_number, which is for what is odd
+                if 0.0 <= value < IMPLAUSIBLE:
+                    out[metric] = value
+                else:
+                    self._doubt(metric, data)
             except OSError as error:
                 failed.append((metric, error))
-            except ValueError as error:
-                self._notes.doubted(metric, f"/{self._open[metric][0]}: {why(error)}")
+            except (ValueError, OverflowError):
+                self._doubt(metric, data)
         if failed:
             self._gone(failed, out)
+
+    def _doubt(self, metric: str, data: bytes) -> None:
+        try:
+            whole_number(data)
+        except ValueError as error:
+            self._notes.doubted(metric, f"/{self._open[metric][0]}: {why(error)}")
 
     def _gone(self, failed: Sequence[tuple[str, OSError]], out: dict[str, float]) -> None:
         for metric, error in failed:
