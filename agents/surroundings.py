@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from agents.sysroot import SysRoot
@@ -166,7 +167,8 @@ def find_splitting_readers(root: SysRoot, processes: Iterable[str]) -> tuple[str
 
 def _configuration(root: SysRoot) -> Iterator[str]:
     for folder in _CONFIGURED_IN:
-        yield from (f"{folder}/{name}" for name in root.names(folder))
+        with contextlib.suppress(PermissionError):  # hardened hosts show some of these to root alone
+            yield from (f"{folder}/{name}" for name in root.names(folder))
     yield from _CONFIGURED_BY
 
 

@@ -55,6 +55,10 @@ class GalleryRoot(FolderRoot):
         self._refuse(path)
         return super().reader(path)
 
+    def names(self, path: str) -> list[str]:
+        self._refuse(path)
+        return super().names(path)
+
     def writable(self, path: str) -> bool:
         folders = [place for place, why in self.refusals.items() if why == "read-only"]
         return not any(path.startswith(f"{folder}/") for folder in folders) and super().writable(path)
