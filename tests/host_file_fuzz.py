@@ -21,7 +21,7 @@ from fleetexp.starter import starter_spec
 from tests.host_gallery import CGROUP, unpack
 
 HOSTS = ("rhel8-4.18", "pud-1g-6.12", "linux-6.12-page-owner", "ubuntu-20.04-5.4", "arm64-64k-guest", "s390-zvm-5.11")
-LONGEST_SECONDS = 1.0
+LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
 _THP = "sys/kernel/mm/transparent_hugepage"
 FILES = (
     "proc/vmstat",
@@ -108,7 +108,7 @@ class Gallery:
         """Look the host over and sample it while the file says this: no error, no hang, nothing that can't be true."""
         root = self.roots[host]
         (root.root / file).write_bytes(text)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             facts = survey(root, host=host)
             assert all(len(line) < 20_000 for line in doctor_lines(facts, "free", short=False, columns=80))
@@ -119,7 +119,7 @@ class Gallery:
             _sample(root)
         finally:
             (root.root / file).write_bytes(self.texts[host, file])
-        assert time.monotonic() - began < LONGEST_SECONDS
+        assert time.process_time() - began < LONGEST_SECONDS
 
 
 def _sample(root: FolderRoot) -> None:
@@ -137,9 +137,9 @@ def _sample(root: FolderRoot) -> None:
 
 def parse_anything(file: str, text: bytes) -> None:
     """Parse a text: it is understood, or a ValueError says in few words why not, within its time."""
-    began = time.monotonic()
+    began = time.process_time()
     try:
         PARSERS[file](text, {})
     except ValueError as error:
         assert 0 < len(str(error)) < 300
-    assert time.monotonic() - began < LONGEST_SECONDS
+    assert time.process_time() - began < LONGEST_SECONDS
