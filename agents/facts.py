@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from agents.collectors.cgroup import cgroup_version
-from agents.collectors.pages import HUGETLB, THP, sizes_in
+from agents.collectors.notes import why
 from agents.collectors.parsers import Pressure
 from agents.errors import KnobError
-from agents.knobs import Knob, effective_thp, find_knobs, read_knob
+from agents.knobs import Knob, find_knobs, read_knob
 from agents.messages import HostFacts, HugetlbPool, ThpSize
+from agents.numbers import whole_number
+from agents.page_sizes import HUGETLB, base_page_bytes, pmd_kib, sizes_in, thp_sizes, thp_switch
 from agents.perf import probe_events
 from agents.perf.cpus import parse_numbers
-from agents.surroundings import find_managers, find_splitting_readers, find_virtualisation, process_names, read_text
+from agents.surroundings import (
+    find_managers,
+    find_splitting_readers,
+    find_virtualisation,
+    process_names,
+    read_fields,
+    read_text,
+)
 from agents.sysroot import SysRoot
 
-_PAGE_TABLE_ENTRY_BYTES = 8
+# What names the CPU in /proc/cpuinfo: x86, LoongArch, MIPS, arm boards, ppc64, RISC-V. s390 and arm64 have numbers.
+_CPU_NAMES = ("model name", "Model Name", "cpu model", "Model", "cpu", "uarch")
 
 
 def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | None = None) -> HostFacts:
@@ -31,6 +40,10 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
     writable = tuple(knob.name for knob in knobs if root.writable(knob.path))
     processes = process_names(root)
     meminfo = _meminfo(root)
+    available = meminfo.get("MemAvailable", 0)
+    if available > meminfo.get("MemTotal", 0):  # some kernels lose count of their page cache
+        available = 0
+    pressure_missing = _pressure_missing(root)
     return HostFacts(
         host=host or read_text(root, "proc/sys/kernel/hostname"),
         taken_at=root.clock.now(),
@@ -42,11 +55,11 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         numa_nodes=max(1, sum(1 for name in root.names("sys/devices/system/node") if re.fullmatch(r"node\d+", name))),
         numa_balancing=_switch(root, "proc/sys/kernel/numa_balancing"),
         memory_total_bytes=meminfo.get("MemTotal", 0),
-        memory_available_bytes=meminfo.get("MemAvailable", 0),
+        memory_available_bytes=available,
         swap_total_bytes=meminfo.get("SwapTotal", 0),
-        base_page_bytes=_base_page_bytes(root),
-        uptime_seconds=float((read_text(root, "proc/uptime") or "0").split()[0]),
-        thp_sizes=tuple(_thp_size(root, size) for size in sizes_in(root, THP)),
+        base_page_bytes=base_page_bytes(root),
+        uptime_seconds=_uptime_seconds(root),
+        thp_sizes=tuple(_thp_size(root, size, values, writable) for size in thp_sizes(root)),
         thp_top_level=values.get("thp/enabled", ""),
         thp_defrag=values.get("thp/defrag", ""),
         hugetlb_pools=tuple(_pool(root, size) for size in sizes_in(root, HUGETLB)),
@@ -55,12 +68,14 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         not_writable_because="" if len(writable) == len(knobs) else _why_not_writable(root),
         perf_events=probe_events(root),
         cgroup_version=cgroup_version(root),
-        pressure_available=_pressure(root),
+        pressure_available=not pressure_missing,
+        pressure_missing_because=pressure_missing,
         virtualisation=find_virtualisation(root),
         kernel_taint=_number(root, "proc/sys/kernel/tainted"),
         other_managers=find_managers(root, processes),
         page_splitting_readers=find_splitting_readers(root, processes),
         labels=dict(labels or {}),
+        thp_pmd_kib=pmd_kib(root),
     )
 
 
@@ -74,18 +89,15 @@ def _knob_values(root: SysRoot, knobs: tuple[Knob, ...]) -> dict[str, str]:
     return values
 
 
-def _thp_size(root: SysRoot, size_kib: int) -> ThpSize:
-    folder = f"{THP}/hugepages-{size_kib}kB"
-    try:
-        effective = effective_thp(root, size_kib)
-    except KnobError:
-        effective = ""
+def _thp_size(root: SysRoot, size_kib: int, knobs: Mapping[str, str], writable: Collection[str]) -> ThpSize:
+    switch = thp_switch(root, size_kib)
+    enabled = knobs.get(switch, "")
     return ThpSize(
         size_kib=size_kib,
-        enabled=_chosen(read_text(root, f"{folder}/enabled")),
-        effective=effective,
-        shmem_enabled=_chosen(read_text(root, f"{folder}/shmem_enabled")) or None,
-        writable=root.writable(f"{folder}/enabled"),
+        enabled=enabled,
+        effective=knobs.get("thp/enabled", "") if enabled == "inherit" else enabled,
+        shmem_enabled=knobs.get(switch.replace("enabled", "shmem_enabled")),
+        writable=switch in writable,
     )
 
 
@@ -113,40 +125,37 @@ def _why_not_writable(root: SysRoot) -> str:
     return "the kernel does not let them be opened for writing"
 
 
-def _base_page_bytes(root: SysRoot) -> int:
-    if root.real:
-        return os.sysconf("SC_PAGE_SIZE")
-    # A PMD maps as many pages as a page holds entries: PMD size = page x page / entry size.
-    pmd_bytes = _number(root, f"{THP}/hpage_pmd_size")
-    return math.isqrt(pmd_bytes * _PAGE_TABLE_ENTRY_BYTES)
+def _uptime_seconds(root: SysRoot) -> float:
+    match = re.match(r"[0-9]{1,12}(\.[0-9]{1,6})?(?=\s|$)", read_text(root, "proc/uptime"))
+    return float(match[0]) if match else 0.0
 
 
 def _cpus(root: SysRoot) -> int:
     try:
         return len(parse_numbers(root.read("sys/devices/system/cpu/online")))
     except (OSError, ValueError):
-        return 0
+        return len(re.findall(r"(?m)^processor\b", read_text(root, "proc/cpuinfo")))
 
 
 def _cpu_model(root: SysRoot) -> str:
-    fields: dict[str, str] = {}
-    for line in read_text(root, "proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    if model := fields.get("model name") or fields.get("Model") or fields.get("cpu model"):
-        return model
+    fields = read_fields(root, "proc/cpuinfo")
+    for name in _CPU_NAMES:
+        if model := fields.get(name):
+            return model
     if "CPU part" in fields:  # arm64 gives numbers only
         return f"implementer {fields.get('CPU implementer', '?')} part {fields['CPU part']}"
+    if machine := re.search(r"\bmachine = (\w+)", fields.get("processor 0", "")):
+        return f"{fields.get('vendor_id', '')} machine {machine[1]}".strip()
     return ""
 
 
-def _pressure(root: SysRoot) -> bool:
+def _pressure_missing(root: SysRoot) -> str:
     found: dict[str, float] = {}
     try:
         Pressure("psi")(root.read("proc/pressure/memory"), found)
-    except (OSError, ValueError):
-        return False
-    return bool(found)
+    except (OSError, ValueError) as error:
+        return f"/proc/pressure/memory: {why(error)}"
+    return "" if found else "/proc/pressure/memory is empty"
 
 
 def _meminfo(root: SysRoot) -> dict[str, int]:
@@ -154,21 +163,22 @@ def _meminfo(root: SysRoot) -> dict[str, int]:
     for line in read_text(root, "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
-        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
-            sizes[name] = int(words[0]) * 1024
+        if len(words) == 2 and words[1] == "kB" and (kib := _whole(words[0])) is not None:
+            sizes[name] = kib * 1024
     return sizes
 
 
 def _switch(root: SysRoot, path: str) -> bool | None:
-    text = read_text(root, path)
-    return text != "0" if text.isdigit() else None
-
-
-def _chosen(text: str) -> str:
-    match = re.search(r"\[([^\]]+)\]", text)
-    return match[1] if match else text
+    number = _whole(read_text(root, path))
+    return None if number is None else number != 0
 
 
 def _number(root: SysRoot, path: str) -> int:
-    text = read_text(root, path)
-    return int(text) if text.isdigit() else 0
+    return _whole(read_text(root, path)) or 0
+
+
+def _whole(text: str) -> int | None:
+    try:
+        return whole_number(text.encode())
+    except ValueError:
+        return None

@@ -189,7 +189,7 @@ class EventSupport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The map of a host as `doctor` shows it and the store keeps it. Unknown is None or '', never a guess."""
+    """The map of a host as `doctor` shows it and the store keeps it. Unknown is None, '' or 0, never a guess."""
 
     host: str
     taken_at: datetime
@@ -215,11 +215,18 @@ class HostFacts:
     perf_events: tuple[EventSupport, ...]
     cgroup_version: int | None
     pressure_available: bool
-    virtualisation: str  # '' for bare metal, else the hypervisor's or container's name
+    virtualisation: str  # '' for bare metal, 'unknown', else the hypervisor's or container's name
     kernel_taint: int
     other_managers: tuple[str, ...]  # TuneD, ktune, ...: what may write the same knobs
     page_splitting_readers: tuple[str, ...]  # running programs known to read smaps or pagemap
     labels: Mapping[str, str] = field(default_factory=dict)
+    thp_pmd_kib: int = 0  # the huge page that one PMD maps
+    pressure_missing_because: str = ""
+
+    def thp_switch(self, size_kib: int) -> str:
+        """Return the knob that switches a size of `thp_sizes`: its own, or the top level where none has its own."""
+        own = any(f"thp/{size.size_kib}kB/enabled" in self.knobs for size in self.thp_sizes)
+        return f"thp/{size_kib}kB/enabled" if own else "thp/enabled"
 
 
 class Severity(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from agents.sysroot import SysRoot
@@ -76,12 +77,20 @@ _HYPERVISORS = (
     ("Microsoft", "hyper-v"),
     ("OpenStack", "openstack"),
     ("Parallels", "parallels"),
+    ("Alibaba Cloud", "alibaba cloud"),
+    ("Apple Virtualization", "apple virtualization"),
 )
+UNKNOWN = "unknown"
 
 
 def find_virtualisation(root: SysRoot) -> str:
-    """Return 'docker on kvm', 'kvm', 'docker', ...; '' where nothing speaks of a hypervisor or container."""
-    return " on ".join(filter(None, (_container(root), _hypervisor(root))))
+    """Return 'docker on kvm', 'kvm', 'docker', ...; '' for bare metal; 'unknown' where nothing tells.
+
+    What tells: the CPU's flags on x86, else the firmware's tables, a mainframe's sysinfo, POWER's platform, or the
+    device tree. Virtual machines of arm64 that boot by device tree have no DMI.
+    """
+    container, below = _container(root), _hypervisor(root)
+    return " on ".join(filter(None, (container, "" if container and below == UNKNOWN else below)))
 
 
 def _container(root: SysRoot) -> str:
@@ -98,22 +107,37 @@ def _container(root: SysRoot) -> str:
 def _hypervisor(root: SysRoot) -> str:
     if kind := read_text(root, "sys/hypervisor/type"):
         return kind
-    dmi = " ".join(read_text(root, f"sys/class/dmi/id/{file}") for file in ("sys_vendor", "product_name"))
+    dmi = " ".join(read_text(root, f"sys/class/dmi/id/{file}") for file in ("sys_vendor", "product_name")).strip()
     named = next((name for mark, name in _HYPERVISORS if mark in dmi), "")
-    flags = _cpu_flags(root)
-    if flags is None:  # not x86: the firmware's tables are all there is
-        tree = read_text(root, "sys/firmware/devicetree/base/hypervisor/compatible")
-        return named or tree.strip("\0").replace("linux,", "")
-    # x86: every hypervisor sets the flag, and the metal hosts of a cloud carry its name without being virtual
-    return (named or "virtual machine") if "hypervisor" in flags else ""
+    cpu = read_fields(root, "proc/cpuinfo")
+    if "flags" in cpu:
+        # x86: every hypervisor sets the flag, and the metal hosts of a cloud carry its name without being virtual
+        return (named or "virtual machine") if "hypervisor" in cpu["flags"].split() else ""
+    if machine := read_fields(root, "proc/sysinfo"):
+        program = machine.get("VM00 Control Program", "")
+        return "kvm" if program.startswith("KVM") else "z/vm" if program else "lpar"
+    if dmi:
+        return "" if dmi.endswith(".metal") else named
+    tree = "sys/firmware/devicetree/base"
+    if over := read_text(root, f"{tree}/hypervisor/compatible"):
+        return over.split("\0")[0].removeprefix("linux,").partition(",")[0]
+    if platform := cpu.get("platform"):
+        emulated = "qemu" in cpu.get("machine", "")
+        return "" if platform == "PowerNV" else "qemu" if emulated else "powervm"
+    board = read_text(root, f"{tree}/compatible")
+    if "linux,dummy-virt" in board or "qemu" in board:
+        return "virtual machine"
+    return "" if board else UNKNOWN
 
 
-def _cpu_flags(root: SysRoot) -> set[str] | None:
-    for line in read_text(root, "proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return set(value.split())
-    return None
+def read_fields(root: SysRoot, path: str) -> dict[str, str]:
+    """Return 'name : value' lines, the first of each name."""
+    found: dict[str, str] = {}
+    for line in read_text(root, path).splitlines():
+        name, mark, value = line.partition(":")
+        if mark:
+            found.setdefault(name.strip(), value.strip())
+    return found
 
 
 def process_names(root: SysRoot) -> frozenset[str]:
@@ -143,7 +167,8 @@ def find_splitting_readers(root: SysRoot, processes: Iterable[str]) -> tuple[str
 
 def _configuration(root: SysRoot) -> Iterator[str]:
     for folder in _CONFIGURED_IN:
-        yield from (f"{folder}/{name}" for name in root.names(folder))
+        with contextlib.suppress(PermissionError):  # hardened hosts show some of these to root alone
+            yield from (f"{folder}/{name}" for name in root.names(folder))
     yield from _CONFIGURED_BY
 
 

@@ -60,10 +60,16 @@ def unified_mount(root: SysRoot) -> str | None:
 
 
 def cgroup_version(root: SysRoot) -> int | None:
-    """Return the version whose memory controller is in use; None where there are no cgroups."""
-    if root.exists(f"{MOUNT}/memory") and not root.exists(f"{MOUNT}/cgroup.controllers"):
+    """Return the version whose memory controller is in use; None where there is none, or it was left out at boot."""
+    mount = unified_mount(root)
+    if mount != MOUNT and root.exists(f"{MOUNT}/memory"):
         return 1
-    return 2 if unified_mount(root) is not None else None
+    if mount is None:
+        return None
+    try:
+        return 2 if b"memory" in root.read(f"{mount}/cgroup.controllers").split() else None
+    except OSError:
+        return None
 
 
 def find_cgroup(root: SysRoot, name: str) -> CgroupPlaces:

@@ -14,10 +14,18 @@ from agents.collectors.cgroup import cgroup_sources, find_cgroup
 from agents.collectors.kernel_log import KernelLog, taint_names
 from agents.collectors.notes import Notes, why
 from agents.collectors.own_cost import OwnCost
-from agents.collectors.pages import HUGETLB, THP, pool_files, sizes_in, thp_files, watched_sizes
-from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
+from agents.collectors.pages import pool_files, thp_files, watched_sizes
+from agents.collectors.parsers import (
+    KeyedTable,
+    Pressure,
+    more_than_there_is,
+    parse_buddyinfo,
+    parse_pagetypeinfo,
+)
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
 from agents.messages import HostEventKind
+from agents.numbers import whole_number
+from agents.page_sizes import HUGETLB, THP, sizes_in
 from agents.perf import ModelledCounters, PerfCounters, PerfEvent, open_counters
 from agents.sysroot import Reader, SysRoot
 
@@ -55,13 +63,14 @@ class Collectors:
         for source in self._sources:
             source.collect(out)
         self._oom_kills_told = self._oom_kills = out.get("oom_kills")
+        self._notes.take_lost()  # what was never there has not gone away
 
     def _open_sources(self, numbers: Mapping[str, str]) -> list[Source]:
         root, notes = self._root, self._notes
         meminfo = KeyedTable(MEMINFO_KEYS, scale=1024.0, ending=":")
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
-            ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes),
+            ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
             NumberFiles(root, numbers, notes),
         ]
         for resource in _RESOURCES:
@@ -109,8 +118,7 @@ class Collectors:
         rare = {**thp_files(self._root, self._rare_thp_sizes), **pool_files(self._root, self._rare_pools)}
         for metric, path in rare.items():
             try:
-                out[metric] = float(int(self._root.read(path)))
-                self._notes.found([metric])
+                out[metric] = float(whole_number(self._root.read(path)))
             except (OSError, ValueError) as error:
                 self._notes.missing([metric], f"/{path}: {why(error)}")
         for family, path, parse in (
@@ -122,6 +130,7 @@ class Collectors:
                 self._notes.found([family])
             except (OSError, ValueError) as error:
                 self._notes.missing([family], f"/{path}: {why(error)}")
+        self._notes.found(out)
         return out
 
     def events(self) -> list[tuple[HostEventKind, str]]:
@@ -141,7 +150,7 @@ class Collectors:
         if self._tainted is None:
             return None
         try:
-            return int(self._tainted.read())
+            return whole_number(self._tainted.read())
         except (OSError, ValueError):
             return None
 

@@ -19,17 +19,19 @@ def why(error: OSError | ValueError) -> str:
     """Say in a few words why a file could not be read."""
     if not isinstance(error, OSError) or error.errno is None:
         return f"not understood: {error}"
-    name = errno.errorcode.get(error.errno, "error")
+    # One number has two names on Linux; this is the one of the manual pages.
+    name = "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode.get(error.errno, "error")
     return f"{name}: {_REASONS.get(error.errno, error.strerror)}"
 
 
 class Notes:
     """Reasons by metric, and sentences on sources that went away since they were last asked for."""
 
-    __slots__ = ("_lost", "unavailable")
+    __slots__ = ("_lost", "doubts", "unavailable")
 
     def __init__(self) -> None:
         self.unavailable: dict[str, str] = {}
+        self.doubts: set[str] = set()  # metrics that can't be believed, since they were last found
         self._lost: list[str] = []
 
     def missing(self, metrics: Iterable[str], reason: str) -> None:
@@ -38,6 +40,14 @@ class Notes:
     def found(self, metrics: Iterable[str]) -> None:
         for metric in metrics:
             self.unavailable.pop(metric, None)
+            self.doubts.discard(metric)
+
+    def doubted(self, metric: str, reason: str) -> None:
+        """Note a metric that was read and can't be believed; it counts as lost once, until it is found again."""
+        if metric not in self.doubts:
+            self.doubts.add(metric)
+            self.lost(f"{metric}, {reason}")
+        self.unavailable[metric] = reason
 
     def lost(self, sentence: str) -> None:
         self._lost.append(sentence)

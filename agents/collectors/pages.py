@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Sequence
 
+from agents.page_sizes import HUGETLB, THP, pmd_kib, sizes_in
 from agents.sysroot import SysRoot
 
-THP = "sys/kernel/mm/transparent_hugepage"
-HUGETLB = "sys/kernel/mm/hugepages"
 _GIGANTIC_KIB = 1048576
-_SIZE = re.compile(r"hugepages-(\d+)kB")
 _POOL_FILES = {
     "total_pages": "nr_hugepages",
     "free_pages": "free_hugepages",
@@ -20,16 +16,9 @@ _POOL_FILES = {
 }
 
 
-def sizes_in(root: SysRoot, folder: str) -> tuple[int, ...]:
-    """Return the page sizes, in KiB ascending, that a folder of `hugepages-<N>kB` lists."""
-    return tuple(sorted(int(match[1]) for match in map(_SIZE.fullmatch, root.names(folder)) if match))
-
-
 def watched_sizes(root: SysRoot, named: Sequence[int]) -> tuple[int, ...]:
     """Return the sizes read at each sample: those named, the PMD size, and 1 GiB; of these what the kernel has."""
-    wanted = {*named, _GIGANTIC_KIB}
-    with contextlib.suppress(OSError, ValueError):  # a kernel without THP lists no sizes either
-        wanted.add(int(root.read(f"{THP}/hpage_pmd_size")) // 1024)
+    wanted = {*named, _GIGANTIC_KIB, pmd_kib(root)}
     return tuple(size for size in sizes_in(root, THP) if size in wanted)
 
 

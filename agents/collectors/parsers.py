@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 
+from agents.numbers import implausible, level, whole_number
+
+_MEMORY = "memory_total_bytes"
+_WITHIN_MEMORY = ("memory_free_bytes", "memory_available_bytes", "anon_bytes")
+
 
 class KeyedTable:
     """Lines 'key value ...' of which some are wanted: vmstat, meminfo, memory.stat.
@@ -27,8 +32,11 @@ class KeyedTable:
         words = data.split()
         if len(words) != self._count or self._keys_of(words) != self._keys:
             self._learn(words)
-        # float(int(...)): half the time of float(...) on bytes
-        values: Iterable[float] = map(float, map(int, self._values_of(words)))
+        found = self._values_of(words)
+        try:
+            values = list(map(float, map(int, found)))  # half the time of float(...) on bytes
+        except (ValueError, OverflowError):  # no number, or one so long that Python refuses it
+            values = list(map(level, found))
         if self._scale != 1.0:
             values = [value * self._scale for value in values]
         out.update(zip(self._names, values, strict=True))
@@ -67,7 +75,7 @@ class Pressure:
             if not mark:
                 raise ValueError(f"no total in {line[:80]!r}")
             if (name := self._names.get(head.partition(b" ")[0])) is not None:
-                out[name] = int(total) * 1e-6
+                out[name] = whole_number(total) * 1e-6
 
 
 def parse_buddyinfo(data: bytes, out: dict[str, float]) -> None:
@@ -77,21 +85,41 @@ def parse_buddyinfo(data: bytes, out: dict[str, float]) -> None:
         words = line.split()
         if words[2:3] != [b"zone"]:
             raise ValueError(f"not a buddyinfo line: {line[:80]!r}")
-        for order, count in enumerate(words[4:]):
-            totals[order] += int(count)
+        totals.update(dict(enumerate(map(whole_number, words[4:]))))
     out.update({f"buddyinfo_order{order}_free_blocks": float(total) for order, total in totals.items()})
 
 
 def parse_pagetypeinfo(data: bytes, out: dict[str, float]) -> None:
-    """Add pageblocks by migrate type, summed over nodes and zones: the last table of the file."""
-    types: list[str] = []
+    """Add pageblocks by migrate type, summed over nodes and zones.
+
+    The kernel prints the whole text anew for each node with memory: the free pages, the pageblocks, and with page_owner
+    the mixed blocks, which are pageblocks counted again (mm/vmstat.c, pagetypeinfo_show).
+    """
+    types: list[str] = []  # of the table of pageblocks that is being read
     totals: Counter[str] = Counter()
     for line in data.splitlines():
         words = line.split()
         if words[:4] == [b"Number", b"of", b"blocks", b"type"]:
-            types = [word.decode().lower() for word in words[4:]]
-        elif words[:1] == [b"Node"] and types:
-            totals.update(dict(zip(types, map(int, words[4:]), strict=True)))
-    if not types:
+            types = [word.decode("ascii").lower() for word in words[4:]]
+            totals.update(dict.fromkeys(types, 0))
+        elif words[:1] != [b"Node"]:
+            types = []
+        elif types:
+            totals.update(dict(zip(types, map(whole_number, words[4:]), strict=True)))
+    if not totals:
         raise ValueError("no table of pageblocks")
-    out.update({f"pageblocks_{kind}": float(totals[kind]) for kind in types})
+    out.update({f"pageblocks_{kind}": float(total) for kind, total in totals.items()})
+
+
+def more_than_there_is(values: Mapping[str, float]) -> dict[str, str]:
+    """Return which levels of meminfo are larger than all memory, and so can't be true.
+
+    MemAvailable does so where a kernel loses count of its page cache, and "used" is then below zero.
+    """
+    doubtful = implausible(values)
+    total = values.get(_MEMORY, 0.0)
+    if total and _MEMORY not in doubtful:
+        for metric in _WITHIN_MEMORY:
+            if values.get(metric, 0.0) > total and metric not in doubtful:
+                doubtful[metric] = "more than MemTotal: this kernel has lost count"
+    return doubtful

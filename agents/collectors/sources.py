@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from agents.collectors.notes import Notes, why
+from agents.numbers import IMPLAUSIBLE, implausible, whole_number
 from agents.sysroot import Reader, SysRoot
 
 Parser = Callable[[bytes, dict[str, float]], None]  # adds metrics to the sample; ValueError where it can't
+Doubt = Callable[[Mapping[str, float]], Mapping[str, str]]  # which values can't be true, and why
 
 
 class Source(Protocol):
@@ -30,10 +32,20 @@ class Source(Protocol):
 class ParsedFile:
     """One file with several metrics."""
 
-    __slots__ = ("_metrics", "_notes", "_parse", "_path", "_reader", "_root")
+    __slots__ = ("_doubt", "_metrics", "_notes", "_parse", "_path", "_reader", "_root")
 
-    def __init__(self, root: SysRoot, path: str, parse: Parser, metrics: Sequence[str], notes: Notes) -> None:
+    def __init__(
+        self,
+        root: SysRoot,
+        path: str,
+        parse: Parser,
+        metrics: Sequence[str],
+        notes: Notes,
+        *,
+        doubt: Doubt = implausible,
+    ) -> None:
         self._root = root
+        self._doubt = doubt
         self._path = path
         self._parse = parse
         self._metrics = tuple(metrics)
@@ -49,9 +61,18 @@ class ParsedFile:
         if self._reader is None:
             return
         try:
-            self._parse(self._reader.read(), out)
+            out.update(self._believed(self._reader))
         except (OSError, ValueError) as error:
             self._gone(error, out)
+
+    def _believed(self, reader: Reader) -> dict[str, float]:
+        """Read the file without what can't be true; that is told once."""
+        seen: dict[str, float] = {}
+        self._parse(reader.read(), seen)
+        for metric, reason in self._doubt(seen).items():
+            del seen[metric]
+            self._notes.doubted(metric, f"/{self._path}: {reason}")
+        return seen
 
     def _gone(self, error: OSError | ValueError, out: dict[str, float]) -> None:
         reason = why(error)
@@ -60,7 +81,7 @@ class ParsedFile:
         self.retry()  # a file that was made anew, such as a restarted service's cgroup, is there at once
         if self._reader is not None:
             try:
-                self._parse(self._reader.read(), out)
+                out.update(self._believed(self._reader))
             except (OSError, ValueError):
                 self.close()
         if self._reader is None:
@@ -70,10 +91,9 @@ class ParsedFile:
         if self._reader is not None:
             return
         reader: Reader | None = None
-        seen: dict[str, float] = {}
         try:
             reader = self._root.reader(self._path)
-            self._parse(reader.read(), seen)
+            seen = self._believed(reader)
         except (OSError, ValueError) as error:
             if reader is not None:
                 reader.close()
@@ -81,7 +101,7 @@ class ParsedFile:
             return
         self._reader = reader
         self._notes.found(seen)
-        absent = [metric for metric in self._metrics if metric not in seen]
+        absent = [metric for metric in self._metrics if metric not in seen and metric not in self._notes.doubts]
         self._notes.missing(absent, f"/{self._path} has no such line on this kernel")
 
     def close(self) -> None:
@@ -109,16 +129,28 @@ class NumberFiles:
         return tuple(path for path, _ in self._open.values())
 
     def collect(self, out: dict[str, float]) -> None:
-        failed: list[tuple[str, OSError | ValueError]] = []
+        failed: list[tuple[str, OSError]] = []
         for metric, read in self._reads:
             try:
-                out[metric] = float(int(read()))
-            except (OSError, ValueError) as error:
+                value = float(int(data := read()))  # half the time of whole_number, which is for what is odd
+                if 0.0 <= value < IMPLAUSIBLE:
+                    out[metric] = value
+                else:
+                    self._doubt(metric, data)
+            except OSError as error:
                 failed.append((metric, error))
+            except (ValueError, OverflowError):
+                self._doubt(metric, data)
         if failed:
             self._gone(failed, out)
 
-    def _gone(self, failed: Sequence[tuple[str, OSError | ValueError]], out: dict[str, float]) -> None:
+    def _doubt(self, metric: str, data: bytes) -> None:
+        try:
+            whole_number(data)
+        except ValueError as error:
+            self._notes.doubted(metric, f"/{self._open[metric][0]}: {why(error)}")
+
+    def _gone(self, failed: Sequence[tuple[str, OSError]], out: dict[str, float]) -> None:
         for metric, error in failed:
             path, reader = self._open.pop(metric)
             reader.close()
@@ -128,7 +160,7 @@ class NumberFiles:
         for metric, _ in failed:
             if metric in self._open:
                 try:
-                    out[metric] = float(int(self._open[metric][1].read()))
+                    out[metric] = float(whole_number(self._open[metric][1].read()))
                 except (OSError, ValueError) as error:
                     self._notes.missing([metric], f"/{self._open[metric][0]}: {why(error)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.knobs.access import attempt_write, check_value, effective_thp, read_knob, write_knob
-from agents.knobs.names import Knob, current_value, find_knob, find_knobs
+from agents.knobs.names import Knob, current_value, find_knob, find_knobs, missing_knob_hint
 
 __all__ = [
     "Knob",
@@ -13,6 +13,7 @@ __all__ = [
     "effective_thp",
     "find_knob",
     "find_knobs",
+    "missing_knob_hint",
     "read_knob",
     "write_knob",
 ]

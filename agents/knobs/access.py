@@ -8,6 +8,7 @@ import re
 from agents.errors import KnobError, KnobMismatch, KnobNotWritable, KnobRefused, UnknownKnob
 from agents.knobs.names import Knob, current_value, find_knob
 from agents.messages import KnobChange, KnobReason
+from agents.page_sizes import thp_sizes, thp_switch
 from agents.sysroot import SysRoot
 
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -86,12 +87,12 @@ def write_knob(root: SysRoot, knob: Knob, value: str, reason: KnobReason) -> Kno
 def effective_thp(root: SysRoot, size_kib: int) -> str:
     """Return what one transparent-huge-page size does now, with `inherit` resolved through the top level.
 
-    A size set to `always` allocates also where the top level is `never`. UnknownKnob where there is no such size.
+    A size set to `always` allocates also where the top level is `never`. Before 6.8 the one size has the top level
+    alone. UnknownKnob where there is no such size.
     """
-    own = read_knob(root, find_knob(root, f"thp/{size_kib}kB/enabled"))
-    if own != "inherit":
-        return own
-    return read_knob(root, find_knob(root, "thp/enabled"))
+    switch = thp_switch(root, size_kib) if size_kib in thp_sizes(root) else f"thp/{size_kib}kB/enabled"
+    own = read_knob(root, find_knob(root, switch))
+    return own if own != "inherit" else read_knob(root, find_knob(root, "thp/enabled"))
 
 
 def _write(root: SysRoot, knob: Knob, value: str) -> None:

@@ -12,16 +12,16 @@ Sources: Documentation/admin-guide/mm/transhuge.rst, hugetlbpage.rst and sysctl/
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from agents.errors import KnobError, UnknownKnob
+from agents.page_sizes import HUGETLB, THP, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
 
-THP = "sys/kernel/mm/transparent_hugepage"
-HUGETLB = "sys/kernel/mm/hugepages"
 NODES = "sys/devices/system/node"
 
 _TOP_LEVEL = ("enabled", "defrag", "shmem_enabled", "shrink_underused", "use_zero_page")
@@ -85,8 +85,12 @@ def current_value(text: str) -> str:
 
 
 def find_knobs(root: SysRoot) -> tuple[Knob, ...]:
-    """List every knob that exists on this host, in the order of `_names`."""
-    return tuple(_knob(root, name, path) for name, path in _names(root))
+    """List every knob that exists on this host and can be read, in the order of `_names`."""
+    found = []
+    for name, path in _names(root):
+        with contextlib.suppress(KnobError):
+            found.append(_knob(root, name, path))
+    return tuple(found)
 
 
 def find_knob(root: SysRoot, name: str) -> Knob:
@@ -97,18 +101,28 @@ def find_knob(root: SysRoot, name: str) -> Knob:
     known = dict(_names(root))
     if name in known:
         return _knob(root, name, known[name])
+    hint = missing_knob_hint(name, known, thp_kib=thp_sizes(root), hugetlb_kib=sizes_in(root, HUGETLB))
+    raise UnknownKnob(f"this host has no knob {name!r}", where=name, remedy=hint)
+
+
+def missing_knob_hint(name: str, known: Collection[str], *, thp_kib: Iterable[int], hugetlb_kib: Iterable[int]) -> str:
+    """Say what to write instead of a knob that a host with these knobs and page sizes does not have."""
+    own = re.fullmatch(r"thp/\d+kB/((?:shmem_)?enabled)", name)
+    if own and f"thp/{own[1]}" in known and not any(re.match(r"thp/\d+kB/", knob) for knob in known):
+        only = _listed(thp_kib) or "one that it does not tell"
+        return (
+            f"sizes with knobs of their own came with Linux 6.8; this kernel has one size, {only}: write thp/{own[1]}"
+        )
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hints = [f"did you mean {nearest[0]!r}?"] if nearest else []
     if re.search(r"\d+kB", name):
-        kind = "hugetlb" if name.startswith("hugetlb") else "transparent"
-        folder = HUGETLB if kind == "hugetlb" else THP
-        sizes = ", ".join(f"{size}kB" for size in _sizes(root, folder)) or "none"
-        hints.append(f"{kind} huge page sizes of this kernel: {sizes}")
-    raise UnknownKnob(
-        f"this host has no knob {name!r}",
-        where=name,
-        remedy="; ".join(hints) or "'fleetexp doctor' lists the knobs of this host",
-    )
+        kind, here = ("hugetlb", hugetlb_kib) if name.startswith("hugetlb") else ("transparent", thp_kib)
+        hints.append(f"{kind} huge page sizes of this kernel: {_listed(here) or 'none'}")
+    return "; ".join(hints) or "'fleetexp doctor' lists the knobs of this host"
+
+
+def _listed(sizes_kib: Iterable[int]) -> str:
+    return ", ".join(f"{size}kB" for size in sizes_kib)
 
 
 def _knob(root: SysRoot, name: str, path: str) -> Knob:
@@ -131,7 +145,7 @@ def _names(root: SysRoot) -> Iterator[tuple[str, str]]:
     for name in _TOP_LEVEL:
         if root.exists(f"{THP}/{name}"):
             yield f"thp/{name}", f"{THP}/{name}"
-    for size in _sizes(root, THP):
+    for size in sizes_in(root, THP):
         for name in _PER_SIZE:
             path = f"{THP}/hugepages-{size}kB/{name}"
             if root.exists(path):
@@ -149,14 +163,8 @@ def _names(root: SysRoot) -> Iterator[tuple[str, str]]:
 
 
 def _pools(root: SysRoot, prefix: str, folder: str, files: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for size in _sizes(root, folder):
+    for size in sizes_in(root, folder):
         for name in files:
             path = f"{folder}/hugepages-{size}kB/{name}"
             if root.exists(path):
                 yield f"{prefix}/{size}kB/{name}", path
-
-
-def _sizes(root: SysRoot, folder: str) -> list[int]:
-    """Sizes in KiB, ascending, of the `hugepages-<N>kB` entries of a folder."""
-    found = (re.fullmatch(r"hugepages-(\d+)kB", entry) for entry in root.names(folder))
-    return sorted(int(match[1]) for match in found if match)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_MOST = 1 << 16  # CPUs or nodes; the kernel is built for 8192 CPUs and 1024 nodes at most
+
 
 def parse_numbers(text: bytes) -> frozenset[int]:
     """Return the numbers in a kernel list; ValueError where it is none."""
@@ -9,5 +11,8 @@ def parse_numbers(text: bytes) -> frozenset[int]:
     for part in text.decode().strip().split(","):
         if part:
             low, _, high = part.partition("-")
-            numbers.update(range(int(low), int(high or low) + 1))
+            first, last = int(low), int(high or low)
+            if not 0 <= first <= last < _MOST:
+                raise ValueError(f"no list of CPUs: {part[:40]!r}")
+            numbers.update(range(first, last + 1))
     return frozenset(numbers)

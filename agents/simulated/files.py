@@ -139,7 +139,7 @@ class Machine:
     @cached_property
     def texts(self) -> Mapping[str, bytes]:
         """What never changes: path -> content."""
-        cpu = "vendor_id\t: Simulated\nmodel name\t: Simulated CPU\n"
+        cpu = "vendor_id\t: Simulated\nmodel name\t: Simulated CPU\nflags\t\t: fpu lm\n"
         texts = {
             f"{THP}/hpage_pmd_size": str(PMD_KIB * 1024),
             "sys/devices/system/cpu/online": "0" if self.cpus == 1 else f"0-{self.cpus - 1}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 
-from agents.collectors.pages import HUGETLB, THP, sizes_in
 from agents.errors import AgentError, WorkloadError
 from agents.knobs import effective_thp
+from agents.page_sizes import HUGETLB, THP, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
 from agents.workloads.options import KIB, Backing
 
@@ -18,8 +18,9 @@ def page_sizes_kib(root: SysRoot, backing: Backing) -> tuple[int, ...]:
     """Return the sizes that this kernel offers, ascending; the base page is one of the anonymous ones."""
     if backing is Backing.HUGETLB:
         return sizes_in(root, HUGETLB)
-    # A size without this knob, such as 8 KiB, exists for shared memory only.
-    anonymous = {size for size in sizes_in(root, THP) if root.exists(f"{THP}/hugepages-{size}kB/enabled")}
+    # A size listed without this knob, such as 8 KiB, exists for shared memory only.
+    shared = {size for size in sizes_in(root, THP) if not root.exists(f"{THP}/hugepages-{size}kB/enabled")}
+    anonymous = set(thp_sizes(root)) - shared
     return tuple(sorted({BASE_PAGE_KIB, *anonymous}))
 
 

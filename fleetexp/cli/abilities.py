@@ -20,11 +20,6 @@ class Ability:
     kind: str = "run"  # 'run': an experiment; 'see': a measurement
 
 
-def pmd_size_kib(base_page_bytes: int) -> int:
-    """Return the size that one entry of the second level maps: a page of 8-byte entries, each mapping a base page."""
-    return base_page_bytes * (base_page_bytes // 8) // 1024
-
-
 def abilities(facts: HostFacts) -> tuple[Ability, ...]:
     """Judge what works on this host, the most wanted first."""
     return (
@@ -35,7 +30,7 @@ def abilities(facts: HostFacts) -> tuple[Ability, ...]:
         Ability(
             name="memory pressure",
             works=facts.pressure_available,
-            reason="" if facts.pressure_available else "/proc/pressure can't be read: PSI is off or not built in",
+            reason=facts.pressure_missing_because,
             kind="see",
         ),
         Ability(
@@ -52,20 +47,26 @@ def _not_writable(facts: HostFacts) -> str:
 
 
 def _switchback(facts: HostFacts) -> Ability:
-    pmd = pmd_size_kib(facts.base_page_bytes)
-    base, big = size(facts.base_page_bytes / 1024), size(pmd)
-    name = f"switchback of {base} against {big}"
+    pmd, base = facts.thp_pmd_kib, facts.base_page_bytes
+    name = f"switchback of {size(base / 1024) if base else 'base pages'} against {size(pmd) if pmd else 'huge pages'}"
+    if not facts.thp_top_level and not facts.thp_sizes:
+        return Ability(name=name, works=False, reason="this kernel has no transparent huge pages")
+    if not pmd:
+        return Ability(name=name, works=False, reason="page size not known: there is no hpage_pmd_size")
     if not any(one.size_kib == pmd for one in facts.thp_sizes):
         return Ability(name=name, works=False, reason=f"this kernel has no hugepages-{pmd}kB")
-    if f"thp/{pmd}kB/enabled" not in facts.writable_knobs:
+    switch = facts.thp_switch(pmd)
+    if switch not in facts.writable_knobs:
         return Ability(name=name, works=False, reason=_not_writable(facts))
-    return Ability(name=name, works=True)
+    return Ability(name=name, works=True, reason="by thp/enabled" if switch == "thp/enabled" else "")
 
 
 def _hugetlb(facts: HostFacts) -> Ability:
     name = "hugetlb 1G"
     if not any(pool.size_kib == GIGABYTE_KIB for pool in facts.hugetlb_pools):
-        return Ability(name=name, works=False, reason="this kernel or CPU offers no 1 GiB hugetlb pool")
+        pools = ", ".join(size(pool.size_kib) for pool in facts.hugetlb_pools)
+        reason = f"pools here are of {pools}" if pools else "this host has no hugetlb pools"
+        return Ability(name=name, works=False, reason=reason)
     if f"hugetlb/{GIGABYTE_KIB}kB/nr_hugepages" not in facts.writable_knobs:
         return Ability(name=name, works=False, reason=_not_writable(facts))
     return Ability(name=name, works=True, reason="as far as whole gigabytes are free")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from agents.messages import HostFacts, ThpSize
+from agents.surroundings import UNKNOWN
 from fleetexp.cli.abilities import GIGABYTE_KIB, Ability, abilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
 
@@ -23,13 +24,20 @@ def doctor_lines(facts: HostFacts, claim: str, *, short: bool, columns: int) -> 
 
 
 def _host(facts: HostFacts) -> str:
-    where = facts.virtualisation or "bare metal"
-    return f"{facts.host}: {facts.cpus} CPUs, {facts.cpu_model or facts.architecture}; {where}"
+    where = "virtual or not is not known" if facts.virtualisation == UNKNOWN else facts.virtualisation or "bare metal"
+    cpus = f"{facts.cpus} CPU{'s' if facts.cpus != 1 else ''}" if facts.cpus else "CPUs not known"
+    return f"{facts.host or 'name not known'}: {', '.join(filter(None, (cpus, _cpu(facts))))}; {where}"
+
+
+def _cpu(facts: HostFacts) -> str:
+    return facts.cpu_model or facts.architecture
 
 
 def _kernel(facts: HostFacts) -> str:
+    named = " ".join(filter(None, (facts.kernel or "version not known", facts.architecture)))
+    up = f", up {duration(facts.uptime_seconds)}" if facts.uptime_seconds else ""
     taint = f", TAINTED ({facts.kernel_taint})" if facts.kernel_taint else ""
-    return f"{facts.kernel} {facts.architecture}, up {duration(facts.uptime_seconds)}{taint}"
+    return f"{named}{up}{taint}"
 
 
 def _memory_rows(facts: HostFacts) -> list[tuple[str, str]]:
@@ -38,26 +46,32 @@ def _memory_rows(facts: HostFacts) -> list[tuple[str, str]]:
     nodes = f"{facts.numa_nodes} node{'s' if facts.numa_nodes != 1 else ''}, balancing {balancing}"
     if facts.numa_balancing and facts.numa_nodes > 1 and has_gigabyte_thp(facts):
         nodes += ": it splits 1 GB pages within seconds"
-    return [
-        (
-            "memory",
-            f"{memory(facts.memory_total_bytes)}, {memory(facts.memory_available_bytes)} available; swap {swap}",
-        ),
-        ("NUMA", nodes),
-    ]
+    total, available = facts.memory_total_bytes, facts.memory_available_bytes
+    pages = f"pages of {size(facts.base_page_bytes / 1024)}" if facts.base_page_bytes else "page size not known"
+    amount = f"{memory(total)}, {memory(available) if available else 'unknown'} available; swap {swap}"
+    return [("memory", f"{amount if total else 'not known'}; {pages}"), ("NUMA", nodes)]
 
 
 def _page_rows(facts: HostFacts) -> list[tuple[str, str]]:
-    top = f"{facts.thp_top_level or 'no such setting'}; defrag {facts.thp_defrag or 'unknown'}"
+    top = f"top level {facts.thp_top_level or 'not known'}; defrag {facts.thp_defrag or 'not known'}"
+    there = bool(facts.thp_top_level or facts.thp_sizes)
     pools = "; ".join(
         f"{size(pool.size_kib)}: {pool.total_pages} pages, {pool.free_pages} free" for pool in facts.hugetlb_pools
     )
     return [
-        ("THP", f"top level {top}"),
-        ("  sizes", "; ".join(_by_effect(facts.thp_sizes)) or "none: this kernel has no sizes of its own"),
+        ("THP", top if there else "none: this kernel has no transparent huge pages"),
+        *([("  sizes", _sizes(facts))] if there else []),
         ("hugetlb", pools or "no pools"),
         ("knobs", _knobs(facts)),
     ]
+
+
+def _sizes(facts: HostFacts) -> str:
+    if not facts.thp_sizes:
+        return "not known: there is no hpage_pmd_size"
+    one = facts.thp_sizes[0].size_kib
+    switched = f", the only one; {facts.thp_switch(one)} switches it" if facts.thp_switch(one) == "thp/enabled" else ""
+    return "; ".join(_by_effect(facts.thp_sizes)) + switched
 
 
 def _by_effect(sizes: Sequence[ThpSize]) -> Iterable[str]:
@@ -73,7 +87,7 @@ def _by_effect(sizes: Sequence[ThpSize]) -> Iterable[str]:
 def _knobs(facts: HostFacts) -> str:
     known, writable = len(facts.knobs), len(facts.writable_knobs)
     if writable == known and known:
-        return f"all {known} can be written"
+        return f"all {known} can be written" if known > 1 else f"{next(iter(facts.knobs))} alone; it can be written"
     refused = sorted(set(facts.knobs) - set(facts.writable_knobs))
     why = facts.not_writable_because or "refused by the kernel"
     if not writable:
@@ -91,7 +105,7 @@ def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
             missing.setdefault(why, []).append(one.event)
     rows = [("perf events", ", ".join(able) or "none")]
     rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
-    cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "none"
+    cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "no memory controller"
     rows.append(("cgroup", f"{cgroup}; pressure (PSI) {'readable' if facts.pressure_available else 'unavailable'}"))
     return rows
 

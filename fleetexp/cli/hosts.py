@@ -90,7 +90,9 @@ def _row(one: FoundHost, busy: dict[str, int]) -> list[str]:
 
 def _thp(facts: HostFacts) -> str:
     return " ".join(
-        f"{size(thp.size_kib)}:{(thp.effective or thp.enabled)[:1]}" for thp in facts.thp_sizes if thp.size_kib >= 2048
+        f"{size(thp.size_kib)}:{(thp.effective or thp.enabled)[:1]}"
+        for thp in facts.thp_sizes
+        if thp.size_kib >= (facts.thp_pmd_kib or 2048)
     )
 
 

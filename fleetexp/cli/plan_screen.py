@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from agents.knobs import missing_knob_hint
 from agents.messages import HostFacts, WorkloadSpec
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
@@ -124,7 +125,8 @@ def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
             for value, count in values.most_common()
         )
         if not values:
-            yield "writes", f"{knob}: NOT on {'any host' if several else 'this host'}"
+            where = "any host" if several else "this host"
+            yield "writes", f"{knob}: NOT on {where}{''.join(f'; {_instead(knob, one)}' for one in facts[:1])}"
         elif not several and stuck:
             yield "writes", f"{knob}: reads {reads}, and can NOT be written here: {_why(stuck[0])}"
         else:
@@ -134,6 +136,12 @@ def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
         if several and stuck:
             reasons = ", ".join(sorted({_why(one) for one in stuck}))
             yield "", f"{knob}: can NOT be written on {_some([one.host for one in stuck])}: {reasons}"
+
+
+def _instead(knob: str, facts: HostFacts) -> str:
+    """Say what to write instead of a knob that a host does not have."""
+    thp = [size.size_kib for size in facts.thp_sizes]
+    return missing_knob_hint(knob, facts.knobs, thp_kib=thp, hugetlb_kib=[p.size_kib for p in facts.hugetlb_pools])
 
 
 def _why(facts: HostFacts) -> str:

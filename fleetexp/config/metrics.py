@@ -13,6 +13,7 @@ from fleetexp.config.model import Experiment, Guardrail
 OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
 OBSERVER_METRIC = "agent_cpu_seconds"
 _EXPOSURE_OF_A_POOL = ("total_pages", "free_pages")
+_EXPOSURE_OF_THE_TOP_LEVEL = ("anon_huge_bytes", "thp_fault_alloc", "thp_fault_fallback")  # all there is before 6.8
 _EXPOSURE_OF_A_SIZE = ("backed_bytes", "anon_fault_alloc", "anon_fault_fallback", "split")
 
 
@@ -121,6 +122,9 @@ def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
     for size in sorted({size for knobs in experiment.arms.values() for size in thp_sizes(knobs)}):
         for what in _EXPOSURE_OF_A_SIZE:
             yield f"thp_{size}kB_{what}", Role.EXPOSURE
+    if any("thp/enabled" in knobs for knobs in experiment.arms.values()):
+        for name in _EXPOSURE_OF_THE_TOP_LEVEL:
+            yield name, Role.EXPOSURE
     for size in sorted({size for knobs in experiment.arms.values() for size in pool_sizes(knobs)}):
         for what in _EXPOSURE_OF_A_POOL:
             yield f"hugetlb_{size}kB_{what}", Role.EXPOSURE

@@ -150,7 +150,9 @@ def machine_like(facts: HostFacts) -> Machine:
         kernel=f"{facts.kernel}-simulated",
         memory_kib=max(facts.memory_total_bytes // 1024, PMD_KIB),
         cpus=max(1, facts.cpus),
-        thp_sizes_kib=tuple(size.size_kib for size in facts.thp_sizes),
+        thp_sizes_kib=tuple(
+            size.size_kib for size in facts.thp_sizes if facts.thp_switch(size.size_kib) != "thp/enabled"
+        ),
         hugetlb_kib=tuple(pool.size_kib for pool in facts.hugetlb_pools),
     )
     there = {knob.name: knob.path for knob in find_knobs(_root_of(machine))}

@@ -106,35 +106,120 @@ def test_the_cgroup_version_is_that_of_the_memory_controller(
 def test_a_hybrid_host_counts_memory_in_version_1(host_tree: Tree) -> None:
     files = {"sys/fs/cgroup/unified/cgroup.controllers": ""}
     assert survey(host_tree(cgroup_version=1, files=files)).cgroup_version == 1
-    assert survey(host_tree(name="other", cgroup_version=None, files=files)).cgroup_version == 2
+    assert survey(host_tree(name="other", cgroup_version=None, files=files)).cgroup_version is None
+
+
+def test_a_memory_controller_that_was_left_out_at_boot_is_none(host_tree: Tree) -> None:
+    files = {"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io pids"}
+    assert survey(host_tree(files=files)).cgroup_version is None
 
 
 @pytest.mark.parametrize("text", [None, "", "garbage"])
 def test_pressure_must_be_readable_to_be_available(host_tree: Tree, text: str | None) -> None:
     assert survey(host_tree(name="with")).pressure_available
-    without = host_tree(name="without", files={"proc/pressure/memory": text})
-    assert not survey(without).pressure_available
+    without = survey(host_tree(name="without", files={"proc/pressure/memory": text}))
+    assert not without.pressure_available
+    assert without.pressure_missing_because.startswith("/proc/pressure/memory")
 
 
 @pytest.mark.parametrize(
-    ("pmd_bytes", "base_page_bytes"),
-    [(2 << 20, 4096), (512 << 20, 65536), (32 << 20, 16384), (None, 0)],
+    ("pages", "kib", "base_page_bytes"),
+    [
+        (1000, 4000, 4096),
+        (1000, 16000, 16384),
+        (1000, 64000, 65536),
+        (1000, 70000, 65536),  # a bundle's files are read seconds apart
+        (1000, 3500, 4096),
+        (1000, 50000, 0),  # between two sizes: not known
+        (1000, 100, 0),
+        (0, 64000, 0),
+    ],
 )
-def test_the_base_page_follows_from_what_a_pmd_maps(
-    host_tree: Tree, pmd_bytes: int | None, base_page_bytes: int
+def test_the_base_page_is_what_vmstat_and_meminfo_count_alike(
+    host_tree: Tree, pages: int, kib: int, base_page_bytes: int
 ) -> None:
-    files = {f"{THP}/hpage_pmd_size": str(pmd_bytes) if pmd_bytes else None}
+    files = {"proc/vmstat": f"nr_free_pages {pages}", "proc/meminfo": f"MemFree: {kib} kB"}
     assert survey(host_tree(files=files)).base_page_bytes == base_page_bytes
 
 
-def test_an_arm_cpu_is_named_by_its_numbers(host_tree: Tree) -> None:
-    text = "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n"
-    assert survey(host_tree(files={"proc/cpuinfo": text})).cpu_model == "implementer 0x41 part 0xd40"
+@pytest.mark.parametrize(("pmd_bytes", "pmd_kib"), [(2 << 20, 2048), (1 << 20, 1024), (512 << 20, 524288), (None, 0)])
+def test_the_size_of_a_pmd_is_what_the_kernel_says(host_tree: Tree, pmd_bytes: int | None, pmd_kib: int) -> None:
+    files = {f"{THP}/hpage_pmd_size": str(pmd_bytes) if pmd_bytes else None}
+    assert survey(host_tree(files=files)).thp_pmd_kib == pmd_kib
+
+
+def test_before_6_8_the_one_size_is_switched_at_the_top(host_tree: Tree) -> None:
+    facts = survey(host_tree(thp_sizes_kib=()))
+    (size,) = facts.thp_sizes
+    assert (size.size_kib, size.enabled, size.effective, size.writable) == (2048, "madvise", "madvise", True)
+    assert facts.thp_switch(2048) == "thp/enabled"
+    assert survey(host_tree(name="newer")).thp_switch(2048) == "thp/2048kB/enabled"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n",
+            "implementer 0x41 part 0xd40",
+        ),
+        (
+            "vendor_id       : IBM/S390\n# processors    : 2\n"
+            "processor 0: version = FF,  identification = 233EF7,  machine = 3906\n",
+            "IBM/S390 machine 3906",
+        ),
+        ("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n", "POWER9, altivec supported"),
+        ("processor\t: 0\n", ""),
+    ],
+)
+def test_a_cpu_is_named_as_its_architecture_names_it(host_tree: Tree, text: str, wanted: str) -> None:
+    assert survey(host_tree(files={"proc/cpuinfo": text})).cpu_model == wanted
+
+
+def test_cpus_are_counted_in_cpuinfo_where_sysfs_has_no_list(host_tree: Tree) -> None:
+    online = "sys/devices/system/cpu/online"
+    assert survey(host_tree(files={online: None})).cpus == 2
+    assert survey(host_tree(name="other", files={online: "0-99999999999"})).cpus == 2
+
+
+def test_a_knob_that_can_not_be_read_is_left_out_of_the_map(host_tree: Tree) -> None:
+    root = host_tree(files={f"{THP}/defrag": None})
+    (root.root / THP / "defrag").mkdir()
+    facts = survey(root)
+    assert "thp/defrag" not in facts.knobs
+    assert facts.thp_defrag == ""
+    assert facts.thp_top_level == "madvise"
+
+
+NINES = "9" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("proc/meminfo", f"MemTotal: {NINES} kB\nMemFree: ² kB"),
+        ("proc/uptime", NINES),
+        ("proc/uptime", "soon"),
+        ("proc/sys/kernel/tainted", NINES),
+        ("proc/sys/kernel/numa_balancing", "²"),
+        (f"{THP}/hpage_pmd_size", NINES),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", NINES),
+        ("sys/devices/system/cpu/online", f"0-{NINES}"),
+        ("proc/vmstat", f"nr_free_pages {NINES}"),
+        ("proc/pressure/memory", f"some total={NINES}"),
+        ("proc/cpuinfo", f"processor : {NINES}"),
+    ],
+)
+def test_numbers_of_absurd_length_are_unknown_never_a_crash(host_tree: Tree, path: str, text: str) -> None:
+    facts = survey(host_tree(files={path: text}))
+    assert facts.uptime_seconds in {2130.89, 0.0}
+    assert facts.memory_total_bytes in {24684092 * 1024, 0}
+    assert facts.kernel_taint == 0
 
 
 def test_a_host_with_nothing_to_read_is_unknown_not_guessed(tmp_path: Path) -> None:
     facts = survey(FolderRoot(tmp_path), host="bare")
-    assert (facts.kernel, facts.cpu_model, facts.thp_top_level, facts.virtualisation) == ("", "", "", "")
+    assert (facts.kernel, facts.cpu_model, facts.thp_top_level, facts.virtualisation) == ("", "", "", "unknown")
     assert (facts.cgroup_version, facts.numa_balancing) == (None, None)
     assert (facts.memory_total_bytes, facts.cpus, facts.uptime_seconds) == (0, 0, 0.0)
     assert (facts.thp_sizes, facts.hugetlb_pools, facts.knobs) == ((), (), {})
@@ -163,6 +248,8 @@ def test_this_machine_is_surveyed() -> None:
 
 # ---------------------------------------------------------------------------- surroundings
 X86, ARM = "flags\t\t: fpu lm{}\n", "Features\t: fp asimd\n"
+POWER = "processor\t: 0\ncpu\t\t: POWER9, altivec supported\n\nplatform\t: {}\nmachine\t\t: {}\n"
+TREE = "sys/firmware/devicetree/base"
 
 
 @pytest.mark.parametrize(
@@ -177,9 +264,29 @@ X86, ARM = "flags\t\t: fpu lm{}\n", "Features\t: fp asimd\n"
         ({"sys/hypervisor/type": "xen"}, "xen"),
         ({"proc/cpuinfo": ARM, "sys/class/dmi/id/sys_vendor": "Google"}, "google compute engine"),
         ({"proc/cpuinfo": ARM, "sys/firmware/devicetree/base/hypervisor/compatible": "linux,kvm\0"}, "kvm"),
-        ({"proc/cpuinfo": ARM}, ""),
+        ({"proc/cpuinfo": ARM}, "unknown"),
+        ({"proc/cpuinfo": ARM, "sys/class/dmi/id/sys_vendor": "GIGABYTE"}, ""),
+        ({"proc/cpuinfo": ARM, "sys/class/dmi/id/sys_vendor": "Amazon EC2"}, "amazon ec2"),
+        (
+            {
+                "proc/cpuinfo": ARM,
+                "sys/class/dmi/id/sys_vendor": "Amazon EC2",
+                "sys/class/dmi/id/product_name": "c7g.metal",
+            },
+            "",
+        ),
+        ({"proc/cpuinfo": ARM, f"{TREE}/compatible": "linux,dummy-virt\0"}, "virtual machine"),
+        ({"proc/cpuinfo": ARM, f"{TREE}/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0"}, ""),
+        ({"proc/cpuinfo": ARM, f"{TREE}/hypervisor/compatible": "xen,xen-4.17\0xen,xen\0"}, "xen"),
+        ({"proc/cpuinfo": POWER.format("PowerNV", "PowerNV C1P9S01")}, ""),
+        ({"proc/cpuinfo": POWER.format("pSeries", "CHRP IBM,9009-22A")}, "powervm"),
+        ({"proc/cpuinfo": POWER.format("pSeries", "CHRP IBM pSeries (emulated by qemu)")}, "qemu"),
+        ({"proc/cpuinfo": ARM, "proc/sysinfo": "Manufacturer: IBM\nLPAR Number: 10"}, "lpar"),
+        ({"proc/cpuinfo": ARM, "proc/sysinfo": "VM00 Control Program: z/VM    7.2.0"}, "z/vm"),
+        ({"proc/cpuinfo": ARM, "proc/sysinfo": "VM00 Control Program: KVM/Linux"}, "kvm"),
         ({"proc/cpuinfo": X86.format(""), ".dockerenv": ""}, "docker"),
         ({"proc/cpuinfo": X86.format(""), "run/.containerenv": ""}, "podman"),
+        ({"proc/cpuinfo": ARM, "run/.containerenv": ""}, "podman"),
         ({"proc/cpuinfo": X86.format(" hypervisor"), "run/systemd/container": "lxc"}, "lxc on virtual machine"),
         ({"proc/cpuinfo": X86.format(""), "proc/1/cgroup": "4:memory:/kubepods/burstable/pod1"}, "kubernetes"),
     ],

@@ -17,6 +17,7 @@ from agents.messages import KnobReason
 from agents.sysroot import FolderRoot
 
 HostTree = Callable[..., FolderRoot]
+THP = "sys/kernel/mm/transparent_hugepage"
 THP_2M = "thp/2048kB/enabled"
 POOL_1G = "hugetlb/1048576kB/nr_hugepages"
 
@@ -87,11 +88,17 @@ def test_unknown_knob_names_the_nearest_and_the_sizes(host_tree: HostTree) -> No
     with pytest.raises(UnknownKnob, match="did you mean 'thp/defrag'"):
         find_knob(host_tree(name="other"), "thp/defragg")
     with pytest.raises(UnknownKnob, match="transparent huge page sizes of this kernel: none"):
-        find_knob(host_tree(name="none", thp_sizes_kib=(), hugetlb_kib=()), "thp/2048kB/enabled")
+        find_knob(host_tree(name="none", thp_sizes_kib=(), files={f"{THP}/enabled": None}), "thp/2048kB/enabled")
     with pytest.raises(UnknownKnob, match="hugetlb huge page sizes of this kernel: 2048kB, 1048576kB"):
         find_knob(host_tree(name="third"), "hugetlb/512kB/nr_hugepages")
     with pytest.raises(UnknownKnob, match="doctor"):
         find_knob(host_tree(name="fourth"), "@@@")
+
+
+@pytest.mark.parametrize("name", ["enabled", "shmem_enabled"])
+def test_before_6_8_the_hint_is_the_knob_at_the_top(host_tree: HostTree, name: str) -> None:
+    with pytest.raises(UnknownKnob, match=rf"6\.8; this kernel has one size, 2048kB: write thp/{name}$"):
+        find_knob(host_tree(thp_sizes_kib=()), f"thp/2048kB/{name}")
 
 
 def test_the_bracketed_word_is_what_is_set_and_the_words_are_the_choices(host_tree: HostTree) -> None:

@@ -276,6 +276,7 @@ def test_the_pages_that_an_arm_really_holds_are_exposure_for_pools_too() -> None
     assert exposure == ["hugetlb_1048576kB_total_pages", "hugetlb_1048576kB_free_pages"]
 
 
+<<<<<<< HEAD
 def test_what_decides_where_there_is_a_trade_is_said_or_both() -> None:
     said = {
         name: analysis_plan(load_experiment(CASES / "good" / f"{name}.yaml")).trade
@@ -285,6 +286,12 @@ def test_what_decides_where_there_is_a_trade_is_said_or_both() -> None:
         "trade": Rule.BOTH,
         "trade-decides": Rule.SERVERS,
     }
+=======
+def test_where_the_top_level_is_switched_the_exposure_is_what_every_kernel_counts() -> None:
+    plan = analysis_plan(load_experiment(CASES / "good" / "command.yaml"))
+    exposure = [metric.name for metric in plan.metrics if metric.role is Role.EXPOSURE]
+    assert exposure == ["anon_huge_bytes", "thp_fault_alloc", "thp_fault_fallback"]
+>>>>>>> ten-hosts
 
 
 def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:

@@ -138,6 +138,50 @@ def test_a_number_that_turns_to_garbage_leaves_the_others(host_tree: Tree, closi
     assert collectors.sample()["thp_2048kB_split"] == 2.0
 
 
+WRAPPED = str(2**64 - 3)
+
+
+def test_a_level_below_zero_is_unavailable_beside_the_others_and_told_once(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root, cgroup="system.slice/web.service"))
+    for path, old, new in (
+        (STATS.format(2048) + "/nr_anon", "0", WRAPPED),
+        ("proc/vmstat", "nr_free_cma 0", f"nr_free_cma {WRAPPED}"),
+        ("proc/meminfo", "   24052620 kB", " 240526200 kB"),
+        ("sys/fs/cgroup/system.slice/web.service/memory.stat", "anon_thp 0", "anon_thp -4096"),
+    ):
+        text = (root.root / path).read_text()
+        assert old in text
+        (root.root / path).write_text(text.replace(old, new))
+    doubted = ("thp_2048kB_nr_anon", "nr_free_cma", "memory_available_bytes", "cgroup_anon_thp_bytes")
+    sample = collectors.sample()
+    assert not any(metric in sample for metric in doubted)
+    assert sample["thp_2048kB_split"] == sample["thp_split_pud"] == 0.0
+    assert sample["memory_free_bytes"] == 23375396 * 1024.0
+    reasons = [collectors.unavailable[metric] for metric in doubted]
+    assert [reason.rpartition(": ")[2] for reason in reasons] == [
+        "below zero, printed without its sign",
+        "below zero, printed without its sign",
+        "this kernel has lost count",
+        "below zero",
+    ]
+    assert [kind for kind, _ in collectors.events()] == [HostEventKind.SOURCE_LOST] * 4
+    collectors.sample()
+    assert collectors.events() == []
+    (root.root / STATS.format(2048) / "nr_anon").write_text("7\n")
+    assert collectors.boundary()["thp_2048kB_nr_anon"] == 7.0
+    assert "thp_2048kB_nr_anon" not in collectors.unavailable
+
+
+def test_what_can_not_be_believed_from_the_start_was_never_lost(host_tree: Tree, closing: Closing) -> None:
+    files = {f"{STATS.format(2048)}/nr_anon": WRAPPED, "proc/vmstat": f"pgfault {'9' * 10_000}\noom_kill 0"}
+    collectors = closing(Collectors(host_tree(files=files)))
+    assert collectors.events() == []
+    assert collectors.sample()["oom_kills"] == 0.0
+    assert "no host reaches" in collectors.unavailable["pgfault"]
+    assert collectors.events() == []
+
+
 # ---------------------------------------------------------------------------- events
 def test_a_quiet_host_has_no_events(host_tree: Tree, closing: Closing) -> None:
     collectors = closing(Collectors(host_tree()))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
+from agents.collectors.parsers import (
+    KeyedTable,
+    Pressure,
+    more_than_there_is,
+    parse_buddyinfo,
+    parse_pagetypeinfo,
+)
+from agents.numbers import implausible, whole_number
 
 
 def read(table: KeyedTable, text: str) -> dict[str, float]:
@@ -42,7 +51,7 @@ def test_a_key_without_a_value_is_left_out() -> None:
 
 @pytest.mark.parametrize("text", ["a one\n", "a 1.5\n", "a -\n"])
 def test_a_value_that_is_no_whole_number_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="invalid literal"):
+    with pytest.raises(ValueError, match="no whole number"):
         read(KeyedTable({"a": "a"}), text)
 
 
@@ -78,7 +87,7 @@ def test_pressure_lines_that_were_not_asked_for_are_left_out() -> None:
 
 @pytest.mark.parametrize("text", [b"some avg10=0.00\n", b"garbage\n", b"some total=x\n"])
 def test_pressure_that_is_not_understood_is_an_error(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r"total|literal"):
+    with pytest.raises(ValueError, match=r"total|whole number"):
         Pressure("psi")(text, {})
 
 
@@ -120,6 +129,72 @@ Node 0, zone   Normal          141          848           99            0       
         "pageblocks_cma": 4.0,
         "pageblocks_isolate": 0.0,
     }
+
+
+NODE = """Page block order: 9
+Pages per block:  512
+
+Free pages count per migrate type at order       0      1
+Node    {node}, zone   Normal, type    Unmovable      0      1
+Node    {node}, zone   Normal, type      Movable      5      6
+
+Number of blocks type     Unmovable      Movable
+Node {node}, zone   Normal           10          {movable}
+"""
+MIXED = """
+Number of mixed blocks    Unmovable      Movable
+Node {node}, zone   Normal            7           50
+"""
+
+
+def test_the_whole_text_comes_again_for_each_node_and_is_summed() -> None:
+    out: dict[str, float] = {}
+    text = NODE.format(node=0, movable=100) + NODE.format(node=1, movable=20) + NODE.format(node=8, movable=3)
+    parse_pagetypeinfo(text.encode(), out)
+    assert out == {"pageblocks_unmovable": 30.0, "pageblocks_movable": 123.0}
+
+
+def test_mixed_blocks_of_page_owner_are_not_counted_again() -> None:
+    out: dict[str, float] = {}
+    text = "".join(NODE.format(node=node, movable=100) + MIXED.format(node=node) for node in (0, 1))
+    parse_pagetypeinfo(text.encode(), out)
+    assert out == {"pageblocks_unmovable": 20.0, "pageblocks_movable": 200.0}
+
+
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        (f"a {'9' * 10_000}\nb 2\n", math.inf),
+        (f"a {'9' * 400}\nb 2\n", math.inf),
+        (f"a {2**64 - 5}\nb 2\n", float(2**64 - 5)),
+        ("a -7\nb 2\n", -7.0),
+    ],
+)
+def test_a_number_that_can_not_be_true_stands_as_it_is_for_whoever_doubts_it(table: str, wanted: float) -> None:
+    found = read(KeyedTable({"a": "a", "b": "b"}), table)
+    assert found == {"a": wanted, "b": 2.0}
+    assert implausible(found).keys() == {"a"}
+
+
+def test_levels_above_all_memory_can_not_be_true() -> None:
+    levels = {"memory_total_bytes": 100.0, "memory_available_bytes": 1500.0, "anon_bytes": 100.0, "slab_bytes": 200.0}
+    assert more_than_there_is(levels) == {"memory_available_bytes": "more than MemTotal: this kernel has lost count"}
+    assert more_than_there_is({"memory_available_bytes": 5.0}) == {}
+    assert more_than_there_is({"memory_total_bytes": -1.0, "anon_bytes": 5.0}).keys() == {"memory_total_bytes"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"x", b"-1", b"1.5", b"\xb2", b"1_0", b"9" * 21, b"9" * 10_000, str(2**63).encode(), b"1 2"]
+)
+def test_what_is_no_whole_number_of_a_kernel_is_refused_in_few_words(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        whole_number(text)
+    assert len(str(caught.value)) < 120
+
+
+def test_a_whole_number_may_have_blanks_around_it() -> None:
+    assert whole_number(b" 12\n") == 12
+    assert whole_number(str(2**63 - 1).encode()) == 2**63 - 1
 
 
 @pytest.mark.parametrize("parse", [parse_buddyinfo, parse_pagetypeinfo])

@@ -182,3 +182,18 @@ def test_what_a_host_does_not_say_is_unknown_and_no_zero(tmp_path: Path, host: A
     assert faults_granted(host, 2048) == 17
     assert free_hugetlb_bytes(bare, [2048]) == 0
     assert problems(bare, "pointer_chase", region_bytes=GIB) == []
+
+
+@pytest.mark.parametrize(("top", "largest"), [("[always] madvise never", 2048), ("always [madvise] never", 4)])
+def test_before_6_8_the_size_of_a_pmd_is_there_and_does_what_the_top_level_says(
+    tmp_path: Path, top: str, largest: int
+) -> None:
+    folder = tmp_path / "sys/kernel/mm/transparent_hugepage"
+    folder.mkdir(parents=True)
+    (folder / "enabled").write_text(f"{top}\n")
+    (folder / "hpage_pmd_size").write_text("2097152\n")
+    host = AsIfReal(tmp_path)
+    assert page_sizes_kib(host, Backing.ANONYMOUS) == (4, 2048)
+    assert largest_page_kib(host, Backing.ANONYMOUS, GIB, madvise=False) == largest
+    assert largest_page_kib(host, Backing.ANONYMOUS, GIB, madvise=True) == 2048
+    assert problems(host, "pointer_chase", region_bytes=GIB, dereferences=1000, page_size_kib=2048) == []

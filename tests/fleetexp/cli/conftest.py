@@ -61,6 +61,7 @@ def make_facts() -> MakeFacts:
             "base_page_bytes": 4096,
             "uptime_seconds": 93784.0,
             "thp_sizes": (*(thp(size) for size in SIZES_KIB), thp(2048, "inherit", "always")),
+            "thp_pmd_kib": 2048,
             "thp_top_level": "always",
             "thp_defrag": "madvise",
             "hugetlb_pools": tuple(

@@ -10,7 +10,7 @@ import pytest
 from agents.messages import EventSupport, HostFacts, ThpSize
 from agents.recovery import ClaimStatus, Standing
 from agents.undo import Drift
-from fleetexp.cli.abilities import abilities, pmd_size_kib
+from fleetexp.cli.abilities import abilities
 from fleetexp.cli.doctor import claim_line
 from fleetexp.cli.doctor_screen import doctor_lines
 
@@ -123,6 +123,8 @@ def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..
         perf_events=(),
         cgroup_version=None,
         pressure_available=False,
+        pressure_missing_because="/proc/pressure/memory: ENOENT",
+        thp_pmd_kib=0,
         virtualisation="",
         numa_balancing=None,
         cpu_model="",
@@ -135,11 +137,11 @@ def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..
     assert "bare metal" in text
     assert "x86_64; bare metal" in text
     assert "balancing unknown" in text
-    assert "none: this kernel has no sizes of its own" in text
+    assert "none: this kernel has no transparent huge pages" in text
     assert "no pools" in text
     assert found["hugetlb 1G"].startswith("no, ")
     assert found["dTLB misses"] == "unavailable: no such event was found"
-    assert found["memory pressure"].startswith("/proc/pressure can't be read")
+    assert found["memory pressure"] == "/proc/pressure/memory: ENOENT"
     assert found["per-cgroup counters"] == "no cgroup memory controller"
 
 
@@ -160,16 +162,15 @@ def test_a_host_name_cannot_drive_the_terminal(make_facts: Callable[..., HostFac
     assert "\x1b" not in screen(make_facts(host="evil\x1b[2J"))
 
 
-@pytest.mark.parametrize(("base_bytes", "pmd_kib"), [(4096, 2048), (16384, 32768), (65536, 524288)])
-def test_the_second_level_size_follows_the_base_page(base_bytes: int, pmd_kib: int) -> None:
-    assert pmd_size_kib(base_bytes) == pmd_kib
-
-
 def test_an_arm_host_with_64k_pages_is_asked_for_512m(
     make_facts: Callable[..., HostFacts], make_thp: Callable[..., ThpSize]
 ) -> None:
     facts = make_facts(
-        base_page_bytes=65536, thp_sizes=(make_thp(524288, "always"),), writable_knobs=("thp/524288kB/enabled",)
+        base_page_bytes=65536,
+        thp_pmd_kib=524288,
+        thp_sizes=(make_thp(524288, "always"),),
+        knobs={"thp/524288kB/enabled": "always"},
+        writable_knobs=("thp/524288kB/enabled",),
     )
     assert abilities(facts)[0].name == "switchback of 64K against 512M"
     assert abilities(facts)[0].works

@@ -112,6 +112,13 @@ def test_a_knob_that_is_not_there_or_not_writable_is_said(demo: Plan, make_facts
     assert "reads inherit, and can NOT be written here: not root" in text
 
 
+def test_before_6_8_the_plan_names_the_knob_that_there_is(demo: Plan, make_facts: Callable[..., HostFacts]) -> None:
+    facts = make_facts(knobs={"thp/enabled": "always"}, thp_sizes=(make_facts().thp_sizes[-1],))
+    text = " ".join(screen(demo, facts).split())
+    assert "thp/2048kB/enabled: NOT on this host; sizes with knobs of their own came with Linux 6.8" in text
+    assert "one size, 2048kB: write thp/enabled" in text
+
+
 def test_a_plan_without_workload_watches(ramp: Plan, make_facts: Callable[..., HostFacts]) -> None:
     assert "none: whatever runs on the host is watched" in screen(replace(ramp, workloads={}), make_facts())
     assert "takes about 0 s" in screen(replace(ramp, units=(), workloads={}), make_facts())

@@ -1,0 +1,36 @@
+"""Loaders of a host's files on mutations of real shapes: typed errors or a reason, never a crash or a hang."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.host_file_fuzz import HOSTS, PARSERS, Gallery, mutated, parse_anything
+
+QUICK = settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    return Gallery(tmp_path_factory.mktemp("hosts"))
+
+
+@QUICK
+@given(st.data())
+def test_a_host_with_any_file_mutated_is_mapped_and_sampled_without_it(gallery: Gallery, data: st.DataObject) -> None:
+    host, file = gallery.file(data.draw)
+    gallery.look(host, file, data.draw(mutated(gallery.texts[host, file])))
+
+
+@pytest.mark.parametrize("file", PARSERS)
+def test_a_table_is_understood_or_says_why_not(gallery: Gallery, file: str) -> None:
+    @QUICK
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        host = data.draw(st.sampled_from([host for host in HOSTS if (host, file) in gallery.texts]))
+        parse_anything(file, data.draw(mutated(gallery.texts[host, file]) | st.binary(max_size=300)))
+
+    check()

@@ -1,0 +1,145 @@
+"""Files of hosts that nobody would believe: mutations of the gallery's, and what must hold whatever they say."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from agents.catalogue.table import MEMINFO_KEYS, VMSTAT_KEYS
+from agents.collectors import Collectors
+from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
+from agents.facts import survey
+from agents.perf.cpus import parse_numbers
+from agents.sysroot import FolderRoot
+from fleetexp.cli.doctor_screen import doctor_lines
+from fleetexp.errors import RunError
+from fleetexp.starter import starter_spec
+from tests.host_gallery import CGROUP, unpack
+
+HOSTS = ("rhel8-4.18", "pud-1g-6.12", "linux-6.12-page-owner", "ubuntu-20.04-5.4", "arm64-64k-guest", "s390-zvm-5.11")
+LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
+_THP = "sys/kernel/mm/transparent_hugepage"
+FILES = (
+    "proc/vmstat",
+    "proc/meminfo",
+    "proc/buddyinfo",
+    "proc/pagetypeinfo",
+    "proc/pressure/memory",
+    "proc/cpuinfo",
+    "proc/uptime",
+    "proc/sysinfo",
+    "proc/sys/kernel/tainted",
+    "proc/sys/kernel/numa_balancing",
+    "proc/sys/vm/swappiness",
+    "sys/devices/system/cpu/online",
+    f"{_THP}/enabled",
+    f"{_THP}/hpage_pmd_size",
+    f"{_THP}/hugepages-2048kB/enabled",
+    f"{_THP}/hugepages-2048kB/stats/nr_anon",
+    "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+    "sys/fs/cgroup/cgroup.controllers",
+    f"sys/fs/cgroup/{CGROUP}/memory.current",
+    f"sys/fs/cgroup/{CGROUP}/memory.stat",
+    f"sys/fs/cgroup/{CGROUP}/memory.pressure",
+    f"sys/fs/cgroup/memory/{CGROUP}/memory.stat",
+    f"sys/fs/cgroup/memory/{CGROUP}/memory.oom_control",
+)
+PARSERS: Mapping[str, Callable[[bytes, dict[str, float]], None]] = {
+    "proc/vmstat": KeyedTable(VMSTAT_KEYS),
+    "proc/meminfo": KeyedTable(MEMINFO_KEYS, scale=1024.0, ending=":"),
+    "proc/pressure/memory": Pressure("psi_memory"),
+    "proc/buddyinfo": parse_buddyinfo,
+    "proc/pagetypeinfo": parse_pagetypeinfo,
+    "sys/devices/system/cpu/online": lambda data, out: out.update(cpus=float(len(parse_numbers(data)))),
+}
+_WORDS = (
+    *(b"-1", b"+5", b"1.5", b"1e999", b"nan", b"inf", b"0x10", b"1_0", b"kB", b"Node", b"zone", b"type", b"total="),
+    *(b"some", b"[", b"]", b"[always]", b"0-", b"-", b"0-99999999999", b"\0", b"\xb2", "٣".encode(), b"\xff\xfe"),
+    *(str(2**power + step).encode() for power in (31, 63, 64, 70) for step in (-1, 0)),
+    *(b"9" * count for count in (21, 400, 4301, 10_000)),
+    *(b"MemTotal:", b"MemAvailable:", b"nr_free_pages", b"Number of blocks type Unmovable", b"Page block order: 9"),
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, text: bytes) -> bytes:
+    """Draw what a file might say instead: a word exchanged, lines lost, doubled or swapped, an end cut off, noise."""
+    for _ in range(draw(st.integers(1, 4))):
+        lines = text.split(b"\n")
+        at = draw(st.integers(0, len(lines) - 1))
+        match draw(st.sampled_from(("word", "word", "word", "lose", "double", "swap", "cut", "noise"))):
+            case "word":
+                words = lines[at].split(b" ")
+                words[draw(st.integers(0, len(words) - 1))] = draw(st.sampled_from(_WORDS))
+                lines[at] = b" ".join(words)
+            case "lose":
+                del lines[at]
+            case "double":
+                lines[at:at] = lines[at : at + 20] * draw(st.integers(1, 30))
+            case "swap":
+                other = draw(st.integers(0, len(lines) - 1))
+                lines[at], lines[other] = lines[other], lines[at]
+            case "cut":
+                lines = [text[: draw(st.integers(0, len(text)))]]
+            case _:
+                lines[at] = draw(st.binary(max_size=60))
+        text = b"\n".join(lines)
+    return text
+
+
+class Gallery:
+    """Some hosts of the gallery, unpacked once; a file of theirs is exchanged for one look, and put back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.roots = {host: FolderRoot(unpack(host, folder / host).root) for host in HOSTS}
+        self.texts = {
+            (host, file): root.read(file) for host, root in self.roots.items() for file in FILES if root.exists(file)
+        }
+
+    def file(self, draw: Callable[[st.SearchStrategy[tuple[str, str]]], tuple[str, str]]) -> tuple[str, str]:
+        """Draw a host and one of its files."""
+        return draw(st.sampled_from(sorted(self.texts)))
+
+    def look(self, host: str, file: str, text: bytes) -> None:
+        """Look the host over and sample it while the file says this: no error, no hang, nothing that can't be true."""
+        root = self.roots[host]
+        (root.root / file).write_bytes(text)
+        began = time.process_time()
+        try:
+            facts = survey(root, host=host)
+            assert all(len(line) < 20_000 for line in doctor_lines(facts, "free", short=False, columns=80))
+            try:
+                starter_spec(facts)
+            except RunError as refusal:
+                assert refusal.remedy
+            _sample(root)
+        finally:
+            (root.root / file).write_bytes(self.texts[host, file])
+        assert time.process_time() - began < LONGEST_SECONDS
+
+
+def _sample(root: FolderRoot) -> None:
+    collectors = Collectors(root, cgroup=CGROUP)
+    try:
+        for read in (collectors.sample(), collectors.boundary()):
+            assert all(math.isfinite(value) and value >= 0.0 for value in read.values())
+            assert not read.keys() & collectors.unavailable.keys()
+        assert all(collectors.unavailable.values())
+        assert all(len(reason) < 400 for reason in collectors.unavailable.values())
+        collectors.events()
+    finally:
+        collectors.close()
+
+
+def parse_anything(file: str, text: bytes) -> None:
+    """Parse a text: it is understood, or a ValueError says in few words why not, within its time."""
+    began = time.process_time()
+    try:
+        PARSERS[file](text, {})
+    except ValueError as error:
+        assert 0 < len(str(error)) < 300
+    assert time.process_time() - began < LONGEST_SECONDS
