@@ -16,7 +16,7 @@ from fleetexp.config.quantities import Count, Duration, Share, lasting
 from fleetexp.config.sources import Source, asked_sources, counters_among
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
-from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
+from fleetexp.population import HostInfo, LeftOut, parse_conditions, why_not
 
 METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
 BALANCED = METHODS[2:]  # the methods that look at what hosts were before
@@ -46,9 +46,9 @@ class Population(Section):
     exclude: tuple[str, ...] = ()
     where: dict[str, Annotated[str, BeforeValidator(_condition)]] = Field(default_factory=dict)
 
-    def why_not(self, host: HostInfo) -> str:
-        """Say why a host is left out; '' where it takes part."""
-        conditions: dict[str, tuple[Condition, ...]] = {k: parse_conditions(v) for k, v in self.where.items()}
+    def why_not(self, host: HostInfo) -> LeftOut | None:
+        """Return the condition that leaves a host out; None where it takes part."""
+        conditions = {label: parse_conditions(text, label) for label, text in self.where.items()}
         return why_not(host, pools=self.pools, hosts=self.hosts, exclude=self.exclude, where=conditions)
 
 
