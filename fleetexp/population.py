@@ -38,7 +38,7 @@ class HostInfo:
         if name in self.measures:
             return self.measures[name]
         text = self.labels.get(name, "")
-        if (size := _as_bytes(text)) is not None:
+        if (size := size_in_bytes(text)) is not None:
             return float(size)
         return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
 
@@ -90,7 +90,7 @@ def parse_conditions(text: str, label: str = "") -> tuple[Condition, ...]:
         condition = Condition(label=label, operator=match[1] or "==", value=match[2].strip())
         ordered = condition.operator not in {"==", "!="}
         known = _KERNEL if label in {"", "kernel"} else _VERSION
-        if ordered and _as_bytes(condition.value) is None and not known.fullmatch(condition.value):
+        if ordered and size_in_bytes(condition.value) is None and not known.fullmatch(condition.value):
             raise ValueError(f"{part.strip()!r} compares with what is no number, size or version")
         out.append(condition)
     return tuple(out)
@@ -122,7 +122,7 @@ def why_not(
 
 def _quantity_order(actual: str, wanted: str) -> int | None:
     """Order two sizes or numbers, or two versions part by part; None where they are not both the same kind."""
-    if (size := _as_bytes(wanted)) is not None and (have := _as_bytes(actual)) is not None:
+    if (size := size_in_bytes(wanted)) is not None and (have := size_in_bytes(actual)) is not None:
         return _sign(have, size)
     if _VERSION.fullmatch(wanted) and _VERSION.fullmatch(actual):
         return _sign(_numbers(actual), _numbers(wanted))
@@ -171,7 +171,8 @@ def _sign(left: Any, right: Any) -> int:  # noqa: ANN401 - two of whatever has a
     return (left > right) - (left < right)
 
 
-def _as_bytes(text: str) -> int | None:
+def size_in_bytes(text: str) -> int | None:
+    """Return the bytes that '200GiB', '0.25 TiB' or a whole number says, None where it is no size."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
     if match is None or ("." in match[1] and not match[2]):
         return None

@@ -62,12 +62,14 @@ def hosts(*, pools: tuple[str, ...], fleet: str, address: str, root: str, store_
 
 def _busy(store_url: str, names: Sequence[str]) -> dict[str, int]:
     """Return what the store says of these hosts; nothing where there is no store yet."""
-    from fleetexp.errors import StoreError
+    from fleetexp.errors import BadStoreUrl, StoreError
     from fleetexp.store.store import open_store
 
     try:
         with contextlib.closing(open_store(store_url, create=False)) as store:
             return store.hosts_busy(names)
+    except BadStoreUrl:
+        raise
     except StoreError:
         return {}
 
