@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
 from agents.messages import WorkloadSpec
 from agents.sysroot import SysRoot
+from agents.versions import version_of
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units
 from fleetexp.domain import Plan, RunState
@@ -358,7 +358,7 @@ def _signals(runner: Runner) -> Iterator[None]:
 
 
 def _versions() -> Mapping[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in _VERSIONED}}
 
 
 __all__ = ["Observer", "launch", "restore_run", "resume"]
