@@ -84,10 +84,10 @@ def launch(
     """
     with contextlib.closing(inventory or open_inventory(FleetChoice.parse(fleet), root)) as hosts:
         found = hosts.survey() if found is None else found
+        prepared = prepare(experiment, hosts, found, store_url)
+        prepared.require()
+        plan = prepared.plan
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-            prepared = prepare(experiment, hosts, found, store_url)
-            prepared.require()
-            plan = prepared.plan
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
