@@ -73,6 +73,38 @@ def test_there_are_cases_of_both_kinds_and_the_promised_experiments() -> None:
     assert {"thp-2m-demo", "rfc-table", "thp-1g-pointer-chase", "thp-1g-web"} <= {path.stem for path in SHIPPED}
 
 
+def test_a_number_where_text_is_meant_is_the_text_that_was_written() -> None:
+    text = MINIMAL + (
+        "population: {pools: [7, 3.10], exclude: [1e3], where: {sku: '6226'}}\n"
+        "assignment: {holdout: 10%, holdout_salt: +5}\nhypothesis: 2026\n"
+    )
+    experiment = parse_experiment(text, "spec.yaml")
+    assert (experiment.population.pools, experiment.population.exclude) == (("7", "3.10"), ("1e3",))
+    assert (experiment.holdout_salt, experiment.hypothesis) == ("+5", "2026")
+    assert parse_experiment(experiment_to_json(experiment), "json") == experiment
+    sources = "{a: {prometheus: 'http://h/m', labels: {code: 200, version: 1.10, le: .5}, unit: 1}}"
+    metrics = MINIMAL.replace("metrics: {", f"metrics: {{sources: {sources}, better: {{a: increase}}, ")
+    assert dict(parse_experiment(metrics, "spec.yaml").sources[0].labels) == {
+        "code": "200",
+        "version": "1.10",
+        "le": ".5",
+    }
+
+
+@pytest.mark.parametrize("text", ["true", "~", "[1]", "{a: 1}"])
+def test_what_is_neither_text_nor_a_number_is_answered_with_what_to_write(text: str) -> None:
+    error = refused(f"{MINIMAL}population: {{pools: [{text}]}}\n")
+    assert "stands where text is due" in error.what
+    assert error.remedy
+
+
+@pytest.mark.parametrize(("label", "text"), [("rack", ">=3-east"), ("sku", "<6226R"), ("memory", ">=lots")])
+def test_an_order_of_what_has_none_is_refused_where_it_stands(label: str, text: str) -> None:
+    error = refused(f"{MINIMAL}population: {{where: {{{label}: '{text}'}}}}\n")
+    assert f"population.where.{label}" in error.what
+    assert parse_experiment(f"{MINIMAL}population: {{where: {{kernel: '>=4.18.0-553.el8_10'}}}}\n", "spec.yaml")
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_text() -> None:
     error = refused(MINIMAL.replace("never", "true").replace("pointer_chase: {}", "pointer_chase: {region: 1GB}"))
     assert len(error.problems) == 2
