@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 from agents.catalogue import is_known
 from agents.simulated import Machine
@@ -16,6 +17,7 @@ from fleetexp.population import Condition, parse_conditions, size_in_bytes
 
 _THP_LABEL = re.compile(r"thp_([0-9]+)kB")
 _OF_MACHINE = ("kernel", "memory", "cpus")
+_KERNELS = ("6.12", "6.8", "6.1", "5.15", "5.14", "5.4", "4.18", "3.10")  # of distributions, the newest first
 _STRATA = 2  # values of a label that hosts are to be compared within
 _LEVELS = 8  # values of a label that hosts are to be balanced by
 
@@ -56,7 +58,7 @@ class SimulatedPopulation:
     def words(self) -> Iterator[str]:
         yield from (f"host:{pattern}" for pattern in self.patterns)
         yield from (f"{name}={value}" for name, value in self.machine.items())
-        yield from (f"label:{label}={'|'.join(values)}" for label, values in self.labels.items())
+        yield from (f"label:{label}={'|'.join(map(_escaped, values))}" for label, values in self.labels.items())
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> tuple[SimulatedPopulation, list[str]]:
@@ -69,7 +71,7 @@ class SimulatedPopulation:
                 patterns.append(said)
             elif kind == "label" and "=" in said:
                 label, _, values = said.partition("=")
-                labels[label] = tuple(values.split("|"))
+                labels[label] = tuple(map(unquote, values.split("|")))
             elif name in _OF_MACHINE and value:
                 machine[name] = value
             else:
@@ -90,13 +92,14 @@ class SimulatedPopulation:
         return tuple(itertools.islice(dict.fromkeys(itertools.islice(made, 2 * count)), count))
 
     def labels_of(self, hosts: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Give each host a value of each label: every combination comes in turn."""
+        """Give each host a value of each label: every combination comes in turn, if there are so many hosts."""
         out: dict[str, dict[str, str]] = {host: {} for host in hosts}
         step = 1
         for label, values in self.labels.items():
+            crossed = step * len(values) <= len(hosts)  # else there are too few hosts for every combination
             for number, host in enumerate(hosts):
-                out[host][label] = values[number // step % len(values)]
-            step *= len(values)
+                out[host][label] = values[(number // step if crossed else number) % len(values)]
+            step *= len(values) if crossed else 1
         return out
 
     @property
@@ -113,6 +116,10 @@ class SimulatedPopulation:
             memory_kib=int(self.machine.get("memory", machine.memory_kib * 1024)) // 1024,
             cpus=int(self.machine.get("cpus", machine.cpus)),
         )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("%", "%25").replace("|", "%7C")
 
 
 def _default_labels() -> dict[str, str]:
@@ -135,7 +142,7 @@ def _meeting(label: str, conditions: Sequence[Condition]) -> str:
     named = [value for condition in conditions for value in (condition.value, *_beside(label, condition.value))]
     candidates = [own, *named]
     if label == "kernel":  # it shows that it is made up, where the condition lets it
-        candidates = [own, *(f"{value}-simulated" for value in named), *named]
+        candidates = [own, *(f"{value}-simulated" for value in (*named, *_KERNELS)), *named]
     elif label == "memory":
         candidates = [own, *(str(size) for size in map(size_in_bytes, named) if size is not None)]
     for value in candidates:
