@@ -168,7 +168,7 @@ def _parts(suffix: str) -> list[int | str]:
 
 
 def _sign(left: Any, right: Any) -> int:  # noqa: ANN401 - two of whatever has an order
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 def size_in_bytes(text: str) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +23,11 @@ from fleetexp.cli.options import (
 )
 from fleetexp.cli.output import emit_json, plain, width
 from fleetexp.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from fleetexp.errors import RunError
+    from fleetexp.orchestrator.inventory import FoundHost
+    from fleetexp.orchestrator.prepare import Prepared
 
 
 @click.command(
@@ -82,7 +89,7 @@ def plan(
     prepared = prepare(experiment, inventory, seen, store_url)
     made, facts = prepared.plan, prepared.facts
     power = planned_power(experiment, made, store_url)
-    refusals = [*prepared.refusals]
+    refusals = [*prepared.refusals] or _of_this_host(prepared, seen, root if inventory.one_machine else "")
     try:
         require_power(power, acknowledged=acknowledge_power)
     except RunError as error:
@@ -125,3 +132,20 @@ def plan(
                 click.echo(line, err=True)
     if refusals:
         click.get_current_context().exit(ExitCode.ERROR)
+
+
+def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> list[RunError]:
+    """Return what a run's preflight would find wrong with this machine; root '': hosts of a fleet look later."""
+    from agents.messages import Severity
+    from agents.preflight import preflight
+    from agents.sysroot import FolderRoot
+    from fleetexp.errors import RunError
+
+    if not root:
+        return []
+    plan, (facts,) = prepared.plan, prepared.facts
+    problems = preflight(
+        FolderRoot(root), facts, plan.arms, list(plan.workloads.values()), found[0].claim, sources=plan.sources
+    )
+    errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
+    return [RunError(one.what, one.where, one.remedy) for one in errors]

@@ -135,7 +135,7 @@ class SimulationChoice:
             labels = self.population.labels_of(hosts)
             return Simulation(hosts=hosts, seed=self.seed, machine=machine, law=law, labels=labels)
         names = {f"sim-{facts.host}": facts for facts in like}
-        labels = {name: facts.labels for name, facts in names.items()}
+        labels = {name: dict(facts.labels) for name, facts in names.items()}
         return Simulation(hosts=tuple(names), seed=self.seed, machine=machine, law=law, labels=labels)
 
     def _machine(self) -> Machine:

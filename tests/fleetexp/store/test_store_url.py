@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -159,6 +164,72 @@ def test_no_part_of_a_password_is_shown_however_odd_the_address(url: str) -> Non
 def test_there_are_odd_addresses_enough_and_each_holds_a_password() -> None:
     assert len(set(ODD_URLS)) >= 40
     assert all(pieces(url) for url in ODD_URLS)
+
+
+# ------------------------------------------------------------------ what refuses at the start
+@pytest.fixture
+def answering() -> Iterator[Callable[[str, str], int]]:
+    """Start what speaks the first words of the protocol and refuses every session; return its port.
+
+    Poolers are not installed here. The messages are those of PgBouncer's and RDS Proxy's sources and manuals.
+    """
+    listening: list[socket.socket] = []
+
+    def start(code: str, message: str) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+        listening.append(server)
+        fields = b"".join(
+            kind + text.encode() + b"\0"
+            for kind, text in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", message))
+        )
+        refusal = b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    session, _ = server.accept()
+                    with session:
+                        while (said := session.recv(4096)) and said[4:8] in _SECURITY_REQUESTS:
+                            session.sendall(b"N")
+                        session.sendall(refusal)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return int(server.getsockname()[1])
+
+    yield start
+    for server in listening:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+_SECURITY_REQUESTS = {struct.pack("!i", 80877103), struct.pack("!i", 80877104)}  # for TLS, for GSSAPI
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("08P01", "unsupported startup parameter: options"),
+        ("08P01", "unsupported startup parameter in options: timezone"),
+        ("0A000", "Feature not supported: RDS Proxy currently doesn't support command-line options."),
+    ],
+)
+def test_a_pooler_that_refuses_the_sessions_settings_is_named_with_its_setting(
+    answering: Callable[[str, str], int], code: str, message: str
+) -> None:
+    url = f"postgresql://fleet:Wint3rH4rbour@127.0.0.1:{answering(code, message)}/x"
+    for opening in (lambda: open_store(url), lambda: reader(url, timeout_seconds=5).__enter__()):
+        with pytest.raises(StoreUnreachable, match="a pooler") as caught:
+            opening()
+        assert message in caught.value.what
+        assert "ignore_startup_parameters = options" in caught.value.remedy
+        assert not pieces(str(caught.value))
+
+
+def test_a_server_that_refuses_a_user_is_not_taken_for_one_that_is_away(answering: Callable[[str, str], int]) -> None:
+    port = answering("28P01", 'password authentication failed for user "fleet"')
+    with pytest.raises(StoreUnreachable, match="the server refuses") as caught:
+        open_store(f"postgresql://fleet:Wint3rH4rbour@127.0.0.1:{port}/x")
+    assert "user, password and database name" in caught.value.remedy
 
 
 # ------------------------------------------------------------------ with a real server
