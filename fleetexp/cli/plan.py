@@ -143,9 +143,9 @@ def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> 
 
     if not root:
         return []
-    plan, (facts,) = prepared.plan, prepared.facts
-    problems = preflight(
-        FolderRoot(root), facts, plan.arms, list(plan.workloads.values()), found[0].claim, sources=plan.sources
-    )
+    plan, (facts,), here = prepared.plan, prepared.facts, FolderRoot(root)
+    # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
+    workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
+    problems = preflight(here, facts, plan.arms, workloads, found[0].claim, sources=sources)
     errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
     return [RunError(one.what, one.where, one.remedy) for one in errors]
