@@ -22,6 +22,11 @@ _FACILITY_SHIFT = 3  # a priority is 8 times the facility, and the level
 
 # Every form begins the line, as the kernel's printk prints it: what a process is called stands in the kernel's lines
 # too, and a driver or an audit record may quote. The corpus with the source of each form: tests/cases/kernel_log.
+# Lines that begin with the name of a process, which may be anything of 15 characters.
+_OF_A_PROCESS = re.compile(
+    r"(traps: )?.{1,15}(\[\d+\]:? (segfault|general protection|trap |unhandled |bad frame|vsyscall)"
+    r"| invoked oom-killer: | \(\d+\): drop_caches: |: page allocation (failure|stalls))"
+)
 _BAD_PAGE = re.compile(
     r"BUG: (Bad page (state|map|cache)\b|Bad rss-counter |non-zero pgtables_bytes )"
     r"|\S+\.[ch]:\d+: bad (pgd|p4d|pud|pmd|pte) "
@@ -31,7 +36,7 @@ _BAD_PAGE = re.compile(
     r"(Killing |Sending SIGBUS |recovery action for (dirty .*|.*: (Failed|Ignored|Delayed)))"
 )
 # A checker that finds races, a checker that ran out of room, and a packet that a rule of the firewall logs.
-_NO_BUG = r"(?!KCSAN: |MAX_[A-Z_]+ too low|.* IN=\S* OUT=)"
+_NO_BUG = r"(?!KCSAN: |MAX_[A-Z_]+ too low|arch topology borken|.* IN=\S* OUT=)"
 _OOPS = re.compile(
     r"((NMI )?watchdog: )?BUG: "
     + _NO_BUG
@@ -40,7 +45,8 @@ _OOPS = re.compile(
     r"|[A-Za-z][^:;\[\]]*: [0-9a-f]{1,16} (ilc:\d+ )?\[#\d+\]( ?[A-Z]|$)"
     r"|(CPU \d+ )?Unable to handle kernel "
     r"|[kK]ernel BUG at \S+:\d+!"
-    r"|kernel tried to execute NX-protected page|Fixing recursive fault |Insufficient stack space to handle exception"
+    r"|kernel tried to (execute|access) |[kK]ernel attempted to \w+ user page|unable to execute userspace code"
+    r"|Fixing recursive fault |Insufficient stack space to handle exception"
     r"|(traps: )?PANIC: double fault|Bad mode in |SError Interrupt on CPU|Unhandled 64-bit el1h "
     r"|(---\[ end )?Kernel panic - not syncing|sysrq: Trigger a crash"
     r"|((NMI )?watchdog: (CPU ?\d+:? )?)?((Watchdog |self-)?detected )?[hH]ard LOCKUP"
@@ -49,9 +55,10 @@ _OOPS = re.compile(
     r"|KASAN: (null-ptr-deref|maybe wild|probably user)"
     r"|list_(add|del) (corruption|double add)"
     r"|BUG [^\s:]+( \([^)]*\))?: "  # a slab
-    r"|usercopy: Kernel memory (exposure|overwrite) attempt"
+    r"|slab error in |Slab corruption|usercopy: [kK]ernel memory (exposure|overwrite) attempt"
     # Hardware that could not correct itself.
     r"|(mce: )?\[Hardware Error\]: (CPU \d+: Machine Check Exception: |Machine check: |System Fatal|Uncorrected)"
+    r"|MCE: (Killing |CPU\d+: machine check .*\[Not recovered\])|(Severe|Fatal) Machine check interrupt \[Not recovered"
     r"|mce: (Uncorrected hardware memory error|Memory error not recovered)"
     r"|EDAC \w+: (\d+ )?UE\b"
     r"|\{\d+\}\[Hardware Error\]: event severity: (recoverable|fatal)"
@@ -85,6 +92,8 @@ SICK_TAINTS = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
 
 def classify(message: str) -> HostEventKind | None:
     """Tell what a line of the kernel's log means for an experiment; None for nothing."""
+    if _OF_A_PROCESS.match(message):
+        return None
     if _BAD_PAGE.match(message):
         return HostEventKind.BAD_PAGE
     return HostEventKind.KERNEL_OOPS if _OOPS.match(message) else None
