@@ -130,7 +130,8 @@ class HostEventKind(StrEnum):
     DRIFT = "drift"  # a knob reads differently from what the arm wants: somebody else wrote it
     KERNEL_OOPS = "kernel_oops"
     BAD_PAGE = "bad_page"
-    TAINT = "taint"
+    TAINT = "taint"  # the kernel is in trouble: an oops, a warning, a bad page, a machine check, a soft lockup
+    KERNEL_CHANGED = "kernel_changed"  # a module or a live patch was loaded: told, and no reason to halt
     OOM_KILL = "oom_kill"
     REBOOT = "reboot"
     WORKLOAD_FAILED = "workload_failed"

@@ -6,7 +6,8 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+
+from agents.versions import version_of
 
 HOST_LABELS = ("fleetexp.host", "host")
 ROOT_VARIABLE = "FLEETEXP_ROOT"
@@ -34,11 +35,7 @@ def here(labels: Mapping[str, str]) -> Place:
 
 def spoken() -> str:
     """Return what both sides must have in common to understand each other: 'fleetexp 0.1.0, Python 3.12'."""
-    try:
-        ours = version("fleetexp")
-    except PackageNotFoundError:
-        ours = "(not installed)"
-    return f"fleetexp {ours}, Python {'.'.join(platform.python_version_tuple()[:2])}"
+    return f"fleetexp {version_of('fleetexp')}, Python {'.'.join(platform.python_version_tuple()[:2])}"
 
 
 __all__ = ["HOST_LABELS", "Place", "here", "spoken"]

@@ -14,7 +14,7 @@ linear in time then cancels exactly, and the quadruple is what the coin stands f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from agents.messages import HostFacts
@@ -26,9 +26,9 @@ from fleetexp.config import Experiment
 from fleetexp.config.problem import choose
 from fleetexp.domain import AssignmentPlan, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
 from fleetexp.errors import ConfigError
-from fleetexp.population import HostInfo
+from fleetexp.population import HostInfo, LeftOut
 
-__all__ = ["HostInfo", "assigned_units", "host_info", "is_held_out", "make_plan", "uniform"]
+__all__ = ["HostInfo", "assigned_units", "host_info", "is_held_out", "left_out_of", "make_plan", "uniform"]
 
 WHOLE = "all"  # the stratum where none was asked for
 _THP_POWERS = range(4, 21)  # 16 kB to 1 GB
@@ -122,6 +122,16 @@ def assigned_units(plan: Plan) -> tuple[AssignedUnit, ...]:
 
 
 # ------------------------------------------------------------------ who
+HELD_OUT = LeftOut(condition="holdout", reason="it is held out")
+
+
+def left_out_of(experiment: Experiment, hosts: Iterable[HostInfo]) -> dict[str, LeftOut]:
+    """Return for each host that the experiment is not about the first condition that it does not meet."""
+    found = {host.name: experiment.population.why_not(host) for host in hosts}
+    held = {name: HELD_OUT for name, left in found.items() if left is None and is_held_out(experiment, name)}
+    return {name: left for name, left in found.items() if left is not None} | held
+
+
 def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[tuple[HostInfo, ...], tuple[str, ...]]:
     """Return who may take part, and the names of those who would, were they not held out."""
     names = [host.name for host in hosts]
@@ -131,12 +141,11 @@ def _select(experiment: Experiment, hosts: Sequence[HostInfo]) -> tuple[tuple[Ho
     for name in experiment.population.hosts:
         if name not in names and not set("*?[") & set(name):
             raise ConfigError(f"there is no host {name!r}", "population.hosts", choose(name, names, noun="host"))
-    reasons = {host.name: experiment.population.why_not(host) for host in hosts}
-    held_out = tuple(name for name, reason in reasons.items() if not reason and is_held_out(experiment, name))
-    reasons |= dict.fromkeys(held_out, "it is held out")
-    chosen = tuple(host for host in hosts if not reasons[host.name])
+    reasons = left_out_of(experiment, hosts)
+    held_out = tuple(name for name, reason in reasons.items() if reason is HELD_OUT)
+    chosen = tuple(host for host in hosts if host.name not in reasons)
     if not chosen:
-        shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5])
+        shown = "; ".join(f"{name}: {left.reason}" for name, left in list(reasons.items())[:5])
         what = f"none of {len(hosts)} hosts is in the population" + (f" ({shown})" if shown else "")
         raise ConfigError(what, "population", "widen pools, hosts or where; 'fleetexp hosts' lists what there is")
     return chosen, held_out

@@ -16,6 +16,7 @@ from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store, schema_version
+from fleetexp.store.url import parse_url
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,7 +101,7 @@ def reading_store(url: str) -> Iterator[Store | None]:
     try:
         store = open_store(url, read_only=True)
     except (StoreUnreachable, WrongSchema) as error:
-        file = url.startswith("sqlite:")
+        file = parse_url(url).is_sqlite
         new_file = file and isinstance(error, StoreUnreachable)
         # A server's new database is there, and empty: the first run brings the schema.
         new_database = not file and isinstance(error, WrongSchema) and schema_version(url) is None

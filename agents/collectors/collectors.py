@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agents.catalogue.table import EVENT_NAMES, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
-from agents.collectors.kernel_log import KernelLog, taint_names
+from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.collectors.notes import Notes, why
 from agents.collectors.own_cost import OwnCost
 from agents.collectors.pages import pool_files, thp_files, watched_sizes
@@ -137,7 +137,8 @@ class Collectors:
         """Return what happened since the last call that is not a number."""
         found = self._log.events()
         if (flags := self._read_taint()) is not None and (fresh := flags & ~self._taint):
-            found += [(HostEventKind.TAINT, name) for name in taint_names(fresh)]
+            found += [(HostEventKind.TAINT, name) for name in taint_names(fresh & SICK_TAINTS)]
+            found += [(HostEventKind.KERNEL_CHANGED, name) for name in taint_names(fresh & ~SICK_TAINTS)]
             self._taint |= fresh
         told, now = self._oom_kills_told, self._oom_kills
         if told is not None and now is not None and now > told:

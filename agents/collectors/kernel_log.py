@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 from agents.collectors.notes import why
 from agents.messages import HostEventKind
@@ -17,14 +18,50 @@ _KMSG = "dev/kmsg"
 _RECORD_BYTES = 8192  # more than the longest record
 _AT_MOST = 2000  # records looked at in one call; the rest wait for the next
 _SHOWN = 300  # characters of a message
+_FACILITY_SHIFT = 3  # a priority is 8 times the facility, and the level
 
-_BAD_PAGE = re.compile(
-    r"Bad page (state|map|cache)|\b[Bb]ad p(g|4|u|m)d\b|Bad rss-counter|non-zero pgtables_bytes|Bad swap (file|offset)"
+# Every form begins the line, as the kernel's printk prints it: what a process is called stands in the kernel's lines
+# too, and a driver or an audit record may quote. The corpus with the source of each form: tests/cases/kernel_log.
+# Lines that begin with the name of a process, which may be anything of 15 characters.
+_OF_A_PROCESS = re.compile(
+    r"(traps: )?.{1,15}(\[\d+\]:? (segfault|general protection|trap |unhandled |bad frame|vsyscall)"
+    r"| invoked oom-killer: | \(\d+\): drop_caches: |: page allocation (failure|stalls))"
 )
+_BAD_PAGE = re.compile(
+    r"BUG: (Bad page (state|map|cache)\b|Bad rss-counter |non-zero pgtables_bytes )"
+    r"|\S+\.[ch]:\d+: bad (pgd|p4d|pud|pmd|pte) "
+    r"|\w+: (Bad|Unused) swap (file|offset) entry "
+    # Data that somebody had: not a clean or a free page that was taken out of use in time.
+    r"|Memory failure: 0x[0-9a-f]+: "
+    r"(Killing |Sending SIGBUS |recovery action for (dirty .*|.*: (Failed|Ignored|Delayed)))"
+)
+# A checker that finds races, a checker that ran out of room, and a packet that a rule of the firewall logs.
+_NO_BUG = r"(?!KCSAN: |MAX_[A-Z_]+ too low|arch topology borken|.* IN=\S* OUT=)"
 _OOPS = re.compile(
-    r"\bBUG: |\bkernel BUG at |\bOops\b[:\s]|Unable to handle kernel |unable to handle (kernel|page fault)"
-    r"|general protection fault|Internal error: |Kernel panic|list_(add|del) corruption|stack segment: "
-    r"|double fault: |detected stalls? on|self-detected stall on CPU|hard LOCKUP|blocked for more than \d+ seconds"
+    r"((NMI )?watchdog: )?BUG: "
+    + _NO_BUG
+    # The head of an oops, 'what: error code [#1] SMP'; a crash of a process has no such number.
+    + r"|(Oops\b|Internal error: |Kernel BUG).*\[#\d+\]"
+    r"|[A-Za-z][^:;\[\]]*: [0-9a-f]{1,16} (ilc:\d+ )?\[#\d+\]( ?[A-Z]|$)"
+    r"|(CPU \d+ )?Unable to handle kernel "
+    r"|[kK]ernel BUG at \S+:\d+!"
+    r"|kernel tried to (execute|access) |[kK]ernel attempted to \w+ user page|unable to execute userspace code"
+    r"|Fixing recursive fault |Insufficient stack space to handle exception"
+    r"|(traps: )?PANIC: double fault|Bad mode in |SError Interrupt on CPU|Unhandled 64-bit el1h "
+    r"|(---\[ end )?Kernel panic - not syncing|sysrq: Trigger a crash"
+    r"|((NMI )?watchdog: (CPU ?\d+:? )?)?((Watchdog |self-)?detected )?[hH]ard LOCKUP"
+    r"|(rcu: )?INFO: \w+ (self-detected stall on |detected (expedited )?stalls on )"
+    r"|(rcu: )?\w+ kthread (starved for|timer wakeup didn't happen for) "
+    r"|KASAN: (null-ptr-deref|maybe wild|probably user)"
+    r"|list_(add|del) (corruption|double add)"
+    r"|BUG [^\s:]+( \([^)]*\))?: "  # a slab
+    r"|slab error in |Slab corruption|usercopy: [kK]ernel memory (exposure|overwrite) attempt"
+    # Hardware that could not correct itself.
+    r"|(mce: )?\[Hardware Error\]: (CPU \d+: Machine Check Exception: |Machine check: |System Fatal|Uncorrected)"
+    r"|MCE: (Killing |CPU\d+: machine check .*\[Not recovered\])|(Severe|Fatal) Machine check interrupt \[Not recovered"
+    r"|mce: (Uncorrected hardware memory error|Memory error not recovered)"
+    r"|EDAC \w+: (\d+ )?UE\b"
+    r"|\{\d+\}\[Hardware Error\]: event severity: (recoverable|fatal)"
 )
 
 _TAINTS = (
@@ -49,13 +86,23 @@ _TAINTS = (
     "in-kernel test ran",
     "userspace used a mutating debug operation in fwctl",
 )
+# A machine check, a bad page, an oops, a warning, a soft lockup; the others say what was loaded into the kernel.
+SICK_TAINTS = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
 
 
 def classify(message: str) -> HostEventKind | None:
     """Tell what a line of the kernel's log means for an experiment; None for nothing."""
-    if _BAD_PAGE.search(message):
+    if _OF_A_PROCESS.match(message):
+        return None
+    if _BAD_PAGE.match(message):
         return HostEventKind.BAD_PAGE
-    return HostEventKind.KERNEL_OOPS if _OOPS.search(message) else None
+    return HostEventKind.KERNEL_OOPS if _OOPS.match(message) else None
+
+
+def kernel_wrote(record: bytes) -> bool:
+    """Tell whether a record is the kernel's own: its facility is 0, which nobody else can write with."""
+    priority = record.partition(b",")[0]
+    return not priority.isdigit() or int(priority) >> _FACILITY_SHIFT == 0
 
 
 def message_of(record: bytes) -> str:
@@ -86,12 +133,20 @@ class KernelLog:
     def events(self) -> list[tuple[HostEventKind, str]]:
         """Return what the log says since the last call, oldest first; never waits."""
         found: list[tuple[HostEventKind, str]] = []
-        for record in self._records() if self._fd >= 0 else self._lines():
-            if record is None:
+        for message in self.messages():
+            if message is None:
                 found.append((HostEventKind.SOURCE_LOST, "kernel log: records were overwritten before they were read"))
-            elif (kind := classify(message := message_of(record))) is not None:
+            elif (kind := classify(message)) is not None:
                 found.append((kind, message))
         return found
+
+    def messages(self) -> Iterator[str | None]:
+        """Return the kernel's own messages since the last call, oldest first; None where records were lost."""
+        for record in self._records() if self._fd >= 0 else self._lines():
+            if record is None:
+                yield None
+            elif kernel_wrote(record):
+                yield message_of(record)
 
     def _records(self) -> list[bytes | None]:
         records: list[bytes | None] = []

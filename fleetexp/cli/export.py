@@ -44,11 +44,10 @@ def export(run_id: int, folder: Path, file_format: str, store_url: str, as_json:
     manifest.json with rows and checksums. The folder is there whole, or not at
     all; nothing is ever overwritten.
     """
-    from importlib.metadata import version
-
+    from agents.versions import version_of
     from fleetexp.store.export import MANIFEST, export_run
 
-    done = export_run(store_url, run_id, folder, fleetexp_version=version("fleetexp"))
+    done = export_run(store_url, run_id, folder, fleetexp_version=version_of("fleetexp"))
     if as_json:
         emit_json({"run_id": run_id, "folder": str(folder), "format": file_format, "manifest": done.manifest})
         return

@@ -12,6 +12,7 @@ from fleetexp.cli.output import json_text, visible
 from fleetexp.exit_codes import ExitCode
 
 JSON_WANTED = "fleetexp.json"
+_WITHOUT = {"ray": "install it (pip install ray), or use --fleet inline: this host, its agent in this process"}
 
 
 def report_failure(error: Exception, *, debug: bool, as_json: bool) -> ExitCode:
@@ -34,6 +35,13 @@ def problem_of(error: Exception) -> dict[str, str]:
     what = getattr(error, "what", None)
     if isinstance(what, str):
         return {"what": what, "where": str(getattr(error, "where", "")), "remedy": str(getattr(error, "remedy", ""))}
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        return {
+            "what": f"this needs the package {package}, which is not installed",
+            "where": "",
+            "remedy": _WITHOUT.get(package, f"install it: pip install {package}"),
+        }
     if isinstance(error, OSError) and error.strerror:
         return {"what": error.strerror, "where": str(error.filename or ""), "remedy": ""}
     return {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ from fleetexp.cli.output import emit_json, memory, print_table, size, visible, w
 if TYPE_CHECKING:
     from agents.messages import HostFacts
     from fleetexp.orchestrator.inventory import FoundHost
+    from fleetexp.population import LeftOut
 
 
 @click.command(
@@ -25,25 +28,43 @@ if TYPE_CHECKING:
     """
 )
 @click.option("--pool", "pools", metavar="POOL", multiple=True, help="Only hosts of this pool; may be given again.")
+@click.option(
+    "--spec",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Say which of them this experiment leaves out, and by which condition.",
+)
 @fleet_options
 @root_option
 @store_option
 @json_option
-def hosts(*, pools: tuple[str, ...], fleet: str, address: str, root: str, store_url: str, as_json: bool) -> None:
+def hosts(
+    *,
+    pools: tuple[str, ...],
+    spec: Path | None,
+    fleet: str,
+    address: str,
+    root: str,
+    store_url: str,
+    as_json: bool,
+) -> None:
     """List the hosts with what they are and what holds them. Changes nothing.
 
     A host that does not answer is listed with the reason. Under THP: each page
     size with its setting, a always, m madvise, n never, i inherit.
     """
     from agents.sysroot import FolderRoot
+    from fleetexp.cli.plan_screen import taken_away
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = [one for one in inventory.survey() if not pools or one.labels.get("pool") in pools]
         address = inventory.address
     busy = _busy(store_url, [one.host for one in found])
+    left_out = {} if spec is None else _left_out(spec, found)
+    by_condition = Counter(left.condition for left in left_out.values())
     if as_json:
-        emit_json({"fleet": fleet, "address": address, "hosts": [_as_json(one, busy) for one in found]})
+        listed = [{**_as_json(one, busy), "left_out": left_out.get(one.host)} for one in found]
+        emit_json({"fleet": fleet, "address": address, "left_out_by_condition": by_condition, "hosts": listed})
         return
     if not found:
         click.echo(
@@ -58,16 +79,30 @@ def hosts(*, pools: tuple[str, ...], fleet: str, address: str, root: str, store_
     for one in found:
         if reason := _reason(one, busy):
             click.echo(wrapped(visible(f"{one.host}: {reason}")))
+        if left := left_out.get(one.host):
+            click.echo(wrapped(visible(f"{one.host}: {left.reason}")))
+    if left_out:
+        click.echo(wrapped(f"{len(left_out)} of {len(found)} hosts left out: {taken_away(by_condition)}"))
+
+
+def _left_out(spec: Path, found: Sequence[FoundHost]) -> dict[str, LeftOut]:
+    """Return for each host that the experiment is not about the first condition that it does not meet."""
+    from fleetexp.config import load_experiment
+    from fleetexp.design import host_info, left_out_of
+
+    return left_out_of(load_experiment(spec), [host_info(one.facts) for one in found if one.facts is not None])
 
 
 def _busy(store_url: str, names: Sequence[str]) -> dict[str, int]:
     """Return what the store says of these hosts; nothing where there is no store yet."""
-    from fleetexp.errors import StoreError
+    from fleetexp.errors import BadStoreUrl, StoreError
     from fleetexp.store.store import open_store
 
     try:
         with contextlib.closing(open_store(store_url, create=False)) as store:
             return store.hosts_busy(names)
+    except BadStoreUrl:
+        raise
     except StoreError:
         return {}
 

@@ -59,6 +59,14 @@ class LazyGroup(click.Group):
             ctx.exit(code)
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from agents.versions import version_of
+
+        click.echo(f"fleetexp {version_of('fleetexp')}")
+        ctx.exit()
+
+
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
@@ -91,7 +99,14 @@ class LazyGroup(click.Group):
     show_default=True,
     help="Lines for people, or one JSON object a line.",
 )
-@click.version_option(package_name="fleetexp", message="fleetexp %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli(debug: bool, log_level: str, log_format: str) -> None:
     """Find out, on real servers, whether a kernel memory setting is worth it.
 

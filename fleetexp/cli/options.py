@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from fleetexp.cli.failures import JSON_WANTED
+from fleetexp.store.url import clean
+
+if TYPE_CHECKING:
+    from fleetexp.config import Experiment
 
 DEFAULT_STORE = "sqlite:///fleetexp.db"
+
+_OF_SIMULATION = {"host_count", "seed", "effects", "actors"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +31,7 @@ def store_option(function: F) -> F:
         default=DEFAULT_STORE,
         show_default=True,
         show_envvar=True,
+        callback=lambda _ctx, _param, url: clean(url) or DEFAULT_STORE,
         help="The database of runs.",
     )(function)
 
@@ -54,8 +61,15 @@ def address_option(function: F) -> F:
     )(function)
 
 
-def simulation_options(function: F) -> F:
-    """Add --hosts, --seed, --effect and --actors: what a simulated fleet is made of."""
+def power_option(function: F) -> F:
+    """Add --acknowledge-power: go on although the expected effect will probably not be seen."""
+    return click.option(
+        "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
+    )(function)
+
+
+def simulation_options(function: F, *, hosts: str = "--hosts") -> F:
+    """Add --hosts, --seed, --effect and --actors: of a simulated fleet; `hosts`: the first one's name."""
     for option in (
         click.option(
             "--actors",
@@ -73,7 +87,7 @@ def simulation_options(function: F) -> F:
         ),
         click.option("--seed", metavar="N", type=click.IntRange(min=0), default=1, help="Of the simulation."),
         click.option(
-            "--hosts",
+            hosts,
             "host_count",
             metavar="N",
             type=click.IntRange(min=1, max=100_000),
@@ -91,10 +105,23 @@ def refuse_simulation_options(fleet: str) -> None:
     if fleet == "simulated":
         return
     ctx = click.get_current_context()
-    names = {"host_count": "--hosts", "seed": "--seed", "effects": "--effect", "actors": "--actors"}
-    given = [option for name, option in names.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    options = {one.name: one.opts[0] for one in ctx.command.params if one.name in _OF_SIMULATION}
+    given = [
+        option for name, option in options.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
     if given:
         raise click.UsageError(f"{', '.join(given)}: only for --fleet simulated, and this one is {fleet}")
+
+
+def simulated_address(
+    experiment: Experiment, hosts: int, seed: int, effects: Sequence[str], actors: int, *, as_json: bool
+) -> str:
+    """Return what a simulated fleet for this experiment is made of, and say that nothing real is touched."""
+    from fleetexp.orchestrator.simulated_choice import SimulationChoice
+    from fleetexp.simulated import WORDS
+
+    click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
+    return str(SimulationChoice.of(experiment, hosts=hosts, seed=seed, effects=effects, actors=actors))
 
 
 def json_option(function: F) -> F:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import shutil
 import sys
 import textwrap
@@ -136,11 +135,6 @@ def size(kibibytes: float) -> str:
 def memory(count_bytes: float) -> str:
     """Say an amount of memory in GiB."""
     return f"{count_bytes / 1024**3:.1f} GiB"
-
-
-def without_password(url: str) -> str:
-    """Return a store URL that may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 def instant(at: datetime | None) -> str:

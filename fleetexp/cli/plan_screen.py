@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agents.knobs import missing_knob_hint
 from agents.messages import HostFacts, WorkloadSpec
@@ -45,10 +45,14 @@ def plan_lines(
     *,
     columns: int,
     every_host: bool = False,
+    left_out: Mapping[str, int] | None = None,
     power: str = "",
     warnings: Sequence[str] = (),
 ) -> list[str]:
-    """Lay out the whole plan over hosts with these facts; `power` says what it can show, `warnings` what is unwise."""
+    """Lay out the whole plan over hosts with these facts; `power` says what it can show, `warnings` what is unwise.
+
+    `left_out`: condition of the population -> how many hosts it took away.
+    """
     own = {unit.host for unit in plan.units}
     facts = [one for one in facts if one.host in own]
     rows = [
@@ -59,6 +63,7 @@ def plan_lines(
         *_sources(plan),
         *_knobs(plan, facts),
         *_assignment(plan),
+        *([("left out", taken_away(left_out))] if left_out else []),
         *_hosts(plan, every_host=every_host),
         *_schedule(plan),
         ("blast radius", _radius(plan)),
@@ -69,6 +74,11 @@ def plan_lines(
         ("takes", f"about {duration(plan.seconds)}, and the time in which workloads get ready"),
     ]
     return [labelled(label, visible(text), columns=columns) for label, text in rows]
+
+
+def taken_away(by_condition: Mapping[str, int]) -> str:
+    """Say how many hosts each condition of the population took away."""
+    return ", ".join(f"{count} by {condition}" for condition, count in by_condition.items())
 
 
 def _arms(plan: Plan) -> Iterator[tuple[str, str]]:

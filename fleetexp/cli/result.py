@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetexp.cli.options import DEFAULT_STORE
-from fleetexp.cli.output import NARROW, plain, print_table, visible, without_password, wrapped
+from fleetexp.cli.output import NARROW, plain, print_table, visible, wrapped
+from fleetexp.store.url import shown
 
 if TYPE_CHECKING:
     from analysis.report import EffectRow, ReportInput
@@ -204,7 +205,7 @@ def print_questions(content: ReportInput, store_url: str) -> None:
 
 def sql_command(sql: str, store_url: str) -> Sequence[str]:
     """Write a command that can be pasted; a long query is broken between words, which SQL doesn't mind."""
-    store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(without_password(store_url))}"
+    store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(shown(store_url))}"
     # A literal with blanks may not be broken, nor its blanks be joined.
     spaced_literal = any(re.search(r"\s", literal) for literal in re.findall(r"'[^']*'", sql))
     query = sql.strip() if spaced_literal else " ".join(sql.split())

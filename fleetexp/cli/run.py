@@ -15,18 +15,19 @@ from fleetexp.cli.options import (
     fleet_options,
     json_option,
     metrics_page_options,
+    power_option,
     refuse_simulation_options,
     root_option,
+    simulated_address,
     simulation_options,
     store_option,
 )
-from fleetexp.cli.output import emit_json, width, without_password
+from fleetexp.cli.output import emit_json, width
 from fleetexp.exit_codes import ExitCode
+from fleetexp.store.url import shown
 
 if TYPE_CHECKING:
-    from agents.messages import HostFacts
     from fleetexp.config import Experiment
-    from fleetexp.domain import Plan
     from fleetexp.orchestrator.inventory import FoundHost, Inventory
     from fleetexp.orchestrator.progress import Outcome, Progress
 
@@ -58,9 +59,7 @@ _reports = click.option(
 )
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @fleet_options
-@click.option(
-    "--acknowledge-power", is_flag=True, help="Run although metrics.expected is smaller than what can be seen."
-)
+@power_option
 @simulation_options
 @_require_decision
 @_reports
@@ -104,12 +103,7 @@ def run(
     refuse_simulation_options(fleet)
     experiment = load_experiment(spec)
     if fleet == "simulated":
-        from fleetexp.orchestrator.simulated_choice import SimulationChoice
-        from fleetexp.simulated import WORDS
-
-        chosen = SimulationChoice.of(experiment, hosts=host_count, seed=seed, effects=effects, actors=actors)
-        address = str(chosen)
-        click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
+        address = simulated_address(experiment, host_count, seed, effects, actors, as_json=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         drive(
             experiment,
@@ -140,8 +134,8 @@ def drive(
     found = inventory.survey()
     _show_plan(
         experiment,
+        inventory,
         found,
-        one_machine=inventory.one_machine,
         store_url=store_url,
         acknowledged=acknowledged,
         as_json=as_json,
@@ -165,9 +159,9 @@ def drive(
 
 def _show_plan(
     experiment: Experiment,
+    inventory: Inventory,
     found: Sequence[FoundHost],
     *,
-    one_machine: bool,
     store_url: str,
     acknowledged: bool,
     as_json: bool,
@@ -175,24 +169,22 @@ def _show_plan(
     """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import warnings_of
-    from fleetexp.orchestrator.inventory import plan_over, sort_out
+    from fleetexp.orchestrator.prepare import prepare
     from fleetexp.planned_power import planned_power, require_power
 
-    usable, left_out = sort_out(found, {}, one_machine=one_machine)
-    plan = plan_over(experiment, usable, left_out, store_url)
-    power = planned_power(experiment, plan, store_url)
-    if one_machine:
-        for one in usable:
-            refuse_unwritable(plan, one)
+    prepared = prepare(experiment, inventory, found, store_url)
+    power = planned_power(experiment, prepared.plan, store_url)
+    prepared.require()
     require_power(power, acknowledged=acknowledged)
     if as_json:
         return
     for line in plan_lines(
         experiment.name,
         experiment.hypothesis,
-        plan,
-        usable,
+        prepared.plan,
+        prepared.facts,
         columns=width(),
+        left_out=prepared.by_condition,
         power=power.text,
         warnings=warnings_of(experiment),
     ):
@@ -247,20 +239,6 @@ def resume(
     )
 
 
-def refuse_unwritable(plan: Plan, facts: HostFacts) -> None:
-    """Stop before anything starts where a knob of the plan can't be written here; RunError with what works instead."""
-    from fleetexp.errors import RunError
-
-    refused = [knob for knob in plan.knobs if knob in facts.knobs and knob not in facts.writable_knobs]
-    if refused:
-        raise RunError(
-            f"this host's kernel settings can't be written: {facts.not_writable_because or 'the kernel refuses it'}",
-            where=f"{facts.host}, {', '.join(refused)}",
-            remedy="run as root on the machine itself, not in a container; what works here: 'fleetexp doctor', "
-            "'fleetexp plan', 'fleetexp report' of a stored run, 'make quick'",
-        )
-
-
 def _watched(
     start: Callable[[Callable[[Progress], None]], Outcome],
     *,
@@ -292,7 +270,7 @@ def _watched(
         answer = Answer(outcome=outcome, content=None, html=None)
         code = code or ExitCode.ERROR
     if as_json:
-        emit_json({**answer.as_json(), "store": without_password(store_url), "exit_code": int(code)})
+        emit_json({**answer.as_json(), "store": shown(store_url), "exit_code": int(code)})
     else:
         answer.print(store_url)
     click.get_current_context().exit(code)

@@ -7,7 +7,8 @@ import contextlib
 import click
 
 from fleetexp.cli.options import store_option
-from fleetexp.cli.output import without_password, wrapped
+from fleetexp.cli.output import wrapped
+from fleetexp.store.url import shown
 
 
 @click.command(
@@ -39,7 +40,7 @@ def serve(*, host: str, port: int, token: str, store_url: str) -> None:
 
     open_store(store_url, create=False, read_only=True).close()  # a wrong URL or schema is said now, not on a page
     with LiveServer(store_url, host=host, port=port, token=token) as server:
-        click.echo(f"serving {without_password(store_url)} at {server.address}")
+        click.echo(f"serving {shown(store_url)} at {server.address}")
         if token:
             click.echo(wrapped("add ?token=... to the address once; the token is not shown here"))
         with contextlib.suppress(KeyboardInterrupt):

@@ -16,6 +16,7 @@ from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
 from fleetexp.config.sources import source_problems
 from fleetexp.config.workload import PageFault, PointerChase, Service
+from fleetexp.population import parse_conditions
 
 Finding: TypeAlias = tuple[Path, str, str]
 
@@ -25,6 +26,7 @@ ABBA_ARMS = 2
 
 def find_problems(experiment: Experiment) -> Iterator[Finding]:
     """Yield everything for which the experiment must not start."""
+    yield from _population(experiment)
     yield from _arms(experiment)
     yield from _switchback(experiment) if experiment.switchback else _parallel(experiment)
     yield from _holdout(experiment)
@@ -53,6 +55,14 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
             "set workload.restart to on_apply"
         )
     return tuple(out)
+
+
+def _population(experiment: Experiment) -> Iterator[Finding]:
+    for label, text in experiment.population.where.items():
+        try:
+            parse_conditions(text, label)
+        except ValueError as error:
+            yield ("population", "where", label), str(error), "only of 'kernel' a version may hold words; else use '=='"
 
 
 def _arms(experiment: Experiment) -> Iterator[Finding]:

@@ -32,6 +32,18 @@ _WORDS: Mapping[str, bool | None] = {
 _PREFIX = "tag:yaml.org,2002:"
 
 
+class WrittenInt(int):
+    """A whole number, and how it was written: +5, where text is meant."""
+
+    text: str
+
+
+class WrittenFloat(float):
+    """A number, and how it was written: 3.10, where text is meant."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """What a spec says (mappings, tuples, str, int, float, bool, None) and where it says it."""
@@ -86,7 +98,7 @@ def kind_of(value: object) -> str:
         case bool():
             return f"the boolean {str(value).lower()}"
         case int() | float():
-            return f"the number {value}"
+            return f"the number {getattr(value, 'text', value)}"
         case str():
             return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:57]!r}..."
         case tuple() | list():
@@ -177,11 +189,15 @@ class _Reader:
         self._tag(node, "str bool int float null timestamp value merge", path)
         if text in _WORDS:
             return _WORDS[text]
+        number: WrittenInt | WrittenFloat
         if _INTEGER.fullmatch(text):
-            return int(text)
-        if _NUMBER.fullmatch(text):
-            return float(text)
-        return text
+            number = WrittenInt(text)
+        elif _NUMBER.fullmatch(text):
+            number = WrittenFloat(text)
+        else:
+            return text
+        number.text = text
+        return number
 
     def _tag(self, node: yaml.Node, allowed: str, path: Path) -> None:
         if node.tag not in {_PREFIX + name for name in allowed.split()}:

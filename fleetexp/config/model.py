@@ -10,13 +10,13 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from analysis.plan import BalanceRule
 from fleetexp.config.knob_names import KnobName, KnobValue
-from fleetexp.config.names import MetricName, Name, check_word
+from fleetexp.config.names import MetricName, Name, Text, check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Count, Duration, Share, lasting
 from fleetexp.config.sources import Source, asked_sources, counters_among
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
-from fleetexp.population import Condition, HostInfo, parse_conditions, why_not
+from fleetexp.population import HostInfo, LeftOut, parse_conditions, why_not
 
 METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
 BALANCED = METHODS[2:]  # the methods that look at what hosts were before
@@ -41,14 +41,14 @@ def _condition(text: object) -> object:
 class Population(Section):
     """The hosts that may take part. Names may hold * and ?; a host must meet every condition."""
 
-    pools: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    pools: tuple[Text, ...] = ()
+    hosts: tuple[Text, ...] = ()
+    exclude: tuple[Text, ...] = ()
     where: dict[str, Annotated[str, BeforeValidator(_condition)]] = Field(default_factory=dict)
 
-    def why_not(self, host: HostInfo) -> str:
-        """Say why a host is left out; '' where it takes part."""
-        conditions: dict[str, tuple[Condition, ...]] = {k: parse_conditions(v) for k, v in self.where.items()}
+    def why_not(self, host: HostInfo) -> LeftOut | None:
+        """Return the condition that leaves a host out; None where it takes part."""
+        conditions = {label: parse_conditions(text, label) for label, text in self.where.items()}
         return why_not(host, pools=self.pools, hosts=self.hosts, exclude=self.exclude, where=conditions)
 
 
@@ -61,14 +61,14 @@ class Assignment(Section):
     """
 
     method: Annotated[str, check_word(*METHODS)] | None = None
-    balance: tuple[str, ...] = ()
+    balance: tuple[Text, ...] = ()
     accept: Annotated[Share, Field(gt=0, lt=1)] | None = None
     largest_difference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_draws: Annotated[Count, Field(ge=1, le=100_000)] | None = None
     holdout: Annotated[Share, Field(gt=0, lt=1)] | None = None
-    holdout_salt: str | None = None
+    holdout_salt: Text | None = None
     ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = None
-    strata: tuple[str, ...] = ()
+    strata: tuple[Text, ...] = ()
     seed: Annotated[Count, Field(lt=2**63)] | None = None
     order: Annotated[str, check_word("pairs", "abba")] | None = None
 
@@ -153,10 +153,10 @@ class Experiment(Section):
     """One experiment. Durations in seconds, sizes in bytes, shares as ratios; what was not said has its default."""
 
     name: Name
-    hypothesis: str = ""
+    hypothesis: Text = ""
     design: Annotated[str, check_word("parallel", "switchback")]
     population: Population = Population()
-    control: str = "control"
+    control: Text = "control"
     arms: dict[Name, ArmKnobs]
     assignment: Assignment = Assignment()
     stages: tuple[Stage, ...] = ()

@@ -7,8 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-from fleetexp.config.document import kind_of
+from fleetexp.config.document import WrittenFloat, WrittenInt, kind_of
 from fleetexp.config.problem import Refused, choose
+
+
+def as_written(value: object) -> object:
+    """Return a number as the text that was written for it; anything else as it is."""
+    return value.text if isinstance(value, WrittenInt | WrittenFloat) else value
 
 
 def check_name(name: str) -> str:
@@ -36,5 +41,6 @@ def check_word(*legal: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+Text = Annotated[str, BeforeValidator(as_written)]  # what looks like a number is none here
+Name = Annotated[Text, AfterValidator(check_name)]
 MetricName = Annotated[str, AfterValidator(check_metric_name)]

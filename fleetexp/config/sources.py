@@ -14,7 +14,7 @@ from agents.feeds.json_document import parse_path
 from agents.feeds.plain_file import SPLITTING
 from agents.messages import MetricSource, SourceForm
 from fleetexp.config.document import Path
-from fleetexp.config.names import check_word
+from fleetexp.config.names import Text, check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Section, split_argv
@@ -76,17 +76,17 @@ class Source(Section):
 
     prometheus: Address | None = None
     json_page: Annotated[Address | None, Field(alias="json")] = None
-    command: Annotated[tuple[str, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = None
-    file: Annotated[str, AfterValidator(_file)] | None = None
-    name: Annotated[str, AfterValidator(_series)] | None = None
-    path: Annotated[str, AfterValidator(_path)] | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
+    command: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = None
+    file: Annotated[Text, AfterValidator(_file)] | None = None
+    name: Annotated[Text, AfterValidator(_series)] | None = None
+    path: Annotated[Text, AfterValidator(_path)] | None = None
+    labels: dict[str, Text] = Field(default_factory=dict)
     sum: bool = False
     kind: Annotated[str, check_word("counter", "gauge")] | None = None
-    unit: str = ""
+    unit: Text = ""
     every: Annotated[Duration, lasting("100ms", "1h")] | None = None
     timeout: Annotated[Duration, lasting("100ms", "30s")] = 5.0
-    user: str | None = None
+    user: Text | None = None
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -150,7 +150,10 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[st
     if kind == "missing":
         return f"the key {key!r} is missing", f"add '{key}: ...'"
     if kind in _EXPECTED:
-        return f"{kind_of(value)} stands where {_EXPECTED[kind]} is due", f"write {_EXPECTED[kind]}"
+        what = f"{kind_of(value)} stands where {_EXPECTED[kind]} is due"
+        if kind == "string_type" and isinstance(value, bool):  # numbers are taken as they are written
+            return what, f"quote it if it is meant: '{str(value).lower()}'"
+        return what, f"write {_EXPECTED[kind]}" + (", or '' for none" if kind == "string_type" else "")
     if kind in _BOUNDS:
         bound = _BOUNDS[kind].format(**context)
         return f"{kind_of(value)} is out of bounds", f"it must be {bound}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from agents.messages import Scalar, WorkloadSpec
-from fleetexp.config.names import check_word
+from fleetexp.config.names import Text, check_word
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Count, Duration, Size, format_size, parse_size
 
@@ -116,10 +116,10 @@ class Command(Section):
     """A program of the user's own, which prints its measurements."""
 
     kind: ClassVar[str] = "command"
-    argv: Annotated[tuple[str, ...], BeforeValidator(split_argv), Field(min_length=1)]
+    argv: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)]
     timeout: Duration | None = None
-    user: str | None = None
-    env: dict[str, str] = Field(default_factory=dict)
+    user: Text | None = None
+    env: dict[str, Text] = Field(default_factory=dict)
     capture: Annotated[str, check_word("metrics", "none")] = "metrics"  # whether its output is read as measurements
 
     def options(self) -> Options:
@@ -137,8 +137,8 @@ class Service(Section):
     """A service that runs on the host anyway: watched, and restarted after a knob was written where asked for."""
 
     kind: ClassVar[str] = "service"
-    unit: str | None = None
-    cgroup: str | None = None
+    unit: Text | None = None
+    cgroup: Text | None = None
     restart: Annotated[str, check_word("on_apply", "never")]
 
     def options(self) -> Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def open_inventory(choice: FleetChoice, root: SysRoot | None = None) -> Inventor
 
             return InlineInventory({platform.node(): root or FolderRoot()})
         case "ray":
+            _require_ray()
             from fleetexp.orchestrator.ray_fleet import RayInventory  # noqa: PLC0415
 
             return RayInventory(choice.address or os.environ.get("RAY_ADDRESS") or "auto")
@@ -57,3 +59,17 @@ def open_inventory(choice: FleetChoice, root: SysRoot | None = None) -> Inventor
             return SimulatedInventory(chosen.simulation(), address=str(chosen), actors=chosen.actors)
         case other:
             raise RunError(f"no fleet is called {other!r}", where="--fleet", remedy=f"use {', '.join(FLEETS)}")
+
+
+def _require_ray() -> None:
+    """Refuse where Ray is not installed: only its own process imports it, which could only end."""
+    try:
+        there = importlib.util.find_spec("ray") is not None
+    except ImportError:
+        there = False
+    if not there:
+        raise RunError(
+            "a fleet on a cluster needs the package ray, which is not installed",
+            where="--fleet ray",
+            remedy="install it: pip install ray; --fleet inline needs none: this host, its agent in this process",
+        )

@@ -13,16 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
 from agents.messages import WorkloadSpec
 from agents.sysroot import SysRoot
+from agents.versions import version_of
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units
-from fleetexp.domain import Design, Plan, RunState
+from fleetexp.domain import Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.logs import of_run
@@ -30,11 +30,12 @@ from fleetexp.orchestrator.asking import approve
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
-from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
+from fleetexp.orchestrator.inventory import FoundHost, Inventory, shown
 from fleetexp.orchestrator.looks import Looks
 from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
+from fleetexp.orchestrator.prepare import prepare
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
@@ -78,17 +79,15 @@ def launch(
 
     Hosts come from the `inventory`, by default from the one that `fleet` names ('local': the agent of this machine is
     a Ray actor; 'inline': it is in this process); `found`: its survey, where that has just been made. RunError where
-    the design needs more hosts than there are; every other error of store, fleet or agent comes through as it is,
-    after the hosts are restored.
+    the design needs more hosts than there are, or too few can be put on its arms; every other error of store, fleet
+    or agent comes through as it is, after the hosts are restored.
     """
     with contextlib.closing(inventory or open_inventory(FleetChoice.parse(fleet), root)) as hosts:
-        _refuse(experiment, hosts)
         found = hosts.survey() if found is None else found
+        prepared = prepare(experiment, hosts, found, store_url)
+        prepared.require()
+        plan = prepared.plan
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
-            own = hosts.one_machine or is_simulated(hosts.name)  # every simulation has hosts of its own
-            busy = {} if own else store.hosts_busy([one.host for one in found])
-            usable, left_out = sort_out(found, busy, one_machine=hosts.one_machine)
-            plan = plan_over(experiment, usable, left_out, store_url)
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
@@ -99,8 +98,8 @@ def launch(
                 versions=_versions(),
                 fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
             )
-            if left_out:
-                store.record_event(run_id, "hosts_left_out", shown(left_out))
+            if prepared.left_out:
+                store.record_event(run_id, "hosts_left_out", shown(prepared.left_out))
             machine = Machine(plan=plan)
             return _drive(
                 store,
@@ -111,22 +110,6 @@ def launch(
                 inventory=hosts,
                 observer=observer,
             )
-
-
-def _refuse(experiment: Experiment, inventory: Inventory) -> None:
-    """Refuse what these hosts can't do before anything is looked at or written."""
-    if inventory.one_machine and experiment.kind is Design.PARALLEL:
-        raise RunError(
-            "a parallel design needs hosts of its own for each arm, and this is one machine",
-            where="design",
-            remedy="use 'design: switchback': every arm in turn on this host",
-        )
-    if inventory.one_machine and any(stage.approve == "manual" for stage in experiment.stages):
-        raise RunError(
-            "a stage that waits for approval would keep this one machine changed meanwhile",
-            where="stages",
-            remedy="leave out 'approve: manual'",
-        )
 
 
 def resume(
@@ -261,6 +244,7 @@ def _drive(
             progress=lambda runner: observer(progress_of(runner, looks.verdicts)),
             clock=fleet.clock.monotonic,
             now=fleet.clock.now,
+            virtual=is_simulated(inventory.name),
         )
         with _signals(runner), of_run(run_id):
             state = runner.run()
@@ -374,7 +358,7 @@ def _signals(runner: Runner) -> Iterator[None]:
 
 
 def _versions() -> Mapping[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in _VERSIONED}}
 
 
 __all__ = ["Observer", "launch", "restore_run", "resume"]

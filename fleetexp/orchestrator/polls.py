@@ -9,11 +9,14 @@ from agents.messages import Poll
 
 POLLS_PER_SECOND = 500.0  # what one driver sends and takes in beside its other work
 LONGEST_SECONDS = 2.0  # between two polls of a host, where there are few
+LONGEST_VIRTUAL_SECONDS = 600.0  # where waiting takes no time
 
 
-def poll_every_seconds(*, lease_seconds: float, sample_every_seconds: float, hosts: int) -> float:
+def poll_every_seconds(
+    *, lease_seconds: float, sample_every_seconds: float, hosts: int, longest: float = LONGEST_SECONDS
+) -> float:
     """Choose the time between two polls of a host: a lease sees four, and many hosts are asked less often."""
-    wanted = min(max(sample_every_seconds / 2, 0.2), LONGEST_SECONDS)
+    wanted = min(max(sample_every_seconds / 2, 0.2), longest)
     return min(lease_seconds / 4, max(wanted, hosts / POLLS_PER_SECOND))
 
 

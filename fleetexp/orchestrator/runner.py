@@ -29,11 +29,12 @@ from fleetexp.orchestrator.messages import (
     StopRequested,
     TimePassed,
 )
-from fleetexp.orchestrator.polls import Polls, poll_every_seconds
+from fleetexp.orchestrator.polls import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, Polls, poll_every_seconds
 from fleetexp.store.store import Store
 
 STORE_OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.25  # how late a Ctrl-C, a pause or a deadline may be noticed
+LONGEST_VIRTUAL_WAIT_SECONDS = 60.0  # it takes no time
 REQUESTS_EVERY_SECONDS = 1.0
 WORK_SECONDS = 0.5  # of summing up and writing in a row, before hosts are heard again
 
@@ -47,7 +48,8 @@ def utc_now() -> datetime:
 class Runner:
     """One run from start to its last state. Not thread-safe: everything happens in `run`.
 
-    `clock` counts seconds and never goes back, `now` tells the date: a simulation brings its own.
+    `clock` counts seconds and never goes back, `now` tells the date: a simulation brings its own, and its time is
+    `virtual`: a wait takes none, so that nothing need happen between two events. People ask in real time all the same.
     `test_guardrails` begins the test at the end of a stage; it is worked off in slices, so that leases are renewed.
     """
 
@@ -69,6 +71,7 @@ class Runner:
         progress: Callable[[Runner], None],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
+        virtual: bool = False,
     ) -> None:
         self.run_id = run_id
         self.plan = plan
@@ -94,6 +97,7 @@ class Runner:
                 lease_seconds=safety.lease_seconds,
                 sample_every_seconds=plan.sample_every_seconds,
                 hosts=len(plan.units),
+                longest=LONGEST_VIRTUAL_SECONDS if virtual else LONGEST_SECONDS,
             ),
             period_ids={(p.host, p.plan.index, p.plan.attempt): p.period_id for p in store.periods(run_id)},
         )
@@ -110,6 +114,7 @@ class Runner:
         self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
         self._asked: PauseRequested | StopRequested | None = None
         self._requests_at = 0.0
+        self._longest_wait = LONGEST_VIRTUAL_WAIT_SECONDS if virtual else LONGEST_WAIT_SECONDS
 
     @property
     def elapsed_seconds(self) -> float:
@@ -185,7 +190,7 @@ class Runner:
     # ------------------------------------------------------------------ one turn of the loop
     def _turn(self) -> None:
         now = self._clock()
-        self._listen(now)
+        self._listen()
         for host in self._polls.due(now):
             self._desk.poll(host)
         self._answers.take(self._fleet.receive(self._patience(now)))
@@ -201,7 +206,7 @@ class Runner:
         """How long to wait for an answer: not at all where there is something to do."""
         if self._events or (self._ledger.may_try() and (len(self._ledger) or self._test)):
             return 0.0
-        due = [self._polls.next_at(), *self._errands.wakes[:1], now + LONGEST_WAIT_SECONDS]
+        due = [self._polls.next_at(), *self._errands.wakes[:1], now + self._longest_wait]
         return max(0.0, min(due) - now)
 
     def _work(self, until: float) -> None:
@@ -216,16 +221,16 @@ class Runner:
         if settled:
             self._go_on_testing(until)
 
-    def _listen(self, now: float) -> None:
+    def _listen(self) -> None:
         """Take a pause or an abort from a signal, or whatever another process asks for by way of the store."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
             kind = "pause_requested" if isinstance(asked, PauseRequested) else "abort_requested"
             self._desk.note(kind, f"by {asked.who}")
             self._events.append(asked)
-        if now < self._requests_at or not self._ledger.may_try():
+        if time.monotonic() < self._requests_at or not self._ledger.may_try():
             return
-        self._requests_at = now + REQUESTS_EVERY_SECONDS
+        self._requests_at = time.monotonic() + REQUESTS_EVERY_SECONDS
         try:
             request = self._store.requested(self.run_id)
         except PASSING:  # the next write says so, and how long it lasts

@@ -1,5 +1,8 @@
 """A simulation in words, as the record of a run keeps it: 'hosts=1000 seed=3 effect:throughput=+5.9%@KNOB=VALUE'.
 
+Hosts are those that the spec asks for: 'label:pool=web-a|web-b' gives them the pools in turn, 'kernel=', 'memory=' and
+'cpus=' say what machine they are, 'host:web-*' what they are called.
+
 An effect comes on a host while the knobs behind the @ hold those values, and with their backing; one '@' for each arm
 that has it. Metrics that a workload reports are named, 'metric:latency', so that simulated workloads report them too.
 """
@@ -7,6 +10,7 @@ that has it. Metrics that a workload reports are named, 'metric:latency', so tha
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +24,7 @@ from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
 from fleetexp.config import Experiment, analysis_plan
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.simulated_hosts import Simulation
+from fleetexp.orchestrator.simulated_population import SimulatedPopulation
 
 HOSTS = 20
 _DEFAULT_METRICS = ("throughput", "dtlb_load_misses")
@@ -46,12 +51,14 @@ class SimulationChoice:
     metrics: tuple[str, ...] = ()
     planted: tuple[Planted, ...] = ()
     knobs: tuple[str, ...] = field(default=())  # named by the experiment: their page sizes are there
+    population: SimulatedPopulation = field(default_factory=SimulatedPopulation)
 
     def __str__(self) -> str:
         words = [f"hosts={self.hosts}", f"seed={self.seed}"]
         words += [f"actors={self.actors}"] if self.actors else []
         words += [f"metric:{metric}" for metric in self.metrics]
         words += [f"knob:{knob}" for knob in self.knobs]
+        words += map(shlex.quote, self.population.words())
         for one in self.planted:
             when = ",".join(f"{knob}={value}" for knob, value in one.when.items())
             words.append(f"effect:{one.metric}={one.relative * 100:+.12g}%@{when}")
@@ -62,7 +69,9 @@ class SimulationChoice:
         """Read what `str` wrote; RunError where it is something else."""
         numbers: dict[str, int] = {}
         metrics, knobs, planted = list[str](), list[str](), list[Planted]()
-        for word in text.split():
+        words = shlex.split(text)
+        population, words = SimulatedPopulation.parse(words)
+        for word in words:
             kind, _, rest = word.partition(":")
             name, _, value = word.partition("=")
             if name in {"hosts", "seed", "actors"} and value.isdecimal():
@@ -80,7 +89,7 @@ class SimulationChoice:
                 raise RunError(f"{word!r} says nothing of a simulation", where="--fleet simulated", remedy=_EXAMPLE)
         if not 1 <= numbers.get("hosts", HOSTS) <= MOST_HOSTS:
             raise RunError(f"{numbers['hosts']} simulated hosts", where="--hosts", remedy=f"choose 1 to {MOST_HOSTS:,}")
-        return cls(metrics=tuple(metrics), knobs=tuple(knobs), planted=tuple(planted), **numbers)
+        return cls(metrics=tuple(metrics), knobs=tuple(knobs), planted=tuple(planted), population=population, **numbers)
 
     @classmethod
     def of(
@@ -106,6 +115,7 @@ class SimulationChoice:
             metrics=tuple(metrics),
             planted=tuple(planted),
             knobs=tuple(knobs),
+            population=SimulatedPopulation.of(experiment, hosts),
         )
 
     def simulation(self, like: Sequence[HostFacts] = ()) -> Simulation:
@@ -121,9 +131,11 @@ class SimulationChoice:
         metrics = {name: MetricLaw() for name in dict.fromkeys([*_DEFAULT_METRICS, *self.metrics])}
         law = Plainly(metrics=metrics, treatments=treatments)
         if not like:
-            return Simulation.of(self.hosts, seed=self.seed, machine=machine, law=law)
+            hosts = self.population.names(self.hosts)
+            labels = self.population.labels_of(hosts)
+            return Simulation(hosts=hosts, seed=self.seed, machine=machine, law=law, labels=labels)
         names = {f"sim-{facts.host}": facts for facts in like}
-        labels = {name: facts.labels for name, facts in names.items()}
+        labels = {name: dict(facts.labels) for name, facts in names.items()}
         return Simulation(hosts=tuple(names), seed=self.seed, machine=machine, law=law, labels=labels)
 
     def _machine(self) -> Machine:
@@ -131,7 +143,9 @@ class SimulationChoice:
         for knob in self.knobs:
             if match := _SIZE.match(knob):
                 sizes[match[1]].add(int(match[2]))
-        return Machine(thp_sizes_kib=tuple(sorted(sizes["thp"])), hugetlb_kib=tuple(sorted(sizes["hugetlb"])))
+        sizes["thp"].update(self.population.thp_sizes_kib)
+        machine = Machine(thp_sizes_kib=tuple(sorted(sizes["thp"])), hugetlb_kib=tuple(sorted(sizes["hugetlb"])))
+        return self.population.on(machine)
 
     def _treatments(self) -> dict[tuple[tuple[str, str], ...], dict[str, float]]:
         found: defaultdict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(dict)

@@ -1,4 +1,4 @@
-"""Connections to the store: which URLs there are, how each database is set up, and the two ways to use one.
+"""Connections to the store: how each database is set up, and the two ways to use one.
 
 SQLite runs in WAL mode with synchronous=FULL: readers don't wait for the writer, and a commit is on the disk before
 it is acknowledged to a host, which then forgets its copy. (NORMAL would lose the last commits with the power.)
@@ -10,17 +10,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from fleetexp.errors import BadStoreUrl, StoreUnreachable
+from fleetexp.errors import StoreUnreachable
 from fleetexp.store.column_types import document_text
 from fleetexp.store.failures import translated
+from fleetexp.store.url import Database, parse_url
 
 WAIT_SECONDS = 5.0  # how long a write waits for another writer
 CONNECT_SECONDS = 5
@@ -29,79 +29,52 @@ STATEMENT_SECONDS = 300  # no statement of ours takes longer on a sound server
 _WRITES = {"fleetexp_writes": True}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
-    """A database by its URL, before anything is opened. `name` is fit for messages: it holds no password."""
-
-    url: URL
-    name: str
-
-    @property
-    def is_sqlite(self) -> bool:
-        return self.url.get_backend_name() == "sqlite"
-
-    @property
-    def path(self) -> Path:
-        """The file of a SQLite database."""
-        return Path(self.url.database or "")
-
-
-def parse_url(text: str) -> Database:
-    """Read a store's URL; BadStoreUrl where it names no database that can be used."""
-    try:
-        url = make_url(text)
-    except ArgumentError as error:
-        raise BadStoreUrl(
-            "the store is not a URL", text, "use sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
-        ) from error
-    name = url.render_as_string(hide_password=True)
-    match url.get_backend_name():
-        case "sqlite":
-            if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-                raise BadStoreUrl("a store in memory would be lost", name, "name a file: sqlite:///fleetexp.db")
-            if Path(url.database).is_dir():
-                raise BadStoreUrl("the store is a folder", name, "name a file in it: sqlite:///FOLDER/fleetexp.db")
-            return Database(url=url.set(drivername="sqlite+pysqlite"), name=name)
-        case "postgresql" | "postgres":
-            return Database(url=url.set(drivername="postgresql+psycopg"), name=name)
-        case other:
-            raise BadStoreUrl(f"{other!r} is no database that fleetexp uses", name, "use sqlite:/// or postgresql://")
-
-
 def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
     """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in.
 
     `read_only`: nothing can be written through it, and of a SQLite database that nobody has open no file is made.
     """
     if database.is_sqlite:
-        folder = database.path.absolute().parent
+        folder = database.file.absolute().parent
         if not folder.is_dir():
             raise StoreUnreachable(
                 "the folder of the database does not exist", str(folder), "make it, or check --store"
             )
         if read_only:
-            engine = create_engine(database.url, creator=lambda: _connect_to_read(database.path, wait_seconds))
+            engine = create_engine("sqlite+pysqlite://", creator=lambda: _connect_to_read(database.file, wait_seconds))
             event.listen(engine, "begin", _begin_sqlite)
             return engine
-        engine = create_engine(database.url, connect_args={"timeout": wait_seconds})
+        engine = create_engine(
+            URL.create("sqlite+pysqlite", database=str(database.file)), connect_args={"timeout": wait_seconds}
+        )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    arguments = connect_arguments(database, wait_seconds, read_only=read_only)
     return create_engine(
-        database.url,
+        "postgresql+psycopg://",  # no password in it: what SQLAlchemy says of itself can be shown
+        creator=lambda: psycopg.connect(**arguments),
         json_serializer=document_text,
         pool_pre_ping=True,  # a server that was restarted is found again
-        connect_args=connect_arguments(wait_seconds, read_only=read_only),
     )
 
 
-def connect_arguments(wait_seconds: float = WAIT_SECONDS, *, read_only: bool = False) -> dict[str, Any]:
-    """Return libpq's settings: every wait has an end, instants are UTC, an acknowledged commit is on the disk."""
+def connect_arguments(
+    database: Database,
+    wait_seconds: float = WAIT_SECONDS,
+    *,
+    read_only: bool = False,
+    statement_seconds: float = STATEMENT_SECONDS,
+) -> dict[str, Any]:
+    """Return libpq's keywords: every wait has an end, instants are UTC, an acknowledged commit is on the disk.
+
+    What the address says goes first, but for the settings that these promises need.
+    """
     settings = {
         "timezone": "UTC",
         "synchronous_commit": "on",
         "lock_timeout": f"{wait_seconds * 1000:.0f}",
-        "statement_timeout": f"{STATEMENT_SECONDS * 1000}",
+        "statement_timeout": f"{max(statement_seconds * 1000, 1):.0f}",
         **({"default_transaction_read_only": "on"} if read_only else {}),
     }
     return {
@@ -112,7 +85,10 @@ def connect_arguments(wait_seconds: float = WAIT_SECONDS, *, read_only: bool = F
         "tcp_user_timeout": DEAD_LINK_MILLISECONDS,
         "client_encoding": "utf8",
         "application_name": "fleetexp",
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        **database.libpq,
+        "options": " ".join(
+            filter(None, (database.libpq.get("options"), *(f"-c {name}={value}" for name, value in settings.items())))
+        ),
     }
 
 
@@ -156,3 +132,6 @@ def reading(engine: Engine, where: str) -> Iterator[Connection]:
     """Open a transaction that reads one state of the database. StoreError where it can't."""
     with translated(where), engine.connect() as connection:
         yield connection
+
+
+__all__ = ["WAIT_SECONDS", "Database", "connect_arguments", "open_engine", "parse_url", "reading", "writing"]

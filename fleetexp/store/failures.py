@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import psycopg
 from sqlalchemy import exc
 
 from fleetexp.errors import (
+    BadStoreUrl,
     QueryRefused,
     StoreDamaged,
     StoreError,
@@ -80,6 +82,10 @@ def _sqlite(error: sqlite3.Error, where: str) -> StoreError:
     return StoreError(f"the database failed: {_line(error)}", where, "'fleetexp db check' looks for damage")
 
 
+# What PgBouncer, and poolers that follow it, and RDS Proxy say to settings at the start: no SQLSTATE comes with it.
+_POOLER = re.compile(r"unsupported startup parameter|command-line options")
+
+
 # The first two characters of an SQLSTATE are its class: postgresql.org/docs/current/errcodes-appendix.html
 def _postgresql(error: psycopg.Error, where: str) -> StoreError:
     state = error.sqlstate or ""
@@ -90,6 +96,21 @@ def _postgresql(error: psycopg.Error, where: str) -> StoreError:
         return StoreLocked(f"the server gave up waiting: {_line(error)}", where, _NOTHING_LOST)
     if state[:2] == "28" or state == "3D000":
         return StoreUnreachable(f"the server refuses: {_line(error)}", where, "check user, password and database name")
+    if not state and _POOLER.search(str(error)):
+        return StoreUnreachable(
+            f"a pooler in front of the server refuses the session's settings: {_line(error)}",
+            where,
+            "set PgBouncer's ignore_startup_parameters = options, and what they say for the role: ALTER ROLE ... SET "
+            "synchronous_commit = on; or name the server itself in --store",
+        )
+    if not state and isinstance(error, psycopg.ProgrammingError):
+        return BadStoreUrl(f"the connection can't be described so: {_line(error)}", where, "check the store's URL")
+    if not state and isinstance(error, psycopg.OperationalError) and "FATAL:" in str(error):
+        return StoreUnreachable(
+            f"the server refuses: {_line(error)}",
+            where,
+            "check user, password and database name; a server that is starting takes a moment",
+        )
     if state[:2] in {"08", "57", "53", "58"} or (not state and isinstance(error, psycopg.OperationalError)):
         return StoreUnreachable(
             f"the server does not answer: {_line(error)}", where, "check that it runs; what was sent can be sent again"

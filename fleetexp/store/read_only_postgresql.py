@@ -60,13 +60,9 @@ class _NumericLoader(Loader):
 @contextmanager
 def open_postgresql(database: Database, timeout_seconds: float) -> Iterator[Reader]:
     """Open a database for questions; StoreUnreachable where no server answers."""
-    conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    arguments = connect_arguments()
-    arguments["options"] += (
-        f" -c default_transaction_read_only=on -c statement_timeout={max(timeout_seconds * 1000, 1):.0f}"
-    )
+    arguments = connect_arguments(database, read_only=True, statement_seconds=timeout_seconds)
     try:
-        with closing(psycopg.connect(conninfo, **arguments)) as connection:
+        with closing(psycopg.connect(**arguments)) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # every question sees the same state
             connection.adapters.register_loader("numeric", _NumericLoader)

@@ -28,7 +28,7 @@ _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 20_000  # of SQLite's virtual machine: some 
 def open_sqlite(database: Database, timeout_seconds: float) -> Iterator[Reader]:
     """Open a file for questions; StoreDamaged, StoreLocked, ... where it can't be read."""
     try:
-        uri = f"file:{quote(str(database.path.absolute()))}?mode=ro"
+        uri = f"file:{quote(str(database.file.absolute()))}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)

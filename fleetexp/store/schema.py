@@ -32,7 +32,7 @@ def schema_version(url: str) -> str | None:
 
 def require_file(database: Database) -> None:
     """Refuse a SQLite database that is not there: opening it would make it."""
-    if database.is_sqlite and not database.path.exists():
+    if database.is_sqlite and not database.file.exists():
         raise StoreUnreachable(
             "there is no such database", database.name, "check --store; 'fleetexp run' makes a new one"
         )

@@ -73,6 +73,38 @@ def test_there_are_cases_of_both_kinds_and_the_promised_experiments() -> None:
     assert {"thp-2m-demo", "rfc-table", "thp-1g-pointer-chase", "thp-1g-web"} <= {path.stem for path in SHIPPED}
 
 
+def test_a_number_where_text_is_meant_is_the_text_that_was_written() -> None:
+    text = MINIMAL + (
+        "population: {pools: [7, 3.10], exclude: [1e3], where: {sku: '6226'}}\n"
+        "assignment: {holdout: 10%, holdout_salt: +5}\nhypothesis: 2026\n"
+    )
+    experiment = parse_experiment(text, "spec.yaml")
+    assert (experiment.population.pools, experiment.population.exclude) == (("7", "3.10"), ("1e3",))
+    assert (experiment.holdout_salt, experiment.hypothesis) == ("+5", "2026")
+    assert parse_experiment(experiment_to_json(experiment), "json") == experiment
+    sources = "{a: {prometheus: 'http://h/m', labels: {code: 200, version: 1.10, le: .5}, unit: 1}}"
+    metrics = MINIMAL.replace("metrics: {", f"metrics: {{sources: {sources}, better: {{a: increase}}, ")
+    assert dict(parse_experiment(metrics, "spec.yaml").sources[0].labels) == {
+        "code": "200",
+        "version": "1.10",
+        "le": ".5",
+    }
+
+
+@pytest.mark.parametrize("text", ["true", "~", "[1]", "{a: 1}"])
+def test_what_is_neither_text_nor_a_number_is_answered_with_what_to_write(text: str) -> None:
+    error = refused(f"{MINIMAL}population: {{pools: [{text}]}}\n")
+    assert "stands where text is due" in error.what
+    assert error.remedy
+
+
+@pytest.mark.parametrize(("label", "text"), [("rack", ">=3-east"), ("sku", "<6226R"), ("memory", ">=lots")])
+def test_an_order_of_what_has_none_is_refused_where_it_stands(label: str, text: str) -> None:
+    error = refused(f"{MINIMAL}population: {{where: {{{label}: '{text}'}}}}\n")
+    assert f"population.where.{label}" in error.what
+    assert parse_experiment(f"{MINIMAL}population: {{where: {{kernel: '>=4.18.0-553.el8_10'}}}}\n", "spec.yaml")
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_text() -> None:
     error = refused(MINIMAL.replace("never", "true").replace("pointer_chase: {}", "pointer_chase: {region: 1GB}"))
     assert len(error.problems) == 2
@@ -276,7 +308,6 @@ def test_the_pages_that_an_arm_really_holds_are_exposure_for_pools_too() -> None
     assert exposure == ["hugetlb_1048576kB_total_pages", "hugetlb_1048576kB_free_pages"]
 
 
-<<<<<<< HEAD
 def test_what_decides_where_there_is_a_trade_is_said_or_both() -> None:
     said = {
         name: analysis_plan(load_experiment(CASES / "good" / f"{name}.yaml")).trade
@@ -286,12 +317,12 @@ def test_what_decides_where_there_is_a_trade_is_said_or_both() -> None:
         "trade": Rule.BOTH,
         "trade-decides": Rule.SERVERS,
     }
-=======
+
+
 def test_where_the_top_level_is_switched_the_exposure_is_what_every_kernel_counts() -> None:
     plan = analysis_plan(load_experiment(CASES / "good" / "command.yaml"))
     exposure = [metric.name for metric in plan.metrics if metric.role is Role.EXPOSURE]
     assert exposure == ["anon_huge_bytes", "thp_fault_alloc", "thp_fault_fallback"]
->>>>>>> ten-hosts
 
 
 def test_units_and_directions_come_from_the_catalogue_and_the_spec_overrules() -> None:

@@ -335,9 +335,11 @@ def test_what_a_host_says_of_itself_can_be_asked_for() -> None:
         'population: {pools: [web-a], where: {kernel: ">=6.19", memory: ">=200GiB", cpus: ">=4", virtualisation: none, '
         'architecture: x86_64, numa_nodes: "2"}}'
     )
-    assert experiment.population.why_not(host) == ""
+    assert experiment.population.why_not(host) is None
     smaller = replace(facts, memory_total_bytes=128 << 30)
-    assert "memory" in experiment.population.why_not(host_info(smaller))
+    left = experiment.population.why_not(host_info(smaller))
+    assert left is not None
+    assert left.condition == "where memory >=200GiB"
 
 
 # ------------------------------------------------------------------ the whole

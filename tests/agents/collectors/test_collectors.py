@@ -6,7 +6,6 @@ import errno
 import itertools
 import os
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,12 +224,23 @@ def test_taint_that_turns_unreadable_is_no_event(host_tree: Tree, closing: Closi
     assert collectors.events() == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="writing to the kernel log needs root")
-def test_this_machines_kernel_log_is_heard_through_the_collectors(closing: Closing) -> None:
-    collectors = closing(Collectors(FolderRoot()))
-    token = uuid.uuid4().hex
-    Path("/dev/kmsg").write_text(f"<6>fleetexp test: BUG: Bad page state {token}\n")
-    assert [kind for kind, detail in collectors.events() if token in detail] == [HostEventKind.BAD_PAGE]
+def test_the_kernel_log_is_heard_through_the_collectors(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    with (root.root / "dev/kmsg").open("a") as log:
+        log.write("1,2,5,-;BUG: Bad page state in process chase  pfn:140000\n")
+    assert collectors.events() == [(HostEventKind.BAD_PAGE, "BUG: Bad page state in process chase  pfn:140000")]
+
+
+def test_a_module_that_taints_the_kernel_is_told_and_is_no_sickness(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree(files={"proc/sys/kernel/tainted": "0"})
+    collectors = closing(Collectors(root))
+    (root.root / "proc/sys/kernel/tainted").write_text(f"{1 << 12 | 1 << 15 | 1 << 14}\n")
+    assert collectors.events() == [
+        (HostEventKind.TAINT, "soft lockup occurred"),
+        (HostEventKind.KERNEL_CHANGED, "externally built module loaded"),
+        (HostEventKind.KERNEL_CHANGED, "kernel live patched"),
+    ]
 
 
 # ---------------------------------------------------------------------------- this machine

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.collectors import kernel_log
-from agents.collectors.kernel_log import KernelLog, classify, message_of, taint_names
+from agents.collectors.kernel_log import KernelLog, message_of, taint_names
 from agents.messages import HostEventKind
 from agents.sysroot import FolderRoot
 
@@ -19,41 +19,49 @@ Tree = Callable[..., FolderRoot]
 OOPS, BAD_PAGE = HostEventKind.KERNEL_OOPS, HostEventKind.BAD_PAGE
 
 
+CORPUS = Path(__file__).parents[2] / "cases/kernel_log"
+
+
+def corpus(name: str) -> list[tuple[str, str]]:
+    """Return (answer, record) of each line of a file of the corpus."""
+    lines = [line.split("\t") for line in (CORPUS / name).read_text("utf-8").splitlines() if line[0] != "#"]
+    return [(answer, record) for answer, source, record in lines if source]
+
+
+def heard(root: FolderRoot, records: list[str]) -> list[tuple[str, str]]:
+    """Let a host's log grow by these records, one by one; return (kind, record) of what each of them is taken for."""
+    log = KernelLog(root)
+    answers = []
+    with (root.root / "dev/kmsg").open("a") as file:
+        for record in records:
+            print(record, file=file, flush=True)
+            answers.append((",".join(kind.value for kind, _ in log.events()) or "nothing", record))
+    log.close()
+    return answers
+
+
+def test_no_harmless_line_halts_and_no_deadly_one_is_missed(host_tree: Tree) -> None:
+    harmless, deadly = corpus("harmless.tsv"), corpus("deadly.tsv")
+    assert len(harmless) >= 100
+    assert len(deadly) >= 100
+    root = host_tree()
+    false_halts = [one for one in heard(root, [record for _, record in harmless]) if one not in harmless]
+    misses = [one for one in heard(root, [record for _, record in deadly]) if one not in deadly]
+    assert (len(false_halts), len(misses)) == (0, 0), f"false halts: {false_halts}, misses: {misses}"
+
+
+@pytest.mark.parametrize("priority", [8, 12, 30, 46, 82, 191])
+def test_what_others_than_the_kernel_write_is_nothing_whatever_it_says(host_tree: Tree, priority: int) -> None:
+    records = [f"{priority},{record.partition(',')[2]}" for _, record in corpus("deadly.tsv")]
+    assert {answer for answer, _ in heard(host_tree(), records)} == {"nothing"}
+
+
 @pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("BUG: kernel NULL pointer dereference, address: 0000000000000008", OOPS),
-        ("BUG: unable to handle page fault for address: ffffc90000a3f000", OOPS),
-        ("Oops: Oops: 0002 [#1] SMP NOPTI", OOPS),
-        ("Oops: general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1]", OOPS),
-        ("general protection fault: 0000 [#1] PREEMPT SMP", OOPS),
-        ("kernel BUG at mm/huge_memory.c:2972!", OOPS),
-        ("Internal error: Oops: 0000000096000004 [#1] SMP", OOPS),
-        ("Unable to handle kernel paging request at virtual address dfff800000000001", OOPS),
-        ("Kernel panic - not syncing: Fatal exception", OOPS),
-        ("watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [chase:4242]", OOPS),
-        ("rcu: INFO: rcu_preempt self-detected stall on CPU", OOPS),
-        ("rcu: INFO: rcu_sched detected stalls on CPUs/tasks:", OOPS),
-        ("INFO: task kworker/0:1:42 blocked for more than 120 seconds.", OOPS),
-        ("BUG: KASAN: use-after-free in split_huge_pud_locked+0x1f0/0x400", OOPS),
-        ("list_del corruption. prev->next should be ffffea0004000008, but was dead000000000100", OOPS),
-        ("BUG: Bad page state in process chase  pfn:140000", BAD_PAGE),
-        ("BUG: Bad page map in process chase  pte:8000000140000867 pmd:10a2f3067", BAD_PAGE),
-        ("BUG: Bad rss-counter state mm:ffff88810a2f3000 type:MM_ANONPAGES val:262144", BAD_PAGE),
-        ("BUG: non-zero pgtables_bytes on freeing mm: 4096", BAD_PAGE),
-        ("mm/pgtable-generic.c:29: bad pud ffff88810a2f3008(80000001400008e7)", BAD_PAGE),
-        ("mm/pgtable-generic.c:51: bad pmd 00000000a2f3c0de(800000014000008e)", BAD_PAGE),
-        ("mm/pgtable-generic.c:23: bad p4d 00000000a2f3c0de", BAD_PAGE),
-        ("get_swap_device: Bad swap file entry 3ffffffffffff", BAD_PAGE),
-        ("EXT4-fs (vda): mounted filesystem r/w with ordered data mode", None),
-        ("process_api (1): drop_caches: 3", None),
-        ("oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)", None),  # counted by oom_kill, not told twice
-        ("DEBUG: all is well", None),
-        ("usb 1-1: bad pudding", None),
-    ],
+    "quoting", ["{0}: {1}", 'audit: type=1400 comm={0} name="{1}"', "i915 0000:00:02.0: [drm] {1}", "{0}[77]: {1}"]
 )
-def test_lines_of_real_kernels_are_told_apart(line: str, kind: HostEventKind | None) -> None:
-    assert classify(line) is kind
+def test_a_kernel_line_that_quotes_a_deadly_one_is_nothing(host_tree: Tree, quoting: str) -> None:
+    records = [f"6,1,1,-;{quoting.format('php-fpm', record.partition(';')[2])}" for _, record in corpus("deadly.tsv")]
+    assert {answer for answer, _ in heard(host_tree(), records)} == {"nothing"}
 
 
 @pytest.mark.parametrize(
@@ -84,22 +92,18 @@ needs_kmsg = pytest.mark.skipif(
 )
 
 
-def say(message: str) -> None:
-    with Path("/dev/kmsg").open("w") as log:
-        log.write(f"<6>{message}\n")
-
-
 @needs_kmsg
-def test_a_line_in_this_machines_log_is_heard_once(real_knobs: object) -> None:
-    # Runs on this machine would hear it too, and halt: they hold the same lock.
+def test_the_kernel_of_this_machine_is_heard_once_and_who_writes_to_its_log_is_not(real_knobs: object) -> None:
     token = uuid.uuid4().hex
-    say(f"fleetexp test: BUG: Bad page state {token} before the log was opened")
+    drop = Path("/proc/sys/vm/drop_caches")  # the kernel notes who wrote to it
     log = KernelLog(FolderRoot())
-    say(f"fleetexp test: BUG: Bad page state {token}")
-    say(f"fleetexp test: nothing of note {token}")
-    heard = [(kind, detail) for kind, detail in log.events() if token in detail]
-    assert heard == [(BAD_PAGE, f"fleetexp test: BUG: Bad page state {token}")]
-    assert not [detail for _, detail in log.events() if token in detail]
+    for priority in (0, 6, 30):  # user space can't write as the kernel: facility 0 becomes 1
+        Path("/dev/kmsg").write_text(f"<{priority}>BUG: Bad page state in process {token}\n")
+    drop.write_text("1\n")
+    messages = [message or "" for message in log.messages()]
+    assert [message for message in messages if f"({os.getpid()}): drop_caches: 1" in message]
+    assert not [message for message in messages if token in message]
+    assert not [message for message in log.messages() if f"({os.getpid()}): drop_caches" in (message or "")]
     log.close()
     log.close()
     assert log.events() == []
@@ -167,7 +171,7 @@ def test_a_flood_is_worked_off_over_several_calls(
     answering: Callable[..., KernelLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_log, "_AT_MOST", 2)
-    log = answering([b"4,1,1,-;Oops: %d\n" % number for number in range(5)])
+    log = answering([b"4,1,1,-;Oops: 0000 [#%d] SMP\n" % number for number in range(5)])
     assert [len(log.events()) for _ in range(4)] == [2, 2, 1, 0]
 
 
@@ -176,11 +180,11 @@ def test_the_log_of_a_modelled_host_is_read_as_it_grows(host_tree: Tree) -> None
     log = KernelLog(root)
     assert log.events() == []
     with (root.root / "dev/kmsg").open("a") as file:
-        file.write("4,2,5,-;BUG: Bad rss-counter state mm:1\n0,3,6,-;half a li")
+        file.write("4,2,5,-;BUG: Bad rss-counter state mm:1\n0,3,6,-;Oops: 0002 [")
     assert log.events() == [(BAD_PAGE, "BUG: Bad rss-counter state mm:1")]
     with (root.root / "dev/kmsg").open("a") as file:
-        file.write("ne Oops: 0\n")
-    assert log.events() == [(OOPS, "half a line Oops: 0")]
+        file.write("#1] SMP\n")
+    assert log.events() == [(OOPS, "Oops: 0002 [#1] SMP")]
     assert log.events() == []
     log.close()
 

@@ -20,6 +20,7 @@ from fleetexp.cli.main import cli
 from fleetexp.config import experiment_to_json, load_experiment
 from fleetexp.design import host_info, make_plan
 from fleetexp.store.store import Store, open_store
+from tests.host_tree import build_host
 
 MakeFacts = Callable[..., HostFacts]
 Invoke = Callable[..., Result]
@@ -105,6 +106,12 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
         return runner.invoke(cli, list(arguments), input=stdin, prog_name="fleetexp")
 
     return call
+
+
+@pytest.fixture
+def host_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain host in a folder of its own."""
+    return build_host(tmp_path_factory.mktemp("hosts") / "host").root
 
 
 @pytest.fixture

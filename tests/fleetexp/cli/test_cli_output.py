@@ -24,7 +24,6 @@ from fleetexp.cli.output import (
     size,
     visible,
     width,
-    without_password,
     wrapped,
 )
 from fleetexp.domain import RunState
@@ -83,19 +82,6 @@ def test_memory_is_in_gib() -> None:
 def test_instants_are_shown_to_the_second_and_none_as_nothing() -> None:
     assert instant(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)) == "2026-01-02 03:04:05"
     assert instant(None) == ""
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("sqlite:///fleetexp.db", "sqlite:///fleetexp.db"),
-        ("postgresql://fleet:s3cret@db:5432/x", "postgresql://fleet:***@db:5432/x"),
-        ("postgresql+psycopg://fleet:a:b@db/x", "postgresql+psycopg://fleet:***@db/x"),
-        ("postgresql://fleet@db/x", "postgresql://fleet@db/x"),
-    ],
-)
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
 
 
 def test_a_long_fact_hangs_under_itself() -> None:

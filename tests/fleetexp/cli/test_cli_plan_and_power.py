@@ -243,6 +243,55 @@ def test_a_fleet_is_summarised_and_named_whole_when_asked(make_facts: Callable[.
     assert all(f"{one.host}: arm" in whole for one in facts)
 
 
+def test_a_plan_ends_as_the_run_would(invoke: Invoke, host_tree: Callable[..., FolderRoot], tmp_path: Path) -> None:
+    root = host_tree()
+    spec = tmp_path / "gigantic.yaml"
+    spec.write_text((CONFIGS / "thp-2m-demo.yaml").read_text().replace("thp/2048kB", "thp/1048576kB"))
+    asked = (str(spec), "--fleet", "inline", "--root", str(root.root))
+    planned, ran = invoke("plan", *asked), invoke("run", *asked)
+    assert planned.exit_code == ran.exit_code == ExitCode.ERROR
+    assert planned.stderr == ran.stderr
+    assert "does not have the knob thp/1048576kB/enabled" in ran.stderr
+    assert "NOT on this host" in planned.stdout
+    found = json.loads(invoke("plan", *asked, "--json").stdout)
+    assert "does not have the knob" in found["refusals"][0]["what"]
+    assert not (tmp_path / "fleetexp.db").exists()
+
+
+def test_a_plan_finds_what_the_preflight_of_the_run_would(
+    invoke: Invoke, host_tree: Callable[..., FolderRoot], tmp_path: Path
+) -> None:
+    text = (CONFIGS / "thp-2m-demo.yaml").read_text()
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text.replace("thp/2048kB/enabled: always", "thp/2048kB/enabled: sometimes"))
+    asked = (str(spec), "--fleet", "inline", "--root", str(host_tree().root))
+    planned, ran = invoke("plan", *asked), invoke("run", *asked)
+    assert planned.exit_code == ran.exit_code == ExitCode.ERROR
+    assert "sometimes" in planned.stderr
+    assert "sometimes" in ran.stdout + ran.stderr
+    assert planned.stdout.startswith("experiment")
+
+
+def test_a_plan_for_this_machine_checks_its_workload(invoke: Invoke, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text((CONFIGS / "thp-2m-demo.yaml").read_text().replace("region: 1GiB", "region: 900TiB"))
+    planned = invoke("plan", str(spec), "--fleet", "inline")
+    assert planned.exit_code == ExitCode.ERROR
+    assert "memory" in planned.stderr or "can't be written" in planned.stderr or "knob" in planned.stderr
+
+
+def test_plan_and_hosts_say_how_many_hosts_each_condition_took_away(invoke: Invoke, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.replace("arms:", 'population: {exclude: ["*-0001"], where: {cpus: "!=3"}}\narms:'))
+    asked = ("--fleet", "simulated", "--simulated-hosts", "30")
+    assert "left out     1 by exclude" in invoke("plan", str(spec), *asked, "--acknowledge-power").stdout
+    listed = invoke("hosts", "--fleet", "simulated", "--spec", str(spec))
+    assert "1 of 20 hosts left out: 1 by exclude" in listed.stdout
+    found = json.loads(invoke("hosts", "--fleet", "simulated", "--spec", str(spec), "--json").stdout)
+    assert found["left_out_by_condition"] == {"exclude": 1}
+    assert [host["host"] for host in found["hosts"] if host["left_out"]] == ["sim-0001"]
+
+
 # ------------------------------------------------------------------ balanced on stored metrics
 def test_an_assignment_is_balanced_on_what_an_earlier_run_measured(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
@@ -291,7 +340,7 @@ def test_plan_works_where_nothing_can_be_written_at_all(
     store = ["--store", f"sqlite:///{tmp_path / 'runs.db'}"]
     plan = ["plan", str(CONFIGS / "thp-2m-demo.yaml"), "--fleet", "inline", "--root", str(root.root), *store]
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, code: int = 0) -> str:
         inside = [sys.executable, "-B", "-m", "fleetexp", *arguments]
         result = subprocess.run(
             ["unshare", "-m", "bash", "-c", READ_ONLY, "bash", str(tmp_path), *inside],
@@ -302,11 +351,11 @@ def test_plan_works_where_nothing_can_be_written_at_all(
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(CONFIGS.parent)},
         )
-        assert result.returncode == 0, result.stderr + result.stdout
+        assert result.returncode == code, result.stderr + result.stdout
         return " ".join(result.stdout.split())
 
     try:
-        planned = run(*plan)
+        planned = run(*plan, code=1)  # as a run would: nothing can be written here
         known = run("power", "--metric", "memory_used_bytes", *store)
     finally:
         if reader is not None:

@@ -10,11 +10,9 @@ import pytest
 
 from agents.messages import Arm, HostFacts, WorkloadSpec
 from fleetexp.cli.plan_screen import blast_radius, plan_lines
-from fleetexp.cli.run import refuse_unwritable
 from fleetexp.config import load_experiment
 from fleetexp.design import host_info, make_plan
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
-from fleetexp.errors import RunError
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 
@@ -122,17 +120,6 @@ def test_before_6_8_the_plan_names_the_knob_that_there_is(demo: Plan, make_facts
 def test_a_plan_without_workload_watches(ramp: Plan, make_facts: Callable[..., HostFacts]) -> None:
     assert "none: whatever runs on the host is watched" in screen(replace(ramp, workloads={}), make_facts())
     assert "takes about 0 s" in screen(replace(ramp, units=(), workloads={}), make_facts())
-
-
-def test_a_run_is_refused_before_it_starts_where_a_knob_cannot_be_written(
-    demo: Plan, make_facts: Callable[..., HostFacts]
-) -> None:
-    with pytest.raises(RunError) as caught:
-        refuse_unwritable(demo, make_facts(writable_knobs=(), not_writable_because="a container: read-only sysfs"))
-    assert "a container: read-only sysfs" in caught.value.what
-    assert "thp/2048kB/enabled" in caught.value.where
-    assert "fleetexp doctor" in caught.value.remedy
-    refuse_unwritable(demo, make_facts())
 
 
 def test_what_is_unwise_stands_on_the_plan(demo: Plan, make_facts: Callable[..., HostFacts]) -> None:

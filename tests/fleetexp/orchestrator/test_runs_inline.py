@@ -99,14 +99,14 @@ def test_a_workload_that_hangs_is_ended_with_its_period(bench: Bench) -> None:
     assert not [pid for pid in alive.split() if int(pid) != os.getpid()]
 
 
-def test_a_knob_this_kernel_does_not_have_fails_the_run_and_touches_nothing(bench: Bench) -> None:
+def test_a_knob_this_kernel_does_not_have_is_refused_before_anything_is_written(bench: Bench) -> None:
     text = bench.spec().replace("thp/2048kB/enabled: always", "thp/1048576kB/enabled: always")
-    outcome = launch(
-        parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
-    )
-    assert (outcome.state, outcome.exit_code) == (RunState.FAILED, ExitCode.ERROR)
-    assert "1048576" in outcome.reason
+    with pytest.raises(RunError, match="does not have the knob thp/1048576kB/enabled"):
+        launch(
+            parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
+        )
     assert claim_status(bench.root) is None
+    assert not (bench.folder / "fleetexp.db").exists()
 
 
 def test_somebody_elses_write_breaks_the_block_which_is_repeated(bench: Bench) -> None:

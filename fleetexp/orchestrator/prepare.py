@@ -1,0 +1,144 @@
+"""What is known of a run before it starts: who takes part and who not, the plan, and why it would not start.
+
+`fleetexp plan`, `fleetexp run` and `launch` prepare here: what is shown is what would happen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from agents.messages import HostFacts
+from fleetexp.config import Experiment
+from fleetexp.config.problem import nearest
+from fleetexp.design import host_info, left_out_of
+from fleetexp.domain import Design, PeriodKind, Plan
+from fleetexp.errors import RunError
+from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
+from fleetexp.pre_period import reading_store
+from fleetexp.simulated import is_simulated
+
+_SAMPLES = 720  # of a simulated host in a run
+_FEWEST_SAMPLES = 6  # of it in a measured period
+_LEASE_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan over hosts that were found. `refusals` say why a run of it would not start; nothing has been touched."""
+
+    plan: Plan
+    facts: tuple[HostFacts, ...]  # of the hosts of the plan
+    left_out: Mapping[str, str]  # host -> why it can't take part whatever the spec says: held, out of reach
+    by_condition: Mapping[str, int]  # condition of the population -> how many hosts it took away
+    refusals: tuple[RunError, ...]
+
+    def require(self) -> None:
+        """Raise the first refusal; return where there is none."""
+        for refusal in self.refusals:
+            raise refusal
+
+
+def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: str) -> Prepared:
+    """Plan over the hosts that a survey of the inventory found; the store is only read.
+
+    RunError, ConfigError where the experiment does not fit these hosts, so that there is no plan to be shown.
+    """
+    _require_fitting(experiment, one_machine=inventory.one_machine)
+    usable, left_out = sort_out(found, _busy(inventory, found, store_url), one_machine=inventory.one_machine)
+    plan = plan_over(experiment, usable, left_out, store_url)
+    if is_simulated(inventory.name):
+        plan = _in_virtual_time(plan)
+    by_host = {facts.host: facts for facts in usable}
+    facts = tuple(by_host[unit.host] for unit in plan.units)
+    return Prepared(
+        plan=plan,
+        facts=facts,
+        left_out=left_out,
+        by_condition=Counter(left.condition for left in left_out_of(experiment, map(host_info, usable)).values()),
+        refusals=tuple(_refusals(plan, facts)),
+    )
+
+
+def _busy(inventory: Inventory, found: Sequence[FoundHost], store_url: str) -> Mapping[str, int]:
+    """Return host -> the run of this store that holds it."""
+    if inventory.one_machine or is_simulated(inventory.name):  # every simulation has hosts of its own
+        return {}
+    with reading_store(store_url) as store:
+        return {} if store is None else store.hosts_busy([one.host for one in found])
+
+
+def _in_virtual_time(plan: Plan) -> Plan:
+    """Return a plan for hosts that are made up: nobody is there to approve, and a long one is sampled less often.
+
+    A day of virtual time is as good with a sample every few minutes; a lease then has to last from one to the next.
+    """
+    plan = replace(plan, stages=tuple(replace(stage, approve="auto") for stage in plan.stages))
+    if plan.seconds <= _SAMPLES * plan.sample_every_seconds:
+        return plan
+    kinds = {PeriodKind.BASELINE, PeriodKind.MEASURE}
+    shortest = min(period.seconds for unit in plan.units for period in unit.periods if period.kind in kinds)
+    every = max(plan.sample_every_seconds, min(plan.seconds / _SAMPLES, shortest / _FEWEST_SAMPLES))
+    lease = max(plan.safety.lease_seconds, _LEASE_SAMPLES * every)
+    return replace(plan, sample_every_seconds=every, safety=replace(plan.safety, lease_seconds=lease))
+
+
+def _require_fitting(experiment: Experiment, *, one_machine: bool) -> None:
+    if one_machine and experiment.kind is Design.PARALLEL:
+        raise RunError(
+            "a parallel design needs hosts of its own for each arm, and this is one machine",
+            where="design",
+            remedy="use 'design: switchback': every arm in turn on this host",
+        )
+    if one_machine and any(stage.approve == "manual" for stage in experiment.stages):
+        raise RunError(
+            "a stage that waits for approval would keep this one machine changed meanwhile",
+            where="stages",
+            remedy="leave out 'approve: manual'",
+        )
+
+
+def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
+    """Yield why no host, or too few of them, can be put on the plan's arms."""
+    for knob in plan.knobs:
+        if facts and not any(knob in one.knobs for one in facts):
+            close = nearest(knob, facts[0].knobs)
+            who = "this host does not have" if len(facts) == 1 else f"none of {len(facts)} hosts has"
+            yield RunError(
+                f"{who} the knob {knob}",
+                where=facts[0].host if len(facts) == 1 else "arms",
+                remedy=(f"did you mean {close!r}? " if close else "") + "'fleetexp doctor' lists what a kernel has",
+            )
+    unfit = {one.host: reason for one in facts if (reason := _unfit(plan, one))}
+    if len(facts) == 1 and (refused := _stuck(plan, facts[0])):
+        yield RunError(
+            "this host's kernel settings can't be written: "
+            + (facts[0].not_writable_because or "the kernel refuses it"),
+            where=f"{facts[0].host}, {', '.join(refused)}",
+            remedy="run as root on the machine itself, not in a container; what works here: 'fleetexp doctor', "
+            "'fleetexp plan', 'fleetexp report' of a stored run, 'make quick'",
+        )
+    elif len(facts) > 1 and len(unfit) > plan.safety.max_failed_hosts:
+        yield RunError(
+            f"{len(unfit)} of {len(facts)} hosts can't be put on the arms, and at most "
+            f"{plan.safety.max_failed_hosts} may fail: {shown(unfit, 3)}",
+            where="population",
+            remedy="leave them out with population.where or exclude, or raise safety.max_failed_hosts",
+        )
+
+
+def _unfit(plan: Plan, facts: HostFacts) -> str:
+    """Say why a host would fail its preflight for the plan's knobs; '' where it would not."""
+    if lacking := [knob for knob in plan.knobs if knob not in facts.knobs]:
+        return f"no {', '.join(lacking)}"
+    if stuck := _stuck(plan, facts):
+        return f"{', '.join(stuck)} can't be written: {facts.not_writable_because or 'the kernel refuses it'}"
+    return ""
+
+
+def _stuck(plan: Plan, facts: HostFacts) -> list[str]:
+    return [knob for knob in plan.knobs if knob in facts.knobs and knob not in facts.writable_knobs]
+
+
+__all__ = ["Prepared", "prepare"]

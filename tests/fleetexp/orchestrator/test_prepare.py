@@ -1,0 +1,113 @@
+"""What is known of a run before it starts: who is left out by which condition, and why it would not start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from agents.facts import survey
+from agents.messages import HostFacts
+from agents.sysroot import FolderRoot
+from fleetexp.config import parse_experiment
+from fleetexp.errors import RunError
+from fleetexp.orchestrator.inline_fleet import InlineInventory
+from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.prepare import Prepared, prepare
+from fleetexp.orchestrator.simulated_choice import SimulationChoice
+from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+
+SPEC = """
+name: x
+design: {design}
+population: {{{population}}}
+arms: {{control: {{}}, treatment: {{{knob}: always}}}}
+metrics: {{primary: memory_used_bytes}}
+assignment: {{seed: 3}}
+{stages}
+"""
+RAMP = "stages: [{hosts: 2, hold: 10m, approve: manual}, {share: 100%, hold: 24h}]\nperiods: {baseline: 30m}"
+HostTree = Callable[..., FolderRoot]
+
+
+class Found(InlineInventory):
+    """An inventory whose survey is what the test says."""
+
+    def __init__(self, facts: Sequence[HostFacts]) -> None:
+        super().__init__({})
+        self.one_machine = len(facts) == 1
+        self.found = [FoundHost(host=one.host, labels=one.labels, facts=one) for one in facts]
+
+
+@pytest.fixture
+def facts(host_tree: HostTree) -> HostFacts:
+    return survey(host_tree(), host="web-1")
+
+
+def prepared(
+    facts: Sequence[HostFacts], population: str = "", knob: str = "thp/2048kB/enabled", design: str = ""
+) -> Prepared:
+    design = design or ("switchback" if len(facts) == 1 else "parallel")
+    stages = "" if design == "switchback" else RAMP
+    spec = SPEC.format(design=design, population=population, knob=knob, stages=stages)
+    inventory = Found(facts)
+    return prepare(parse_experiment(spec), inventory, inventory.found, "sqlite:///none.db")
+
+
+def fleet(facts: HostFacts, count: int = 24) -> list[HostFacts]:
+    skus = ("6226", "6226R", "7543")
+    return [replace(facts, host=f"web-{n}", labels={"pool": "p", "sku": skus[n % 3]}) for n in range(count)]
+
+
+def test_each_condition_says_how_many_hosts_it_took_away(facts: HostFacts) -> None:
+    found = prepared(fleet(facts), population='exclude: [web-0], where: {sku: "6226", memory: ">=1GiB"}')
+    assert found.by_condition == {"exclude": 1, "where sku ==6226": 16}
+    assert {unit.host for unit in found.plan.units} == {f"web-{n}" for n in range(3, 24, 3)}
+    assert found.refusals == ()
+
+
+def test_a_knob_that_no_host_has_is_refused_before_anything_starts(facts: HostFacts) -> None:
+    without = replace(facts, knobs={name: value for name, value in facts.knobs.items() if "2048kB" not in name})
+    for hosts, words in (([without], "this host does not have"), (fleet(without), "none of 24 hosts has")):
+        with pytest.raises(RunError, match=f"{words} the knob thp/2048kB/enabled") as caught:
+            prepared(hosts).require()
+        assert "fleetexp doctor" in caught.value.remedy
+
+
+def test_a_knob_that_can_not_be_written_on_this_host_is_refused(facts: HostFacts) -> None:
+    stuck = replace(facts, writable_knobs=(), not_writable_because="a container: read-only sysfs")
+    with pytest.raises(RunError, match="a container: read-only sysfs") as caught:
+        prepared([stuck]).require()
+    assert "thp/2048kB/enabled" in caught.value.where
+    assert "fleetexp doctor" in caught.value.remedy
+    prepared([facts]).require()
+
+
+def test_more_unfit_hosts_than_may_fail_are_refused_and_fewer_are_not(facts: HostFacts) -> None:
+    hosts = fleet(facts)
+    one = [replace(hosts[0], writable_knobs=(), not_writable_because="not root"), *hosts[1:]]
+    prepared(one).require()
+    two = [one[0], replace(hosts[1], knobs={}), *hosts[2:]]
+    with pytest.raises(RunError, match=r"2 of 24 hosts can't be put on the arms, and at most 1 may fail") as caught:
+        prepared(two).require()
+    assert "web-0: thp/2048kB/enabled can't be written: not root" in caught.value.what
+    assert "web-1: no thp/2048kB/enabled" in caught.value.what
+
+
+def test_one_machine_is_no_fleet(facts: HostFacts) -> None:
+    with pytest.raises(RunError, match="this is one machine"):
+        prepared([facts], design="parallel")
+
+
+def test_made_up_hosts_wait_for_nobody_and_are_sampled_less_in_a_long_run(facts: HostFacts) -> None:
+    spec = parse_experiment(SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP))
+    inventory = SimulatedInventory(SimulationChoice.of(spec, hosts=8, seed=1).simulation())
+    made = prepare(spec, inventory, inventory.survey(), "sqlite:///none.db").plan
+    real = prepared(fleet(facts, 8)).plan
+    assert [stage.approve for stage in real.stages] == ["manual", "auto"]
+    assert [stage.approve for stage in made.stages] == ["auto", "auto"]
+    assert real.sample_every_seconds == 10.0
+    assert 60.0 < made.sample_every_seconds <= 300.0
+    assert made.safety.lease_seconds >= 4 * made.sample_every_seconds
+    assert made.seconds == real.seconds

@@ -1,0 +1,70 @@
+"""Addresses as people and secrets' files give them, each with a password of the two pieces 'Wint3r' and 'H4rbour'."""
+
+from __future__ import annotations
+
+_PASSWORDS = (
+    "Wint3rH4rbour",
+    "Wint3r@H4rbour",
+    "@Wint3rH4rbour",
+    "Wint3rH4rbour@",
+    "Wint3r/H4rbour",
+    "Wint3r?H4rbour",
+    "Wint3r#H4rbour",
+    "Wint3r:H4rbour",
+    "Wint3r%H4rbour",
+    "Wint3r%40H4rbour",
+    "Wint3r[H4rbour]",
+    "Wint3r H4rbour",
+    "Wint3r&H4rbour",
+    "Wint3r=H4rbour",
+    "Wint3r\nH4rbour",
+    "Wint3r\\H4rbour",
+    'Wint3r"H4rbour',
+    "Wint3r,H4rbour",
+    "Wint3r;H4rbour",
+    "Wint3r//H4rbour",
+    "Wint3r@H4rbour/x?y#z",
+    "12?Wint3r=H4rbour",
+    "12/Wint3r@H4rbour",
+    "p://Wint3r@H4rbour",
+)
+ODD_URLS = (
+    *(f"postgresql://fleet:{password}@127.0.0.1:1/x" for password in _PASSWORDS),
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x\n",
+    " postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x",
+    '"postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x"',
+    "FLEETEXP_STORE=postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x",
+    "postgresql://:Wint3rH4rbour@127.0.0.1:1/x",
+    "postgresql://fleet%3AWint3rH4rbour@127.0.0.1:1/x",
+    "postgresql://fleet:Wint3rH4rbour",
+    "postgresql://fleet:Wint3rH4rbour/x",
+    "postgresql://fleet:Wint3rH4rbour@",
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:port/x",
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1,127.0.0.1:2/x",
+    "postgresql://fleet:Wint3rH4rbour@[::1:1/x",
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x?ssl=true",
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x?sslmode=required",
+    "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x?application_name=a@b",
+    "postgresql://fleet@127.0.0.1:1/x?password=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x?PASSWORD=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x?p%61ssword=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x?pwd=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x?sslpassword=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x?Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x#Wint3rH4rbour",
+    "postgres:/fleet:Wint3rH4rbour@127.0.0.1:1/x",
+    "postgresql:fleet:Wint3rH4rbour@127.0.0.1/x",
+    "fleet:Wint3rH4rbour@127.0.0.1/x",
+    "host=127.0.0.1 port=1 user=fleet password=Wint3rH4rbour",
+    "jdbc:postgresql://127.0.0.1:1/x?user=fleet&password=Wint3rH4rbour",
+    "mysql://fleet:Wint3rH4rbour@127.0.0.1/x",
+    "mysql+pymysql://fleet:Wint3r@H4rbour@127.0.0.1/x",
+    "https://fleet:Wint3rH4rbour@127.0.0.1/x",
+    "sqlite://fleet:Wint3rH4rbour@127.0.0.1/x.db",
+    "sqlite://fleet:Wint3r@H4rbour@/x.db",
+)
+
+
+def pieces(text: str) -> list[str]:
+    """Return the pieces of the password that a text shows."""
+    return [piece for piece in ("Wint3r", "H4rbour", "Wint", "rbour") if piece in text]
