@@ -79,7 +79,7 @@ class HostTable:
         self._due = self.reporting | _due(self.units, self.reporting, plan, periods)
 
     def two_arms(self, metric: MetricPlan, treatment: str, control: str | None = None) -> TwoArms:
-        """Gather the hosts of two arms that have the metric, in the order of their names; `control` is the plan's."""
+        """Gather the hosts of two arms (`control`: else the plan's) that have the metric, in the order of their names."""
         control = control or self._control
         y, top, bottom = self._outcome(metric, "measure")
         here = ~np.isnan(y) & (self._in[control] | self._in[treatment])
@@ -206,8 +206,8 @@ class HostTable:
             tried = self._rows["attempt"].to_numpy(dtype=np.intp)[own] + 1
             last = np.lexsort((tried, block[own]))
             last = last[np.append(np.diff(block[own][last]) != 0, True)[: last.size]]
-            begun = np.bincount(self._host[own][last], weights=tried[last], minlength=len(self._names))
-            return period, own, begun.astype(np.intp)
+            attempts = np.bincount(self._host[own][last], weights=tried[last], minlength=len(self._names))
+            return period, own, attempts.astype(np.intp)
         begun = self._periods[(self._periods["kind"] == kind) & ~self._periods["state"].isin(["planned", "running"])]
         if "broken_by" in begun.columns:
             begun = begun[~begun["broken_by"].isin(["run", "block"])]

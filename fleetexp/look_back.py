@@ -137,8 +137,9 @@ def _periods_at(every: DataFrame, at: datetime) -> DataFrame:
     known = every[started | (every["attempt"] == 0)].copy()
     begun = known["started_at"] <= at
     running = begun & ~(known["ended_at"] <= at)
-    known.loc[~begun, ["state", "reason"]] = [PeriodState.PLANNED.value, ""]
-    known.loc[running, ["state", "reason"]] = [PeriodState.RUNNING.value, ""]
+    known.loc[~begun, "state"] = PeriodState.PLANNED.value
+    known.loc[running, "state"] = PeriodState.RUNNING.value
+    known.loc[~begun | running, ["reason", "broken_by"]] = ""
     known["seconds"] = known["seconds"].where(~running, (at - known["started_at"]).dt.total_seconds())
     known["seconds"] = known["seconds"].where(begun)
     return known

@@ -60,9 +60,9 @@ def _finding(run_id: int, one: ArmDecision, preference: Preference | None) -> di
 
 def _preferred(arm: str, preference: Preference | None) -> bool | None:
     """Whether an arm is the preferred one, or one that it is better than; None where they are not told apart."""
-    if preference is None or preference.arm is None:
+    if preference is None or preference.arm is None or arm not in {preference.arm, *preference.over}:
         return None
-    return True if arm == preference.arm else False if arm in preference.over else None
+    return arm == preference.arm
 
 
 def _estimate(run_id: int, estimate: Estimate) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def kind_of(method: str, *, is_headline: bool) -> str:
 def _retell(connection: sa.Connection, run_id: int) -> None:
     """Bring one run's document into the new shape, and enter its arms as rows."""
     row = connection.execute(
-        sa.text("SELECT findings, plan, design, control_arm FROM run WHERE run_id = :run"), {"run": run_id}
+        sa.text("SELECT findings, plan, control_arm FROM run WHERE run_id = :run"), {"run": run_id}
     ).one()
     old, plan = _parsed(row.findings), _parsed(row.plan)
     treatments = [arm["name"] for arm in plan["arms"] if arm["name"] != row.control_arm]

@@ -17,11 +17,11 @@ from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, make_plan
-from fleetexp.domain import PeriodKind, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.errors import RunError
 from fleetexp.look_back import information_fractions, look_back
 from fleetexp.orchestrator.observe import observe
-from fleetexp.store.store import Store, open_store
+from fleetexp.store.store import PeriodEnd, Store, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -162,7 +162,21 @@ def test_an_unplanned_look_is_wider_than_a_planned_one_and_that_wider_than_the_e
 
 def test_a_period_that_had_not_begun_or_was_repeated_later_is_not_known_then(store: Store) -> None:
     run_id = simulate(store, OVER)
+    broken = [period for period in store.periods(run_id) if period.plan.kind is PeriodKind.MEASURE]
+    store.end_periods(
+        [
+            PeriodEnd(
+                period_id=one.period_id,
+                ended_at=OVER,
+                state=PeriodState.INVALID,
+                reason="host lost: gone",
+                broken_by=BrokenBy.HOST,
+            )
+            for one in (broken[0], broken[-1])  # one ran at that moment, one had not begun
+        ]
+    )
     look = look_back(store, run_id, BEGAN + timedelta(minutes=40))
+    assert set(look.periods["broken_by"]) == {""}
     later = look.periods[(look.periods["kind"] == "measure") & (look.periods["stage"] == 1)]
     assert set(later["state"]) == {"planned"}
     assert "lost" not in look.findings.reason
