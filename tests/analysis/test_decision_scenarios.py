@@ -277,6 +277,23 @@ def test_strata_that_all_gain_ship_as_one() -> None:
     assert (own.scope.strata, own.scope.without, own.scope.harmed) == ((), (), ())
 
 
+def test_a_claim_on_a_stratum_pays_for_its_look() -> None:
+    hosts = fleet(60, 60, 2)
+    sign = np.where(np.array(hosts.strata) == "pool-0", 1.0, -1.0)
+    cells = [
+        (np.array(hosts.strata) == pool) & (hosts.is_treated() == arm)
+        for pool in ("pool-0", "pool-1")
+        for arm in (0, 1)
+    ]
+    y = around(hosts, 10)
+    for cell in cells:  # exactly so far apart in each pool, whatever was drawn
+        y[cell] += 100 - y[cell].mean()
+    seen = hosts.observations({"throughput": y + 7.5 * sign * hosts.is_treated()})
+    assert analyze(seen, plan(units=hosts.units)).decision is Decision.SHIP_IN_STRATA
+    for early in ({"information_fractions": (0.2, 0.4, 1.0), "look": 0}, {"unplanned_look": True}):
+        assert not analyze(seen, plan(units=hosts.units, **early)).decision.is_favourable
+
+
 # --- 21. Ratios of the fleet
 @pytest.mark.slow
 def test_a_fleet_ratio_of_four_and_four_keeps_its_error_rate() -> None:
