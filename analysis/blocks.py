@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.errors import BadObservations
 from analysis.missing import stratified_exact_p
 from analysis.plan import AnalysisPlan, MetricPlan
 from analysis.results import Excluded, Missing, Units
@@ -226,6 +227,10 @@ def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
     a mean rate times seconds is the count.
     """
     keys = [*BLOCK, "arm"]
+    if metric.statistic not in rows.columns:
+        raise BadObservations(
+            f"observations lack {metric.statistic}", f"metric {metric.name}", "use 'mean', or add the column"
+        )
     if metric.denominator is None:
         own = rows[rows["metric"] == metric.name]
         known = own[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64))]

@@ -47,6 +47,7 @@ class Case:
     trade: Trade | None = None
     strata: StratumEffects | None = None
     stratum_rows: tuple[Estimate, ...] = ()
+    missing: tuple[Missing, ...] = ()  # of the primary and of every metric that a decision reads
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
 
@@ -105,7 +106,7 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
             cause=cause,
             about=tuple(about),
             scope=scope,
-            missing=_missing(case),
+            missing=case.missing,
             overturn=(*overturn, *case.doubts, *_standing_doubts(case)),
         )
 
@@ -218,10 +219,6 @@ def _kept_by_bounds(effect: Effect, alpha: float) -> bool:
     return p is not None and p < alpha and (against.difference > 0) == rose
 
 
-def _missing(case: Case) -> tuple[Missing, ...]:
-    return () if case.primary is None else case.primary.missing
-
-
 def _standing_doubts(case: Case) -> tuple[Overturn, ...]:
     """What could overturn any decision on this treatment."""
     doubts = []
@@ -243,13 +240,17 @@ def _preference(
 ) -> Preference | None:
     """Which treatment is clearly better than each of the others that are in question; else none of them.
 
-    In question are those with a favourable decision; where there are fewer than two, all.
+    In question are those with a favourable decision; where there is none, those that are not ruled out. None with
+    fewer than two of them: there is nothing to choose.
     """
     primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
     if len(arms) < 2 or primary is None or primary.better is None:
         return None
     favourable = [arm.arm for arm in arms if arm.decision.is_favourable]
-    named = favourable if len(favourable) > 1 else [arm.arm for arm in arms]
+    alive = [arm.arm for arm in arms if arm.decision is not Decision.DO_NOT_SHIP]
+    named = favourable or alive
+    if len(named) < 2:
+        return None
     sign = 1.0 if primary.better is Direction.INCREASE else -1.0
     means = {
         case.treatment: sign * case.primary.estimate.treatment_mean

@@ -84,7 +84,7 @@ class HostDraws:
 
     def lift_interval(self, within: Interval) -> Interval | None:
         control, treatment = self._means
-        if control <= 0 or treatment <= 0 or within.low is None or within.high is None:
+        if control <= 0 or treatment < 0 or within.low is None or within.high is None:
             return None
 
         def at(log_ratio: float) -> tuple[float, float]:
@@ -94,6 +94,8 @@ class HostDraws:
         if within.low > -1:
             start = math.log1p(within.low)
             low = self._end(at, start, -1, within.level, step=0.05, farthest=FARTHEST_RATIO)
+        if within.high <= -1:  # nothing is left of it: no factor is any smaller
+            return Interval(low=min(within.low, -1.0), high=within.high, level=within.level)
         high = self._end(at, math.log1p(within.high), 1, within.level, step=0.05, farthest=FARTHEST_RATIO)
         return Interval(
             low=min(within.low, -1.0) if low is None else math.expm1(low),
@@ -241,7 +243,7 @@ class FlippedOrders:
         return self._wider(within, lows, highs)
 
     def lift_interval(self, within: Interval) -> Interval | None:
-        if not ((self.control > 0).all() and (self.treatment > 0).all()):
+        if not ((self.control >= 0).all() and self.control.any()):
             return None
         # 0 = sum of w (T - (1 + lift) C): the lift is what moves.
         lows, highs = self._ends((self.treatment - self.control) * self.weights, -self.control * self.weights)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from analysis.inference import Inference
 from analysis.look import Look
-from analysis.results import Estimate, Missing
+from analysis.results import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,5 +32,4 @@ class Effect:
     inference: Inference | None
     look: Look
     bounds: Bounds | None = None
-    missing: tuple[Missing, ...] = ()
     few: bool = False

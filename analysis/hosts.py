@@ -79,7 +79,7 @@ class HostTable:
         self._due = self.reporting | _due(self.units, self.reporting, plan, periods)
 
     def two_arms(self, metric: MetricPlan, treatment: str, control: str | None = None) -> TwoArms:
-        """Gather the hosts of two arms (`control`: else the plan's) that have the metric, in the order of their names."""
+        """Gather the hosts of two arms (the control: the plan's) that have the metric, in the order of their names."""
         control = control or self._control
         y, top, bottom = self._outcome(metric, "measure")
         here = ~np.isnan(y) & (self._in[control] | self._in[treatment])

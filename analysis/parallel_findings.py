@@ -28,7 +28,7 @@ from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, Crossing, Direction, MetricPlan, Role
-from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Scope
+from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_rows
 from analysis.srm import ratio_check
 from analysis.strata import StratumEffects, judged_strata
@@ -79,6 +79,7 @@ def parallel_findings(
         said.append(f"measured under another arm than assigned, counted as assigned: {', '.join(table.misplaced)}")
     found: dict[tuple[str, str], _MetricEffect] = {}
     missing_checks: list[Check] = []
+    missing: dict[str, list[Missing]] = {treatment: [] for treatment in treatments}
     for metric in metrics:
         for treatment in treatments:
             label = metric_label(metric)
@@ -86,6 +87,7 @@ def parallel_findings(
             gaps = gaps_of(table, sample, metric) if label in base.weighed else None
             if gaps is not None and gaps.any:
                 missing_checks.append(missing_check(label, treatment, gaps))
+                missing[treatment] += gaps.missing(label)
             if min(sample.sizes) == 0:
                 said.append(f"{label}, {treatment}: unavailable, {_who_lacks(sample)}")
             else:
@@ -122,6 +124,7 @@ def parallel_findings(
             guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             strata=None if one is None else one.strata,
+            missing=tuple(missing[treatment]),
             stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
@@ -159,7 +162,6 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
         "nothing is called significant"
     )
     look = _look(plan, metric, sample)
-    missing = () if gaps is None else gaps.missing(labelled.name)
     if min(sample.sizes) < 2:
         control, treated = sample.arms(sample.y)
         alone = no_estimate(
@@ -172,7 +174,7 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
             means=(float(control.mean()), float(treated.mean())),
             reason=too_few,
         )
-        return _MetricEffect(effect=Effect(estimate=alone, inference=None, look=look, missing=missing, few=True))
+        return _MetricEffect(effect=Effect(estimate=alone, inference=None, look=look, few=True))
     found = headline(sample, metric, base.redraws, claims=metric.role in CLAIMS)
     main = estimate(
         found.inference,
@@ -191,7 +193,6 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
         inference=None if few else found.inference,
         look=look,
         bounds=bounds,
-        missing=missing,
         few=few,
     )
     rows: list[Estimate] = []

@@ -33,6 +33,7 @@ _Floats = NDArray[np.float64]
 RUNS = 2_000
 MOST_HOSTS = 10_000_000
 _EXACT_UP_TO = 2_000  # assignments, or sign patterns
+_MOST_UNITS = 2_000  # of a switchback: beyond, values are taken for normal ones
 _MOST_COINS = 60  # of a switchback: more make the sign-flip test no finer
 _CHUNK = 200  # runs at a time: what they need stays in the cache
 _MOST_SIMULATED = 200  # hosts of the larger arm, or 5 times the smaller one
@@ -279,16 +280,21 @@ def _by_formula(shape: Shape, values: Sequence[float]) -> bool:
         return False
     if isinstance(shape, ParallelShape):
         return len(_tested_strata(shape)) == 1 and not _is_unlike_normal(shape, tuple(values))
-    return shape.hosts == 1 or shape.by_host
+    return (shape.hosts == 1 or shape.by_host) and not _is_unlike_normal(shape, tuple(values))
 
 
-def _is_unlike_normal(shape: ParallelShape, values: tuple[float, ...]) -> bool:
+def _is_unlike_normal(shape: Shape, values: tuple[float, ...]) -> bool:
     """Whether such hosts are too skewed, or have tails too heavy, for the formula to be the rule."""
     if not values:
         return False
-    n, m = shape.control, shape.treatment
-    skewed = abs(float(stats.skew(values)) * (1 / m**2 - 1 / n**2)) > SKEWED * (1 / n + 1 / m) ** 1.5
-    return skewed or float(stats.kurtosis(values)) > _HEAVY * shape.smallest
+    if isinstance(shape, SwitchbackShape):
+        smallest, skewness = shape.units, float(stats.skew(values)) / math.sqrt(shape.units)
+        if shape.units > _MOST_UNITS:
+            return False
+    else:
+        smallest, n, m = shape.smallest, shape.control, shape.treatment
+        skewness = float(stats.skew(values)) * (1 / m**2 - 1 / n**2) / (1 / n + 1 / m) ** 1.5
+    return abs(skewness) > SKEWED or float(stats.kurtosis(values)) > _HEAVY * smallest
 
 
 def _towards(effect: float, values: Sequence[float]) -> tuple[float, ...]:

@@ -65,7 +65,6 @@ def block_effects(
         return BlockEffects(effect=None, contrasts=contrasts)
     few = units < MIN_BLOCKS
     warnings = (_too_few(units),) if few else ()
-    missing = cells.missing(metric, pair)
     look = look or look_at(plan, metric.role, units)
     found, estimand = block_inference(pairs, plan.seed, tested=metric.role in _TESTED)
     if found is None:
@@ -79,7 +78,7 @@ def block_effects(
             means=(float(pairs.control.mean()), float(pairs.treatment.mean())),
             reason=_too_few(units),
         )
-        effect = Effect(estimate=alone, inference=None, look=look, missing=missing, few=True)
+        effect = Effect(estimate=alone, inference=None, look=look, few=True)
         return BlockEffects(effect=effect, contrasts=contrasts)
     headline = estimate(
         found,
@@ -98,7 +97,6 @@ def block_effects(
         inference=None if few else found,
         look=look,
         bounds=bounds,
-        missing=missing,
         few=few,
     )
     rows = [] if few or found.drawn is None else [_sign_flip_row(headline, found, look, units)]

@@ -28,6 +28,7 @@ from analysis.results import (
     EstimateKind,
     Findings,
     GuardrailResult,
+    Missing,
     Overturn,
     Scope,
 )
@@ -107,6 +108,7 @@ def switchback_findings(
             guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             local=scope.hosts < MIN_HOSTS,
+            missing=tuple(_missing_of(cells, metrics, treatment, plan)),
             doubts=_doubts(None if primary is None else carried.get((primary, treatment))),
         )
         for treatment in treatments
@@ -173,14 +175,26 @@ def _pairwise(cells: Cells, metric: MetricPlan, treatments: Sequence[str], plan:
             yield replace(found.effect.estimate, kind=EstimateKind.PAIRWISE)
 
 
+def _missing_of(
+    cells: Mapping[str, Cells], metrics: Mapping[str, MetricPlan], treatment: str, plan: AnalysisPlan
+) -> Iterator[Missing]:
+    """What is missing of every metric that the decision reads."""
+    for label in _read(metrics, plan):
+        yield from cells[label].missing(replace(metrics[label], name=label), (plan.control, treatment))
+
+
+def _read(metrics: Mapping[str, MetricPlan], plan: AnalysisPlan) -> Iterator[str]:
+    names = {guardrail.metric for guardrail in plan.guardrails}
+    names |= {plan.trade.throughput, plan.trade.memory} if plan.trade is not None else set()
+    return (label for label, metric in metrics.items() if metric.role is Role.PRIMARY or metric.name in names)
+
+
 def _missing(
     cells: Mapping[str, Cells], metrics: Mapping[str, MetricPlan], treatments: Sequence[str], plan: AnalysisPlan
 ) -> Iterator[Check]:
     """Are periods missing more under one arm? Of the primary and of every metric that a guardrail watches."""
-    names = {guardrail.metric for guardrail in plan.guardrails}
-    for label, metric in metrics.items():
-        if metric.role is not Role.PRIMARY and metric.name not in names:
-            continue
+    for label in _read(metrics, plan):
+        metric = metrics[label]
         for treatment in treatments:
             p = cells[label].p_value((plan.control, treatment))
             if p is None:

@@ -44,7 +44,9 @@ class Answer:
         """Print everything a person wants to see at the end of a run."""
         if self.content is not None:
             print_effects(self.content)
-        if self.content is not None and self.outcome.decision:
+        from fleetexp.domain import RunState
+
+        if self.content is not None and self.outcome.decision and self.outcome.state is RunState.COMPLETED:
             print_decision(self.content)
         else:
             for line in ending(self.outcome):
@@ -83,7 +85,9 @@ def write_text(text: str, path: Path) -> Path:
 
 
 def ending(outcome: Outcome) -> list[str]:
-    """Say how a run ended that came to no decision, and what to do."""
+    """Say how the run ended, the state of the hosts before the decision where they are not as they were."""
+    from analysis.results import Decision
+    from analysis.wording import decision_label
     from fleetexp.domain import RunState
 
     state = f"run {outcome.run_id} {outcome.state.value.replace('_', ' ')}"
@@ -93,6 +97,8 @@ def ending(outcome: Outcome) -> list[str]:
             f"Some knob does not read as it was found. Run 'fleetexp restore --run {outcome.run_id}' once the hosts "
             "answer, or 'fleetexp restore' on the host itself now.",
         ]
+    if outcome.decision:
+        return [f"decision: {decision_label(Decision(outcome.decision))} — {outcome.reason}"]
     lines = [f"{state}: {outcome.reason}" if outcome.reason else state]
     if outcome.state is RunState.PAUSED:
         lines.append(f"Every knob is back as it was found. Go on with: fleetexp resume {outcome.run_id}")

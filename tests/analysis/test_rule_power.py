@@ -113,6 +113,7 @@ def test_power_rises_with_the_effect_and_the_detectable_one_has_what_was_wanted(
         (ParallelShape(strata=((7, 7),), comparisons=2, fractions=LOOKS), False),
         (ParallelShape(strata=((4, 4), (3, 5)), correlation=0.8), False),
         (SwitchbackShape(blocks=7), True),
+        (SwitchbackShape(blocks=20), True),
         (SwitchbackShape(hosts=3, blocks=4), False),
     ],
 )

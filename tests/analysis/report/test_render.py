@@ -133,6 +133,18 @@ def test_hostile_text_in_every_place_of_markdown(content: ReportInput, reading: 
     assert " ".join(found.text.split()).count(one_line(text)) >= 100
 
 
+def test_hostile_text_in_every_place_of_several_arms(samples: ModuleType, reading: type) -> None:
+    content = samples.three_arm_sample()
+    plain = outside_charts(reading(page_as_html(page(with_text(content, PLAIN)), {})).names())
+    for text in HOSTILE:
+        shown = page(with_text(content, text))
+        assert len(shown.rulings) == 2
+        found = reading(page_as_html(shown, {}))
+        assert (outside_charts(found.names()), found.misnested) == (plain, [])
+        marked = reading(RENDER.render(render_markdown(with_text(content, text))))
+        assert {"script", "img", "a"}.isdisjoint(marked.names())
+
+
 # ---------------------------------------------------------------------------- one file, for everybody
 def test_document_loads_nothing_and_needs_no_script(content: ReportInput, reading: type) -> None:
     document = render_html(content)

@@ -159,6 +159,21 @@ def test_every_ending_says_what_to_do_or_expect(state: RunState, word: str) -> N
     assert "because" in text
 
 
+def test_an_incomplete_restore_comes_before_any_decision(
+    report_samples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = outcome(RunState.RESTORE_INCOMPLETE, "ship", "x")
+    assert ending(broken)[0].startswith("RESTORE INCOMPLETE")
+    Answer(outcome=broken, content=report_samples.sample(), html=None).print("sqlite:///fleetexp.db")
+    out = capsys.readouterr().out
+    assert "RESTORE INCOMPLETE" in out
+    assert "decision:" not in out
+
+
+def test_a_decision_is_told_where_there_is_nothing_to_report_on() -> None:
+    assert ending(outcome(RunState.COMPLETED, "do_not_ship", "it fell")) == ["decision: do not ship — it fell"]
+
+
 def test_a_run_that_ended_without_reason_is_still_named() -> None:
     assert ending(outcome(RunState.COMPLETED)) == ["run 3 completed"]
 

@@ -204,6 +204,25 @@ def test_observations_are_rows_of_complete_periods(store: Store) -> None:
     assert store.observations(run_id, complete_only=False)["period_id"].tolist() == [first, first, second, second]
 
 
+def test_observations_can_be_read_with_few_figures_and_across_many_slices(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = new_run(store, make_plan(["h2", "h1", "h3"], blocks=2))
+    for number, record in enumerate(store.periods(run_id)):
+        complete(store, record.period_id)
+        values = replace(SUMMARY, mean=float(number), rise=None if number % 2 else 4.0)
+        store.save_observations(record.period_id, {"pswpin": values, "pgfault": values})
+    whole = store.observations(run_id)
+    assert whole["host"].tolist() == ["h1"] * 8 + ["h2"] * 8 + ["h3"] * 8
+    assert whole["rise"].isna().sum() == 12
+    few = store.observations(run_id, figures=["rise", "mean"])
+    assert few.equals(whole.drop(columns=["n", "variance", "minimum", "maximum", "p50", "p99"]))
+    monkeypatch.setattr("fleetexp.store.observed._PERIODS_AT_ONCE", 5)
+    assert store.observations(run_id).equals(whole)
+    with pytest.raises(StoreError, match="observations have no p95"):
+        store.observations(run_id, figures=["p95"])
+
+
 def test_observations_of_a_period_are_replaced(store: Store) -> None:
     run_id = new_run(store)
     period_id = store.periods(run_id)[0].period_id
