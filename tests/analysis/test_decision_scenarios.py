@@ -575,7 +575,7 @@ def test_counts_that_are_all_zero_pass(treated: float, control: float, verdict: 
         def stalls(arm: str, block: int, position: int, draw: np.random.Generator) -> float:
             return float(draw.poisson(3)) * (treated if arm == "always" else control)
 
-        seen = switchback({"latency": shifted(-20), "stalls": stalls}, blocks=12)
+        seen = switchback({"latency": shifted(-20), "stalls": stalls}, blocks=24)
         findings = analyze(seen, switchback_plan(guardrails=(rail,)), all_periods(seen))
     own = next(one for one in findings.guardrails if one.plan.metric == "stalls")
     if verdict is None:
