@@ -108,8 +108,8 @@ class HostTable:
 
         Planned and running periods have not come to an end, and one that the run or another host of its block broke
         (column `broken_by`: 'run', 'block') says nothing of its host: they are not counted. Without the plan's
-        periods, those begun are the attempts at blocks of which any metric is known, and as an attempt's number says how
-        often the block was tried before, those before it. Hosts with nothing are absent.
+        periods, those begun are the attempts at blocks of which any metric is known, and those before them that an
+        attempt's number tells of. Hosts with nothing are absent.
         """
         if kind not in self._begun:
             self._begun[kind] = self._begun_periods(kind)

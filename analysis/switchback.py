@@ -37,7 +37,8 @@ class BlockEffects:
     effect: Effect | None
     rows: tuple[Estimate, ...] = ()
     contrasts: tuple[BlockContrast, ...] = ()
-    still: bool = False
+    still: bool = False  # every unit of both arms read one and the same value
+    silent: bool = False  # under the treatment every unit read 0
 
 
 def block_effects(
@@ -101,7 +102,9 @@ def block_effects(
     )
     rows = [] if few or found.drawn is None else [_sign_flip_row(headline, found, look, units)]
     still = bool(np.ptp(np.concatenate((pairs.control, pairs.treatment))) == 0)
-    return BlockEffects(effect=effect, rows=tuple(rows), contrasts=contrasts, still=still)
+    return BlockEffects(
+        effect=effect, rows=tuple(rows), contrasts=contrasts, still=still, silent=not pairs.treatment.any()
+    )
 
 
 def block_inference(pairs: PairedBlocks, seed: int, *, tested: bool = True) -> tuple[Inference | None, str]:

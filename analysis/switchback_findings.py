@@ -147,10 +147,10 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
             worst = worst_value(every, metric, treatment, guardrail.worse)
             evidence = Evidence(estimate=None, inference=None, worst=worst)
             if effect is not None:
-                still = found[label, treatment].still
+                still, silent = found[label, treatment].still, found[label, treatment].silent
                 inference, bounds = (
                     (effect.inference, effect.bounds)
-                    if still
+                    if still or silent  # nothing was read that an arm could have left behind
                     else with_carry_over(effect, carried.get((label, treatment)))
                 )
                 evidence = Evidence(
