@@ -85,17 +85,23 @@ class Counted:
     def rate(self, column: Column) -> float:
         return self.hits[column] / self.runs[column]
 
-    def allowed(self, column: Column) -> float:
-        """Highest rate that chance explains; for what is seen, the lowest."""
+    def allowed(self, column: Column) -> tuple[float, float]:
+        """Lowest and highest rate that chance explains."""
         runs = self.runs[column]
+        least, most = 0.0, limit(column)
         if column is Column.SEEN:
-            least = (self.promised or 0.0) - POWER_SLACK
-            return float(stats.binom.ppf(1 - SURE, runs, max(least, 0.0))) / runs
-        return float(stats.binom.ppf(SURE, runs, limit(column))) / runs
+            wanted = self.promised or 0.0
+            least, most = max(wanted - POWER_SLACK, 0.0), min(wanted + POWER_SLACK, 1.0)
+        return float(stats.binom.ppf(1 - SURE, runs, least)) / runs, float(stats.binom.ppf(SURE, runs, most)) / runs
+
+    def beyond(self, column: Column) -> float:
+        """How far the rate is outside what is allowed; negative within."""
+        low, high = self.allowed(column)
+        rate = self.rate(column)
+        return max(low - rate, rate - high) if column is Column.SEEN else rate - high
 
     def is_right(self, column: Column) -> bool:
-        rate, allowed = self.rate(column), self.allowed(column)
-        return rate >= allowed if column is Column.SEEN else rate <= allowed
+        return self.beyond(column) <= 0
 
 
 def limit(column: Column) -> float:
@@ -137,7 +143,7 @@ def _seen(cell: Cell, planted: Planted) -> Iterator[tuple[Column, bool]]:
             any(rail.plan.metric == GUARDED and rail.verdict is Verdict.PASS for rail in findings.guardrails),
         )
     elif cell.truth is Truth.PLANNED:
-        yield Column.SEEN, findings.decision.is_favourable
+        yield Column.SEEN, findings.decision in {Decision.SHIP, Decision.BETTER_HERE}
     elif trouble is Trouble.HARMED_STRATUM:
         yield Column.HARM_PASSES, ships
     else:
