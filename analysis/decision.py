@@ -107,7 +107,7 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
             about=tuple(about),
             scope=scope,
             missing=case.missing,
-            overturn=(*overturn, *case.doubts, *_standing_doubts(case)),
+            overturn=(*overturn, *case.doubts, *_standing_doubts(plan, case)),
         )
 
     unclear, no = Decision.INCONCLUSIVE, Decision.DO_NOT_SHIP
@@ -219,11 +219,15 @@ def _kept_by_bounds(effect: Effect, alpha: float) -> bool:
     return p is not None and p < alpha and (against.difference > 0) == rose
 
 
-def _standing_doubts(case: Case) -> tuple[Overturn, ...]:
+def _standing_doubts(plan: AnalysisPlan, case: Case) -> tuple[Overturn, ...]:
     """What could overturn any decision on this treatment."""
     doubts = []
     if case.primary is not None and case.primary.bounds is not None:
         doubts.append(Overturn(doubt=Doubt.MISSING_DATA, about=case.primary.estimate.metric))
+    if case.strata is not None and case.strata.interaction_p is not None and case.strata.interaction_p < plan.alpha:
+        doubts.append(Overturn(doubt=Doubt.STRATA_DIFFER))
+    if plan.unplanned_look or plan.look < len(plan.information_fractions) - 1:
+        doubts.append(Overturn(doubt=Doubt.EARLY_LOOK))
     if case.trade is not None and case.trade.side is not TradeSide.SAVES:
         doubts.append(Overturn(doubt=Doubt.COST_NOT_EXCLUDED))
     if all(rail.built_in for rail in case.guardrails):

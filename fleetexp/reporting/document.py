@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from analysis.report.content import ReportInput
 from fleetexp.store.documents import to_document
 
-SCHEMA_NAME = "fleetexp-report-1"
+SCHEMA_NAME = "fleetexp-report-2"
 
 
 def report_document(content: ReportInput) -> dict[str, Any]:
