@@ -294,6 +294,14 @@ def test_a_claim_on_a_stratum_pays_for_its_look() -> None:
         assert not analyze(seen, plan(units=hosts.units, **early)).decision.is_favourable
 
 
+@pytest.mark.parametrize(("hosts", "strata"), [((20, 24), 10), ((20, 12), 3)])
+def test_a_switchback_does_not_hide_its_harmed_pool_in_the_mean(hosts: tuple[int, int], strata: int) -> None:
+    world = World(design=Design.SWITCHBACK, hosts=hosts, strata=strata, trouble=Trouble.HARMED_STRATUM)
+    for seed in range(3):
+        planted = world.draw(seed)
+        assert not passes_as_better(analyze(planted.observations, planted.plan, planted.periods), planted.benefit)
+
+
 # --- 21. Ratios of the fleet
 @pytest.mark.slow
 def test_a_fleet_ratio_of_four_and_four_keeps_its_error_rate() -> None:
