@@ -28,6 +28,16 @@ class PairedBlocks:
     control: NDArray[np.float64]
     treatment: NDArray[np.float64]
 
+    def only(self, kept: NDArray[np.bool_]) -> PairedBlocks:
+        """Some of the blocks."""
+        places = np.flatnonzero(kept).tolist()
+        return PairedBlocks(
+            hosts=tuple(self.hosts[place] for place in places),
+            blocks=tuple(self.blocks[place] for place in places),
+            control=self.control[kept],
+            treatment=self.treatment[kept],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:

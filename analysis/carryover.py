@@ -65,30 +65,30 @@ def carry_over(rows: pd.DataFrame, metric: MetricPlan, before: Mapping[int, str]
     data = data[data["before"].notna()]
     if data.empty:
         return NOT_TESTABLE
-    place = data.groupby(["host", "block", "attempt"])["position"].rank().to_numpy(dtype=np.float64)
-    blocks = data["host"].astype(str) + "\0" + data["block"].astype(str)
     arms = [arm for arm in sorted({*data["arm"], *data["before"]}) if arm != control]
     if treatment not in arms:
         return NOT_TESTABLE
-    ones = np.ones((len(data), 1))
-    now = np.column_stack([(data["arm"] == arm).to_numpy(dtype=np.float64) for arm in arms])
-    lag = np.column_stack([(data["before"] == arm).to_numpy(dtype=np.float64) for arm in arms])
-    design = np.hstack((ones, _dummies(blocks), place[:, np.newaxis], now, lag))
-    y = data["value"].to_numpy(dtype=np.float64)
-    y = y - y.mean()
-    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    df = len(y) - int(rank)
+    place = data.groupby(["host", "block", "attempt"])["position"].rank().to_numpy(dtype=np.float64)
+    block = np.asarray(data.groupby(["host", "block"]).ngroup(), dtype=np.intp)
+    now = [(data["arm"] == arm).to_numpy(dtype=np.float64) for arm in arms]
+    lag = [(data["before"] == arm).to_numpy(dtype=np.float64) for arm in arms]
+    value = data["value"].to_numpy(dtype=np.float64)
+    design = _within(np.column_stack((place, *now, *lag)), block)
+    y = _within((value - value.mean())[:, np.newaxis], block)[:, 0]
+    gram = design.T @ design
+    inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
+    solution = inverse @ (design.T @ y)
+    df = len(y) - int(block.max() + 1) - int(np.linalg.matrix_rank(gram, tol=1e-8, hermitian=True))
     wanted = np.zeros(design.shape[1])
-    wanted[design.shape[1] - len(arms) + arms.index(treatment)] = 1.0
-    inverse = np.linalg.pinv(design.T @ design)
-    estimable = np.allclose(wanted @ inverse @ (design.T @ design), wanted, atol=1e-6)
+    wanted[1 + len(arms) + arms.index(treatment)] = 1.0
+    estimable = np.allclose(wanted @ inverse @ gram, wanted, atol=1e-6)
     if df < LEAST_DF or not estimable:
         return NOT_TESTABLE
     rest = y - design @ solution
     scatter = float(rest @ rest) / df
     variance = scatter * float(wanted @ inverse @ wanted)
     effect = float(solution @ wanted)
-    if scatter <= 1e-18 * float(y @ y):  # the values do not vary beyond the model: nothing to measure with
+    if scatter <= 1e-18 * float(value @ value) / len(value):  # no spread beyond the model: nothing to measure with
         variance = 0.0
     own = [float((data.loc[data["arm"] == arm, "before"] == treatment).mean()) for arm in pair]
     factor = 1 - (own[1] - own[0])  # the contrast holds this much less of it than arms that are kept
@@ -160,6 +160,9 @@ def _values(rows: pd.DataFrame, metric: MetricPlan) -> pd.DataFrame:
     return own[columns].assign(value=(own["mean"] / divisor).where(divisor > 0)).dropna(subset=["value"])
 
 
-def _dummies(labels: pd.Series) -> NDArray[np.float64]:
-    codes, levels = pd.factorize(labels, sort=True)
-    return np.eye(len(levels))[codes][:, 1:]
+def _within(columns: NDArray[np.float64], block: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Columns less their means in each block: the same as a coefficient for each block, without its columns."""
+    counts = np.bincount(block)
+    means = np.column_stack([np.bincount(block, weights=column) / counts for column in columns.T])
+    centred: NDArray[np.float64] = columns - means[block]
+    return centred

@@ -161,7 +161,7 @@ def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
     open_rails = [rail.plan.metric for rail in case.guardrails if rail.verdict is not Verdict.PASS]
     if open_rails:
         return answer(Decision.INCONCLUSIVE, Cause.GUARDRAIL_OPEN, open_rails)
-    if case.local:
+    if case.local and (case.strata is None or not case.strata.named(Standing.HARMED)):
         return answer(Decision.BETTER_HERE, cause, overturn=[Overturn(doubt=Doubt.FEW_HOSTS)])
     if case.strata is None:
         return answer(Decision.SHIP, cause)
@@ -171,7 +171,7 @@ def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
     sound, harmed = case.strata.named(Standing.BETTER, Standing.SOUND), case.strata.named(Standing.HARMED)
     scope = replace(case.scope, strata=sound, without=without, harmed=harmed)
     open_strata = [Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(Standing.OPEN)]
-    if not sound:
+    if not sound or case.local:
         return answer(Decision.INCONCLUSIVE, Cause.STRATUM_HARMED, without, scope=scope, overturn=open_strata)
     return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
 

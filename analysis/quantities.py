@@ -141,7 +141,7 @@ def decimals_for(numbers: Iterable[float], half_width: float | None) -> int:
 
     No value that is not 0 may read as 0: an interval that reaches past 0 must be seen to do so.
     """
-    values = [abs(value) for value in numbers if value]
+    values = [abs(value) for value in numbers if abs(value) > 1e-9]  # what is left of rounding is 0
     decimals = 1 if half_width is None or half_width <= 0 else min(4, max(0, -math.floor(math.log10(half_width))))
     if half_width is None and values and max(values) >= 10:
         decimals = 0

@@ -193,14 +193,12 @@ class Cause(StrEnum):
     STRATUM_HARMED = "stratum_harmed"  # and in no stratum a benefit is shown
     CHECK_FAILED = "check_failed"  # the experiment itself is in doubt
     MISSING_DATA = "missing_data"  # what is missing could turn the effect around
-    MIXED_MEANINGS = "mixed_meanings"  # hosts counted different things under one name
     NOT_CLEAR = "not_clear"
     TOO_FEW_UNITS = "too_few_units"
     NOT_TESTED = "not_tested"
     NOT_MEASURED = "not_measured"
     NO_PRIMARY = "no_primary"
     NO_DIRECTION = "no_direction"  # the plan does not say which way is better
-    NO_TREATMENT = "no_treatment"
 
 
 class Units(StrEnum):
@@ -249,11 +247,10 @@ class Doubt(StrEnum):
     MISSING_DATA = "missing_data"
     STRATA_DIFFER = "strata_differ"
     STRATUM_NOT_RULED_OUT = "stratum_not_ruled_out"  # harm in one of them
-    GUARDRAIL_OPEN = "guardrail_open"
     COST_NOT_EXCLUDED = "cost_not_excluded"
     CARRY_OVER_UNTESTED = "carry_over_untested"
+    CARRY_OVER = "carry_over"  # as large as may be, it would turn the effect around where the arm is kept
     FEW_HOSTS = "few_hosts"
-    ASSUMES_NORMAL = "assumes_normal"  # no randomisation test could be made beside
     NO_GUARDRAIL = "no_guardrail"
     EARLY_LOOK = "early_look"
 

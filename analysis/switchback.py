@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +19,10 @@ from analysis.inference import FEW_UNITS, Inference
 from analysis.look import Look, look_at
 from analysis.matched import pair_contrast
 from analysis.missing import fence
-from analysis.plan import AnalysisPlan, MetricPlan, Role
+from analysis.multiplicity import holm
+from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role
 from analysis.results import BlockContrast, Estimate, EstimateKind
+from analysis.strata import Standing, StratumEffects
 
 MIN_BLOCKS = 6
 MIN_HOSTS = 6  # from here on the hosts are the units
@@ -162,6 +165,42 @@ def _paired(control: NDArray[np.float64], treatment: NDArray[np.float64]) -> Con
     return None if control.size < 2 else pair_contrast(control, treatment)
 
 
+def block_strata(
+    cells: Cells, metric: MetricPlan, pair: tuple[str, str], plan: AnalysisPlan, strata: Mapping[str, str]
+) -> StratumEffects | None:
+    """The effect in each stratum of hosts, and where harm or a benefit is shown (Holm); None where there is but one.
+
+    The hosts of a stratum are compared with themselves, so that a harmed pool shows; one without a sign of harm counts
+    as sound.
+    """
+    pairs = paired(cells.values, pair[1], pair[0])
+    if plan.order == "abba":
+        pairs = join_abba(pairs)
+    own = np.array([strata.get(host, "") for host in pairs.hosts], dtype=object)
+    names = sorted(set(own.tolist()))
+    if len(names) < 2 or metric.better is None:
+        return None
+    alpha = 1 - look_at(plan, metric.role, len(pairs.blocks)).level
+    contrasts = {name: block_inference(pairs.only(own == name), plan.seed)[0] for name in names}
+    known = {name: found for name, found in contrasts.items() if found is not None}
+    tested = {
+        name: p
+        for name, found in known.items()
+        if int((own == name).sum()) >= MIN_BLOCKS and (p := found.p_value()) is not None
+    }
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    up = metric.better is Direction.INCREASE
+    standing = {
+        name: Standing.SOUND
+        if adjusted.get(name, 1.0) >= alpha
+        else Standing.BETTER
+        if (known[name].difference > 0) == up
+        else Standing.HARMED
+        for name in names
+    }
+    return StratumEffects(contrasts=known, standing=standing, interaction_p=None, alpha=alpha)
+
+
 def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan, seen: Inference) -> Bounds | None:
     """The contrast had every broken or missing period been at either end; None where nothing is missing."""
     if not cells.gaps(pair):
@@ -219,10 +258,10 @@ def with_carry_over(effect: Effect, carried: CarryOver | None) -> tuple[Inferenc
     low, high = (
         (effect.inference, effect.inference) if effect.bounds is None else (effect.bounds.low, effect.bounds.high)
     )
-    return effect.inference, Bounds(low=_lasting(low, carried), high=_lasting(high, carried))
+    return effect.inference, Bounds(low=lasting(low, carried), high=lasting(high, carried))
 
 
-def _lasting(inference: Inference, carried: CarryOver) -> Inference:
+def lasting(inference: Inference, carried: CarryOver) -> Inference:
     """The contrast of arms that are kept: shifted by what is carried over, and as uncertain."""
     contrast = inference.contrast
     shift, variance = carried.lasting, carried.lasting_variance

@@ -13,6 +13,7 @@ from analysis.blocks import Cells, cells_of, excluded_periods, measured, order_o
 from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_over_row
 from analysis.decision import Case, concluded
 from analysis.effect import Effect
+from analysis.estimates import estimate
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
@@ -32,7 +33,16 @@ from analysis.results import (
     Overturn,
     Scope,
 )
-from analysis.switchback import MIN_BLOCKS, MIN_HOSTS, BlockEffects, block_effects, with_carry_over
+from analysis.strata import StratumEffects
+from analysis.switchback import (
+    MIN_BLOCKS,
+    MIN_HOSTS,
+    BlockEffects,
+    block_effects,
+    block_strata,
+    lasting,
+    with_carry_over,
+)
 from analysis.trade import trades_of
 
 _Key = tuple[str, str]  # metric's label, treatment
@@ -80,6 +90,13 @@ def switchback_findings(
     }
     guardrails = tuple(_guardrails(metrics, treatments, found, effects, carried, every, plan, crossings))
     pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
+    where = _strata_of(every, plan)
+    strata = {
+        treatment: None
+        if primary is None or (primary, treatment) not in effects
+        else block_strata(cells[primary], metrics[primary], (plan.control, treatment), plan, where)
+        for treatment in treatments
+    }
     estimates: list[Estimate] = []
     contrasts: list[BlockContrast] = []
     for key, one in found.items():
@@ -87,6 +104,7 @@ def switchback_findings(
             estimates += [effects[key].estimate, *one.rows]
             if key[0] == primary:
                 estimates.append(carry_over_row(carried[key], effects[key].estimate, 1 - plan.alpha))
+                estimates += _stratum_rows(effects[key], strata[key[1]], metrics[key[0]])
         contrasts += one.contrasts
     checks = finite_checks(
         (
@@ -109,7 +127,13 @@ def switchback_findings(
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             local=scope.hosts < MIN_HOSTS,
             missing=tuple(_missing_of(cells, metrics, treatment, plan)),
-            doubts=_doubts(None if primary is None else carried.get((primary, treatment))),
+            strata=strata[treatment],
+            stratum_rows=tuple(
+                row for row in estimates if row.kind is EstimateKind.STRATUM and row.treatment == treatment
+            ),
+            doubts=()
+            if primary is None
+            else _doubts(effects.get((primary, treatment)), carried[primary, treatment], 1 - plan.alpha),
         )
         for treatment in treatments
     ]
@@ -220,6 +244,39 @@ def _scope(rows: pd.DataFrame, primary: str | None, metrics: Mapping[str, Metric
     )
 
 
-def _doubts(carried: CarryOver | None) -> tuple[Overturn, ...]:
-    untested = carried is None or carried.p_value() is None
-    return (Overturn(doubt=Doubt.CARRY_OVER_UNTESTED),) if untested else ()
+def _doubts(effect: Effect | None, carried: CarryOver, level: float) -> tuple[Overturn, ...]:
+    """What an arm leaves behind: could it turn the effect around in a fleet that keeps the arm?"""
+    if carried.p_value() is None:
+        return (Overturn(doubt=Doubt.CARRY_OVER_UNTESTED),)
+    if effect is None or effect.inference is None:
+        return ()
+    kept = lasting(effect.inference, carried).interval(level)
+    turned = kept is None or kept.low is None or kept.high is None or kept.low <= 0 <= kept.high
+    return (Overturn(doubt=Doubt.CARRY_OVER, about=effect.estimate.metric),) if turned else ()
+
+
+def _strata_of(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, str]:
+    """The stratum of each host: the plan's, else that of the observations."""
+    if plan.units:
+        return {unit.host: unit.stratum for unit in plan.units}
+    if "stratum" not in rows.columns:
+        return {}
+    first = rows.drop_duplicates("host")
+    return dict(zip(first["host"].astype(str), first["stratum"].astype(str), strict=True))
+
+
+def _stratum_rows(effect: Effect, strata: StratumEffects | None, metric: MetricPlan) -> Iterator[Estimate]:
+    """The effect in each stratum beside the headline."""
+    for name, found in ({} if strata is None else strata.contrasts).items():
+        yield estimate(
+            found,
+            replace(metric, name=effect.estimate.metric),
+            effect.look,
+            treatment=effect.estimate.treatment,
+            control=effect.estimate.control,
+            estimand=effect.estimate.estimand,
+            method="paired t on the block contrasts of the stratum",
+            kind=EstimateKind.STRATUM,
+            stratum=name,
+            withhold_p=effect.few or found.contrast.n_control < MIN_BLOCKS,
+        )

@@ -265,7 +265,6 @@ _DOUBTS: Mapping[Doubt, tuple[str, str, str]] = {
     ),
     Doubt.STRATA_DIFFER: ("{about} do not tell the same story", "the strata", "a run of its own in each stratum"),
     Doubt.STRATUM_NOT_RULED_OUT: ("harm in {about} is not ruled out", "a stratum", "more hosts in {about}"),
-    Doubt.GUARDRAIL_OPEN: ("harm to {about} is not ruled out", "a guardrail", "more hosts, or longer periods"),
     Doubt.COST_NOT_EXCLUDED: (
         "it is not excluded that more servers are needed",
         "",
@@ -276,12 +275,12 @@ _DOUBTS: Mapping[Doubt, tuple[str, str, str]] = {
         "",
         "more blocks, or a longer washout",
     ),
-    Doubt.FEW_HOSTS: ("so few hosts do not speak for others", "", "the same on more hosts"),
-    Doubt.ASSUMES_NORMAL: (
-        "the interval takes means to be normal, and no randomisation test could be made beside it",
-        "",
-        "more hosts, or more blocks",
+    Doubt.CARRY_OVER: (
+        "it is not excluded that what an arm leaves behind for the next eats the change of {about}",
+        "the metric",
+        "more blocks, or a longer washout",
     ),
+    Doubt.FEW_HOSTS: ("so few hosts do not speak for others", "", "the same on more hosts"),
     Doubt.NO_GUARDRAIL: (
         "no guardrail was set",
         "",
@@ -355,12 +354,6 @@ def decision_sentence(
         case Cause.MISSING_DATA:
             lost = missing or f"values of {about or 'the primary metric'} are missing"
             said = _but(effect, clear, f"{lost}: {_worst_case(arm)} nothing would be gained")
-        case Cause.MIXED_MEANINGS:
-            said = (
-                f"hosts counted different things under one name ({about})"
-                if about
-                else ("hosts counted different things under one name")
-            )
         case Cause.NOT_CLEAR:
             said = f"{effect}, but the randomisation test does not bear it out" if clear else effect or NO_CLEAR_CHANGE
         case Cause.TOO_FEW_UNITS:
@@ -378,8 +371,6 @@ def decision_sentence(
         case Cause.NO_DIRECTION:
             name = about or (headline.metric if headline is not None else "the primary metric")
             said = f"the plan does not say which way {name} is better"
-        case Cause.NO_TREATMENT:
-            said = "the plan has no treatment"
     if missing and arm.cause is not Cause.MISSING_DATA:
         said += f"; {missing}"
     return said

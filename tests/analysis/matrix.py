@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import analyze
-from analysis.results import Decision, Estimate, EstimateKind, Findings, Interval, Verdict
+from analysis.results import Decision, EstimateKind, Findings, Interval, Verdict
 from analysis.rule_power import ParallelShape, SwitchbackShape, rule_power
 from tests.analysis.worlds import (
+    DRIFT,
     GUARDED,
+    HOSTS_AS_UNITS,
     MARGIN,
-    PERIOD_CV,
+    UNLIKE,
     Design,
     Estimand,
     Look,
@@ -85,17 +87,23 @@ class Counted:
     def rate(self, column: Column) -> float:
         return self.hits[column] / self.runs[column]
 
-    def allowed(self, column: Column) -> float:
-        """Highest rate that chance explains; for what is seen, the lowest."""
+    def allowed(self, column: Column) -> tuple[float, float]:
+        """Lowest and highest rate that chance explains."""
         runs = self.runs[column]
+        least, most = 0.0, limit(column)
         if column is Column.SEEN:
-            least = (self.promised or 0.0) - POWER_SLACK
-            return float(stats.binom.ppf(1 - SURE, runs, max(least, 0.0))) / runs
-        return float(stats.binom.ppf(SURE, runs, limit(column))) / runs
+            wanted = self.promised or 0.0
+            least, most = max(wanted - POWER_SLACK, 0.0), min(wanted + POWER_SLACK, 1.0)
+        return float(stats.binom.ppf(1 - SURE, runs, least)) / runs, float(stats.binom.ppf(SURE, runs, most)) / runs
+
+    def beyond(self, column: Column) -> float:
+        """How far the rate is outside what is allowed; negative within."""
+        low, high = self.allowed(column)
+        rate = self.rate(column)
+        return max(low - rate, rate - high) if column is Column.SEEN else rate - high
 
     def is_right(self, column: Column) -> bool:
-        rate, allowed = self.rate(column), self.allowed(column)
-        return rate >= allowed if column is Column.SEEN else rate <= allowed
+        return self.beyond(column) <= 0
 
 
 def limit(column: Column) -> float:
@@ -137,7 +145,7 @@ def _seen(cell: Cell, planted: Planted) -> Iterator[tuple[Column, bool]]:
             any(rail.plan.metric == GUARDED and rail.verdict is Verdict.PASS for rail in findings.guardrails),
         )
     elif cell.truth is Truth.PLANNED:
-        yield Column.SEEN, findings.decision.is_favourable
+        yield Column.SEEN, findings.decision in {Decision.SHIP, Decision.BETTER_HERE}
     elif trouble is Trouble.HARMED_STRATUM:
         yield Column.HARM_PASSES, ships
     else:
@@ -152,12 +160,11 @@ def _seen(cell: Cell, planted: Planted) -> Iterator[tuple[Column, bool]]:
         and cell.world.design is Design.PARALLEL
         and cell.world.look is Look.FIXED
     ):
-        yield Column.UNBOUNDED, not _bound_holds(findings.estimates)
-
-
-def _bound_holds(rows: tuple[Estimate, ...]) -> bool:
-    bound = next((row for row in rows if row.kind is EstimateKind.WORST_CASE), None)
-    return bound is not None and (bound.difference_interval is None or holds(bound.difference_interval, 0.0))
+        bound = next((row for row in findings.estimates if row.kind is EstimateKind.WORST_CASE), None)
+        if bound is not None and bound.difference_interval is not None:
+            yield Column.UNBOUNDED, not holds(bound.difference_interval, 0.0)
+        elif head is not None and head.p is not None:  # a claim without a bound
+            yield Column.UNBOUNDED, True
 
 
 def passes_as_better(findings: Findings, benefit: frozenset[str]) -> bool:
@@ -203,8 +210,8 @@ def _plan_of(world: World) -> tuple[float, ParallelShape | SwitchbackShape]:
         )
     hosts, blocks = world.hosts
     units = max(blocks // 2, 1) if world.before else blocks
-    of_unit = PERIOD_CV * (1 if world.before else math.sqrt(2))
-    sd = math.hypot(0.02, of_unit / math.sqrt(units)) if hosts >= 6 else of_unit
+    of_unit = math.hypot(world.noise * math.sqrt(2), DRIFT) / math.sqrt(2 if world.before else 1)
+    sd = math.hypot(UNLIKE, of_unit / math.sqrt(units)) if hosts >= HOSTS_AS_UNITS else of_unit
     return sd, SwitchbackShape(hosts=hosts, blocks=units)
 
 
@@ -324,5 +331,5 @@ def _power_cells() -> Iterator[Cell]:
             world = World(hosts=sizes, narrow=0.02, before=before)
             yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)), most=400)
     for sizes in ((1, 6), (1, 8), (1, 12), (1, 24), (3, 8), (20, 6)):
-        world = World(design=Design.SWITCHBACK, hosts=sizes)
+        world = World(design=Design.SWITCHBACK, hosts=sizes, noise=0.02)
         yield Cell(truth=Truth.PLANNED, world=replace(world, effect=planned_size(world)), most=400)

@@ -277,6 +277,31 @@ def test_strata_that_all_gain_ship_as_one() -> None:
     assert (own.scope.strata, own.scope.without, own.scope.harmed) == ((), (), ())
 
 
+def test_a_claim_on_a_stratum_pays_for_its_look() -> None:
+    hosts = fleet(60, 60, 2)
+    sign = np.where(np.array(hosts.strata) == "pool-0", 1.0, -1.0)
+    cells = [
+        (np.array(hosts.strata) == pool) & (hosts.is_treated() == arm)
+        for pool in ("pool-0", "pool-1")
+        for arm in (0, 1)
+    ]
+    y = around(hosts, 10)
+    for cell in cells:  # exactly so far apart in each pool, whatever was drawn
+        y[cell] += 100 - y[cell].mean()
+    seen = hosts.observations({"throughput": y + 7.5 * sign * hosts.is_treated()})
+    assert analyze(seen, plan(units=hosts.units)).decision is Decision.SHIP_IN_STRATA
+    for early in ({"information_fractions": (0.2, 0.4, 1.0), "look": 0}, {"unplanned_look": True}):
+        assert not analyze(seen, plan(units=hosts.units, **early)).decision.is_favourable
+
+
+@pytest.mark.parametrize(("hosts", "strata"), [((20, 24), 10), ((20, 12), 3)])
+def test_a_switchback_does_not_hide_its_harmed_pool_in_the_mean(hosts: tuple[int, int], strata: int) -> None:
+    world = World(design=Design.SWITCHBACK, hosts=hosts, strata=strata, trouble=Trouble.HARMED_STRATUM)
+    for seed in range(3):
+        planted = world.draw(seed)
+        assert not passes_as_better(analyze(planted.observations, planted.plan, planted.periods), planted.benefit)
+
+
 # --- 21. Ratios of the fleet
 @pytest.mark.slow
 def test_a_fleet_ratio_of_four_and_four_keeps_its_error_rate() -> None:
@@ -558,7 +583,7 @@ def test_counts_that_are_all_zero_pass(treated: float, control: float, verdict: 
         def stalls(arm: str, block: int, position: int, draw: np.random.Generator) -> float:
             return float(draw.poisson(3)) * (treated if arm == "always" else control)
 
-        seen = switchback({"latency": shifted(-20), "stalls": stalls}, blocks=12)
+        seen = switchback({"latency": shifted(-20), "stalls": stalls}, blocks=24)
         findings = analyze(seen, switchback_plan(guardrails=(rail,)), all_periods(seen))
     own = next(one for one in findings.guardrails if one.plan.metric == "stalls")
     if verdict is None:
@@ -695,7 +720,7 @@ def test_categories_are_as_good_as_words(design: Design) -> None:
 
 def test_a_a_with_skewed_hosts_ships_no_more_than_it_may() -> None:
     hosts = fleet(10, 10)
-    runs, ships = 100, 0
+    runs, ships = 60, 0
     for seed in range(runs):
         y = 100 * host_levels(np.random.default_rng(seed), 20, 1.0, skewed=True)
         ships += analyze(hosts.observations({"throughput": y}), plan(units=hosts.units)).decision.is_favourable

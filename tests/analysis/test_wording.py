@@ -250,11 +250,10 @@ DOUBTS = {
     Doubt.MISSING_DATA: "what is missing of x could turn the effect around",
     Doubt.STRATA_DIFFER: "the strata of x do not tell the same story",
     Doubt.STRATUM_NOT_RULED_OUT: "harm in x is not ruled out",
-    Doubt.GUARDRAIL_OPEN: "harm to x is not ruled out",
     Doubt.COST_NOT_EXCLUDED: "it is not excluded that more servers are needed",
     Doubt.CARRY_OVER_UNTESTED: "what an arm leaves behind for the next could not be tested",
     Doubt.FEW_HOSTS: "so few hosts do not speak for others",
-    Doubt.ASSUMES_NORMAL: "the interval takes means to be normal, and no randomisation test could be made beside it",
+    Doubt.CARRY_OVER: "it is not excluded that what an arm leaves behind for the next eats the change of x",
     Doubt.NO_GUARDRAIL: "no guardrail was set",
     Doubt.EARLY_LOOK: "this is an early look",
 }
@@ -411,10 +410,6 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
             "nothing would be gained",
         ),
     ],
-    Cause.MIXED_MEANINGS: [
-        (sentence(Cause.MIXED_MEANINGS, about=("a", "b")), "hosts counted different things under one name (a, b)"),
-        (sentence(Cause.MIXED_MEANINGS), "hosts counted different things under one name"),
-    ],
     Cause.NOT_CLEAR: [
         (sentence(Cause.NOT_CLEAR, UNCLEAR), NOT_CLEAR),
         (sentence(Cause.NOT_CLEAR), f"{ROSE}, but the randomisation test does not bear it out"),
@@ -442,7 +437,6 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
         (sentence(Cause.NO_DIRECTION), "the plan does not say which way throughput is better"),
         (sentence(Cause.NO_DIRECTION, None), "the plan does not say which way the primary metric is better"),
     ],
-    Cause.NO_TREATMENT: [(sentence(Cause.NO_TREATMENT, None), "the plan has no treatment")],
 }
 
 

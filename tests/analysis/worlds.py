@@ -26,6 +26,8 @@ HARM, BENEFIT = -0.15, 0.10  # in the harmed stratum, and in the others
 KILLED = 3  # times, before one attempt survives
 AT_RANDOM, ON_THE_WORST, OF_CONTROL = 0.15, 0.20, 0.30  # shares that go missing
 PERIOD_CV = 0.05
+DRIFT = 0.003  # a step of the random walk from period to period
+UNLIKE = 0.02  # SD of the gains of a switchback's hosts, where these are the units
 HOSTS_AS_UNITS = 6  # of a switchback
 LOOKS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -81,6 +83,7 @@ class World:
     strata: int = 1
     skewed: bool = False
     narrow: float = 0.2  # host-to-host CV where not skewed
+    noise: float = PERIOD_CV  # of a switchback's periods where not skewed
     before: bool = False  # a baseline, correlated .9; a switchback's blocks are in ABBA order
     trouble: Trouble = Trouble.NONE
     look: Look = Look.FIXED
@@ -249,11 +252,10 @@ def _switchback(world: World, random: np.random.Generator) -> Planted:
         first[:, 1::2] = ~first[:, : 2 * (blocks // 2) : 2]
     treated = np.stack((first, ~first), axis=2)
     pools = np.arange(hosts) % world.strata
-    # hosts gain unlike, where they are the units
-    spread = random.normal(0, 0.02, hosts) if hosts >= HOSTS_AS_UNITS else np.zeros(hosts)
+    spread = random.normal(0, UNLIKE, hosts) if hosts >= HOSTS_AS_UNITS else np.zeros(hosts)
     own = world.effects(pools)
-    drift = np.cumsum(random.normal(0, 0.003, (hosts, 2 * blocks)), axis=1).reshape(shape)
-    noise = host_levels(random, hosts * blocks * 2, 0.5 if world.skewed else PERIOD_CV, skewed=world.skewed)
+    drift = np.cumsum(random.normal(0, DRIFT, (hosts, 2 * blocks)), axis=1).reshape(shape)
+    noise = host_levels(random, hosts * blocks * 2, 0.5 if world.skewed else world.noise, skewed=world.skewed)
     noise = noise.reshape(shape)
     killed = np.zeros((hosts, blocks), dtype=bool)
     if world.trouble is Trouble.DYING:

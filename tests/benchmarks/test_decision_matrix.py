@@ -38,7 +38,7 @@ def counted() -> Iterator[list[Counted]]:
     for column in Column:
         print(f"\nthe ten worst: {column}")
         for one in _worst(found, column)[:10]:
-            allowed = f"allowed {one.allowed(column):.1%}"
+            allowed = "allowed {:.1%} to {:.1%}".format(*one.allowed(column))
             print(f"  {one.rate(column):6.1%} of {one.runs[column]:4d}, {allowed}: {one.cell}")
     yield found
 
@@ -50,9 +50,7 @@ def _shown(one: Counted) -> str:
 
 def _worst(found: Iterable[Counted], column: Column) -> list[Counted]:
     own = [one for one in found if column in one.runs]
-    if column is Column.SEEN:
-        return sorted(own, key=lambda one: one.rate(column) - (one.promised or 0.0))
-    return sorted(own, key=lambda one: one.allowed(column) - one.rate(column))
+    return sorted(own, key=lambda one: one.beyond(column), reverse=True)
 
 
 def test_there_are_at_least_250_cells_and_every_pair_of_levels_that_goes_together_occurs() -> None:

@@ -31,6 +31,7 @@ stages: [{{share: {share}, hold: 1h}}]
 metrics: {{primary: memory_used_bytes}}
 assignment: {{{assignment}}}
 """
+PAIR = ("control", "treatment")
 THIRD = "  third: {thp/enabled: madvise}"
 
 
@@ -181,7 +182,7 @@ def test_a_draw_that_is_taken_is_balanced_recorded_and_the_one_that_is_replayed(
     units = assigned_units(plan)
     told = analysis_plan(spec, units)
     shown = [unit.host for unit in units if unit.arm in {"control", "treatment"}]
-    replay = Rerandomised(units, told, "treatment", shown)  # refuses an assignment that could not have been drawn
+    replay = Rerandomised(units, told, PAIR, shown)  # refuses an assignment that could not have been drawn
     assert len(replay.redraw(5, np.random.default_rng(0))) == 5
 
 
@@ -189,7 +190,7 @@ def test_only_hosts_that_take_part_are_balanced() -> None:
     spec = experiment("method: rerandomise, balance: [memory], seed: 3", share="50%")
     plan = make_plan(spec, fleet(60))
     assert len(plan.units) == 30
-    Rerandomised(assigned_units(plan), analysis_plan(spec, assigned_units(plan)), "treatment", [plan.units[0].host])
+    Rerandomised(assigned_units(plan), analysis_plan(spec, assigned_units(plan)), PAIR, [plan.units[0].host])
 
 
 def test_a_balance_that_cannot_be_reached_is_refused_with_how_near_it_came() -> None:
