@@ -36,6 +36,7 @@ STORE_OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.25  # how late a Ctrl-C, a pause or a deadline may be noticed
 LONGEST_VIRTUAL_WAIT_SECONDS = 60.0  # it takes no time
 REQUESTS_EVERY_SECONDS = 1.0
+REQUESTS_APART_SECONDS = 0.05  # in real time, where that of the run is virtual
 WORK_SECONDS = 0.5  # of summing up and writing in a row, before hosts are heard again
 
 GuardrailTest = Iterator[tuple[str, ...] | None]  # None: there is more to do; a tuple: these guardrails are breached
@@ -49,7 +50,7 @@ class Runner:
     """One run from start to its last state. Not thread-safe: everything happens in `run`.
 
     `clock` counts seconds and never goes back, `now` tells the date: a simulation brings its own, and its time is
-    `virtual`: a wait takes none, so that nothing need happen between two events. People ask in real time all the same.
+    `virtual`: a wait takes none, so that nothing need happen between two events.
     `test_guardrails` begins the test at the end of a stage; it is worked off in slices, so that leases are renewed.
     """
 
@@ -113,7 +114,7 @@ class Runner:
         self._errands = Errands(self._desk, analyse=analyse, test_guardrails=self._begin_test)
         self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
         self._asked: PauseRequested | StopRequested | None = None
-        self._requests_at = 0.0
+        self._requests_at = self._requests_at_real = 0.0
         self._longest_wait = LONGEST_VIRTUAL_WAIT_SECONDS if virtual else LONGEST_WAIT_SECONDS
 
     @property
@@ -190,7 +191,7 @@ class Runner:
     # ------------------------------------------------------------------ one turn of the loop
     def _turn(self) -> None:
         now = self._clock()
-        self._listen()
+        self._listen(now)
         for host in self._polls.due(now):
             self._desk.poll(host)
         self._answers.take(self._fleet.receive(self._patience(now)))
@@ -221,16 +222,17 @@ class Runner:
         if settled:
             self._go_on_testing(until)
 
-    def _listen(self) -> None:
+    def _listen(self, now: float) -> None:
         """Take a pause or an abort from a signal, or whatever another process asks for by way of the store."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
             kind = "pause_requested" if isinstance(asked, PauseRequested) else "abort_requested"
             self._desk.note(kind, f"by {asked.who}")
             self._events.append(asked)
-        if time.monotonic() < self._requests_at or not self._ledger.may_try():
+        real = time.monotonic()
+        if now < self._requests_at or real < self._requests_at_real or not self._ledger.may_try():
             return
-        self._requests_at = time.monotonic() + REQUESTS_EVERY_SECONDS
+        self._requests_at, self._requests_at_real = now + REQUESTS_EVERY_SECONDS, real + REQUESTS_APART_SECONDS
         try:
             request = self._store.requested(self.run_id)
         except PASSING:  # the next write says so, and how long it lasts
