@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from agents.facts import survey
 from agents.knobs import find_knob, find_knobs
 from agents.messages import Arm
 from agents.preflight import preflight
+from fleetexp.cli.main import cli
 from fleetexp.config import parse_experiment
 from fleetexp.starter import starter_spec
 from tests.host_gallery import GALLERY, GOLDEN, host_names, init_text, unpack
@@ -55,3 +57,13 @@ def test_a_host_without_a_size_to_switch_is_refused_in_one_line(host: str, tmp_p
     (line,) = init_text(unpack(host, tmp_path)).splitlines()
     assert line.startswith("error: ")
     assert " — " in line
+
+
+def test_before_6_8_a_plan_of_a_knob_by_size_ends_as_run_would_and_names_the_one_that_there_is(tmp_path: Path) -> None:
+    root = unpack("rhel9-5.14", tmp_path / "host")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(starter_spec(survey(root)).replace("thp/enabled", "thp/2048kB/enabled"))
+    found = CliRunner().invoke(cli, ["plan", str(spec), "--root", str(tmp_path / "host")])
+    assert found.exit_code == 1
+    assert "knob thp/2048kB/enabled" in found.stderr
+    assert "write thp/enabled" in " ".join(found.stderr.split())

@@ -6,10 +6,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agents.knobs import missing_knob_hint
 from agents.messages import HostFacts, WorkloadSpec
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
+from fleetexp.orchestrator.prepare import instead_of
 
 _HOSTS_SHOWN = 40
 _NAMED = 3  # hosts named where only some are
@@ -136,7 +136,7 @@ def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
         )
         if not values:
             where = "any host" if several else "this host"
-            yield "writes", f"{knob}: NOT on {where}{''.join(f'; {_instead(knob, one)}' for one in facts[:1])}"
+            yield "writes", f"{knob}: NOT on {where}{''.join(f'; {instead_of(knob, one)}' for one in facts[:1])}"
         elif not several and stuck:
             yield "writes", f"{knob}: reads {reads}, and can NOT be written here: {_why(stuck[0])}"
         else:
@@ -146,12 +146,6 @@ def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
         if several and stuck:
             reasons = ", ".join(sorted({_why(one) for one in stuck}))
             yield "", f"{knob}: can NOT be written on {_some([one.host for one in stuck])}: {reasons}"
-
-
-def _instead(knob: str, facts: HostFacts) -> str:
-    """Say what to write instead of a knob that a host does not have."""
-    thp = [size.size_kib for size in facts.thp_sizes]
-    return missing_knob_hint(knob, facts.knobs, thp_kib=thp, hugetlb_kib=[p.size_kib for p in facts.hugetlb_pools])
 
 
 def _why(facts: HostFacts) -> str:

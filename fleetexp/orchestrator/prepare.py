@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agents.knobs import missing_knob_hint
 from agents.messages import HostFacts
 from fleetexp.config import Experiment
-from fleetexp.config.problem import nearest
 from fleetexp.design import host_info, left_out_of
 from fleetexp.domain import Design, PeriodKind, Plan
 from fleetexp.errors import RunError
@@ -103,12 +103,11 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
     """Yield why no host, or too few of them, can be put on the plan's arms."""
     for knob in plan.knobs:
         if facts and not any(knob in one.knobs for one in facts):
-            close = nearest(knob, facts[0].knobs)
             who = "this host does not have" if len(facts) == 1 else f"none of {len(facts)} hosts has"
             yield RunError(
                 f"{who} the knob {knob}",
                 where=facts[0].host if len(facts) == 1 else "arms",
-                remedy=(f"did you mean {close!r}? " if close else "") + "'fleetexp doctor' lists what a kernel has",
+                remedy=instead_of(knob, facts[0]),
             )
     unfit = {one.host: reason for one in facts if (reason := _unfit(plan, one))}
     if len(facts) == 1 and (refused := _stuck(plan, facts[0])):
@@ -126,6 +125,12 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
             where="population",
             remedy="leave them out with population.where or exclude, or raise safety.max_failed_hosts",
         )
+
+
+def instead_of(knob: str, facts: HostFacts) -> str:
+    """Say what to write instead of a knob that a host does not have."""
+    thp = [size.size_kib for size in facts.thp_sizes]
+    return missing_knob_hint(knob, facts.knobs, thp_kib=thp, hugetlb_kib=[p.size_kib for p in facts.hugetlb_pools])
 
 
 def _unfit(plan: Plan, facts: HostFacts) -> str:
