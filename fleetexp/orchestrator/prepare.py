@@ -107,7 +107,7 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
             yield RunError(
                 f"{who} the knob {knob}",
                 where=facts[0].host if len(facts) == 1 else "arms",
-                remedy=instead_of(knob, facts[0]),
+                remedy=f"{instead_of(knob, facts[0])}; see 'fleetexp doctor'",
             )
     unfit = {one.host: reason for one in facts if (reason := _unfit(plan, one))}
     if len(facts) == 1 and (refused := _stuck(plan, facts[0])):
