@@ -131,7 +131,8 @@ def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
 
 def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: Direction) -> float | None:
     """The worst that any host reached under the treatment: a counter's total, else the worst single reading."""
-    own = rows[(rows["metric"] == metric.name) & (rows["arm"] == treatment)]
+    own = rows[rows["metric"] == metric.name]
+    own = own[(own["kind"] == "measure") & (own["arm"] == treatment)]
     if own.empty:
         return None
     up = worse is Direction.INCREASE

@@ -20,7 +20,7 @@ from analysis.exposure_rows import exposure_rows
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
-from analysis.headline import Headline, Redraws, headline
+from analysis.headline import Headline, Redraws, headline, linearised
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
 from analysis.look import Look, guardrail_look, look_at
@@ -47,6 +47,7 @@ class _Metrics:
     table: HostTable
     redraws: Redraws
     weighed: frozenset[str]  # metrics whose gaps are bounded: a decision reads them
+    planned: int | None  # hosts that will have an arm; None: the plan names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,10 @@ def parallel_findings(
     table = HostTable(observations, plan, periods)
     metrics = with_guardrail_metrics(plan)
     treatments = [arm for arm in plan.arms if arm != plan.control]
-    base = _Metrics(plan=plan, table=table, redraws=Redraws(plan=plan), weighed=_weighed(plan, metrics))
+    planned = sum(unit.arm is not None for unit in plan.units) or None
+    base = _Metrics(
+        plan=plan, table=table, redraws=Redraws(plan=plan), weighed=_weighed(plan, metrics), planned=planned
+    )
     said = list(warnings)
     if table.misplaced:
         said.append(f"measured under another arm than assigned, counted as assigned: {', '.join(table.misplaced)}")
@@ -161,7 +165,7 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
         f"{sample.sizes[0]} + {sample.sizes[1]} hosts of at least {MIN_HOSTS} + {MIN_HOSTS}: "
         "nothing is called significant"
     )
-    look = _look(plan, metric, sample)
+    look = look_at(plan, metric.role, sample.y.size, base.planned)
     if min(sample.sizes) < 2:
         control, treated = sample.arms(sample.y)
         alone = no_estimate(
@@ -203,15 +207,14 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
             rows.append(drawn)
         if metric.role is Role.PRIMARY:
             rows += _worst_case_rows(effect, gaps)
+            strata = _strata(sample, metric, found, look, base)
         if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
             rows += sensitivity_rows(main, sample, labelled, plan, look)
-            strata = _strata(sample, metric, found, look, base)
             per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, judged=strata)
             rows += per_stratum
             checks += [agreement] if agreement is not None else []
             checks += _before_check(sample, labelled)
             rows += exposure_rows(main, sample, plan=plan, table=base.table, look=look)
-    control, treated = sample.arms(sample.y)
     return _MetricEffect(
         effect=effect,
         still=bool(np.ptp(sample.y) == 0),
@@ -221,13 +224,11 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
     )
 
 
-def _look(plan: AnalysisPlan, metric: MetricPlan, sample: TwoArms) -> Look:
-    return look_at(plan, metric.role, sample.y.size, sum(unit.arm is not None for unit in plan.units) or None)
-
-
 def _strata(sample: TwoArms, metric: MetricPlan, found: Headline, look: Look, base: _Metrics) -> StratumEffects | None:
     if metric.better is None:
         return None
+    if metric.estimand == FLEET_RATIO:  # each host's part in the ratio, which strata share
+        sample = replace(sample, y=linearised(sample), before=np.full(sample.y.size, np.nan))
     better = metric.better is Direction.INCREASE
     gain = found.inference.difference if (found.inference.difference > 0) == better else None
     return judged_strata(sample, metric.better, base.redraws, alpha=1 - look.level, gain=gain)
@@ -330,12 +331,11 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
 ) -> Iterator[GuardrailResult]:
-    measured = rows[rows["kind"] == "measure"]
     for guardrail in plan.guardrails:
         metric = next(metric for metric in metrics if metric.name == guardrail.metric)
         for treatment in treatments:
             one = found.get((metric_label(metric), treatment))
-            worst = worst_value(measured, metric, treatment, guardrail.worse)
+            worst = None if guardrail.tripwire is None else worst_value(rows, metric, treatment, guardrail.worse)
             evidence = Evidence(estimate=None, inference=None, worst=worst)
             if one is not None:
                 row = one.effect.estimate

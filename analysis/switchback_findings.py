@@ -168,7 +168,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
         label, metric = next((label, one) for label, one in metrics.items() if one.name == guardrail.metric)
         for treatment in treatments:
             effect = effects.get((label, treatment))
-            worst = worst_value(every, metric, treatment, guardrail.worse)
+            worst = None if guardrail.tripwire is None else worst_value(every, metric, treatment, guardrail.worse)
             evidence = Evidence(estimate=None, inference=None, worst=worst)
             if effect is not None:
                 still, silent = found[label, treatment].still, found[label, treatment].silent

@@ -69,7 +69,14 @@ def test_at_a_moment_that_nobody_planned_few_units_bear_no_verdict() -> None:
 
 def test_one_kill_is_one_kill_however_long_the_period_was_said_to_be() -> None:
     rows = pd.DataFrame(
-        {"host": ["h"], "arm": ["big"], "metric": ["oom_kills"], "mean": [1 / 30.02], "seconds": [30.0]}
+        {
+            "host": ["h"],
+            "kind": ["measure"],
+            "arm": ["big"],
+            "metric": ["oom_kills"],
+            "mean": [1 / 30.02],
+            "seconds": [30.0],
+        }
     )
     kills = MetricPlan(name="oom_kills", unit="processes", role=Role.GUARDRAIL, counter=True)
     assert worst_value(rows.assign(rise=1.0), kills, "big", Direction.INCREASE) == 1.0  # a tripwire of 1 is reached
