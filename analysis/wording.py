@@ -41,6 +41,7 @@ from analysis.results import (
 _COSTS = ("cpu", "psi", "stall", "pressure")
 _MOST_MISSING = 2  # metrics whose missing values a sentence tells
 NO_CLEAR_CHANGE = "no clear change"
+NOT_TESTED = "not tested"  # nothing to measure the difference with
 
 
 # ---------------------------------------------------------------------------- effects
@@ -84,7 +85,7 @@ def change_of(row: Estimate, alpha: float) -> Change:
     return Change(
         clear=clear,
         rose=moved > 0,
-        compared=compared if clear else NO_CLEAR_CHANGE,
+        compared=compared if clear else NO_CLEAR_CHANGE if interval is not None or moved == 0 else NOT_TESTED,
         amount=point.lstrip(f"+{MINUS}"),
         point=point,
         interval="" if interval is None else interval_text(interval, show),
@@ -99,7 +100,7 @@ def effect_words(row: Estimate, alpha: float) -> str:
         return f"{row.metric} could not be estimated"
     unit = "" if row.lift is not None and change.point.endswith("%") else _spelled(row)
     if not change.clear:
-        return f"{row.metric}: {NO_CLEAR_CHANGE}, {_joined(change.point, unit, change.interval)}"
+        return f"{row.metric}: {change.compared}, {_joined(change.point, unit, change.interval)}"
     return f"{row.metric} {'rose' if change.rose else 'fell'} by {_joined(change.amount, unit, change.interval)}"
 
 

@@ -20,11 +20,5 @@ def marked(text: str, fleet: str) -> str:
 
 
 def marked_findings(findings: Findings, fleet: str) -> Findings:
-    """Put the words in front of every sentence that says what a simulated run found."""
-    preference = findings.preference
-    return replace(
-        findings,
-        reason=marked(findings.reason, fleet),
-        arms=tuple(replace(arm, sentence=marked(arm.sentence, fleet)) for arm in findings.arms),
-        preference=preference and replace(preference, sentence=marked(preference.sentence, fleet)),
-    )
+    """Put the words in front of the sentence that says what a simulated run found; the others stand below it."""
+    return replace(findings, reason=marked(findings.reason, fleet))

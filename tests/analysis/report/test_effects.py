@@ -85,7 +85,7 @@ def test_change_that_the_test_does_not_bear_out_is_not_claimed(
 
 def test_without_an_interval_nothing_is_claimed(samples: ModuleType) -> None:
     found = row(samples, 0.134, 0.088, 0.01, lift_interval=None)
-    assert (found.change, found.figures, found.level) == ("no clear change", f"{MINUS}34 %", None)
+    assert (found.change, found.figures, found.level) == ("not tested", f"{MINUS}34 %", None)
     assert found.outcome is Outcome.UNCLEAR
 
 
@@ -109,7 +109,7 @@ def test_without_any_estimate_the_row_says_so(samples: ModuleType) -> None:
 
 def test_difference_without_an_interval_is_shown_and_not_claimed(samples: ModuleType) -> None:
     found = row(samples, 1.0, 3.0, 0.1, lift=None, lift_interval=None, difference_interval=None)
-    assert (found.change, found.figures, found.outcome) == ("no clear change", "+2 s", Outcome.UNCLEAR)
+    assert (found.change, found.figures, found.outcome) == ("not tested", "+2 s", Outcome.UNCLEAR)
 
 
 def test_lift_of_nothing_is_no_clear_change(samples: ModuleType) -> None:
