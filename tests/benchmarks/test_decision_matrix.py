@@ -1,5 +1,6 @@
 """The decision matrix: 280 worlds with planted truths, and how often each one leads the decision astray.
 
+Harm that only comes a period after its arm is beyond the promise (docs/DECISIONS.md): it is printed, and not judged.
 Prints every cell and the ten worst of each column. Up to 25 minutes on two cores; FLEETEXP_MATRIX_SHARE=0.2 sees each
 cell by a fifth of the seeds, 5 by five times as many.
 """
@@ -18,7 +19,7 @@ import pytest
 from scipy import stats
 
 from tests.analysis.matrix import SURE, Cell, Column, Counted, cells, count, limit
-from tests.analysis.worlds import Design
+from tests.analysis.worlds import Design, Trouble
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 PROCESSES = 2
@@ -40,7 +41,7 @@ def counted() -> Iterator[list[Counted]]:
         for one in _worst(found, column)[:10]:
             allowed = "allowed {:.1%} to {:.1%}".format(*one.allowed(column))
             print(f"  {one.rate(column):6.1%} of {one.runs[column]:4d}, {allowed}: {one.cell}")
-    yield found
+    yield [one for one in found if one.cell.world.trouble is not Trouble.DELAYED_HARM]
 
 
 def _shown(one: Counted) -> str:
