@@ -50,17 +50,18 @@ def margin_verdict(
         return Verdict.INCONCLUSIVE, "The relative change has no bounded interval."
     up = guardrail.worse is Direction.INCREASE
     best, worst = (bounds.low, bounds.high) if up else (-bounds.high, -bounds.low)
-    harm = f"{'An' if up else 'A'} {guardrail.worse.value} of {margin:.1%} or more"
+    harm = f"{'An' if up else 'A'} {guardrail.worse.value} of {margin * 100:.3g} % or more"
     confidence = f"at {(1 + bounds.level) / 2:.4g} one-sided"
     if best > margin:
-        return Verdict.FAIL, f"{harm} is shown {confidence} (bound {best:+.1%})."
+        return Verdict.FAIL, f"{harm} is shown {confidence} (bound {best * 100:+.1f} %)."
     if worst >= margin:
-        return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({best:+.1%} to {worst:+.1%})."
+        reach = f"{best * 100:+.1f} % to {worst * 100:+.1f} %"
+        return Verdict.INCONCLUSIVE, f"{harm} is neither ruled out nor shown ({reach})."
     if completed is not None:
         end = completed.high if up else completed.low
         if not completed.bounded or end is None or (end if up else -end) >= margin:
             return Verdict.INCONCLUSIVE, f"{harm} is ruled out by what was seen, but not by what could not be."
-    return Verdict.PASS, f"{harm} is ruled out {confidence} (bound {worst:+.1%})."
+    return Verdict.PASS, f"{harm} is ruled out {confidence} (bound {worst * 100:+.1f} %)."
 
 
 def tripwire_verdict(

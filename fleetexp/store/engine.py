@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from fleetexp.errors import StoreUnreachable
@@ -51,12 +50,17 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     arguments = connect_arguments(database, wait_seconds, read_only=read_only)
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",  # no password in it: what SQLAlchemy says of itself can be shown
-        creator=lambda: psycopg.connect(**arguments),
         json_serializer=document_text,
         pool_pre_ping=True,  # a server that was restarted is found again
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _say_where(_dialect: object, _record: object, _positional: object, keywords: dict[str, Any]) -> None:
+        keywords.update(arguments)
+
+    return engine
 
 
 def connect_arguments(

@@ -170,7 +170,7 @@ def test_a_guardrail_breach_at_stage_two_halts_and_every_host_reads_as_found(mak
         stages="[{hosts: 2, hold: 1s}, {hosts: 11, hold: 3s}, {hosts: 12, hold: 600s}]", guardrails=MARGIN
     )
     assert (outcome.state, outcome.exit_code) == (RunState.HALTED, ExitCode.HALTED), outcome
-    assert "guardrail memory_used_bytes: An increase of 0.1 or more is shown" in outcome.reason
+    assert "guardrail memory_used_bytes: An increase of 10 % or more is shown" in outcome.reason
     assert [detail for _, detail in fleet.events("stage_opened")] == ["0", "1"]
     checks = fleet.rows(
         "select stage, look, verdict, checked_at is not null from guardrail_looks where margin_percent = 10"
