@@ -19,7 +19,6 @@ from analysis.inference import FEW_UNITS, Inference
 from analysis.look import Look, look_at
 from analysis.matched import pair_contrast
 from analysis.missing import fence
-from analysis.multiplicity import holm
 from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role
 from analysis.results import BlockContrast, Estimate, EstimateKind
 from analysis.strata import Standing, StratumEffects
@@ -168,10 +167,10 @@ def _paired(control: NDArray[np.float64], treatment: NDArray[np.float64]) -> Con
 def block_strata(
     cells: Cells, metric: MetricPlan, pair: tuple[str, str], plan: AnalysisPlan, strata: Mapping[str, str]
 ) -> StratumEffects | None:
-    """The effect in each stratum of hosts, and where harm or a benefit is shown (Holm); None where there is but one.
+    """The effect in each stratum of hosts, and where harm is shown; None where there is but one.
 
-    The hosts of a stratum are compared with themselves, so that a harmed pool shows; one without a sign of harm counts
-    as sound.
+    The hosts of a stratum are compared with themselves, so that a harmed pool shows, and one without a sign of harm
+    counts as sound. To name harm is to be careful, no claim: the t-test of the stratum does, at any look.
     """
     pairs = paired(cells.values, pair[1], pair[0])
     if plan.order == "abba":
@@ -180,25 +179,19 @@ def block_strata(
     names = sorted(set(own.tolist()))
     if len(names) < 2 or metric.better is None:
         return None
-    alpha = 1 - look_at(plan, metric.role, len(pairs.blocks)).level
     contrasts = {name: block_inference(pairs.only(own == name), plan.seed)[0] for name in names}
     known = {name: found for name, found in contrasts.items() if found is not None}
-    tested = {
-        name: p
-        for name, found in known.items()
-        if int((own == name).sum()) >= MIN_BLOCKS and (p := found.p_value()) is not None
-    }
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    tested = {name: p for name, found in known.items() if (p := found.contrast.p_value()) is not None}
     up = metric.better is Direction.INCREASE
     standing = {
         name: Standing.SOUND
-        if adjusted.get(name, 1.0) >= alpha
+        if tested.get(name, 1.0) >= plan.alpha
         else Standing.BETTER
         if (known[name].difference > 0) == up
         else Standing.HARMED
         for name in names
     }
-    return StratumEffects(contrasts=known, standing=standing, interaction_p=None, alpha=alpha)
+    return StratumEffects(contrasts=known, standing=standing, interaction_p=None, alpha=plan.alpha)
 
 
 def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan, seen: Inference) -> Bounds | None:
