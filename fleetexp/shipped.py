@@ -9,6 +9,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _FOLDERS = ("configs", "docs")
+SCHEMA = "docs/experiment.schema.json"  # what 'fleetexp schema' prints
 
 
 def shipped_files() -> dict[str, Path]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
     "init": "fleetexp.cli.init:init",
     "example": "fleetexp.cli.example:example",
+    "schema": "fleetexp.cli.schema:schema",
     "hosts": "fleetexp.cli.hosts:hosts",
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
