@@ -80,7 +80,7 @@ def value_schema(annotation: object, metadata: Sequence[object] = ()) -> Schema:
         return value_schema(inner, (*own, *metadata))
     beside = flat(metadata)
     written = [one for one in beside if isinstance(one, Written)]
-    schema = dict(next((one.schema for one in reversed(written) if one.schema), None) or _of_type(annotation))
+    schema = dict(next((one.schema for one in reversed(written) if one.schema), {}) or _of_type(annotation))
     for bound in beside:
         schema = _bounded(schema, bound)
     return {"anyOf": [schema, _NOTHING]} if any(one.or_nothing for one in written) else schema

@@ -34,7 +34,7 @@ def key(
     unit: str = "",
 ) -> Any:  # noqa: ANN401 - a field of pydantic
     """Declare a key with what it is for and an example; `otherwise` is what holds where None is the default."""
-    said = {"otherwise": otherwise, "unit": unit}
+    said: dict[str, Any] = {"otherwise": otherwise, "unit": unit}
     given = {"default_factory": default} if callable(default) else {"default": default}
     return Field(**given, description=description, examples=[example], json_schema_extra=said)
 
