@@ -103,8 +103,8 @@ def _of_type(annotation: object) -> Schema:
     if origin is tuple:
         return {"type": "array", "items": value_schema(arguments[0])}
     if origin is dict:
-        names = value_schema(arguments[0]).get("pattern")
-        limits = {"propertyNames": {"pattern": names}} if names else {}
+        written = next((one for one in reversed(flat(get_args(arguments[0])[1:])) if isinstance(one, Written)), None)
+        limits = {"propertyNames": dict(written.schema)} if written else {}
         return {"type": "object", "additionalProperties": value_schema(arguments[1]), **limits}
     return {"type": _PLAIN[annotation]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -45,13 +46,15 @@ def check_word(*legal: str) -> tuple[BeforeValidator, Written]:
     return BeforeValidator(check), Written(called="one of", schema={"enum": list(legal)})
 
 
-def text_like(called: str, pattern: str) -> Written:
-    """Return how text of a form is written; a number is taken as the text that was written for it."""
-    return Written(called=called, schema={"type": ["string", "number"], "pattern": f"^(?:{pattern})$"})
+def text_like(called: str, pattern: str, *, numbers: Mapping[str, object] | None = None) -> Written:
+    """Return how text of a form is written; `numbers`: the bounds of those whose text has that form too."""
+    text = {"type": "string", "pattern": f"^(?:{pattern})$"}
+    schema = text if numbers is None else {"anyOf": [text, {"type": "number", **numbers}]}
+    return Written(called=called, schema=schema)
 
 
 Text = Annotated[str, BeforeValidator(as_written), Written(called="text", schema={"type": ["string", "number"]})]
-Name = Annotated[Text, AfterValidator(check_name), text_like("name", _NAME)]
+Name = Annotated[Text, AfterValidator(check_name), text_like("name", _NAME, numbers={"minimum": 0})]
 MetricName = Annotated[
     str,
     AfterValidator(check_metric_name),

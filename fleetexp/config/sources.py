@@ -100,7 +100,7 @@ class Source(Section):
     file: Annotated[Text, AfterValidator(_file), text_like("path", "/[^\\0]*")] | None = key(
         "whole path of a plain file", "/sys/class/hwmon/hwmon0/temp1_input", default=None
     )
-    name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern)] | None = key(
+    name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern, numbers={})] | None = key(
         "the series on a page", "http_requests_total", default=None, otherwise="the metric's name"
     )
     path: Annotated[Text, AfterValidator(_path)] | None = key("where in JSON", "http.p99[0].seconds", default=None)

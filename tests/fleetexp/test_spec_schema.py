@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from fleetexp.config import experiment_to_json, load_experiment
+from fleetexp.config import experiment_to_json, load_experiment, parse_experiment
 from fleetexp.config.document import read_document
 from fleetexp.config.json_schema import experiment_schema, keys_of, schema_text, value_schema
 from fleetexp.config.problem import Refused
@@ -173,7 +173,7 @@ TEXTS = st.one_of(
     ids=["duration", "size", "count", "share"],
 )
 @given(value=st.one_of(TEXTS, st.integers(-5, 5), st.floats(-2, 2).filter(lambda x: x != int(x)), st.booleans()))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 def test_a_quantity_is_valid_just_where_it_is_read(
     written: object, parse: Callable[[object], float], value: object
 ) -> None:
@@ -189,3 +189,37 @@ def test_a_quantity_is_valid_just_where_it_is_read(
 def test_the_page_and_the_schema_in_docs_are_current() -> None:
     assert (ROOT / "docs/SPEC.md").read_text() == render_spec(), "write it again: see docs/SPEC.md, first lines"
     assert (ROOT / "docs/experiment.schema.json").read_text() == schema_text(), "fleetexp schema > that file"
+
+
+REPLACEMENTS = (None, True, 0, -1, 2.5, "", "1", "x y", "10s", "1GiB", "5%", (), ("a",), {}, {"a": "b"}, {"a": None})
+
+
+def changed(value: object, replacement: object) -> Iterator[object]:
+    """Every document that differs in one place: the value there is another, or left out, or its key is misspelt."""
+    yield replacement
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from ({**value, key: other} for other in changed(item, replacement))
+            if replacement is REPLACEMENTS[0]:  # once is enough
+                rest = {name: one for name, one in value.items() if name != key}
+                yield from (rest, {**rest, f"{key}x": item})
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in changed(item, replacement))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_whatever_is_changed_in_one_place_what_loads_is_valid(path: Path) -> None:
+    loaded = 0
+    for replacement in REPLACEMENTS:
+        for document in changed(document_of(path), replacement):
+            try:
+                parse_experiment(json.dumps(document))
+            except ConfigError:
+                continue
+            loaded += 1
+            error = jsonschema.exceptions.best_match(VALIDATOR.iter_errors(json.loads(json.dumps(document))))
+            assert error is None, f"{list(error.path)}: {error.message}"
+    assert loaded > 0
