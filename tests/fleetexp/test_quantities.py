@@ -55,7 +55,9 @@ def test_shares_are_ratios(value: object, share: float) -> None:
     assert parse_share(value) == share
 
 
-@pytest.mark.parametrize("value", [True, None, -1, "-1", (), {}, "", "10", "1e3", "1 0s", "٣s", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [True, None, -1, "-1", (), {}, "", "10", "1e3", "1 0s", "٣s", float("nan"), float("inf")]
+)
 @pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_share])
 def test_what_is_no_quantity_is_refused_with_a_remedy(parse: object, value: object) -> None:
     assert callable(parse)
