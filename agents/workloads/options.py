@@ -14,7 +14,7 @@ from agents.workloads.fields import Fields
 
 KIB = 1024
 PAGES_AT_MOST = 100_000  # of page_fault: each fault is a measurement of its own
-_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(service|scope|slice)")
+UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(service|scope|slice)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[^\0]*", re.DOTALL)
 
 
@@ -174,7 +174,7 @@ def _service(fields: Fields) -> Service:
     unit, cgroup = fields.word("unit"), fields.word("cgroup")
     if (unit is None) == (cgroup is None):
         fields.refuse("unit", "a service is one unit or one cgroup", "give exactly one of unit and cgroup")
-    if unit is not None and not _UNIT.fullmatch(unit):
+    if unit is not None and not UNIT.fullmatch(unit):
         fields.refuse("unit", f"{unit!r} is no unit name", "write it as systemctl shows it, such as web.service")
     if cgroup is not None and (not cgroup.startswith("/") or ".." in cgroup.split("/") or not cgroup.strip("/")):
         fields.refuse("cgroup", f"{cgroup!r} is no cgroup path", "write a path such as /system.slice/web.service")

@@ -15,7 +15,7 @@ from fleetexp.cli.output import emit_json, visible
     \b
     Example:
       fleetexp export 3 --to run-3
-      fleetexp export 3 --to run-3 --json
+      fleetexp export 3 --to run-3-again --json
     """
 )
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))

@@ -23,14 +23,17 @@ def init(path: Path, root: str) -> None:
     """Write a commented first experiment for this host.
 
     It fits the page sizes and the memory that are here. FILE is
-    experiment.yaml where none is named; a file that is there is kept.
+    experiment.yaml where none is named; a file that is there is kept. Its first
+    line tells editors where the schema of its keys is.
     """
     from agents.facts import survey
     from agents.sysroot import FolderRoot
     from fleetexp.errors import RunError
+    from fleetexp.shipped import SCHEMA, shipped_files
     from fleetexp.starter import starter_spec
 
-    text = starter_spec(survey(FolderRoot(root)))
+    text = f"# yaml-language-server: $schema={shipped_files()[SCHEMA].as_uri()}\n"
+    text += starter_spec(survey(FolderRoot(root)))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -13,6 +13,8 @@ from fleetexp.exit_codes import ExitCode
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
     "init": "fleetexp.cli.init:init",
+    "example": "fleetexp.cli.example:example",
+    "schema": "fleetexp.cli.schema:schema",
     "hosts": "fleetexp.cli.hosts:hosts",
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
@@ -74,8 +76,9 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
     \b
     Start with:
       fleetexp doctor
-      fleetexp plan configs/thp-2m-demo.yaml
-      fleetexp run configs/thp-2m-demo.yaml
+      fleetexp example thp-2m-demo
+      fleetexp plan thp-2m-demo.yaml
+      fleetexp run thp-2m-demo.yaml
 
     \b
     Exit codes: 0 done, 1 error, 2 usage, 3 halted (all restored),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     epilog="""
     \b
     Example:
-      fleetexp plan configs/thp-2m-demo.yaml
+      fleetexp plan thp-2m-demo.yaml
       fleetexp plan my.yaml --fleet ray --hosts
       fleetexp plan my.yaml --fleet simulated --simulated-hosts 60
     """

@@ -50,7 +50,7 @@ _reports = click.option(
     epilog="""
     \b
     Example:
-      fleetexp run configs/thp-2m-demo.yaml
+      fleetexp run thp-2m-demo.yaml
       fleetexp run my.yaml --store postgresql://fleet@db/fleetexp
       fleetexp run my.yaml --fleet ray --address 10.0.0.1:6379
       fleetexp run my.yaml --fleet simulated --effect throughput=+5.9%

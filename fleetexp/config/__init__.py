@@ -31,7 +31,7 @@ def read_spec(path: Path | str) -> str:
     except FileNotFoundError:
         beside = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         close = nearest(file.name, beside)
-        remedy = f"did you mean {file.with_name(close)}?" if close else "check the path; configs/ has examples"
+        remedy = f"did you mean {file.with_name(close)}?" if close else "check the path; 'fleetexp example' has some"
         refuse(str(path), what="there is no such file", remedy=remedy)
     except OSError as error:
         what = f"the file can't be read: {error.strerror or error}"

@@ -81,7 +81,7 @@ def read_document(text: str, source: str) -> Document:
         refuse(source, what=f"a spec has at most {MAX_BYTES:,} characters", remedy="is this the right text?")
     node = _compose(text, source)
     if node is None:
-        refuse(source, what="the spec is empty", remedy="start from one of the files in configs/")
+        refuse(source, what="the spec is empty", remedy="'fleetexp example' lists some to start from")
     reader = _Reader(source)
     data = reader.read(node, (), 0)
     if not isinstance(data, dict):

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from fleetexp.config.document import kind_of
+from fleetexp.config.key import Written
 from fleetexp.config.problem import Refused, nearest
 
 _TOP = ("enabled", "defrag", "shmem_enabled", "shrink_underused", "use_zero_page")
@@ -32,6 +33,7 @@ _EXAMPLES = (
     "sysctl/vm.compaction_proactiveness",
     "sysctl/kernel.numa_balancing",
 )
+_VALUE = r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?"  # one line of plain characters
 _UNITS: Mapping[str, int] = {"k": 1, "m": 1024, "g": 1024 * 1024}
 _SIZE = re.compile(r"([0-9]+)\s*([kmg])i?b?", re.IGNORECASE)
 
@@ -61,7 +63,7 @@ def check_knob_value(value: object) -> str:
         return str(value)
     if not isinstance(value, str):
         raise Refused(f"{kind_of(value)} is no knob value", "write a word or a whole number")
-    if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?", value):
+    if not re.fullmatch(_VALUE, value):
         raise Refused(f"{kind_of(value)} is no knob value", "write one line of plain characters")
     return value
 
@@ -89,5 +91,13 @@ def _kernel_size(part: str) -> str:
     return f"{int(match[1]) * _UNITS[match[2].lower()]}kB" if match else part
 
 
-KnobName = Annotated[str, AfterValidator(check_knob_name)]
-KnobValue = Annotated[str, BeforeValidator(check_knob_value)]
+KnobName = Annotated[
+    str,
+    AfterValidator(check_knob_name),
+    Written(called="knob", schema={"type": "string", "pattern": f"^(?:{'|'.join(form.pattern for form in _FORMS)})$"}),
+]
+KnobValue = Annotated[
+    str,
+    BeforeValidator(check_knob_value),
+    Written(called="knob value", schema={"type": ["string", "integer"], "pattern": f"^{_VALUE}$"}),
+]

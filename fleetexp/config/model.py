@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from analysis.plan import BalanceRule
+from fleetexp.config.key import Written, exactly_one, key
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, Text, check_word
 from fleetexp.config.problem import Refused
-from fleetexp.config.quantities import Count, Duration, Share, lasting
+from fleetexp.config.quantities import Count, Duration, Share, format_duration, lasting
 from fleetexp.config.sources import Source, asked_sources, counters_among
 from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
@@ -38,13 +39,20 @@ def _condition(text: object) -> object:
     return text
 
 
+Condition = Annotated[str, BeforeValidator(_condition), Written(called="condition", schema={"type": "string"})]
+
+
 class Population(Section):
     """The hosts that may take part. Names may hold * and ?; a host must meet every condition."""
 
-    pools: tuple[Text, ...] = ()
-    hosts: tuple[Text, ...] = ()
-    exclude: tuple[Text, ...] = ()
-    where: dict[str, Annotated[str, BeforeValidator(_condition)]] = Field(default_factory=dict)
+    pools: tuple[Text, ...] = key("pools, by the hosts' label `pool`; all where none is named", ["web-*"], default=())
+    hosts: tuple[Text, ...] = key("names of hosts; all where none is named", ["web-1?"], default=())
+    exclude: tuple[Text, ...] = key("names of hosts that take no part", ["web-canary-*"], default=())
+    where: dict[str, Condition] = key(
+        "label or fact of a host -> what it must be: text, or !=, <, <=, >, >= of numbers, sizes and versions",
+        {"kernel": ">=6.19", "memory": ">=200GiB", "sku": "!=old"},
+        default=dict,
+    )
 
     def why_not(self, host: HostInfo) -> LeftOut | None:
         """Return the condition that leaves a host out; None where it takes part."""
@@ -60,48 +68,86 @@ class Assignment(Section):
     standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
     """
 
-    method: Annotated[str, check_word(*METHODS)] | None = None
-    balance: tuple[Text, ...] = ()
-    accept: Annotated[Share, Field(gt=0, lt=1)] | None = None
-    largest_difference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_draws: Annotated[Count, Field(ge=1, le=100_000)] | None = None
-    holdout: Annotated[Share, Field(gt=0, lt=1)] | None = None
-    holdout_salt: Text | None = None
-    ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = None
-    strata: tuple[Text, ...] = ()
-    seed: Annotated[Count, Field(lt=2**63)] | None = None
-    order: Annotated[str, check_word("pairs", "abba")] | None = None
+    method: Annotated[str, *check_word(*METHODS)] | None = key(
+        "how hosts get their arms", "rerandomise", default=None, otherwise=METHODS[0]
+    )
+    balance: tuple[Text, ...] = key("labels or metrics that the arms must be alike in", ["memory"], default=())
+    accept: Annotated[Share, Field(gt=0, lt=1)] | None = key(
+        "of all draws, the nearest that `rerandomise` takes", "5%", default=None, otherwise=f"{DEFAULT_ACCEPT:.0%}"
+    )
+    largest_difference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = key(
+        "the other rule of `rerandomise`: the largest difference of arms", 0.1, default=None, unit="standard deviations"
+    )
+    max_draws: Annotated[Count, Field(ge=1, le=100_000)] | None = key(
+        "most draws of `rerandomise`", "10k", default=None, otherwise=f"{DEFAULT_DRAWS}"
+    )
+    holdout: Annotated[Share, Field(gt=0, lt=1)] | None = key(
+        "of all hosts, those that no experiment with this salt touches", "10%", default=None
+    )
+    holdout_salt: Text | None = key(
+        "experiments of one salt spare the same hosts", "fleet", default=None, otherwise=DEFAULT_SALT
+    )
+    ratio: dict[str, Annotated[Count, Field(ge=1)]] | None = key(
+        "arm -> its parts of the hosts", {"control": 1, "treatment": 1}, default=None, otherwise="equal parts"
+    )
+    strata: tuple[Text, ...] = key("labels; arms are drawn, effects estimated in each stratum", ["sku"], default=())
+    seed: Annotated[Count, Field(lt=2**63)] | None = key(
+        "what chance starts from", 20260202, default=None, otherwise="from the name"
+    )
+    order: Annotated[str, *check_word("pairs", "abba")] | None = key(
+        "order of the arms within blocks of a switchback", "abba", default=None, otherwise="pairs"
+    )
 
 
 class Stage(Section):
     """A step of the ramp: how many units have joined by its end, and how long it holds after they have washed out."""
 
-    hosts: Annotated[Count, Field(ge=1)] | None = None
-    share: Annotated[Share, Field(gt=0, le=1)] | None = None
-    hold: Duration = 0.0
-    approve: Annotated[str, check_word("auto", "manual")] = "auto"
+    model_config = ConfigDict(json_schema_extra=exactly_one("hosts", "share"))
+
+    hosts: Annotated[Count, Field(ge=1)] | None = key("how many have joined by its end", 2, default=None, unit="hosts")
+    share: Annotated[Share, Field(gt=0, le=1)] | None = key("or the share of all hosts", "10%", default=None)
+    hold: Duration = key("how long it holds", "1h", default=0.0)
+    approve: Annotated[str, *check_word("auto", "manual")] = key(
+        "manual: `fleetexp resume` lets the next stage open", "manual", default="auto"
+    )
 
 
 class Periods(Section):
     """Lengths. `measure` and `blocks` are for a switchback; a parallel design measures while its stages hold."""
 
-    baseline: Duration = 0.0
-    washout: Duration = 10.0
-    measure: Annotated[Duration, lasting("200ms", "30d")] | None = None
-    blocks: Annotated[Count, Field(ge=1, le=10_000)] | None = None
-    sample_every: Annotated[Duration, lasting("100ms", "1h")] | None = None
+    baseline: Duration = key("measured on every host before anything is changed", "30m", default=0.0)
+    washout: Duration = key("after a change of arm, left out of the analysis", "10m", default=10.0)
+    measure: Annotated[Duration, *lasting("200ms", "30d")] | None = key(
+        "a measured period of a switchback",
+        "30s",
+        default=None,
+        otherwise=format_duration(DEFAULT_MEASURE_SECONDS),
+    )
+    blocks: Annotated[Count, Field(ge=1, le=10_000)] | None = key(
+        "turns through all arms of a switchback; below 6 nothing is called significant",
+        12,
+        default=None,
+        otherwise=f"{DEFAULT_BLOCKS}",
+    )
+    sample_every: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
+        "time from one reading of the counters to the next", "1s", default=None, otherwise="1s; 10s if parallel"
+    )
 
 
-Direction = Annotated[str, check_word("increase", "decrease")]
+Direction = Annotated[str, *check_word("increase", "decrease")]
 
 
 class Guardrail(Section):
     """A limit: a relative `margin` in the `worse` direction, or an absolute `tripwire`."""
 
-    metric: MetricName
-    worse: Direction | None = None
-    margin: Annotated[Share, Field(gt=0)] | None = None
-    tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    model_config = ConfigDict(json_schema_extra=exactly_one("margin", "tripwire"))
+
+    metric: MetricName = key("what is guarded", "memory_used_bytes")
+    worse: Direction | None = key("the bad direction", "increase", default=None, otherwise="the catalogue's")
+    margin: Annotated[Share, Field(gt=0)] | None = key("relative harm that is not accepted", "10%", default=None)
+    tripwire: Annotated[float, Field(allow_inf_nan=False)] | None = key(
+        "value at which a host is put back at once", 1, default=None, unit="of the metric"
+    )
 
 
 class TradeOff(Section):
@@ -110,10 +156,12 @@ class TradeOff(Section):
     `decides`: a favourable decision needs both a better primary and a trade that excludes a cost, or one of them only.
     """
 
-    throughput: MetricName
-    memory: MetricName = "memory_used_bytes"
-    memory_bound: Annotated[Share, Field(ge=0, le=1)] = 0.5  # share of the fleet that is sized by memory
-    decides: Annotated[str, check_word("both", "primary", "servers")] = "both"
+    throughput: MetricName = key("the load that a server takes", "throughput")
+    memory: MetricName = key("the memory that it needs", "memory_used_bytes", default="memory_used_bytes")
+    memory_bound: Annotated[Share, Field(ge=0, le=1)] = key("of the fleet, what is sized by memory", "50%", default=0.5)
+    decides: Annotated[str, *check_word("both", "primary", "servers")] = key(
+        "what a favourable decision needs", "servers", default="both"
+    )
 
 
 class Metrics(Section):
@@ -122,54 +170,79 @@ class Metrics(Section):
     `expected` is the relative effect on the primary metric that the experiment is run for, either way.
     """
 
-    primary: MetricName
-    expected: Annotated[Share, Field(gt=0)] | None = None
-    secondary: tuple[MetricName, ...] = ()
-    guardrails: tuple[Guardrail, ...] = ()
-    sources: dict[MetricName, Source] = Field(default_factory=dict)
-    better: dict[MetricName, Direction] = Field(default_factory=dict)
-    trade: TradeOff | None = None
+    primary: MetricName = key("the one that decides", "access_nanoseconds_per_dereference")
+    expected: Annotated[Share, Field(gt=0)] | None = key(
+        "relative effect on it that is hoped for; a run that can hardly see it is refused", "5.9%", default=None
+    )
+    secondary: tuple[MetricName, ...] = key("estimated, with multiplicity kept", ["fault_seconds"], default=())
+    guardrails: tuple[Guardrail, ...] = key("limits", [{"metric": "oom_kills", "tripwire": 1}], default=())
+    sources: dict[MetricName, Source] = key(
+        "metric of your own -> where it is read", {"queue": {"file": "/run/queue"}}, default=dict
+    )
+    better: dict[MetricName, Direction] = key(
+        "metric -> its good direction, where the catalogue says none", {"throughput": "increase"}, default=dict
+    )
+    trade: TradeOff | None = key("the trade in servers", {"throughput": "throughput"}, default=None)
 
 
 class SafetyRules(Section):
     """What bounds the damage. `max_changing`: hosts being changed at once; `max_per`: off control at once, by label."""
 
-    max_failed_hosts: Count = 1
-    lease: Annotated[Duration, lasting("3s", "1h")] = 60.0
-    on_drift: Annotated[str, check_word("halt", "reapply", "invalidate")] = "invalidate"
-    max_attempts: Annotated[Count, Field(ge=1, le=10)] = 3
-    max_changing: Annotated[Count, Field(ge=1)] | None = None
-    max_per: dict[str, Annotated[Count, Field(ge=1)]] = Field(default_factory=dict)
+    max_failed_hosts: Count = key("more failed ones end the run", 3, default=1, unit="hosts")
+    lease: Annotated[Duration, *lasting("3s", "1h")] = key(
+        "a host that is not heard from for so long undoes itself", "30s", default=60.0
+    )
+    on_drift: Annotated[str, *check_word("halt", "reapply", "invalidate")] = key(
+        "what happens where somebody else writes a knob of the run", "halt", default="invalidate"
+    )
+    max_attempts: Annotated[Count, Field(ge=1, le=10)] = key("times that a broken block is begun", 5, default=3)
+    max_changing: Annotated[Count, Field(ge=1)] | None = key(
+        "most hosts that are being changed at once", 50, default=None, unit="hosts"
+    )
+    max_per: dict[str, Annotated[Count, Field(ge=1)]] = key(
+        "label -> most hosts off control at once under one value of it", {"rack": 2}, default=dict, unit="hosts"
+    )
 
 
 def _knobs(value: object) -> object:
     return {} if value is None else value
 
 
-ArmKnobs = Annotated[dict[KnobName, KnobValue], BeforeValidator(_knobs)]
+ArmKnobs = Annotated[dict[KnobName, KnobValue], BeforeValidator(_knobs), Written(or_nothing=True)]
 
 
 class Experiment(Section):
     """One experiment. Durations in seconds, sizes in bytes, shares as ratios; what was not said has its default."""
 
-    name: Name
-    hypothesis: Text = ""
-    design: Annotated[str, check_word("parallel", "switchback")]
-    population: Population = Population()
-    control: Text = "control"
-    arms: dict[Name, ArmKnobs]
-    assignment: Assignment = Assignment()
-    stages: tuple[Stage, ...] = ()
-    periods: Periods = Periods()
+    name: Name = key("of the experiment, in the store and in reports", "thp-2m")
+    hypothesis: Text = key("what is expected, in a sentence", "2 MiB pages make it faster", default="")
+    design: Annotated[str, *check_word("parallel", "switchback")] = key(
+        "parallel: hosts differ in their arm; switchback: every host goes through all arms in turn", "switchback"
+    )
+    population: Population = key("which hosts take part", {"pools": ["web-a"]}, default=Population())
+    control: Text = key("the arm that the others are compared with", "4k", default="control")
+    arms: dict[Name, ArmKnobs] = key(
+        "arm -> its knobs and their values; what is left out stays as found",
+        {"control": {}, "treatment": {"thp/2048kB/enabled": "always"}},
+    )
+    assignment: Assignment = key("how chance decides", {"seed": 1}, default=Assignment())
+    stages: tuple[Stage, ...] = key(
+        "the ramp of a parallel design", [{"hosts": 2, "hold": "10m"}, {"share": "100%", "hold": "24h"}], default=()
+    )
+    periods: Periods = key("lengths", {"washout": "10s", "measure": "1m"}, default=Periods())
     workload: (
         Annotated[
             InstanceOf[Workload], PlainSerializer(lambda workload: workload.as_spec(), when_used="json-unless-none")
         ]
         | None
-    ) = None
-    metrics: Metrics
-    safety: SafetyRules = SafetyRules()
-    alpha: Annotated[Share, Field(gt=0, lt=0.5)] = 0.05
+    ) = key(
+        "what runs in every period; none watches what runs anyway",
+        {"service": "web.service", "restart": "never"},
+        default=None,
+    )
+    metrics: Metrics = key("what is estimated and what halts", {"primary": "pgfault"})
+    safety: SafetyRules = key("what bounds the damage", {"lease": "30s"}, default=SafetyRules())
+    alpha: Annotated[Share, Field(gt=0, lt=0.5)] = key("chance of a false alarm", "5%", default=0.05)
 
     @property
     def kind(self) -> Design:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
 from fleetexp.config.document import WrittenFloat, WrittenInt, kind_of
+from fleetexp.config.key import Written
 from fleetexp.config.problem import Refused, choose
+
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_METRIC_NAME = "[a-z][A-Za-z0-9_]{0,99}"
 
 
 def as_written(value: object) -> object:
@@ -18,19 +23,19 @@ def as_written(value: object) -> object:
 
 def check_name(name: str) -> str:
     """Return the name of an experiment or arm; Refused where it could not be a file's name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+    if not re.fullmatch(_NAME, name):
         raise Refused(f"{name!r} is no name", "use up to 63 letters, digits, '-', '_' and '.', a letter or digit first")
     return name
 
 
 def check_metric_name(name: str) -> str:
     """Return the name of a metric; Refused where no metric could be called that."""
-    if not re.fullmatch(r"[a-z][A-Za-z0-9_]{0,99}", name):
+    if not re.fullmatch(_METRIC_NAME, name):
         raise Refused(f"{name!r} is no name of a metric", "use letters, digits and '_', a small letter first")
     return name
 
 
-def check_word(*legal: str) -> BeforeValidator:
+def check_word(*legal: str) -> tuple[BeforeValidator, Written]:
     """Make a validator for one of a few words that names the nearest."""
 
     def check(value: object) -> object:
@@ -38,9 +43,20 @@ def check_word(*legal: str) -> BeforeValidator:
             return value
         raise Refused(f"{kind_of(value)} is not legal here", choose(value if isinstance(value, str) else "", legal))
 
-    return BeforeValidator(check)
+    return BeforeValidator(check), Written(called="one of", schema={"enum": list(legal)})
 
 
-Text = Annotated[str, BeforeValidator(as_written)]  # what looks like a number is none here
-Name = Annotated[Text, AfterValidator(check_name)]
-MetricName = Annotated[str, AfterValidator(check_metric_name)]
+def text_like(called: str, pattern: str, *, numbers: Mapping[str, object] | None = None) -> Written:
+    """Return how text of a form is written; `numbers`: the bounds of those whose text has that form too."""
+    text = {"type": "string", "pattern": f"^(?:{pattern})$"}
+    schema = text if numbers is None else {"anyOf": [text, {"type": "number", **numbers}]}
+    return Written(called=called, schema=schema)
+
+
+Text = Annotated[str, BeforeValidator(as_written), Written(called="text", schema={"type": ["string", "number"]})]
+Name = Annotated[Text, AfterValidator(check_name), text_like("name", _NAME, numbers={"minimum": 0})]
+MetricName = Annotated[
+    str,
+    AfterValidator(check_metric_name),
+    Written(called="metric", schema={"type": "string", "pattern": f"^{_METRIC_NAME}$"}),
+]

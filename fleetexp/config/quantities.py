@@ -17,11 +17,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from fleetexp.config.document import kind_of
+from fleetexp.config.key import Written
 from fleetexp.config.problem import Refused
 
 _DURATION_UNITS: Mapping[str, int] = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # in ms
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[dhms]))+")
-_DURATION_PART = re.compile(r"([0-9.]+)(ms|[dhms])")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})? *(?:ms|[dhms]) *)+")
+_DURATION_PART = re.compile(r"([0-9.]+) *(ms|[dhms])")
 MAX_DURATION_SECONDS = 366 * 86_400
 
 _SIZE_UNITS: Mapping[str, int] = {
@@ -35,7 +36,7 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s?([A-Za-z]+)")
 _AMBIGUOUS: Mapping[str, str] = {"KB": "KiB", "MB": "MiB", "GB": "GiB", "TB": "TiB"}
 
 _COUNT_UNITS: Mapping[str, int] = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_COUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kMG]?)")
+_COUNT = re.compile(r"([0-9](?:_?[0-9]){0,17}(?:\.[0-9]{1,9})?)([kMG]?)")
 
 
 def parse_duration(value: object) -> float:
@@ -44,7 +45,7 @@ def parse_duration(value: object) -> float:
         raise Refused(f"the duration {value} has no unit", f"write '{value}s', '{value}m' or '{value}h'")
     if isinstance(value, str) and re.fullmatch(r"[0-9]+:[0-9]+(:[0-9]+)?", value):
         raise Refused(f"{value!r} may be hours or minutes", "write '1h30m' or '1m30s'")
-    if not isinstance(value, str) or not _DURATION.fullmatch(text := value.strip().replace(" ", "")):
+    if not isinstance(value, str) or not _DURATION.fullmatch(text := value.strip()):
         raise Refused(f"{kind_of(value)} is no duration", "write for example '500ms', '10s', '1h30m', '2d'")
     parts = _DURATION_PART.findall(text)
     order = [list(_DURATION_UNITS).index(unit) for _, unit in parts]
@@ -68,7 +69,7 @@ def format_duration(seconds: float) -> str:
     return out or "0s"
 
 
-def lasting(shortest: str, longest: str) -> AfterValidator:
+def lasting(shortest: str, longest: str) -> tuple[AfterValidator, Written]:
     """Make a validator for the bounds of a duration, both included."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
@@ -77,7 +78,7 @@ def lasting(shortest: str, longest: str) -> AfterValidator:
             raise Refused(f"{format_duration(seconds)} is out of bounds", f"write {shortest} to {longest}")
         return seconds
 
-    return AfterValidator(check)
+    return AfterValidator(check), Written(limits=f"{shortest} to {longest}")
 
 
 def parse_size(value: object) -> int:
@@ -111,7 +112,7 @@ def parse_count(value: object) -> int:
     """Return a whole number >= 0; Refused otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    match = _COUNT.fullmatch(value.strip().replace("_", "")) if isinstance(value, str) else None
+    match = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise Refused(f"{kind_of(value)} is no count", "write a whole number, or for example '4M' (4,000,000)")
     count = Decimal(match[1]) * _COUNT_UNITS[match[2]]
@@ -137,11 +138,62 @@ def format_share(share: float) -> str:
     return f"{(Decimal(repr(share)) * 100).normalize():f}%"
 
 
-def _typed(parse: Callable[[object], float], write: Callable[[Any], str]) -> tuple[BeforeValidator, PlainSerializer]:
-    return BeforeValidator(parse), PlainSerializer(write, when_used="json-unless-none")
+def _typed(
+    parse: Callable[[object], float], write: Callable[[Any], str], written: Written
+) -> tuple[BeforeValidator, PlainSerializer, Written]:
+    return BeforeValidator(parse), PlainSerializer(write, when_used="json-unless-none"), written
 
 
-Duration = Annotated[float, *_typed(parse_duration, format_duration)]
-Size = Annotated[int, *_typed(parse_size, format_size)]
-Count = Annotated[int, BeforeValidator(parse_count)]
-Share = Annotated[float, *_typed(parse_share, format_share)]
+def _places(unit: int) -> str:
+    """Return the pattern of what may stand after the whole number, so that it is whole in the smallest unit."""
+    digits = len(str(unit)) - 1 if str(unit).strip("0") == "1" else 9  # of any other unit some fractions are whole
+    return rf"(\.(?=[0-9])[0-9]{{0,{digits}}}0*)?" if digits else r"(\.0+)?"
+
+
+def _one_of(units: Mapping[str, int]) -> str:
+    return "|".join(f"{_places(size)}{unit}" for unit, size in units.items())
+
+
+_DURATION_WRITTEN = Written(
+    called="duration",
+    schema={
+        "type": "string",
+        "pattern": r"^\s*(?=[0-9])"
+        + "".join(rf"([0-9]{{1,9}}{_places(size)} *{unit} *)?" for unit, size in _DURATION_UNITS.items())
+        + r"\s*$",
+    },
+    unit="d, h, m, s, ms",
+)
+SIZE_WRITTEN = Written(
+    called="size",
+    schema={
+        "type": "string",
+        "pattern": rf"^\s*[0-9]{{1,15}}({_one_of({rf' ?{unit}': size for unit, size in _SIZE_UNITS.items()})})\s*$",
+    },
+    unit="B, KiB, MiB, GiB, TiB",
+)
+_COUNT_WRITTEN = Written(
+    called="count",
+    schema={
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": rf"^\s*[0-9](_?[0-9]){{0,17}}({_one_of(_COUNT_UNITS)})\s*$"},
+        ]
+    },
+    unit="things; k, M, G of 1000",
+)
+_SHARE_WRITTEN = Written(
+    called="share",
+    schema={
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": r"^\s*[0-9]{1,9}(\.[0-9]{1,9})?\s?%\s*$"},
+        ]
+    },
+    unit="% or a ratio",
+)
+
+Duration = Annotated[float, *_typed(parse_duration, format_duration, _DURATION_WRITTEN)]
+Size = Annotated[int, *_typed(parse_size, format_size, SIZE_WRITTEN)]
+Count = Annotated[int, BeforeValidator(parse_count), _COUNT_WRITTEN]
+Share = Annotated[float, *_typed(parse_share, format_share, _SHARE_WRITTEN)]

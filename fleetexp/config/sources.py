@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from agents.feeds.json_document import parse_path
 from agents.feeds.plain_file import SPLITTING
 from agents.messages import MetricSource, SourceForm
 from fleetexp.config.document import Path
-from fleetexp.config.names import Text, check_word
+from fleetexp.config.key import Written, exactly_one, key
+from fleetexp.config.names import Text, check_word, text_like
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Section, split_argv
@@ -68,25 +69,52 @@ def _file(text: str) -> str:
     return text
 
 
-Address = Annotated[str, AfterValidator(_url)]
+Address = Annotated[
+    str,
+    AfterValidator(_url),
+    Written(
+        called="address",
+        schema={"type": "string", "pattern": r"^https?://([^\s{}@#/]|\{host\})+(/([^\s{}#]|\{host\})*)?$"},
+    ),
+]
 
 
 class Source(Section):
     """Where a metric of the user's own is read: one of an address, a command and a file, and what to pick there."""
 
-    prometheus: Address | None = None
-    json_page: Annotated[Address | None, Field(alias="json")] = None
-    command: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = None
-    file: Annotated[Text, AfterValidator(_file)] | None = None
-    name: Annotated[Text, AfterValidator(_series)] | None = None
-    path: Annotated[Text, AfterValidator(_path)] | None = None
-    labels: dict[str, Text] = Field(default_factory=dict)
-    sum: bool = False
-    kind: Annotated[str, check_word("counter", "gauge")] | None = None
-    unit: Text = ""
-    every: Annotated[Duration, lasting("100ms", "1h")] | None = None
-    timeout: Annotated[Duration, lasting("100ms", "30s")] = 5.0
-    user: Text | None = None
+    model_config = ConfigDict(json_schema_extra=exactly_one(*_PLACES))
+
+    prometheus: Address | None = key(
+        "address of a page of Prometheus or OpenMetrics; {host} is each host's name",
+        "http://{host}:9187/metrics",
+        default=None,
+    )
+    json_page: Annotated[Address | None, Field(alias="json")] = key(
+        "address of a JSON document", "http://127.0.0.1:8080/stats", default=None
+    )
+    command: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = key(
+        "program and arguments, one word each; no shell reads them",
+        ["redis-cli", "--raw", "llen", "mails"],
+        default=None,
+    )
+    file: Annotated[Text, AfterValidator(_file), text_like("path", "/[^\\0]*")] | None = key(
+        "whole path of a plain file", "/sys/class/hwmon/hwmon0/temp1_input", default=None
+    )
+    name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern, numbers={})] | None = key(
+        "the series on a page", "http_requests_total", default=None, otherwise="the metric's name"
+    )
+    path: Annotated[Text, AfterValidator(_path)] | None = key("where in JSON", "http.p99[0].seconds", default=None)
+    labels: dict[str, Text] = key("labels that the series has just so", {"job": "web"}, default=dict)
+    sum: bool = key("several series may match, and are added up", True, default=False)
+    kind: Annotated[str, *check_word("counter", "gauge")] | None = key(
+        "a counter is observed as a rate", "counter", default=None, otherwise="by its name"
+    )
+    unit: Text = key("in reports; of a counter, before 'per second'", "requests", default="")
+    every: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
+        "least time between two readings", "10s", default=None, otherwise="with each sample"
+    )
+    timeout: Annotated[Duration, *lasting("100ms", "30s")] = key("longest time of a reading", "2s", default=5.0)
+    user: Text | None = key("who runs the command", "redis", default=None, otherwise="the agent's")
 
     @property
     def places(self) -> tuple[str, ...]:

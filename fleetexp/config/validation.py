@@ -157,7 +157,7 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[st
     if kind in _BOUNDS:
         bound = _BOUNDS[kind].format(**context)
         return f"{kind_of(value)} is out of bounds", f"it must be {bound}"
-    return detail["msg"], "see the examples in configs/"
+    return detail["msg"], "'fleetexp example' lists specs that are right"
 
 
 def _legal_keys(model: type[BaseModel], path: Path) -> list[str]:

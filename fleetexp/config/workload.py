@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from agents.messages import Scalar, WorkloadSpec
-from fleetexp.config.names import Text, check_word
+from agents.workloads.options import UNIT
+from fleetexp.config.key import Written, exactly_one, key
+from fleetexp.config.names import Text, check_word, text_like
 from fleetexp.config.problem import Refused
-from fleetexp.config.quantities import Count, Duration, Size, format_size, parse_size
+from fleetexp.config.quantities import SIZE_WRITTEN, Count, Duration, Size, format_size, parse_size
 
 Options = Mapping[str, Scalar | tuple[Scalar, ...]]
 
@@ -29,8 +31,17 @@ def parse_page_size(value: object) -> int:
     return size
 
 
-PageSize = Annotated[int, BeforeValidator(parse_page_size), PlainSerializer(format_size, when_used="json-unless-none")]
-Backing = Annotated[str, check_word("anonymous", "hugetlb")]
+PageSize = Annotated[
+    int,
+    BeforeValidator(parse_page_size),
+    PlainSerializer(format_size, when_used="json-unless-none"),
+    SIZE_WRITTEN,
+]
+UNIT_WRITTEN = text_like("unit", UNIT.pattern)
+CGROUP_WRITTEN = text_like("control group", "/.*[^/].*")
+VARIABLE_WRITTEN = Written(called="name", schema={"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
+LARGEST = "the largest that is enabled"
+Backing = Annotated[str, *check_word("anonymous", "hugetlb")]
 
 
 def _page_size_kib(size: int | None) -> int:
@@ -41,14 +52,14 @@ class PointerChase(Section):
     """Random dependent dereferences in a region, after faulting it in."""
 
     kind: ClassVar[str] = "pointer_chase"
-    region: Size = 2**30
-    dereferences: Annotated[Count, Field(ge=1)] = 4_000_000
-    backing: Backing = "anonymous"
-    page_size: PageSize | None = None  # None: the largest that is enabled on the host
-    repeats: Count = 0  # 0: until the period ends
-    pretouch: bool = True
-    madvise: bool = False
-    seed: Count = 0
+    region: Size = key("memory that is worked on", "4GiB", default=2**30)
+    dereferences: Annotated[Count, Field(ge=1)] = key("of one repeat", "4M", default=4_000_000)
+    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
+    page_size: PageSize | None = key("region is aligned to it", "1GiB", default=None, otherwise=LARGEST)
+    repeats: Count = key("0: until the period ends", 10, default=0)
+    pretouch: bool = key("touch small pages once before: fresh memory of a guest is slow at first", False, default=True)
+    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
+    seed: Count = key("of the order of dereferences", 7, default=0)
 
     def options(self) -> Options:
         return {
@@ -67,12 +78,12 @@ class PageFault(Section):
     """The latency of each big-page fault over a region."""
 
     kind: ClassVar[str] = "page_fault"
-    region: Size = 2**30
-    page_size: PageSize | None = None
-    backing: Backing = "anonymous"
-    repeats: Count = 1  # passes over the region; 0: until the period ends
-    pretouch: bool = True
-    madvise: bool = False
+    region: Size = key("memory that is worked on", "4GiB", default=2**30)
+    page_size: PageSize | None = key("of the pages that are faulted in", "1GiB", default=None, otherwise=LARGEST)
+    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
+    repeats: Count = key("passes over the region; 0: until the period ends", 10, default=1)
+    pretouch: bool = key("touch small pages once before: fresh memory of a guest is slow at first", False, default=True)
+    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
 
     def options(self) -> Options:
         return {
@@ -89,11 +100,11 @@ class Acquire(Section):
     """Ask for big pages, count what is granted, give them back."""
 
     kind: ClassVar[str] = "acquire"
-    pages: Annotated[Count, Field(ge=1)]
-    page_size: PageSize
-    backing: Backing = "anonymous"
-    repeats: Count = 1  # 0: until the period ends
-    madvise: bool = False
+    pages: Annotated[Count, Field(ge=1)] = key("how many are asked for", 4, unit="pages")
+    page_size: PageSize = key("of the pages", "1GiB")
+    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
+    repeats: Count = key("0: until the period ends", 10, default=1)
+    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
 
     def options(self) -> Options:
         return {
@@ -116,11 +127,17 @@ class Command(Section):
     """A program of the user's own, which prints its measurements."""
 
     kind: ClassVar[str] = "command"
-    argv: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)]
-    timeout: Duration | None = None
-    user: Text | None = None
-    env: dict[str, Text] = Field(default_factory=dict)
-    capture: Annotated[str, check_word("metrics", "none")] = "metrics"  # whether its output is read as measurements
+    argv: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] = key(
+        "program and arguments, one word each; no shell reads them", ["/opt/bench", "--rate", 500]
+    )
+    timeout: Duration | None = key("after which it is ended", "5m", default=None, otherwise="its period's end")
+    user: Text | None = key("who runs it", "nobody", default=None, otherwise="the agent's")
+    env: dict[Annotated[str, VARIABLE_WRITTEN], Text] = key(
+        "variables beside a small clean environment", {"THREADS": 4}, default=dict
+    )
+    capture: Annotated[str, *check_word("metrics", "none")] = key(
+        "whether its output is read as measurements", "none", default="metrics"
+    )
 
     def options(self) -> Options:
         out: dict[str, Scalar | tuple[Scalar, ...]] = {"argv": self.argv, "capture": self.capture}
@@ -137,9 +154,15 @@ class Service(Section):
     """A service that runs on the host anyway: watched, and restarted after a knob was written where asked for."""
 
     kind: ClassVar[str] = "service"
-    unit: Text | None = None
-    cgroup: Text | None = None
-    restart: Annotated[str, check_word("on_apply", "never")]
+    model_config = ConfigDict(json_schema_extra=exactly_one("unit", "cgroup"))
+
+    unit: Annotated[Text, UNIT_WRITTEN] | None = key("unit of systemd", "web.service", default=None)
+    cgroup: Annotated[Text, CGROUP_WRITTEN] | None = key(
+        "or a control group", "/system.slice/web.service", default=None
+    )
+    restart: Annotated[str, *check_word("on_apply", "never")] = key(
+        "whether it is restarted after its arm was applied", "on_apply"
+    )
 
     def options(self) -> Options:
         out: dict[str, Scalar | tuple[Scalar, ...]] = {"restart": self.restart}

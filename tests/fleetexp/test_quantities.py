@@ -55,7 +55,9 @@ def test_shares_are_ratios(value: object, share: float) -> None:
     assert parse_share(value) == share
 
 
-@pytest.mark.parametrize("value", [True, None, -1, "-1", (), {}, "", "10", "1e3", "٣s", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [True, None, -1, "-1", (), {}, "", "10", "1e3", "1 0s", "٣s", float("nan"), float("inf")]
+)
 @pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_share])
 def test_what_is_no_quantity_is_refused_with_a_remedy(parse: object, value: object) -> None:
     assert callable(parse)
@@ -65,7 +67,7 @@ def test_what_is_no_quantity_is_refused_with_a_remedy(parse: object, value: obje
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("value", [True, None, -1, "-1", (), {}, "", "4m", 1.5, float("nan")])
+@pytest.mark.parametrize("value", [True, None, -1, "-1", (), {}, "", "4m", "_4", "4__0", 1.5, float("nan")])
 def test_what_is_no_count_is_refused(value: object) -> None:
     with pytest.raises(Refused):
         parse_count(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -33,6 +34,16 @@ def test_before_6_8_it_switches_the_top_level(invoke: Make, host_tree: Callable[
     assert invoke("plan", "experiment.yaml", "--root", root).exit_code == 0
     said = " ".join(invoke("doctor", "--root", root).stdout.split())
     assert "switchback of 4K against 2M: yes, by thp/enabled" in said
+
+
+def test_it_points_editors_at_the_schema_that_the_command_prints(
+    invoke: Make, host_tree: Callable[..., FolderRoot]
+) -> None:
+    assert invoke("init", "--root", str(host_tree().root)).exit_code == 0
+    first = Path("experiment.yaml").read_text().splitlines()[0]
+    address = first.removeprefix("# yaml-language-server: $schema=")
+    assert urlsplit(address).scheme == "file"
+    assert Path(unquote(urlsplit(address).path)).read_text() == invoke("schema").stdout
 
 
 @pytest.mark.parametrize(
