@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import psycopg
 import pytest
 
 from fleetexp.errors import RunError, StoreError
@@ -75,6 +76,29 @@ def test_what_is_not_there_is_said_to_be_not_there(served: Served, path: str) ->
     status, text, _ = get(f"{served.address}{path}")
     assert status == 404
     assert "Not there" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\\' AND 1=CAST((SELECT version()) AS int)--",
+        "' OR 1=1--",
+        "set_config",
+        "query_to_xml",
+        'u&"x',
+        "0",
+        "a\0b",
+    ],
+)
+def test_a_name_in_an_address_is_never_part_of_a_question(
+    live_store: str, serving: Callable[..., LiveServer], name: str
+) -> None:
+    if live_store.startswith("postgresql"):
+        with psycopg.connect(live_store, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET standard_conforming_strings = off")
+    status, text, _ = get(f"{serving(live_store).address}runs/1/hosts/{quote(name, safe='')}")
+    assert status == 404
+    assert "integer" not in text
 
 
 def test_following_is_asked_for_and_never_forced(served: Served) -> None:

@@ -7,7 +7,11 @@ import socket
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fleetexp.live.access import Access
+from fleetexp.live.request import Refused, parse_head
 from tests.fleetexp.live.raw import PROTECTING, ask, connect, received
 
 MALFORMED = {
@@ -121,3 +125,26 @@ def test_who_leaves_without_asking_or_before_the_answer_leaves_no_traceback(
         assert ask(served[1], b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 200
     assert all(record.exc_info is None for record in caplog.records)
     assert "Traceback" not in capfd.readouterr().err
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.tuples(
+            st.binary(max_size=40), st.sampled_from([b"Host", b"Cookie", b"X-Forwarded-For"]), st.binary(max_size=60)
+        ).map(lambda parts: b"GET /" + parts[0] + b" HTTP/1.1\r\nHost: localhost\r\n" + parts[1] + b": " + parts[2]),
+        st.text("/?%abtoken=&[]:;#", max_size=60).map(lambda text: f"GET /{text} HTTP/1.1\r\nHost: a".encode()),
+    )
+)
+def test_any_head_is_either_refused_or_understood(head: bytes) -> None:
+    access = Access("127.0.0.1", host="127.0.0.1", token="sixteen-letters-", proxies=("127.0.0.1",))  # noqa: S106
+    try:
+        request = parse_head(head + b"\r\n\r\n")
+    except Refused as refused:
+        assert refused.status in {400, 505}
+        return
+    assert not access.knows_token(request)
+    assert access.knows_host(request) is (request.host == "localhost")
+    assert access.loggable(request).isprintable()
+    assert access.reader(request, "127.0.0.1")
+    assert "\n" not in access.cookie(request, "127.0.0.1")
