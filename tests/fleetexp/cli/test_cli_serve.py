@@ -17,7 +17,7 @@ from click.testing import Result
 
 from fleetexp.live.limits import Limits
 from fleetexp.store.store import Store
-from tests.fleetexp.live.raw import get
+from tests.fleetexp.live.raw import get, needs_ipv6
 
 Invoke = Callable[..., Result]
 TOKEN = "sixteen-letters-"  # noqa: S105
@@ -102,6 +102,7 @@ def test_the_token_comes_from_the_environment_or_a_file_and_is_not_shown(
         assert get(address, "/", "localhost", f"Authorization: Bearer {TOKEN}").status == 200
 
 
+@needs_ipv6
 def test_ipv6_loopback_is_served(serve: Callable[..., list[str]]) -> None:
     assert get(address_of(serve("--host", "::1")[0]), "/", "[::1]").status == 200
 

@@ -6,6 +6,8 @@ import socket
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pytest
+
 PROTECTING = (
     "content-security-policy",
     "cache-control",
@@ -14,6 +16,17 @@ PROTECTING = (
     "x-content-type-options",
     "x-frame-options",
 )
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no ::1")
 
 
 class Answer(NamedTuple):

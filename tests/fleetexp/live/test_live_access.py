@@ -13,7 +13,7 @@ import pytest
 from fleetexp.errors import RunError
 from fleetexp.live.access import checked_token, new_token, token_of_file
 from fleetexp.live.server import LiveServer
-from tests.fleetexp.live.raw import PROTECTING, ask, get
+from tests.fleetexp.live.raw import PROTECTING, ask, get, needs_ipv6
 
 Serve = Callable[..., LiveServer]
 TOKEN = 'open-sesame;"%41\\&,=+'  # noqa: S105 - all that has a meaning in cookies, queries and headers
@@ -174,6 +174,7 @@ def test_beyond_loopback_addresses_are_known_and_foreign_names_are_not(live_stor
         assert get(address, "/", host).status == status
 
 
+@needs_ipv6
 def test_ipv6_loopback_is_served_and_needs_no_token(live_store: str, serving: Serve) -> None:
     for host in ("::1", "[::1]"):
         address = serving(live_store, host=host).address
