@@ -1,4 +1,7 @@
-"""What the live pages ask of the store, by way of the read-only `query`: on both databases alike."""
+"""What the live pages ask of the store, by way of the read-only `query`: on both databases alike.
+
+Only numbers go into a question. A name from an address is compared here, with the names that the store answers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from fleetexp.store.query import query
 
 MOST_ROWS = 500
+HOSTS_READ = 20_000
 
 Row = Sequence[Any]
 
@@ -46,9 +50,18 @@ FROM run_summary WHERE run_id = {run_id:d}"""
 ) e ON e.detail = CAST(s.stage AS TEXT) ORDER BY s.stage"""
         )
 
-    def hosts(self, run_id: int, host: str | None = None) -> list[Row]:
+    def host_id(self, run_id: int, name: str) -> int | None:
+        """Return the number of a run's host, None where the run has none of that name."""
+        rows = self.rows(
+            f"""SELECT h.host_id, h.name FROM assignment a JOIN host h ON h.host_id = a.host_id
+WHERE a.run_id = {run_id:d}""",
+            most=HOSTS_READ,
+        )
+        return next((int(number) for number, found in rows if found == name), None)
+
+    def hosts(self, run_id: int, host: int | None = None) -> list[Row]:
         """host, stratum, arm, stage, kind of the running period, last word on the host, complete, invalid, planned."""
-        only = "" if host is None else f" AND h.name = {literal(host)}"
+        only = "" if host is None else f" AND h.host_id = {host:d}"
         return self.rows(
             f"""SELECT h.name, a.stratum, coalesce(a.arm, 'every arm in turn') AS arm, a.stage, p.running, w.kind,
   p.complete, p.invalid, p.planned
@@ -66,7 +79,7 @@ LEFT JOIN (
     AND kind IN ('host_lost', 'host_back', 'host_failed', 'restore_failed', 'tripwire')
 ) w ON w.host_id = a.host_id AND w.place = 1
 WHERE a.run_id = {run_id:d}{only} ORDER BY h.name""",
-            most=20_000,
+            most=HOSTS_READ,
         )
 
     def guardrails(self, run_id: int) -> list[Row]:
@@ -84,48 +97,47 @@ FROM guardrail_looks WHERE run_id = {run_id:d} ORDER BY checked_at DESC, metric"
     SELECT s.taken_at FROM sample s WHERE s.period_id = p.period_id ORDER BY s.sequence DESC LIMIT 1
   ) AS last_at
 FROM period p JOIN host h ON h.host_id = p.host_id WHERE p.run_id = {run_id:d} AND p.state = 'running'""",
-            most=20_000,
+            most=HOSTS_READ,
         )
 
-    def events(self, run_id: int, host: str | None = None) -> list[Row]:
-        only = "" if host is None else f" AND host = {literal(host)}"
+    def events(self, run_id: int, host: int | None = None) -> list[Row]:
+        only = "" if host is None else f" AND host = {_name(host)}"
         return self.rows(
             f"""SELECT at, host, what, detail FROM host_timeline WHERE run_id = {run_id:d}{only}
 ORDER BY at DESC""",
             most=100,
         )
 
-    def periods(self, run_id: int, host: str) -> list[Row]:
+    def periods(self, run_id: int, host: int) -> list[Row]:
         return self.rows(
             f"""SELECT p.arm, p.kind, p.stage, p.block, p.attempt, p.state, p.reason, p.started_at, p.ended_at
 FROM period p JOIN host h ON h.host_id = p.host_id
-WHERE p.run_id = {run_id:d} AND h.name = {literal(host)} ORDER BY p.position, p.attempt"""
+WHERE p.run_id = {run_id:d} AND h.host_id = {host:d} ORDER BY p.position, p.attempt"""
         )
 
-    def knobs(self, run_id: int, host: str) -> list[Row]:
+    def knobs(self, run_id: int, host: int) -> list[Row]:
         return self.rows(
             f"""SELECT changed_at, knob, before, wanted, after, reason, error, restored FROM knob_audit
-WHERE run_id = {run_id:d} AND host = {literal(host)} ORDER BY changed_at"""
+WHERE run_id = {run_id:d} AND host = {_name(host)} ORDER BY changed_at"""
         )
 
-    def facts(self, run_id: int, host: str) -> Row | None:
+    def facts(self, run_id: int, host: int) -> Row | None:
         found = self.rows(
             f"""SELECT f.kernel, f.cpu_model, f.cpus, f.memory_total_bytes, f.taken_at FROM host_facts f
-JOIN host h ON h.host_id = f.host_id WHERE f.run_id = {run_id:d} AND h.name = {literal(host)}
+JOIN host h ON h.host_id = f.host_id WHERE f.run_id = {run_id:d} AND h.host_id = {host:d}
 ORDER BY f.taken_at DESC""",
             most=1,
         )
         return found[0] if found else None
 
-    def metrics(self, run_id: int, host: str) -> list[Row]:
+    def metrics(self, run_id: int, host: int) -> list[Row]:
         return self.rows(
             f"""SELECT metric, arm, kind, mean, p99, n FROM period_metrics
-WHERE run_id = {run_id:d} AND host = {literal(host)} AND kind <> 'washout' AND metric IN (
+WHERE run_id = {run_id:d} AND host = {_name(host)} AND kind <> 'washout' AND metric IN (
   SELECT metric FROM effects WHERE run_id = {run_id:d}
 ) ORDER BY metric, position"""
         )
 
 
-def literal(text: str) -> str:
-    """Write a text as an SQL literal: standard quoting, on both databases alike; NUL can't be in either."""
-    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+def _name(host: int) -> str:
+    return f"(SELECT name FROM host WHERE host_id = {host:d})"

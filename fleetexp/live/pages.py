@@ -100,11 +100,11 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> Page:
 
 def host_page(asked: Asked, run_id: int, host: str) -> Page:
     """Show one host of a run."""
-    rows = asked.hosts(run_id, host)
-    if not rows:
+    host_id = asked.host_id(run_id, host)
+    if host_id is None:
         raise NotThere(f"run {run_id} has no host {host!r}")
-    _, stratum, arm, stage, *_ = row = rows[0]
-    facts = asked.facts(run_id, host)
+    _, stratum, arm, stage, *_ = row = asked.hosts(run_id, host_id)[0]
+    facts = asked.facts(run_id, host_id)
     about = [
         ("State", host_state(row)),
         ("Arm", f"{arm}, joins at stage {int(stage) + 1}"),
@@ -127,10 +127,10 @@ def host_page(asked: Asked, run_id: int, host: str) -> Page:
         alarms=(),
         warnings=(),
         sections=(
-            _periods(asked.periods(run_id, host)),
-            _knobs(asked.knobs(run_id, host)),
-            _metrics(asked.metrics(run_id, host)),
-            _events(asked.events(run_id, host)),
+            _periods(asked.periods(run_id, host_id)),
+            _knobs(asked.knobs(run_id, host_id)),
+            _metrics(asked.metrics(run_id, host_id)),
+            _events(asked.events(run_id, host_id)),
         ),
         kicker="Live view, read-only",
         links=(("Runs", "/"), (f"Run {run_id}", f"/runs/{run_id}")),

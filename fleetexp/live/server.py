@@ -1,115 +1,241 @@
-"""The live view's web server: GET only, read-only, on localhost unless told otherwise and then only with a token."""
+"""The live view's web server: GET only, read-only, on loopback unless told otherwise and then only with a token.
+
+Each connection carries one request and is closed: nothing of a request's body is ever read as a second one.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import re
-from collections.abc import Callable
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from email.utils import formatdate
 from http import HTTPStatus
-from http.cookies import SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from analysis.report.html import page_as_html, render_html
 from fleetexp.errors import FleetexpError, RunError
+from fleetexp.live.access import Access
 from fleetexp.live.asked import Asked
+from fleetexp.live.limits import Connections, Limits, Rate
 from fleetexp.live.pages import NotThere, host_page, message_page, run_page, runs_page
+from fleetexp.live.request import Refused, Request, parse_head
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 
 log = logging.getLogger(__name__)
 
-COOKIE = "fleetexp_token"
 FOLLOW_SECONDS = 5
-_RUN = re.compile(r"/runs/(\d{1,9})")
-_HOST = re.compile(r"/runs/(\d{1,9})/hosts/([^/]+)")
-_REPORT = re.compile(r"/runs/(\d{1,9})/report")
+_LINGER_SECONDS = 1.0  # so that an answer is not lost with a body that nobody reads
+_LINGER_BYTES = 65536
+_DEFECT = "The page could not be made; see the log."
+_END = re.compile(rb"\n\r?\n")
+_READ = ("GET", "HEAD")
+_RUN = re.compile(r"/runs/([0-9]{1,9})")
+_HOST = re.compile(r"/runs/([0-9]{1,9})/hosts/([^/]+)")
+_REPORT = re.compile(r"/runs/([0-9]{1,9})/report")
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
     "form-action 'none'; base-uri 'none'",
     "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Connection": "close",
+    "Server": "fleetexp",
+}
+_BY_STATUS = {
+    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(_READ)},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="fleetexp"'},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "1"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "5"},
 }
 
 
-class LiveServer(ThreadingHTTPServer):
-    """Serves the pages of one store. RunError for an address that others can reach without a token."""
+class LiveServer(socketserver.ThreadingTCPServer):
+    """Serves the pages of one store.
+
+    `names` and `proxies` as `Access` has them. RunError for an address that others can reach without a token, and for
+    one that can't be listened on.
+    """
 
     daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
 
-    def __init__(self, url: str, *, host: str = "127.0.0.1", port: int = 8450, token: str = "") -> None:
-        if not token and not is_loopback(host):
-            raise RunError(
-                "other machines could read the store here",
-                where=f"--host {host}",
-                remedy="give --token (or FLEETEXP_TOKEN), or serve on 127.0.0.1 and forward the port",
-            )
+    def __init__(
+        self,
+        url: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8450,
+        token: str = "",
+        names: Collection[str] = (),
+        proxies: Collection[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
         self.url = url
-        self.token = token
+        self.limits = limits if limits is not None else Limits()
+        self.address_family, address = listen_address(host, port)
+        self.access = Access(address[0], host=host, token=token, names=names, proxies=proxies)
+        self.rate = Rate(self.limits)
+        self.making = threading.BoundedSemaphore(self.limits.pages_at_once)
+        self._connections = Connections(self.limits)
         try:
-            super().__init__((host, port), _Handler)
+            super().__init__(address, _Handler)
         except OSError as error:
             raise RunError(
-                f"can't listen: {error.strerror}", where=f"{host}:{port}", remedy="choose another --port"
+                f"can't listen: {error.strerror}", where=f"{host}:{port}", remedy="choose another --port or --host"
             ) from error
 
     @property
     def address(self) -> str:
         """Where the pages are; without the token."""
         host, port = self.server_address[:2]
-        return f"http://{host!s}:{port}/"
+        return f"http://[{host!s}]:{port}/" if self.address_family is socket.AF_INET6 else f"http://{host!s}:{port}/"
 
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ip_address(host).is_loopback
-    return False
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: LiveServer
-    server_version = "fleetexp"
-    sys_version = ""
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def _answer(self, *, body: bool) -> None:
-        parts = urlsplit(self.path)
-        asked = parse_qs(parts.query)
-        if not self._from_a_known_name():
-            return self._page(HTTPStatus.MISDIRECTED_REQUEST, _said("Not this server", "Use its address."), body=body)
-        if self.server.token and not self._knows_token(asked.get("token", [""])[0]):
-            text = "Add ?token=... to the address once; the browser then keeps it until it is closed."
-            return self._page(HTTPStatus.UNAUTHORIZED, _said("A token is needed", text), body=body)
-        status, text = self._made(parts.path)
-        follow = FOLLOW_SECONDS if asked.get("follow") == ["1"] and status is HTTPStatus.OK else None
-        return self._page(status, text, body=body, follow=follow)
-
-    def _made(self, path: str) -> tuple[HTTPStatus, str]:
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as socketserver has it
+        """Answer in a thread of its own, unless too many are being answered: then say so, without one."""
+        peer = client_address[0]
+        if not self._connections.enter(peer, shared=self.access.by_proxy(peer)):
+            log.warning("%s 503 too many connections at once", peer)
+            busy = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections at once; ask again.")
+            with contextlib.suppress(OSError):
+                request.settimeout(0.1)
+                request.sendall(_sent(_refusal(busy)))
+            self.shutdown_request(request)
+            return
         try:
-            return HTTPStatus.OK, self._content(path)
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._connections.leave(peer)
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.leave(client_address[0])
+
+
+def listen_address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Return family and socket address of what --host names; RunError where it names none."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        family, _, _, _, address = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "no such name can be"
+        raise RunError(f"can't listen: {said}", where=f"--host {host}", remedy="give an address of this host") from None
+    return family, address
+
+
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    page: str
+    headers: dict[str, str]
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: LiveServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        peer = str(self.client_address[0])
+        request: Request | None = None
+        try:
+            try:
+                head = self._head()
+                if not head:
+                    return
+                request = parse_head(head)
+                answer = self._answer(request, peer)
+            except Refused as refused:
+                answer = _refusal(refused)
+            except OSError:
+                raise
+            except Exception:
+                log.exception("a request of %s could not be answered", peer)
+                answer = _refusal(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, _DEFECT))
+            said = self.server.access.loggable(request) if request is not None else "no request that can be read"
+            log.info("%s %d %s", peer, answer.status, said)
+            self.request.settimeout(self.server.limits.seconds)
+            self.request.sendall(_sent(answer, body=request is None or request.method != "HEAD"))
+            self._linger()
+        except OSError as error:
+            log.info("%s went away: %s", peer, error.strerror or type(error).__name__)
+
+    def _head(self) -> bytes:
+        """Read up to the empty line, within the limits; nothing where the connection is closed unused."""
+        limits, head = self.server.limits, b""
+        until = time.monotonic() + limits.seconds
+        while (found := _END.search(head)) is None:
+            if len(head.partition(b"\n")[0]) > limits.line_bytes:
+                raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long.")
+            if len(head) > limits.head_bytes:
+                raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large.")
+            self.request.settimeout(max(until - time.monotonic(), 0.001))
+            try:
+                more = self.request.recv(limits.head_bytes)
+            except TimeoutError:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to come.") from None
+            if not more and head:
+                raise Refused(HTTPStatus.BAD_REQUEST, "The request ends before its empty line.")
+            if not more:
+                return b""
+            head += more
+        if found.end() > limits.head_bytes:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large.")
+        return head[: found.end()]
+
+    def _answer(self, request: Request, peer: str) -> _Answer:
+        """Make the page; Refused where the reader may not have it, or not now."""
+        access, limits = self.server.access, self.server.limits
+        if len(request.target) > limits.line_bytes:
+            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long.")
+        if not self.server.rate.allows(access.reader(request, peer)):
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; ask again in a second.")
+        if not access.knows_host(request):
+            text = "Ask by an address of this server, or start it with --name for the name that you use."
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, text)
+        if request.method not in _READ:
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "These pages can only be read.")
+        if not request.target.startswith("/"):
+            raise Refused(HTTPStatus.BAD_REQUEST, "The address must begin with a slash.")
+        if access.needs_token and not access.knows_token(request):
+            text = "A token is needed: add ?token=... to the address once; the browser keeps it until it is closed."
+            raise Refused(HTTPStatus.UNAUTHORIZED, text)
+        if not self.server.making.acquire(timeout=limits.seconds):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many pages are being made; ask again.")
+        try:
+            status, page = self._made(request)
+        finally:
+            self.server.making.release()
+        headers: dict[str, str] = {}
+        if access.needs_token and access.token_shown(request):
+            headers["Set-Cookie"] = access.cookie(request, peer)
+        if status is HTTPStatus.OK and request.asked.get("follow") == ["1"]:
+            headers["Refresh"] = str(FOLLOW_SECONDS)
+        return _Answer(status, page, headers)
+
+    def _made(self, request: Request) -> tuple[HTTPStatus, str]:
+        try:
+            return HTTPStatus.OK, self._content(request.path)
         except NotThere as error:
             return HTTPStatus.NOT_FOUND, _said("Not there", f"{error}.")
         except FleetexpError as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, _said("The store does not answer", str(error))
         except Exception:
-            log.exception("a page could not be made: %s", path)
-            return HTTPStatus.INTERNAL_SERVER_ERROR, _said("A defect", "The page could not be made; see the log.")
+            log.exception("a page could not be made: %s", self.server.access.loggable(request))
+            return HTTPStatus.INTERNAL_SERVER_ERROR, _said("A defect", _DEFECT)
 
     def _content(self, path: str) -> str:
         asked = Asked(self.server.url)
@@ -128,35 +254,27 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(open_store(self.server.url, create=False, read_only=True)) as store:
             return render_html(report_content(store, run_id))
 
-    def _from_a_known_name(self) -> bool:
-        """A page elsewhere must not reach a loopback server under a name of its own (DNS rebinding)."""
-        if not is_loopback(str(self.server.server_address[0])):
-            return True
-        host = self.headers.get("Host", "localhost")
-        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    def _linger(self) -> None:
+        """Take what still comes of a body: closing over unread bytes would cost the reader the answer."""
+        self.request.shutdown(socket.SHUT_WR)
+        until, left = time.monotonic() + _LINGER_SECONDS, _LINGER_BYTES
+        while left > 0 and (wait := until - time.monotonic()) > 0:
+            self.request.settimeout(wait)
+            taken = len(self.request.recv(4096))
+            left -= taken or left
 
-    def _knows_token(self, given: str) -> bool:
-        kept = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-        bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        candidates = (given, bearer, kept.value if kept is not None else "")
-        return any(hmac.compare_digest(one.encode(), self.server.token.encode()) for one in candidates if one)
 
-    def _page(self, status: HTTPStatus, text: str, *, body: bool, follow: int | None = None) -> None:
-        data = text.encode()
-        self.send_response(status)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        if follow is not None:
-            self.send_header("Refresh", str(follow))
-        if self.server.token and status is not HTTPStatus.UNAUTHORIZED:
-            self.send_header("Set-Cookie", f"{COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
+def _refusal(refused: Refused) -> _Answer:
+    return _Answer(refused.status, _said(refused.status.phrase, refused.why), {})
 
-    def log_message(self, format: str, *args: object) -> None:
-        log.info("%s %s", self.address_string(), (format % args).split("token=")[0])
+
+def _sent(answer: _Answer, *, body: bool = True) -> bytes:
+    """Return an answer as it is sent; every one has the headers that protect its reader."""
+    data = answer.page.encode()
+    headers = {**_HEADERS, **_BY_STATUS.get(answer.status, {}), **answer.headers}
+    headers |= {"Date": formatdate(usegmt=True), "Content-Length": str(len(data))}
+    lines = (f"HTTP/1.1 {answer.status} {answer.status.phrase}", *(f"{name}: {text}" for name, text in headers.items()))
+    return "\r\n".join((*lines, "", "")).encode("latin-1") + (data if body else b"")
 
 
 def _said(title: str, text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -40,7 +40,7 @@ def serving() -> Iterator[Callable[..., LiveServer]]:
     """Start servers; all are stopped at the end."""
     running: list[LiveServer] = []
 
-    def start(url: str, **options: str) -> LiveServer:
+    def start(url: str, **options: Any) -> LiveServer:  # noqa: ANN401 - as LiveServer has them
         server = LiveServer(url, port=0, **options)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         running.append(server)
