@@ -247,6 +247,7 @@ class HostAgent:
                 source=self._sources(workload.cgroup if workload is not None else None),
                 claim=claim,
                 workload=workload,
+                workload_kind=request.workload.kind if request.workload is not None else "",
                 spool=spool,
                 boot_id=self._boot_id,
                 clock=self._root.clock,

@@ -138,6 +138,7 @@ class HostEventKind(StrEnum):
     GUARDIAN_RESTARTED = "guardian_restarted"
     LEASE_EXPIRED = "lease_expired"
     LEFTOVER_RESTORED = "leftover_restored"  # an earlier claim's knobs were still set and have been put back
+    FOREIGN_METRIC = "foreign_metric"  # the workload, or a source, reported a value under another's name: not kept
     SOURCE_LOST = "source_lost"  # a file that the collectors read has gone away, or a source gives no value any more
 
 

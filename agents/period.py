@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from agents.beat import BeatMaker, ThreadBeat
+from agents.catalogue import FOR_A_SERVICE, find_foreign
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError, LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # What a tick may raise without ending the period's beat; anything else is a defect and must be seen.
 _TICK_ERRORS = (OSError, ValueError, AgentError)
+FOREIGN_NAMES_TOLD = 20  # in one period: who makes names up has no end of them
 
 
 class Source(Protocol):
@@ -81,6 +83,7 @@ class Period:
         source: Source,
         claim: Held,
         workload: Watched | None,
+        workload_kind: str = "",
         spool: Spool,
         boot_id: Callable[[], str],
         clock: Clock = SYSTEM_CLOCK,
@@ -95,6 +98,7 @@ class Period:
         self._source = source
         self._claim = claim
         self._workload = workload
+        self._workload_kind = workload_kind
         self._feeds = feeds
         self._spool = spool
         self._boot_id = boot_id
@@ -102,6 +106,7 @@ class Period:
         self._sequence = 0
         self._workload_state: tuple[WorkloadState, str] = (WorkloadState.NONE, "")
         self._seen_failed = False
+        self._foreign: set[str] = set()  # names of others under which something was reported, and that has been told
         self._clock = clock
         self._stopped = False
         self._stopping = threading.Lock()
@@ -173,18 +178,28 @@ class Period:
         self._watch_workload()
 
     def _drain(self) -> None:
-        if self._workload is None:
-            return
-        for taken_at, metric, value in self._workload.measurements():
-            if self._feeds is not None and metric in self._feeds.metrics:
-                self.void(f"{metric} is reported by the workload and read from a source: which one counts is not known")
-            self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+        if self._workload is not None:
+            sources = self._feeds.metrics if self._feeds is not None else frozenset()
+            self._keep_own(self._workload.measurements(), "the workload", self._workload_kind, sources)
+
+    def _keep_own(
+        self, measured: Sequence[tuple[datetime, str, float]], who: str, reporter: str, sources: frozenset[str]
+    ) -> None:
+        """Keep what was reported under a name that is the reporter's to use; anything else makes the period invalid."""
+        for taken_at, metric, value in measured:
+            owned = find_foreign(metric, reporter=reporter, sources=sources)
+            if owned is None:
+                self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+            elif metric not in self._foreign and len(self._foreign) < FOREIGN_NAMES_TOLD:
+                self._foreign.add(metric)
+                what = f"{who} reports {metric}: {owned}"
+                self._event(HostEventKind.FOREIGN_METRIC, what)
+                self.void(what)
 
     def _drain_feeds(self) -> None:
         if self._feeds is None:
             return
-        for taken_at, metric, value in self._feeds.measurements():
-            self._keep(partial(Measurement, taken_at=taken_at, metric=metric, value=value))
+        self._keep_own(self._feeds.measurements(), "a source", FOR_A_SERVICE, self._feeds.metrics)
         for kind, detail in self._feeds.events():
             self._event(kind, detail)
 

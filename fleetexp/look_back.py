@@ -15,7 +15,7 @@ from analysis import analyze
 from analysis.aggregate import FIGURES
 from analysis.plan import AnalysisPlan
 from analysis.results import Findings
-from fleetexp.config import analysis_plan, parse_experiment
+from fleetexp.config import analysis_plan, recall_experiment
 from fleetexp.design import assigned_units
 from fleetexp.domain import Design, PeriodKind, PeriodState, Plan
 from fleetexp.errors import RunError
@@ -59,7 +59,7 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
         remedy = "nothing has been measured yet" if began.empty else f"it began at {began.min():%F %T} UTC"
         raise RunError(f"run {run_id} had measured nothing at {at:%Y-%m-%d %H:%M:%S} UTC", "--as-of", remedy)
     periods = _periods_at(every, at)
-    experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
+    experiment = recall_experiment(record.spec_text, run_id)
     cut = None
     if record.plan.design is Design.PARALLEL:
         cut = _cut_observations(store, run_id, periods, at, experiment.counters)

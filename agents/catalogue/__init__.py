@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric, derive, derived_for
 from agents.catalogue.lookup import describe, find_derived, is_known
-from agents.catalogue.metric import Better, Metric, MetricKind
+from agents.catalogue.metric import Better, Metric, MetricKind, Owner
+from agents.catalogue.ownership import FOR_A_SERVICE, Owned, find_foreign, owner_of
 from agents.catalogue.page import render_catalogue
 from agents.catalogue.patterns import PATTERNS, MetricPattern
 from agents.catalogue.table import CATALOGUE
@@ -17,16 +18,21 @@ __all__ = [
     "CATALOGUE",
     "DERIVED",
     "DERIVED_PATTERNS",
+    "FOR_A_SERVICE",
     "PATTERNS",
     "Better",
     "DerivedMetric",
     "Metric",
     "MetricKind",
     "MetricPattern",
+    "Owned",
+    "Owner",
     "derive",
     "derived_for",
     "describe",
     "find_derived",
+    "find_foreign",
     "is_known",
+    "owner_of",
     "render_catalogue",
 ]

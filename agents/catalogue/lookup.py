@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric
-from agents.catalogue.metric import Metric
+from agents.catalogue.metric import Metric, Owner
 from agents.catalogue.patterns import PATTERNS
 from agents.catalogue.table import CATALOGUE
 
@@ -34,6 +34,7 @@ def describe(name: str) -> Metric:
             source=f"derived from {', '.join(derived.inputs)}",
             meaning=derived.meaning,
             better=derived.better,
+            owner=Owner.DERIVED,
         )
     raise KeyError(f"no metric {name!r}{_hint(name)}")
 

@@ -16,12 +16,24 @@ class MetricKind(StrEnum):
     GAUGE = "gauge"  # a level: a period's value is the mean of its samples
 
 
+class Owner(StrEnum):
+    """Who measures a metric: nobody else's value ever stands under its name."""
+
+    KERNEL = "kernel"
+    PERF = "perf"
+    DERIVED = "derived"
+    FLEETEXP = "fleetexp"
+    WORKLOAD = "workload"  # of the kinds in `Metric.reporters`
+    SOURCE = "source"  # of `metrics.sources`: no metric of the catalogue
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One metric: its unit, where it is read, what it means.
 
     `column` gives it a column of its own in the store's sample table. `better` is the direction that is good for the
-    host whatever the experiment, None where that depends on what is tried.
+    host whatever the experiment, None where that depends on what is tried. `reporters` are the kinds of workload whose
+    output it is.
     """
 
     name: str
@@ -31,3 +43,5 @@ class Metric:
     meaning: str
     column: bool = False
     better: Better | None = None
+    owner: Owner = Owner.KERNEL
+    reporters: tuple[str, ...] = ()

@@ -22,6 +22,21 @@ there, with a reason; they are never zero. "Column" marks the metrics with a col
 """
 
 
+_OWNERS = """
+## Names have owners
+
+Each name on this page belongs to who measures it: the host's kernel, its perf events, fleetexp, which derives or counts
+it (all of `agent_*` and `fleetexp_*`), or the workload named under source; so do `thp_<N>kB_*` and `pageblocks_*` of
+kernels to come. Other letters make no other name: `OOM_kills` is the kernel's. Every other name is yours: a `command`
+prints it, or a source has it, not both, and no two sources. `throughput` is for a `command` or a source. What
+`pointer_chase`, `page_fault` and `acquire` report is theirs alone: a `command` calls its own times otherwise.
+
+A spec whose source has the name of another, or that wants from a `command` what is not its to report, is refused. What
+a `command` prints is known only then: under the name of another it is never stored, it is a `foreign_metric` event with
+the name and its owner (once for each name, twenty in a period), and the period is invalid.
+"""
+
+
 _SOURCES = """
 ## Your own: `metrics.sources`
 
@@ -93,7 +108,7 @@ def render_catalogue() -> str:
     for family in DERIVED_PATTERNS:
         argument = "dtlb_load_misses" if "event" in family.shape else "2048"
         parts.append(_derived_row(family.make(argument), family.shape))
-    return "\n".join(parts) + "\n" + _SOURCES
+    return "\n".join(parts) + "\n" + _OWNERS + _SOURCES
 
 
 def _table(metrics: Iterable[Metric]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.catalogue.metric import Metric, MetricKind
+from agents.catalogue.metric import Metric, MetricKind, Owner
 from agents.catalogue.table import CATALOGUE, EVENT_NAMES
 from agents.catalogue.thp_stats import thp_stat
 
@@ -73,6 +73,7 @@ def _event_time(match: re.Match[str]) -> Metric:
         kind=_C,
         source=f"perf_event_open {match[1]} time_{match[3]}",
         meaning=f"time in which {match[1]} {what}, summed over CPUs",
+        owner=Owner.PERF,
     )
 
 
@@ -85,6 +86,7 @@ def _cgroup_event(match: re.Match[str]) -> Metric:
         source=f"{whole.source} of the cgroup",
         meaning=whole.meaning.replace("all CPUs", "the cgroup's tasks on all CPUs"),
         better=whole.better,
+        owner=Owner.PERF,
     )
 
 

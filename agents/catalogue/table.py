@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from agents.catalogue.metric import Better, Metric, MetricKind
+from agents.catalogue.metric import Better, Metric, MetricKind, Owner
 from agents.catalogue.thp_stats import thp_stat
 
 # (name, key in the file, unit, kind, meaning, own column, better)
@@ -250,16 +250,22 @@ _EVENTS: tuple[tuple[str, str, str, str, bool, Better | None], ...] = (
     ("cpu_migrations", "migrations", "cpu-migrations", "tasks moved to another CPU", False, None),
 )
 
-_WORKLOAD: tuple[tuple[str, str, str, str, Better | None], ...] = (
-    # (name, unit, workload, meaning, better)
-    ("access_seconds", "seconds", "pointer_chase", "time for all dereferences of one repeat", "decrease"),
-    ("access_nanoseconds_per_dereference", "nanoseconds", "pointer_chase", "mean time of one dereference", "decrease"),
-    ("fault_seconds", "seconds", "pointer_chase", "time to fault the whole region in", "decrease"),
-    ("fault_latency_seconds", "seconds", "page_fault", "time of one big-page fault", "decrease"),
-    ("acquire_seconds", "seconds", "acquire", "time to obtain the pages asked for", "decrease"),
-    ("pages_asked", "pages", "acquire", "big pages asked for", None),
-    ("pages_granted", "pages", "acquire, page_fault", "big pages really given", "increase"),
-    ("throughput", "operations per second", "command, service", "work done, as the workload counts it", "increase"),
+_WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
+    # (name, unit, kinds of workload, meaning, better)
+    ("access_seconds", "seconds", ("pointer_chase",), "time for all dereferences of one repeat", "decrease"),
+    (
+        "access_nanoseconds_per_dereference",
+        "nanoseconds",
+        ("pointer_chase",),
+        "mean time of one dereference",
+        "decrease",
+    ),
+    ("fault_seconds", "seconds", ("pointer_chase",), "time to fault the whole region in", "decrease"),
+    ("fault_latency_seconds", "seconds", ("page_fault",), "time of one big-page fault", "decrease"),
+    ("acquire_seconds", "seconds", ("acquire",), "time to obtain the pages asked for", "decrease"),
+    ("pages_asked", "pages", ("acquire", "page_fault"), "big pages asked for", None),
+    ("pages_granted", "pages", ("acquire", "page_fault"), "big pages really given", "increase"),
+    ("throughput", "operations per second", ("command", "service"), "work done, as the workload counts it", "increase"),
 )
 
 _COLUMN_SIZES_KIB = (2048, 1048576)
@@ -299,6 +305,7 @@ def _metrics() -> Iterator[Metric]:
             meaning=f"{meaning}; all CPUs, scaled for multiplexing",
             column=column,
             better=better,
+            owner=Owner.PERF,
         )
     yield Metric(
         name="agent_cpu_seconds",
@@ -308,6 +315,7 @@ def _metrics() -> Iterator[Metric]:
         meaning="CPU time that watching took",
         column=True,
         better="decrease",
+        owner=Owner.FLEETEXP,
     )
     yield Metric(
         name="agent_rss_bytes",
@@ -317,9 +325,19 @@ def _metrics() -> Iterator[Metric]:
         meaning="memory of the agent's process",
         column=True,
         better="decrease",
+        owner=Owner.FLEETEXP,
     )
-    for name, unit, workload, meaning, better in _WORKLOAD:
-        yield Metric(name=name, unit=unit, kind=_G, source=f"workload {workload}", meaning=meaning, better=better)
+    for name, unit, kinds, meaning, better in _WORKLOAD:
+        yield Metric(
+            name=name,
+            unit=unit,
+            kind=_G,
+            source=f"workload {', '.join(kinds)}",
+            meaning=meaning,
+            better=better,
+            owner=Owner.WORKLOAD,
+            reporters=kinds,
+        )
 
 
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric

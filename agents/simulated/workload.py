@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.catalogue import find_foreign
 from agents.errors import WorkloadError
 from agents.messages import Problem, WorkloadSpec, WorkloadState
 from agents.simulated.kernel import SimulatedRoot
@@ -18,8 +19,9 @@ class SimulatedWorkload:
     pid: int | None = None
     cgroup: str | None = None
 
-    def __init__(self, root: SimulatedRoot) -> None:
+    def __init__(self, root: SimulatedRoot, kind: str) -> None:
         self._root = root
+        self._kind = kind
         self._state = WorkloadState.STARTING
 
     def poll(self) -> tuple[WorkloadState, str]:
@@ -36,8 +38,12 @@ class SimulatedWorkload:
             return []
         clock = self._root.clock
         self._root.catch_up()
-        values, elsewhere = self._root.law.measure(), self._root.read_elsewhere
-        return [(clock.now(), metric, value) for metric, value in values.items() if metric not in elsewhere]
+        now, elsewhere = clock.now(), self._root.read_elsewhere
+        return [
+            (now, metric, value)
+            for metric, value in self._root.law.measure().items()
+            if find_foreign(metric, reporter=self._kind, sources=elsewhere) is None
+        ]
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         self._state = WorkloadState.FINISHED
@@ -57,7 +63,7 @@ def start_simulated(
     if not isinstance(root, SimulatedRoot):
         raise WorkloadError("only a simulated host runs simulated workloads", where=repr(root), remedy="start it there")
     root.read_elsewhere = frozenset()  # of an earlier period; the sources of this one come after
-    workload = SimulatedWorkload(root)
+    workload = SimulatedWorkload(root, spec.kind)
     if not hold:
         workload.go()
     return workload

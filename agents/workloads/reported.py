@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from agents.catalogue import describe
+from agents.catalogue import CATALOGUE
 from agents.messages import WorkloadSpec
 
 Reported: TypeAlias = tuple[str, str, str | None]  # name, unit, direction that is better
 
-_NAMES = {
-    "pointer_chase": ("access_nanoseconds_per_dereference", "access_seconds", "fault_seconds"),
-    "page_fault": ("fault_latency_seconds", "pages_asked", "pages_granted"),
-    "acquire": ("acquire_seconds", "pages_asked", "pages_granted"),
-}
+_OF_THE_USER = ("command", "service")
 
 
 def metric_names(spec: WorkloadSpec) -> tuple[Reported, ...]:
     """Return (name, unit, better) of what a workload reports; empty where only its own output can tell."""
-    metrics = (describe(name) for name in _NAMES.get(spec.kind, ()))
-    return tuple((metric.name, metric.unit, metric.better) for metric in metrics)
+    if spec.kind in _OF_THE_USER:
+        return ()
+    metrics = sorted((one for one in CATALOGUE.values() if spec.kind in one.reporters), key=lambda one: one.name)
+    return tuple((one.name, one.unit, one.better) for one in metrics)

@@ -19,6 +19,7 @@ __all__ = [
     "load_experiment",
     "parse_experiment",
     "read_spec",
+    "recall_experiment",
     "warnings_of",
 ]
 
@@ -47,6 +48,11 @@ def load_experiment(path: Path | str) -> Experiment:
 def parse_experiment(text: str, source: str = "spec") -> Experiment:
     """Read an experiment from its YAML text; `source` is the file name that errors show."""
     return build(read_document(text, source))
+
+
+def recall_experiment(text: str, run_id: int) -> Experiment:
+    """Read the spec of a run that was: what only a later version refuses must not hide its results."""
+    return build(read_document(text, f"run {run_id}"), refuse_meaning=False)
 
 
 def experiment_to_json(experiment: Experiment) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import TypeAlias
 
+from agents.catalogue import FOR_A_SERVICE, find_foreign, owner_of
 from agents.workloads.options import parse_options
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
-from fleetexp.config.metrics import OWN_WORKLOADS, analysis_plan, better, known, nearest_metrics, reporters, worse
+from fleetexp.config.metrics import REPORTING_WORKLOADS, analysis_plan, better, known, nearest_metrics, worse
 from fleetexp.config.model import BALANCED, Experiment, Stage
 from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
@@ -247,13 +248,12 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
 
 
 def _sources(experiment: Experiment) -> Iterator[Finding]:
-    kind = experiment.workload.kind if experiment.workload else ""
-    of_workloads = {name: reporters(metric) for name in experiment.metrics.sources if (metric := known(name))}
+    names = frozenset(experiment.metrics.sources)
+    found = {name: find_foreign(name, reporter=FOR_A_SERVICE, sources=names) for name in names}
     yield from source_problems(
         experiment.metrics.sources,
         measure_seconds=experiment.measure_seconds if experiment.switchback else None,
-        reported=frozenset(name for name, kinds in of_workloads.items() if kind in kinds and kind in OWN_WORKLOADS),
-        counted=frozenset(name for name, kinds in of_workloads.items() if not kinds),
+        taken={name: owned for name, owned in found.items() if owned is not None},
     )
 
 
@@ -264,7 +264,7 @@ def _reported(experiment: Experiment, name: str) -> bool:
 def _metric(experiment: Experiment, path: Path, name: str) -> Iterator[Finding]:
     """A metric must come from somewhere: the host's counters, a source, or this experiment's workload."""
     kind = experiment.workload.kind if experiment.workload else None
-    if name in experiment.metrics.sources or kind == "command":
+    if name in experiment.metrics.sources or (kind == "command" and owner_of(name) is None):
         return
     metric = known(name)
     if metric is None:
@@ -272,10 +272,12 @@ def _metric(experiment: Experiment, path: Path, name: str) -> Iterator[Finding]:
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
         yield path, f"no metric is called {name!r}", f"{hint}A metric of your own is declared under metrics.sources"
         return
-    from_workloads = reporters(metric)
-    if from_workloads and kind not in OWN_WORKLOADS.intersection(from_workloads):
+    from_workloads = metric.reporters
+    if from_workloads and kind not in REPORTING_WORKLOADS.intersection(from_workloads):
         what = f"{name} is reported by {' or '.join(from_workloads)}, and the workload here is {kind or 'none'}"
-        yield path, what, "choose another metric or workload, or declare it under metrics.sources"
+        may_be_declared = find_foreign(name, reporter=FOR_A_SERVICE) is None
+        own = "declare it under metrics.sources" if may_be_declared else "give one of your own another name"
+        yield path, what, f"choose another metric or workload, or {own}"
 
 
 def _guardrails(experiment: Experiment) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
 OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
+REPORTING_WORKLOADS = OWN_WORKLOADS | {"command"}  # of a service only sources tell
 OBSERVER_METRIC = "agent_cpu_seconds"
 _EXPOSURE_OF_A_POOL = ("total_pages", "free_pages")
 _EXPOSURE_OF_THE_TOP_LEVEL = ("anon_huge_bytes", "thp_fault_alloc", "thp_fault_fallback")  # all there is before 6.8
@@ -20,12 +21,6 @@ _EXPOSURE_OF_A_SIZE = ("backed_bytes", "anon_fault_alloc", "anon_fault_fallback"
 def known(name: str) -> Metric | None:
     """Return what the catalogue knows of a name, None where it knows nothing."""
     return describe(name) if is_known(name) else None
-
-
-def reporters(metric: Metric) -> tuple[str, ...]:
-    """Return the kinds of workload that report a metric; () where the host's own counters do."""
-    kinds = metric.source.removeprefix("workload ")
-    return tuple(kinds.split(", ")) if kinds != metric.source else ()
 
 
 def better(experiment: Experiment, name: str) -> Direction | None:
@@ -131,7 +126,7 @@ def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
     yield OBSERVER_METRIC, Role.OBSERVER
     if experiment.workload is not None:
         for name, metric in CATALOGUE.items():
-            if experiment.workload.kind in reporters(metric) and experiment.workload.kind in OWN_WORKLOADS:
+            if experiment.workload.kind in metric.reporters and experiment.workload.kind in OWN_WORKLOADS:
                 yield name, Role.EXPLORATORY
 
 

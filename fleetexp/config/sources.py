@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from agents.catalogue import Owned
 from agents.feeds.json_document import parse_path
 from agents.feeds.plain_file import SPLITTING
 from agents.messages import MetricSource, SourceForm
@@ -162,9 +163,9 @@ def asked_sources(sources: Mapping[str, Source], *, primary: str, workload: str)
 
 
 def source_problems(
-    sources: Mapping[str, Source], *, measure_seconds: float | None, reported: frozenset[str], counted: frozenset[str]
+    sources: Mapping[str, Source], *, measure_seconds: float | None, taken: Mapping[str, Owned]
 ) -> Iterator[tuple[Path, str, str]]:
-    """Yield what is wrong with the sources. The workload reports some metrics by itself; the host counts others.
+    """Yield what is wrong with the sources. `taken` are names that somebody else has.
 
     `measure_seconds` is the length of a measured period, None where it is as long as the stages hold.
     """
@@ -176,10 +177,8 @@ def source_problems(
             yield path, f"a source is one place, here are {' and '.join(source.places)}", "keep one"
         else:
             yield from (((*path, key), what, remedy) for key, what, remedy in _keys(source))
-        if name in reported:
-            yield path, f"the workload reports {name} itself", "give the source another name"
-        if name in counted:
-            yield path, f"{name} is read on every host already", "give the source another name"
+        if name in taken:
+            yield path, f"the name {name} is taken: {taken[name]}", "give the source another name"
         yield from _lengths(measure_seconds, source, path)
 
 

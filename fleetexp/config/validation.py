@@ -34,7 +34,7 @@ _BOUNDS = {
 }
 
 
-def build(document: Document) -> Experiment:
+def build(document: Document, *, refuse_meaning: bool = True) -> Experiment:
     """Make the experiment; ConfigError with every problem of form, or where there is none, every one of meaning."""
     problems = list(document.problems)
     data = dict(document.data)
@@ -49,7 +49,8 @@ def build(document: Document) -> Experiment:
         problems += _translate(document, Experiment, error, ())
     raise_all(problems)
     assert experiment is not None  # noqa: S101 - without an experiment there was a problem
-    raise_all(document.problem(*finding) for finding in find_problems(experiment))
+    if refuse_meaning:
+        raise_all(document.problem(*finding) for finding in find_problems(experiment))
     return experiment
 
 

@@ -43,6 +43,8 @@ def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset(
             if derived is not None:
                 chosen[metric.name] = derived, "gauge"
     for name, series in readings.measured.items():
+        if name in chosen:  # kept before names had owners: the host's own stands
+            continue
         if name in counters:
             chosen[name] = series, "counter"
             continue

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agents.catalogue import describe, is_known
+from agents.catalogue import Owner, describe, is_known
 from agents.knobs import find_knob, find_knobs
 from agents.messages import HostFacts
 from agents.simulated import HostClock, Machine, MetricLaw, PlainLaw, Plainly, SimulatedRoot, Treatment
@@ -185,7 +185,7 @@ def parse_effect(text: str) -> tuple[str, float]:
 
 def _reported(metric: str) -> bool:
     """Whether a workload reports the metric, and no file of the host shows it."""
-    return not is_known(metric) or describe(metric).source.startswith("workload ")
+    return not is_known(metric) or describe(metric).owner is Owner.WORKLOAD
 
 
 def _paths(machine: Machine, when: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from analysis.report.content import (
     UnavailableMetric,
 )
 from analysis.results import EstimateKind, Findings, Units
-from fleetexp.config import Experiment, analysis_plan, parse_experiment
+from fleetexp.config import Experiment, analysis_plan, recall_experiment
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
 from fleetexp.reporting import kernel, queries, ramp
@@ -49,7 +49,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
         )
     findings = marked_findings(findings, record.fleet)
-    experiment = parse_experiment(record.spec_text, source=f"run {run_id}")
+    experiment = recall_experiment(record.spec_text, run_id)
     facts = store.host_facts(run_id)
     plan = analysis_plan(experiment)
     named = [metric.name for metric in plan.metrics]

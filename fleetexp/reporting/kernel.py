@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from agents.catalogue import CATALOGUE
+from agents.catalogue import CATALOGUE, Owner
 from analysis.report.content import ExposureRow, LatencyRow, SuccessRow
 from analysis.report.shares import ClusterSums, success_interval
 from analysis.results import Units
@@ -23,7 +23,7 @@ _FEWEST_FOR_BANDS = 6  # different values of a circumstance
 LATENCIES = tuple(
     name
     for name, metric in CATALOGUE.items()
-    if metric.source.startswith("workload") and metric.unit == "seconds" and ("fault" in name or "acquire" in name)
+    if metric.owner is Owner.WORKLOAD and metric.unit == "seconds" and ("fault" in name or "acquire" in name)
 )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from agents.errors import LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
-from agents.period import Period
+from agents.period import FOREIGN_NAMES_TOLD, Period
 from agents.spool import Spool
 
 
@@ -113,6 +113,7 @@ class Stage:
             source=self.source,
             claim=self.claim,
             workload=self.work,
+            workload_kind="command",
             spool=self.spool,
             boot_id=lambda: self.boot,
         )
@@ -172,6 +173,43 @@ def test_what_the_workload_says_last_is_kept(stage: Stage) -> None:
     period.start()
     period.stop()
     assert [r.value for r in stage.readings() if isinstance(r, Measurement)] == [6.0, 7.0]
+
+
+@pytest.mark.parametrize("when", ["at once", "at the end"])
+@pytest.mark.parametrize(
+    ("metric", "owner"),
+    [
+        ("pgfault", "pgfault belongs to the host's kernel"),
+        ("memory_used_bytes", "memory_used_bytes belongs to fleetexp, which derives it"),
+        ("thp_2048kB_backed_bytes", "thp_2048kB_backed_bytes belongs to fleetexp, which derives it"),
+        ("thp_2048kb_backed_bytes", "thp_2048kB_backed_bytes belongs to fleetexp, which derives it"),
+        ("agent_cpu_seconds", "agent_cpu_seconds belongs to fleetexp itself"),
+        ("access_seconds", "access_seconds belongs to the workload pointer_chase"),
+        ("oom_kills ", "oom_kills belongs to the host's kernel"),
+    ],
+)
+def test_a_value_under_the_name_of_another_is_an_event_and_no_value(
+    stage: Stage, metric: str, owner: str, when: str
+) -> None:
+    now = datetime.now(UTC)
+    said = [(now, metric, 1.0), (now, "latency", 2.0), (now, metric, 3.0)]
+    stage.work = Work(said=said) if when == "at once" else Work(last_words=said)
+    period = stage.period()
+    period.start()
+    period.stop()
+    assert [r.metric for r in stage.readings() if isinstance(r, Measurement)] == ["latency"]
+    assert period.invalid == f"the workload reports {metric}: {owner}"
+    assert stage.events() == [(HostEventKind.FOREIGN_METRIC, period.invalid)]  # once, not for each value
+
+
+def test_names_of_others_without_end_are_told_of_a_few_times(stage: Stage) -> None:
+    now = datetime.now(UTC)
+    stage.work = Work(said=[(now, f"pageblocks_{'a' * n}", 1.0) for n in range(1, 99)])
+    period = stage.period()
+    period.start()
+    period.stop()
+    assert [kind for kind, _ in stage.events()] == [HostEventKind.FOREIGN_METRIC] * FOREIGN_NAMES_TOLD
+    assert not [r for r in stage.readings() if isinstance(r, Measurement)]
 
 
 def test_a_slow_source_drops_beats_and_does_not_burst(stage: Stage) -> None:

@@ -251,7 +251,7 @@ def test_a_command_keeps_its_words_and_environment() -> None:
 
 
 def test_a_command_without_options_has_its_words_only() -> None:
-    text = MINIMAL.replace("pointer_chase: {}", "command: {argv: [run]}")
+    text = MINIMAL.replace("pointer_chase: {}", "command: {argv: [run]}").replace("access_seconds", "throughput")
     spec = parse_experiment(text).workload_for("control")
     assert spec is not None
     assert spec.options == {"argv": ("run",), "capture": "metrics"}

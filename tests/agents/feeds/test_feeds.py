@@ -357,11 +357,32 @@ def test_values_of_a_period_lie_within_it_and_outages_are_in_its_stream(
     under.spool.close()
 
 
-def test_a_metric_that_the_workload_reports_as_well_makes_the_period_unusable(web: Web, tmp_path: Path) -> None:
+def test_a_metric_that_the_workload_reports_as_well_makes_the_period_unusable(
+    web: Web, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     web.body = b"rps 3\n"
     work = Work(said=[(datetime.now(UTC), "rps", 9.0)])
     under = Under(tmp_path, source(web), work=work)
     under.period.start()
+    wait_until(lambda: len(web.asked) >= 3)
     under.period.stop()
-    assert "rps is reported by the workload and read from a source" in under.period.invalid
+    readings = under.readings()
+    assert under.period.invalid == "the workload reports rps: rps belongs to the source of that name"
+    assert HostEventKind.FOREIGN_METRIC in [one.kind for one in readings if isinstance(one, HostEvent)]
+    assert {one.value for one in readings if isinstance(one, Measurement)} == {3.0}
+    under.spool.close()
+
+
+def test_a_source_under_the_name_of_the_hosts_own_gives_no_value(
+    web: Web, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    web.body = b"oom_kills 3\n"
+    under = Under(tmp_path, source(web, "oom_kills"))
+    under.period.start()
+    wait_until(lambda: len(web.asked) >= 3)
+    under.period.stop()
+    readings = under.readings()
+    assert under.period.invalid == "a source reports oom_kills: oom_kills belongs to the host's kernel"
+    assert [one.kind for one in readings if isinstance(one, HostEvent)] == [HostEventKind.FOREIGN_METRIC]
+    assert not [one for one in readings if isinstance(one, Measurement)]
     under.spool.close()

@@ -324,6 +324,17 @@ def test_what_a_workload_reported_at_one_instant_counts_value_by_value() -> None
     assert (found["latency"].n, found["latency"].mean) == (2, 3.0)
 
 
+def test_a_value_stored_before_names_had_owners_never_stands_for_the_hosts_own() -> None:
+    at = np.array([1.0, 2.0])
+    samples = {
+        "memory_total_bytes": Series(seconds=at, values=np.array([9.0, 9.0])),
+        "memory_available_bytes": Series(seconds=at, values=np.array([4.0, 4.0])),
+    }
+    said = {name: Series(seconds=at, values=np.ones(2)) for name in ("memory_used_bytes", "memory_total_bytes")}
+    found = observations(PeriodReadings(period_id=1, samples=samples, measured=said), frozenset(said))
+    assert (found["memory_used_bytes"].mean, found["memory_total_bytes"].mean) == (5.0, 9.0)
+
+
 # ---------------------------------------------------------------------- fleets
 @pytest.fixture
 def inline(host_tree: Callable[..., FolderRoot]) -> Iterator[InlineFleet]:
