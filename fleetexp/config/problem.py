@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from fleetexp.errors import ConfigError
 
-
 MOST_PROBLEMS = 120  # told of one spec
 _LONGEST = 800  # characters of one part of a message: what it quotes may be a file
 _MOST_CHOICES = 40
