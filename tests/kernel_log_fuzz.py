@@ -53,9 +53,9 @@ _ODD = (
 def records(draw: st.DrawFn) -> bytes:
     """Draw some records of the corpus with pieces exchanged, put in, doubled or cut off."""
     some = []
-    for taken in draw(st.lists(st.sampled_from(_RECORDS) | st.binary(max_size=80), min_size=1, max_size=6)):
+    for taken in draw(st.lists(st.sampled_from(_RECORDS) | st.binary(max_size=80), min_size=1, max_size=4)):
         record = taken
-        for _ in range(draw(st.integers(0, 3))):
+        for _ in range(draw(st.integers(0, 2))):
             at, until = sorted(draw(st.tuples(*[st.integers(0, len(record))] * 2)))
             piece = draw(st.sampled_from(_ODD)) * draw(st.sampled_from((1, 1, 1, 50)))
             record = draw(st.sampled_from((record[:at] + piece + record[until:], piece + record, record[:at])))

@@ -121,7 +121,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes += 1
         self._depth += 1
         _check_bounds(self._nodes, self._depth, self._source, self.line + 1)
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
