@@ -78,7 +78,7 @@ class Guardian:
 
     def _state(self) -> LeaseState:
         """Read the lease; where that can't be done, what was read last still holds, and runs out."""
-        with suppress(JournalError, OSError, ValueError, KeyError):
+        with suppress(JournalError):
             self._last = self._lease.read()
         return self._last
 

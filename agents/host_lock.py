@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from agents.errors import HostClaimed, JournalError
-from agents.process import ProcessMark, mark_process
+from agents.json_fields import read_object
+from agents.process import ProcessMark, mark_process, mark_record, parse_mark
+from agents.state_files import open_regular
 
 _NAME = "state.lock"
 _RECORD_BYTES = 128
@@ -77,15 +79,18 @@ class HostLock:
     def holder(self) -> ProcessMark | None:
         """Return the process that took the lock last, as far as it could write that down."""
         try:
-            record = json.loads(self._path.read_text())
-            return ProcessMark(pid=record["pid"], started=record["started"], session=record["session"])
-        except (OSError, ValueError, KeyError, TypeError):
+            fd = open_regular(self._path, os.O_RDONLY)
+            try:
+                return parse_mark(read_object(os.pread(fd, _RECORD_BYTES, 0)))
+            finally:
+                os.close(fd)
+        except (OSError, ValueError):
             return None
 
     def _sign(self) -> None:
         mine = mark_process(os.getpid())
         if mine is not None:
-            record = json.dumps({"pid": mine.pid, "started": mine.started, "session": mine.session})
+            record = json.dumps(mark_record(mine))
             # A full disk may keep us from signing the first time; the lock holds all the same.
             with suppress(OSError):
                 os.pwrite(self._fd, record.ljust(_RECORD_BYTES).encode(), 0)

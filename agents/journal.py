@@ -27,7 +27,8 @@ from agents.journal_lines import (
     to_line,
 )
 from agents.messages import KnobChange, KnobReason
-from agents.process import ProcessMark
+from agents.process import ProcessMark, mark_record
+from agents.state_files import open_regular
 
 __all__ = ["KEPT", "ClosedJournal", "Header", "Journal", "Outcome", "closed_journals"]
 
@@ -38,6 +39,7 @@ _OPEN = "journal.jsonl"
 _CLOSED = "closed"
 _CHUNK_BYTES = 64 * 1024
 _RESERVE_BYTES = 48 * 1024
+_PIECE_BYTES = 1024 * 1024  # read at once; longer than any line of ours
 
 
 class Journal:
@@ -81,7 +83,7 @@ class Journal:
         """Open the journal of the claim that holds this host; None where nobody does. JournalError if unreadable."""
         path = state_dir / _OPEN
         try:
-            fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            fd = open_regular(path, os.O_RDONLY if read_only else os.O_RDWR)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -113,8 +115,7 @@ class Journal:
 
     def guard(self, process: ProcessMark) -> None:
         """Write down a workload that has to die before the knobs are undone."""
-        record = {"kind": "guard", "pid": process.pid, "started": process.started, "session": process.session}
-        self._append_with_reserve(record)
+        self._append_with_reserve({"kind": "guard", **mark_record(process)})
 
     def unguard(self, pid: int) -> None:
         """Write down that a workload has ended."""
@@ -168,9 +169,7 @@ class Journal:
     def _read_on(self) -> Entries:
         """Take in the whole lines that agent or guardian have written since."""
         if self._fd >= 0:
-            whole, newline, _ = _written(self._fd, self._end).rpartition(b"\n")
-            self._entries.take_in(whole.split(b"\n"))
-            self._end += len(whole + newline)
+            self._end = _take_in(self._fd, self._end, self._entries)
         return self._entries
 
     # ------------------------------------------------------------------------------------------------ the file
@@ -217,7 +216,8 @@ class Journal:
         closed = self._path.parent / _CLOSED
         stamp = self.header.claimed_at.strftime("%Y%m%dT%H%M%S.%f")
         try:
-            os.ftruncate(self._fd, len(_written(self._fd, 0)))
+            self._read_on()
+            os.ftruncate(self._fd, self._end + len(_written(self._fd, self._end)))
             os.fsync(self._fd)
             if self.in_place:
                 self._path.rename(closed / f"{stamp}-{self.header.claim}.jsonl")
@@ -235,25 +235,43 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
     found: dict[str, ClosedJournal] = {}
     # The one that is closed and about to be moved comes first, so that a move meanwhile hides nothing.
     for path in (state_dir / _OPEN, *sorted((state_dir / _CLOSED).glob("*.jsonl"))):
+        entries = Entries()
         try:
-            first, _, rest = path.read_bytes().rstrip(b"\0").partition(b"\n")
-            header = parse_header(first, path)
+            fd = open_regular(path, os.O_RDONLY)
+            try:
+                first, newline, _ = _written(fd, 0).partition(b"\n")
+                header = parse_header(first, path)
+                _take_in(fd, len(first + newline), entries)
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             continue
         except (OSError, JournalError) as error:
             log.warning("a closed journal can't be read: %s", error)
             continue
-        entries = Entries()
-        entries.take_in(rest.split(b"\n"))
         ended = entries.closed is not None or path.name != _OPEN
         if ended and run in (None, header.run):
             found[header.claim] = ClosedJournal.of(header, entries)
     return tuple(sorted(found.values(), key=lambda closed: closed.claimed_at))
 
 
+def _take_in(fd: int, start: int, entries: Entries) -> int:
+    """Take in the whole lines from an offset on, piece by piece; returns the offset after the last."""
+    while True:
+        piece = _written(fd, start)
+        whole, newline, _ = piece.rpartition(b"\n")
+        full = len(piece) == _PIECE_BYTES
+        if not newline and full:
+            whole = piece  # no line of ours is so long: passed over
+        entries.take_in(whole.split(b"\n"))
+        start += len(whole + newline)
+        if not full:
+            return start
+
+
 def _written(fd: int, start: int) -> bytes:
-    """Return what is written from an offset on, up to the zeros written ahead."""
-    data = os.pread(fd, max(0, os.fstat(fd).st_size - start), start)
+    """Return what is written from an offset on, a piece at most, up to the zeros written ahead."""
+    data = os.pread(fd, _PIECE_BYTES, start)
     end = data.find(b"\0")
     return data if end < 0 else data[:end]
 

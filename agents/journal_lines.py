@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,10 +12,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from agents.errors import JournalError
+from agents.json_fields import as_instant, as_number, as_object, as_text, as_whole, read_object
 from agents.messages import KnobChange, KnobReason
-from agents.process import ProcessMark
+from agents.process import ProcessMark, mark_record, parse_mark
 
 log = logging.getLogger(__name__)
+
+_CLAIM = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is part of a file's name
+_LONGEST_VALUE = 4096  # of a knob: the kernel takes a page at most
 
 
 class Outcome(StrEnum):
@@ -55,11 +60,11 @@ class Entries:
     def take_in(self, lines: Iterable[bytes]) -> None:
         """Add further lines; one torn by a crash says nothing."""
         for line in lines:
-            try:
-                _take_in(json.loads(line), self)
-            except (ValueError, KeyError, TypeError):
-                if line:
-                    log.debug("passed over a torn line of a journal: %r", line[:80])
+            if line:
+                try:
+                    _take_in(read_object(line), self)
+                except ValueError as error:
+                    log.debug("passed over a torn line of a journal: %s: %r", error, line[:80])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,27 +113,33 @@ def header_record(header: Header) -> dict[str, object]:
         "boot_id": header.boot_id,
         "claimed_at": header.claimed_at.isoformat(),
         "lease_seconds": header.lease_seconds,
-        "agent": None if agent is None else {"pid": agent.pid, "started": agent.started, "session": agent.session},
+        "agent": None if agent is None else mark_record(agent),
         "found": dict(header.found),
     }
 
 
 def parse_header(line: bytes, path: Path) -> Header:
     try:
-        record = json.loads(line)
-        if record["kind"] != "claim":
+        record = read_object(line)
+        if record.get("kind") != "claim":
             raise ValueError("the first line is not a claim")
+        claim, agent = as_text(record.get("claim"), "claim"), record.get("agent")
+        if not _CLAIM.fullmatch(claim):
+            raise ValueError(f"{claim[:80]!r} is no name of a claim")
         return Header(
-            claim=record["claim"],
-            run=record["run"],
-            owner=record["owner"],
-            boot_id=record["boot_id"],
-            claimed_at=datetime.fromisoformat(record["claimed_at"]),
-            lease_seconds=float(record["lease_seconds"]),
-            agent=None if record["agent"] is None else ProcessMark(**record["agent"]),
-            found={str(name): str(value) for name, value in record["found"].items()},
+            claim=claim,
+            run=as_text(record.get("run"), "run"),
+            owner=as_text(record.get("owner"), "owner"),
+            boot_id=as_text(record.get("boot_id"), "boot_id"),
+            claimed_at=as_instant(record.get("claimed_at"), "claimed_at"),
+            lease_seconds=as_number(record.get("lease_seconds"), "lease_seconds"),
+            agent=None if agent is None else parse_mark(agent),
+            found={
+                as_text(name, "a knob's name"): as_text(value, "what a knob held", at_most=_LONGEST_VALUE)
+                for name, value in as_object(record.get("found"), "found").items()
+            },
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise JournalError(
             f"the journal can't be read: {error}",
             where=str(path),
@@ -149,24 +160,26 @@ def change_record(change: KnobChange) -> dict[str, object]:
 
 
 def _take_in(record: Mapping[str, object], entries: Entries) -> None:
-    match record["kind"]:
+    def text(name: str) -> str:
+        return as_text(record.get(name), name)
+
+    match record.get("kind"):
         case "change":
             entries.changes.append(
                 KnobChange(
-                    knob=str(record["knob"]),
-                    before=str(record["before"]),
-                    wanted=str(record["wanted"]),
-                    after=str(record["after"]),
-                    reason=KnobReason(str(record["reason"])),
-                    changed_at=datetime.fromisoformat(str(record["at"])),
-                    error=None if record["error"] is None else str(record["error"]),
+                    knob=text("knob"),
+                    before=text("before"),
+                    wanted=text("wanted"),
+                    after=text("after"),
+                    reason=KnobReason(text("reason")),
+                    changed_at=as_instant(record.get("at"), "at"),
+                    error=None if record.get("error") is None else text("error"),
                 )
             )
         case "guard":
-            pid, started, session = (int(str(record[name])) for name in ("pid", "started", "session"))
-            entries.guarded[pid] = ProcessMark(pid=pid, started=started, session=session)
+            process = parse_mark(record)
+            entries.guarded[process.pid] = process
         case "unguard":
-            entries.guarded.pop(int(str(record["pid"])), None)
+            entries.guarded.pop(as_whole(record.get("pid"), "pid"), None)
         case "close":
-            at = datetime.fromisoformat(str(record["at"]))
-            entries.closed = (at, Outcome(str(record["outcome"])), str(record["detail"]))
+            entries.closed = (as_instant(record.get("at"), "at"), Outcome(text("outcome")), text("detail"))

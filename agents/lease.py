@@ -10,16 +10,21 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
-from agents.process import ProcessMark
+from agents.json_fields import as_number, as_text, read_object
+from agents.process import ProcessMark, mark_record, parse_mark
+from agents.state_files import open_regular
 
-_RECORD_BYTES = 1024
+T = TypeVar("T")
+
+_RECORD_BYTES = 2048
 _DETAIL_BYTES = 500
 _READS = 20
 
@@ -59,7 +64,7 @@ class Record:
     def open(cls, path: Path, *, read_only: bool = False) -> Record | None:
         """Open the record; None where there is none."""
         try:
-            return cls(path, os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC))
+            return cls(path, open_regular(path, os.O_RDONLY if read_only else os.O_RDWR))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -76,15 +81,22 @@ class Record:
         except OSError as error:
             raise _no_room(self._path, error) from error
 
-    def read(self) -> dict[str, object]:
-        """Return the content; JournalError where it stays unreadable."""
-        for _ in range(_READS):
-            checksum, _, text = os.pread(self._fd, _RECORD_BYTES, 0).strip(b" \n\0").partition(b" ")
-            if checksum == b"%08x" % zlib.crc32(text):
-                content: dict[str, object] = json.loads(text)
-                return content
-            time.sleep(0.001)
-        raise JournalError("the record is damaged", str(self._path), "restore the host with 'fleetexp restore --force'")
+    def read(self, understand: Callable[[Mapping[str, object]], T]) -> T:
+        """Return what the content says; JournalError where it stays unreadable, or `understand` raises ValueError."""
+        why = "it is torn"
+        try:
+            for _ in range(_READS):
+                checksum, _, text = os.pread(self._fd, _RECORD_BYTES, 0).strip(b" \n\0").partition(b" ")
+                if checksum == b"%08x" % zlib.crc32(text):
+                    return understand(read_object(text))
+                time.sleep(0.001)
+        except OSError as error:
+            why = error.strerror or str(error)
+        except ValueError as error:
+            why = str(error)
+        raise JournalError(
+            f"the record is damaged: {why}", str(self._path), "restore the host with 'fleetexp restore --force'"
+        )
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -141,11 +153,14 @@ class Lease:
         return None if record is None else cls(record, clock)
 
     def read(self) -> LeaseState:
-        content = self._record.read()
+        """Return the state; JournalError where the record is damaged."""
+        return self._record.read(self._understand)
+
+    def _understand(self, content: Mapping[str, object]) -> LeaseState:
         return LeaseState(
-            claim=str(content["claim"]),
-            expires_at_boot_seconds=float(str(content["expires"])),
-            over=bool(content["over"]),
+            claim=as_text(content.get("claim"), "claim"),
+            expires_at_boot_seconds=as_number(content.get("expires"), "expires"),
+            over=content.get("over") is True,
             clock=self._clock,
         )
 
@@ -211,14 +226,8 @@ class GuardianNote:
         return None if record is None else cls(record)
 
     def read(self) -> GuardianState:
-        content = self._record.read()
-        process = content["process"]
-        return GuardianState(
-            claim=str(content["claim"]),
-            phase=Phase(str(content["phase"])),
-            process=ProcessMark(**process) if isinstance(process, dict) else None,
-            detail=str(content["detail"]),
-        )
+        """Return the state; JournalError where the record is damaged."""
+        return self._record.read(_understand_note)
 
     def write(self, state: GuardianState) -> None:
         self._record.write(_note_content(state))
@@ -232,8 +241,17 @@ def _note_content(state: GuardianState) -> dict[str, object]:
     return {
         "claim": state.claim,
         "phase": state.phase.value,
-        "process": None
-        if process is None
-        else {"pid": process.pid, "started": process.started, "session": process.session},
-        "detail": state.detail.encode("ascii", "replace")[:_DETAIL_BYTES].decode(),
+        "process": None if process is None else mark_record(process),
+        # Of plain characters only: others take six bytes each, and the record has a fixed size.
+        "detail": "".join(sign if " " <= sign <= "~" else "?" for sign in state.detail[:_DETAIL_BYTES]),
     }
+
+
+def _understand_note(content: Mapping[str, object]) -> GuardianState:
+    process = content.get("process")
+    return GuardianState(
+        claim=as_text(content.get("claim"), "claim"),
+        phase=Phase(as_text(content.get("phase"), "phase")),
+        process=None if process is None else parse_mark(process),
+        detail=as_text(content.get("detail"), "detail"),
+    )

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from agents.json_fields import as_object, as_whole
+
 _PROC = Path("/proc")
 _DEAD = frozenset("ZXx")
 _STOPPED = frozenset("Tt")
+_LARGEST_PID = 2**22  # the kernel's PID_MAX_LIMIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,21 @@ class ProcessMark:
     pid: int
     started: int
     session: int
+
+
+def mark_record(mark: ProcessMark) -> dict[str, object]:
+    """Return a mark as a file of the host's state holds it."""
+    return {"pid": mark.pid, "started": mark.started, "session": mark.session}
+
+
+def parse_mark(value: object) -> ProcessMark:
+    """Return the mark that a file holds; ValueError where no process could have it."""
+    record = as_object(value, "the process")
+    return ProcessMark(
+        pid=as_whole(record.get("pid"), "pid", least=1, most=_LARGEST_PID),
+        started=as_whole(record.get("started"), "started"),
+        session=as_whole(record.get("session"), "session", most=_LARGEST_PID),
+    )
 
 
 @dataclass(frozen=True, slots=True)

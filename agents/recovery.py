@@ -70,7 +70,7 @@ def working_guardian(state: GuardianState | None) -> ProcessMark | None:
 
 def read_lease(root: SysRoot, claim: str) -> LeaseState | None:
     """Return the lease of this claim; None where it is gone, damaged or of another claim."""
-    with suppress(AgentError, ValueError, KeyError):
+    with suppress(AgentError):
         lease = Lease.open(root.state_dir, read_only=True, clock=root.clock)
         if lease is not None:
             try:
@@ -83,7 +83,7 @@ def read_lease(root: SysRoot, claim: str) -> LeaseState | None:
 
 def read_note(root: SysRoot, claim: str) -> GuardianState | None:
     """Return what the guardian of this claim wrote down; None where it is gone, damaged or of another claim."""
-    with suppress(AgentError, ValueError, KeyError):
+    with suppress(AgentError):
         note = GuardianNote.open(root.state_dir, read_only=True)
         if note is not None:
             try:

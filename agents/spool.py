@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from agents.errors import JournalError
+from agents.json_fields import as_any_text, as_instant, as_number, as_object, as_whole, read_json
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample
+from agents.state_files import open_regular
 
 log = logging.getLogger(__name__)
 
 REWRITE_BEYOND_BYTES = 1 << 20
+_FIELDS = 7  # of a line
+_LONGEST_LINE = 1 << 20
 
 
 def encode(reading: Reading) -> str:
@@ -35,23 +40,28 @@ def encode(reading: Reading) -> str:
             return json.dumps(["e", *head, reading.kind, reading.detail])
 
 
-def decode(line: str) -> Reading:
+def decode(line: str | bytes) -> Reading:
     """Return the reading in a line; ValueError where the line is torn or is none."""
-    fields: list[Any] = json.loads(line)
+    fields = read_json(line)
+    if not isinstance(fields, list) or len(fields) != _FIELDS:
+        raise ValueError(f"it has not {_FIELDS} fields")
     tag, position, period_id, sequence, taken_at, first, second = fields
     head: dict[str, Any] = {
-        "position": position,
-        "period_id": period_id,
-        "sequence": sequence,
-        "taken_at": datetime.fromisoformat(taken_at),
+        "position": as_whole(position, "position", least=1),
+        "period_id": as_whole(period_id, "period_id"),
+        "sequence": as_whole(sequence, "sequence"),
+        "taken_at": as_instant(taken_at, "taken_at"),
     }
     if tag == "s":
-        return Sample(**head, boottime_seconds=first, values=second)
+        values = {
+            as_any_text(name, "a metric"): as_number(value, name) for name, value in as_object(second, "it").items()
+        }
+        return Sample(**head, boottime_seconds=as_number(first, "boottime"), values=values)
     if tag == "m":
-        return Measurement(**head, metric=first, value=second)
+        return Measurement(**head, metric=as_any_text(first, "metric"), value=as_number(second, "value"))
     if tag == "e":
-        return HostEvent(**head, kind=HostEventKind(first), detail=second)
-    raise ValueError(f"unknown tag {tag!r}")
+        return HostEvent(**head, kind=HostEventKind(as_any_text(first, "kind")), detail=as_any_text(second, "detail"))
+    raise ValueError("it is no kind of reading")
 
 
 class Spool:
@@ -63,11 +73,22 @@ class Spool:
         self._pending: deque[Reading] = deque()
         self._last = 0
         self._disk_failed = ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._recover()
-        self._file = path.open("ab", buffering=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ends_torn = self._recover()
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise JournalError(
+                f"the spool can't be used: {error.strerror or error}",
+                where=str(path),
+                remedy="make room on the disk of the state folder, and run as a user who may write there",
+            ) from error
         if self._file.tell() == 0:
-            self._write(json.dumps(self._last))
+            self._write(json.dumps(self._pending[0].position - 1 if self._pending else self._last))
+            for reading in self._pending:
+                self._write(encode(reading))
+        elif ends_torn:
+            self._write("")  # else the next line would be lost with it
 
     @property
     def last_position(self) -> int:
@@ -121,24 +142,46 @@ class Spool:
                 log.warning("spool %s: %s", self._path, error)
             self._disk_failed = str(error)
 
-    def _recover(self) -> None:
+    def _recover(self) -> bool:
+        """Read what an earlier process has left; returns whether its last line is torn.
+
+        A file that is none of ours is set aside, what it says of ours is kept.
+        """
         try:
-            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            fd = open_regular(self._path, os.O_RDONLY)
         except FileNotFoundError:
-            return
-        try:
-            self._last = int(json.loads(lines[0])) if lines else 0
-        except (ValueError, TypeError):
-            log.warning("spool %s: no header, set aside", self._path)
-            self._path.replace(self._path.with_suffix(".unreadable"))
-            return
-        for number, line in enumerate(lines[1:], start=2):
-            if not line:
-                continue
+            return False
+        except OSError as error:
+            self._set_aside(error.strerror or str(error))
+            return False
+        with os.fdopen(fd, "rb") as file:
+            line = file.readline(_LONGEST_LINE)
             try:
-                reading = decode(line)
-            except (ValueError, TypeError):
-                log.warning("spool %s line %d is torn and skipped", self._path, number)
-                continue
-            self._pending.append(reading)
-            self._last = max(self._last, reading.position)
+                self._last = as_whole(read_json(line or b"0"), "its first line")
+            except ValueError:
+                self._set_aside("no header")
+                return False
+            whole = not line or line.endswith(b"\n")
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=2):
+                whole = line.endswith(b"\n")
+                if not whole and len(line) == _LONGEST_LINE:
+                    self._set_aside(f"line {number} is longer than any of ours")
+                    return False
+                if line.strip():
+                    self._take(line, number)
+            return not whole
+
+    def _take(self, line: bytes, number: int) -> None:
+        try:
+            reading = decode(line)
+            if reading.position <= self._last:
+                raise ValueError(f"position {reading.position} comes after {self._last}")
+        except ValueError as error:
+            log.warning("spool %s line %d is torn and skipped: %s", self._path, number, error)
+            return
+        self._pending.append(reading)
+        self._last = reading.position
+
+    def _set_aside(self, why: str) -> None:
+        log.warning("spool %s: %s, set aside", self._path, why)
+        self._path.replace(self._path.with_suffix(".unreadable"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.5  # shorter than the guardian's patience with whoever holds the host lock
 _FIRST_PAUSE_SECONDS = 0.02
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ def shrinking_first(root: SysRoot, wanted: Iterable[tuple[Knob, str]]) -> list[t
     def grows(item: tuple[Knob, str]) -> bool:
         knob, value = item
         now = _reading(root, knob.name) if knob.is_pool else ""
-        return not (now.isdecimal() and value.isdecimal() and int(value) < int(now))
+        return not (_NUMBER.fullmatch(now) and _NUMBER.fullmatch(value) and int(value) < int(now))
 
     return sorted(wanted, key=grows)
 

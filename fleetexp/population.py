@@ -17,8 +17,8 @@ _COMPARE: Mapping[str, Callable[[int], bool]] = {
     "<": lambda order: order < 0,
 }
 _CONDITION = re.compile(r"(>=|<=|!=|==|>|<)?\s*([^<>=!\s].*)")
-_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_KERNEL = re.compile(rf"({_VERSION.pattern})(?:-rc([0-9]+))?(.*)")
+_VERSION = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18}){0,20}")
+_KERNEL = re.compile(rf"({_VERSION.pattern})(?:-rc([0-9]{{1,9}}))?(.*)")
 _BYTES: Mapping[str, int] = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -40,7 +40,7 @@ class HostInfo:
         text = self.labels.get(name, "")
         if (size := size_in_bytes(text)) is not None:
             return float(size)
-        return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+        return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +164,7 @@ def _numbers(version: str) -> list[int]:
 
 def _parts(suffix: str) -> list[int | str]:
     """Return the numbers and words of what a distribution adds: '-553.el8_10' is 553, el, 8, 10."""
-    return [int(part) if part.isdecimal() else part for part in re.findall(r"[0-9]+|[A-Za-z]+", suffix)]
+    return [int(part) if part.isdecimal() else part for part in re.findall(r"[0-9]{1,18}|[A-Za-z]+", suffix)]
 
 
 def _sign(left: Any, right: Any) -> int:  # noqa: ANN401 - two of whatever has an order
@@ -173,7 +173,7 @@ def _sign(left: Any, right: Any) -> int:  # noqa: ANN401 - two of whatever has a
 
 def size_in_bytes(text: str) -> int | None:
     """Return the bytes that '200GiB', '0.25 TiB' or a whole number says, None where it is no size."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
     if match is None or ("." in match[1] and not match[2]):
         return None
     return int(float(match[1]) * 2 ** _BYTES[match[2] or ""])

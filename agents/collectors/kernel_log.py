@@ -18,6 +18,7 @@ _KMSG = "dev/kmsg"
 _RECORD_BYTES = 8192  # more than the longest record
 _AT_MOST = 2000  # records looked at in one call; the rest wait for the next
 _SHOWN = 300  # characters of a message
+_MOST_DIGITS = 10  # of a priority: it is a number of 32 bits
 _FACILITY_SHIFT = 3  # a priority is 8 times the facility, and the level
 
 # Every form begins the line, as the kernel's printk prints it: what a process is called stands in the kernel's lines
@@ -102,7 +103,7 @@ def classify(message: str) -> HostEventKind | None:
 def kernel_wrote(record: bytes) -> bool:
     """Tell whether a record is the kernel's own: its facility is 0, which nobody else can write with."""
     priority = record.partition(b",")[0]
-    return not priority.isdigit() or int(priority) >> _FACILITY_SHIFT == 0
+    return not priority.isdigit() or (len(priority) <= _MOST_DIGITS and int(priority) >> _FACILITY_SHIFT == 0)
 
 
 def message_of(record: bytes) -> str:

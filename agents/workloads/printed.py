@@ -14,6 +14,7 @@ from agents.workloads.running import Measured
 
 LINE_BYTES_AT_MOST = 65536
 _QUOTED_AT_MOST = 160
+_LATEST = 2.0**37  # seconds since 1970: the year 6325, of which there is a date
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FORMAT = "print 'name value' lines, or one JSON object of finite numbers; names are [a-z][a-z0-9_]*"
@@ -94,7 +95,7 @@ class OwnLines:
         if isinstance(failed, dict):
             raise WorkloadError(*(str(failed.get(part, "")) for part in ("what", "where", "remedy")))
         values, at = message.get(VALUES), message.get("at")
-        if not isinstance(values, dict) or not isinstance(at, float):
+        if not isinstance(values, dict) or not isinstance(at, float) or not 0 <= at < _LATEST:
             _garbage(line)
         taken_at = datetime.fromtimestamp(at, UTC)
         return [(taken_at, name, value) for name, value in _numbers(values, line).items()]

@@ -149,6 +149,9 @@ class ProcessWorkload:
                 for _ in range(_LAST_CHUNKS):
                     if not self._read(descriptor):
                         break
+        except BaseException as error:  # a thread that ended here would wait for a program that nobody ends
+            log.exception("workload %s: reading it failed", self._name)
+            self._fail(f"a defect: {error!r}")
         finally:
             self._close()
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from agents.errors import WorkloadError
@@ -81,8 +82,9 @@ def _be_the_first_victim() -> None:
 
 
 def _end_with_the_agent(go: threading.Event) -> None:
-    while os.read(0, 4096):  # the agent writes one line only: to let the measuring begin
-        go.set()
+    with suppress(OSError):
+        while os.read(0, 4096):  # the agent writes one line only: to let the measuring begin
+            go.set()
     os._exit(ORPHANED)
 
 

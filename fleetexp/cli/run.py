@@ -97,17 +97,18 @@ def run(
     cleanly: the hosts are restored, what was measured is kept and marked.
     """
     from agents.sysroot import FolderRoot
-    from fleetexp.config import load_experiment
+    from fleetexp.config import parse_experiment, read_spec
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 
     refuse_simulation_options(fleet)
-    experiment = load_experiment(spec)
+    text = read_spec(spec)
+    experiment = parse_experiment(text, str(spec))
     if fleet == "simulated":
         address = simulated_address(experiment, host_count, seed, effects, actors, as_json=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         drive(
             experiment,
-            spec.read_text(encoding="utf-8"),
+            text,
             inventory,
             acknowledged=acknowledge_power,
             page=(metrics_address, metrics_port),

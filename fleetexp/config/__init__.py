@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fleetexp.config.checks import warnings_of
-from fleetexp.config.document import decode, read_document
+from fleetexp.config.document import MAX_BYTES, decode, read_document
 from fleetexp.config.metrics import analysis_plan
 from fleetexp.config.model import Experiment
 from fleetexp.config.problem import nearest, refuse
@@ -28,7 +28,8 @@ def read_spec(path: Path | str) -> str:
     """Return a spec file's text; ConfigError where it can't be read or is no UTF-8."""
     file = Path(path)
     try:
-        raw = file.read_bytes()
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
         beside = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         close = nearest(file.name, beside)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import combinations, pairwise
+from collections.abc import Hashable, Iterator
+from itertools import pairwise
 from typing import TypeAlias
 
 from agents.catalogue import FOR_A_SERVICE, find_foreign, owner_of
@@ -76,9 +76,16 @@ def _arms(experiment: Experiment) -> Iterator[Finding]:
         )
     if len(arms) < 2:
         yield ("arms",), "there is nothing to compare", "write the control and at least one other arm"
-    for first, second in combinations(arms, 2):
-        if arms[first] == arms[second] and experiment.workload_for(first) == experiment.workload_for(second):
-            yield ("arms", second), f"the arm does just what {first!r} does", "set a knob differently, or drop the arm"
+    first_to_do: dict[Hashable, str] = {}
+    for arm in arms:
+        if (first := first_to_do.setdefault(_what_it_does(experiment, arm), arm)) != arm:
+            yield ("arms", arm), f"the arm does just what {first!r} does", "set a knob differently, or drop the arm"
+
+
+def _what_it_does(experiment: Experiment, arm: str) -> Hashable:
+    workload = experiment.workload_for(arm)
+    options = () if workload is None else tuple(sorted(workload.options.items()))
+    return tuple(sorted(experiment.arms[arm].items())), options
 
 
 def _switchback(experiment: Experiment) -> Iterator[Finding]:

@@ -19,8 +19,9 @@ Path: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
 
 MAX_BYTES = 256 * 1024
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 MAX_DEPTH = 20
+_RIGHT_FILE = "is this the right file?"
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")  # 64 bits; a longer one, or one that starts with 0, stays text
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?")
@@ -30,6 +31,7 @@ _WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
 _PREFIX = "tag:yaml.org,2002:"
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")  # no database and no UTF-8 takes these, and YAML's escapes can name them
 
 
 class WrittenInt(int):
@@ -65,8 +67,7 @@ class Document:
 def decode(raw: bytes, source: str) -> str:
     """Decode a spec file's bytes; ConfigError where they are no UTF-8 text or too many."""
     if len(raw) > MAX_BYTES:
-        what = f"the file has {len(raw):,} bytes, a spec has at most {MAX_BYTES:,}"
-        refuse(source, what=what, remedy="is this the right file?")
+        refuse(source, what=f"the file is too large: a spec has at most {MAX_BYTES:,} bytes", remedy=_RIGHT_FILE)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -78,7 +79,7 @@ def decode(raw: bytes, source: str) -> str:
 def read_document(text: str, source: str) -> Document:
     """Read the one mapping that a spec is; ConfigError where it is no YAML, or no mapping."""
     if len(text) > MAX_BYTES:
-        refuse(source, what=f"a spec has at most {MAX_BYTES:,} characters", remedy="is this the right text?")
+        refuse(source, what=f"a spec has at most {MAX_BYTES:,} characters", remedy=_RIGHT_FILE)
     node = _compose(text, source)
     if node is None:
         refuse(source, what="the spec is empty", remedy="'fleetexp example' lists some to start from")
@@ -107,9 +108,34 @@ def kind_of(value: object) -> str:
             return "a mapping"
 
 
+class _Loader(yaml.SafeLoader):
+    """Makes nodes of text, and stops at the bounds: what comes after them is not even looked at."""
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self._source = source
+        self._nodes = 0
+        self._depth = -1
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in PyYAML
+        self._nodes += 1
+        self._depth += 1
+        _check_bounds(self._nodes, self._depth, self._source, self.line + 1)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _check_bounds(nodes: int, depth: int, source: str, line: int) -> None:
+    if nodes > MAX_NODES or depth > MAX_DEPTH:
+        limit = f"{MAX_NODES:,} values" if nodes > MAX_NODES else f"{MAX_DEPTH} levels"
+        remedy = "write fewer, and no aliases within aliases"
+        refuse(source, line=line, what=f"the spec unfolds to more than {limit}", remedy=remedy)
+
+
 def _compose(text: str, source: str) -> yaml.Node | None:
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text, source)
         try:
             node: yaml.Node | None = loader.get_single_node()
             return node
@@ -132,8 +158,6 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         line = text.count("\n", 0, error.position) + 1
         what = f"the character U+{ord(text[error.position]):04X} can't stand in YAML"
         refuse(source, line=line, what=what, remedy="remove it")
-    except RecursionError:
-        refuse(source, what="brackets are nested too deeply", remedy=f"nest at most {MAX_DEPTH} levels")
 
 
 class _Reader:
@@ -147,11 +171,7 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Path, depth: int) -> object:
         self._nodes += 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
-            # An alias that expands without end ends here as well.
-            limit = f"{MAX_NODES:,} values" if self._nodes > MAX_NODES else f"{MAX_DEPTH} levels"
-            line = node.start_mark.line + 1
-            refuse(self._source, line=line, what=f"the spec unfolds to more than {limit}", remedy="use fewer aliases")
+        _check_bounds(self._nodes, depth, self._source, node.start_mark.line + 1)  # an alias may expand without end
         self.marks.setdefault(path, _mark(node))
         if isinstance(node, yaml.MappingNode):
             self._tag(node, "map", path)
@@ -170,6 +190,9 @@ class _Reader:
                 continue
             key = key_node.value
             here = (*path, key)
+            if not key.isprintable():
+                self._refuse(key_node, path, f"the key {key[:60]!r} is no plain text", "write 'key: value'")
+                continue
             if key in out:
                 first = self.marks[here][0]
                 self._refuse(key_node, here, f"the key {key!r} stands twice, first in line {first}", "keep one of them")
@@ -183,6 +206,10 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Scalar:
         text: str = node.value
+        if unfit := _UNFIT.search(text):
+            what = f"the text holds the character U+{ord(unfit[0]):04X}"
+            self._refuse(node, path, what, "take it out: nothing that keeps text takes it")
+            return ""
         if node.style is not None:  # quoted, or a block: text, whatever it looks like
             self._tag(node, "str", path)
             return text

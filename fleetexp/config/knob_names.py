@@ -18,10 +18,10 @@ _POOL = ("nr_hugepages", "nr_overcommit_hugepages")
 _SYSCTL = re.compile(r"sysctl/(vm|kernel)\.[a-z][a-z0-9_]*")
 _FORMS: tuple[re.Pattern[str], ...] = (
     re.compile(rf"thp/({'|'.join(_TOP)})"),
-    re.compile(rf"thp/[1-9][0-9]*kB/({'|'.join(_PER_SIZE)})"),
+    re.compile(rf"thp/[1-9][0-9]{{0,8}}kB/({'|'.join(_PER_SIZE)})"),
     re.compile(r"thp/khugepaged/[a-z][a-z0-9_]*"),
-    re.compile(rf"hugetlb/[1-9][0-9]*kB/({'|'.join(_POOL)})"),
-    re.compile(r"hugetlb/node[0-9]+/[1-9][0-9]*kB/nr_hugepages"),
+    re.compile(rf"hugetlb/[1-9][0-9]{{0,8}}kB/({'|'.join(_POOL)})"),
+    re.compile(r"hugetlb/node[0-9]{1,4}/[1-9][0-9]{0,8}kB/nr_hugepages"),
     _SYSCTL,
 )
 _EXAMPLES = (
@@ -35,7 +35,7 @@ _EXAMPLES = (
 )
 _VALUE = r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?"  # one line of plain characters
 _UNITS: Mapping[str, int] = {"k": 1, "m": 1024, "g": 1024 * 1024}
-_SIZE = re.compile(r"([0-9]+)\s*([kmg])i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,9})\s*([kmg])i?b?", re.IGNORECASE)
 
 
 def check_knob_name(name: str) -> str:

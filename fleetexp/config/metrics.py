@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
 from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, Rule, TradePlan
@@ -12,6 +13,7 @@ from fleetexp.config.model import Experiment, Guardrail
 
 OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
 REPORTING_WORKLOADS = OWN_WORKLOADS | {"command"}  # of a service only sources tell
+_MOST_COMPARED = 500  # names that a misspelt one is compared with
 OBSERVER_METRIC = "agent_cpu_seconds"
 _EXPOSURE_OF_A_POOL = ("total_pages", "free_pages")
 _EXPOSURE_OF_THE_TOP_LEVEL = ("anon_huge_bytes", "thp_fault_alloc", "thp_fault_fallback")  # all there is before 6.8
@@ -49,7 +51,7 @@ def nearest_metrics(experiment: Experiment, name: str) -> list[str]:
     sizes = {size for knobs in experiment.arms.values() for size in thp_sizes(knobs)} or {2048}
     own = [f"thp_{size}kB_{what}" for size in sorted(sizes) for what in ("backed_bytes", "fallback_share", "split")]
     legal = [*CATALOGUE, *DERIVED, *(pattern.example for pattern in PATTERNS), *own, *experiment.metrics.sources]
-    return difflib.get_close_matches(name, dict.fromkeys(legal), n=3, cutoff=0.5)
+    return difflib.get_close_matches(name, islice(dict.fromkeys(legal), _MOST_COMPARED), n=3, cutoff=0.5)
 
 
 def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) -> AnalysisPlan:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn
 
 from fleetexp.errors import ConfigError
+
+MOST_PROBLEMS = 120  # told of one spec
+_LONGEST = 800  # characters of one part of a message: what it quotes may be a file
+_MOST_CHOICES = 40
+_MOST_COMPARED = 300
+_LONGEST_WORD = 100
 
 
 class Refused(ValueError):
@@ -47,29 +54,42 @@ class SpecProblem:
         return f"{self.key}: {self.what}" if self.path else self.what
 
     def __str__(self) -> str:
-        return f"{self.where} {self.text} — {self.remedy}"
+        return f"{self.where} {shortened(self.text)} — {shortened(self.remedy)}"
+
+
+def shortened(text: str) -> str:
+    """Return the text, its middle left out where it is longer than anybody reads."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} [...] {text[-half:]}"
 
 
 def raise_all(problems: Iterable[SpecProblem]) -> None:
-    """Raise one ConfigError with every problem, in the order of the text; return where there is none."""
-    found = sorted(dict.fromkeys(problems), key=lambda p: (p.line, p.column))
+    """Raise one ConfigError with every problem, in the order of the text; return where there is none.
+
+    Of very many only the first that were found are told, and no more are looked for.
+    """
+    some = tuple(islice(problems, MOST_PROBLEMS + 1))
+    found = sorted(dict.fromkeys(some[:MOST_PROBLEMS]), key=lambda p: (p.line, p.column))
     if not found:
         return
     lines = tuple(str(problem) for problem in found)
     if len(found) == 1:
-        raise ConfigError(found[0].text, found[0].where, found[0].remedy, lines)
-    raise ConfigError(f"{len(found)} problems", found[0].source, "each line names its own remedy", lines)
+        raise ConfigError(shortened(found[0].text), found[0].where, shortened(found[0].remedy), lines)
+    count = f"{len(found)} problems" if len(some) <= MOST_PROBLEMS else f"more than {MOST_PROBLEMS} problems"
+    raise ConfigError(count, found[0].source, "each line names its own remedy", lines)
 
 
 def refuse(source: str, *, what: str, remedy: str, line: int = 1, column: int = 1) -> NoReturn:
     """Raise at once: nothing after this problem can be read."""
     problem = SpecProblem(source=source, line=line, column=column, path=(), what=what, remedy=remedy)
-    raise ConfigError(what, problem.where, remedy, (str(problem),))
+    raise ConfigError(shortened(what), problem.where, shortened(remedy), (str(problem),))
 
 
 def nearest(word: str, legal: Iterable[str]) -> str | None:
-    """Return the legal word that looks most like this one, None where none does."""
-    by_lower = {choice.lower(): choice for choice in legal}
+    """Return the legal word that looks most like this one, None where none does; of many, the first are looked at."""
+    if len(word) > _LONGEST_WORD:
+        return None
+    by_lower = {choice.lower(): choice for choice in islice(legal, _MOST_COMPARED)}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 
@@ -80,5 +100,6 @@ def choose(word: str, legal: Iterable[str], *, noun: str = "value") -> str:
     if not choices:
         return f"no {noun} is legal here"
     close = nearest(word, choices)
-    every = f"legal: {', '.join(choices)}"
+    more = len(choices) - _MOST_CHOICES
+    every = f"legal: {', '.join(choices[:_MOST_CHOICES])}" + (f" and {more:,} more" if more > 0 else "")
     return f"did you mean {close!r}? {every}" if close else every

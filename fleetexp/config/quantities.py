@@ -35,6 +35,7 @@ _SIZE_UNITS: Mapping[str, int] = {
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s?([A-Za-z]+)")
 _AMBIGUOUS: Mapping[str, str] = {"KB": "KiB", "MB": "MiB", "GB": "GiB", "TB": "TiB"}
 
+_TOO_LARGE = 2**63  # for a column of whole numbers, and for the kernel
 _COUNT_UNITS: Mapping[str, int] = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _COUNT = re.compile(r"([0-9](?:_?[0-9]){0,17}(?:\.[0-9]{1,9})?)([kMG]?)")
 
@@ -97,6 +98,8 @@ def parse_size(value: object) -> int:
     size = Decimal(number) * _SIZE_UNITS[unit]
     if size != int(size):
         raise Refused(f"{value!r} is no whole number of bytes", "write a whole number of a smaller unit")
+    if size >= _TOO_LARGE:
+        raise Refused(f"{value!r} is more than any host has", "write a smaller size")
     return int(size)
 
 
@@ -110,7 +113,7 @@ def format_size(size_bytes: int) -> str:
 
 def parse_count(value: object) -> int:
     """Return a whole number >= 0; Refused otherwise."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_LARGE:
         return value
     match = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
@@ -118,6 +121,8 @@ def parse_count(value: object) -> int:
     count = Decimal(match[1]) * _COUNT_UNITS[match[2]]
     if count != int(count):
         raise Refused(f"{value!r} is no whole number", "write a whole number")
+    if count >= _TOO_LARGE:
+        raise Refused(f"{value!r} is a number of more than 63 bits", "write a smaller one")
     return int(count)
 
 

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
-from fleetexp.config.problem import Refused, SpecProblem, choose, nearest, raise_all
+from fleetexp.config.problem import MOST_PROBLEMS, Refused, SpecProblem, choose, nearest, raise_all
 from fleetexp.config.workload import KINDS, AnyOptions, Workload, shorthand
 
 _EXPECTED = {
@@ -123,13 +123,15 @@ def _validate(
 def _translate(
     document: Document, model: type[BaseModel], error: ValidationError, prefix: Path
 ) -> Iterator[SpecProblem]:
-    details = error.errors(include_url=False)
+    details = error.errors(include_url=False)[: MOST_PROBLEMS + 1]
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     meant = {(*loc[:-1], nearest(str(loc[-1]), _legal_keys(model, loc[:-1]))) for loc in unknown}
     for detail in details:
         if detail["type"] == "missing" and detail["loc"] in meant:
             continue  # it is there, misspelt: said once
-        inner = tuple(part for part in detail["loc"] if part != "[key]")
+        inner = detail["loc"]
+        if detail["type"] != "extra_forbidden" and inner[-1:] == ("[key]",) and (*prefix, *inner) not in document.marks:
+            inner = inner[:-1]  # pydantic's word for a key itself; a spec may have one that is called so
         what, remedy = _words(model, inner, detail)
         yield document.problem(_as_written(document, (*prefix, *inner)), what, remedy)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from agents.claim import claim_status
 from agents.clock import SYSTEM_CLOCK, Clock
@@ -15,6 +17,8 @@ from agents.messages import Reply, Request, Survey
 from agents.sysroot import SysRoot
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
+
+log = logging.getLogger(__name__)
 
 
 class InlineInventory:
@@ -97,7 +101,7 @@ class InlineFleet:
 
     def reconnect(self, host: str, timeout_seconds: float) -> None:
         self.forget(host)
-        self._threads.submit(self._agents[host].abandon)
+        self._threads.submit(self._agents[host].abandon).add_done_callback(partial(_say_failure, host))
         self._agents[host] = self._agent(host)
         self.send(host, Survey(), timeout_seconds)
 
@@ -105,6 +109,11 @@ class InlineFleet:
         for agent in self._agents.values():
             agent.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _say_failure(host: str, done: Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("%s: letting go of its last agent failed: %r", host, error, extra={"host": host})
 
 
 def _answer(host: str, request: Request, done: Future[Reply]) -> Answer:

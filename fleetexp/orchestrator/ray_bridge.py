@@ -87,6 +87,9 @@ class Bridge:
                 self._orders.put(self._connection.recv())
         except (EOFError, OSError):
             os._exit(0)  # the orchestrator is gone; Ray ends the agents of a driver that has left
+        except BaseException:
+            log.exception("an order could not be read")
+            os._exit(1)  # the orchestrator hears that; one that went on without orders would look well
 
     def _watch(self) -> None:
         """Read the table of nodes again and again; a head that is gone keeps this waiting, and so silences us."""

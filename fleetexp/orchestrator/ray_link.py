@@ -136,13 +136,21 @@ def _hear(connection: Connection[Order, Word], words: queue.SimpleQueue[Word | N
         while True:
             words.put(connection.recv())
     except (EOFError, OSError):
+        pass
+    except Exception:
+        log.exception("a word of the process that talks to Ray could not be read")
+    finally:  # however it ends: it is heard
         words.put(None)
 
 
 def _speak(connection: Connection[Order, Word], orders: queue.SimpleQueue[Order | None]) -> None:
-    with suppress(OSError):
+    try:
         while (order := orders.get()) is not None:
             connection.send(order)
+    except OSError:
+        pass
+    except Exception:
+        log.exception("an order could not be sent to the process that talks to Ray")
     with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
         same.shutdown(socket.SHUT_RDWR)  # not a close: the other thread is reading, and hears the end this way
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from fleetexp.errors import BadStoreUrl
 
 HIDDEN = "***"
+_LONGEST = 4096  # characters of an address
 _FORMS = "use sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SECRET = re.compile(r"pass|pwd|^pw$|secret|token|scram|key", re.IGNORECASE)
@@ -81,7 +82,10 @@ def shown(text: str) -> str:
 
     Whatever stands before the last '@' may be one, however the address would be read.
     """
-    text = _CONTROL.sub("?", clean(text))
+    text = clean(text)
+    if len(text) > _LONGEST:
+        return HIDDEN
+    text = _CONTROL.sub("?", text)
     match = _SCHEME.search(text)
     if match is None:
         return HIDDEN if re.search(r"[@=:]", text) else text
@@ -128,6 +132,8 @@ def parse_url(text: str) -> Database:
     url, name = clean(text), shown(text)
     if not url:
         raise BadStoreUrl("the store is not a URL: it is empty", "--store", _FORMS)
+    if len(url) > _LONGEST:
+        raise BadStoreUrl(f"the store's URL is longer than {_LONGEST:,} characters", "--store", _FORMS)
     if url[0] in "\"'":
         raise BadStoreUrl("the store's URL stands in quotes", name, "leave the quotes out")
     if url.lower().startswith("jdbc:"):

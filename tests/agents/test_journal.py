@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -259,3 +260,51 @@ def test_a_state_folder_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(JournalError, match="Is a directory"):
         Journal.open(tmp_path)
+
+
+@pytest.mark.parametrize("pid", [0, -1, True, 1.5, "self", 2**40])
+def test_a_number_that_no_process_has_is_guarded_by_nobody(tmp_path: Path, pid: object) -> None:
+    """Group and session 0 are those of every process that a container sees from outside: all would be killed."""
+    journal = Journal.create(tmp_path, header())
+    journal._append({"kind": "guard", "pid": pid, "started": 0, "session": 0})
+    journal.guard(ProcessMark(pid=70, started=80, session=90))
+    assert journal.guarded == (ProcessMark(pid=70, started=80, session=90),)
+    journal.leave()
+
+
+@pytest.mark.parametrize("claim", ["../../x", "", "a/b", "a\0b", None, 7])
+def test_a_claim_whose_name_is_no_name_of_a_file_is_refused(tmp_path: Path, claim: object) -> None:
+    Journal.create(tmp_path, header()).leave()
+    path = tmp_path / "journal.jsonl"
+    first, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps({**json.loads(first), "claim": claim}).encode() + b"\n" + rest)
+    with pytest.raises(JournalError, match="claim"):
+        Journal.open(tmp_path)
+
+
+def test_a_journal_that_is_a_pipe_a_folder_or_mostly_hole_is_no_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal.jsonl")
+    for read_only in (True, False):
+        with pytest.raises(JournalError, match="not a regular file"):
+            Journal.open(tmp_path, read_only=read_only)
+    assert closed_journals(tmp_path) == ()
+    (tmp_path / "journal.jsonl").unlink()
+    Journal.create(tmp_path, header()).leave()
+    os.truncate(tmp_path / "journal.jsonl", 1 << 40)
+    again = Journal.open(tmp_path)
+    assert again is not None
+    again.record(change())
+    assert again.changes == (change(),)
+    again.leave()
+
+
+def test_lines_that_fill_more_than_one_reading_are_all_taken_in(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, header())
+    for number in range(40):
+        journal.record(change(str(number) * 20_000))
+    again = Journal.open(tmp_path)
+    assert again is not None
+    assert len(again.changes) == 40
+    journal.close(Outcome.RELEASED)
+    assert len(closed_journals(tmp_path)[0].changes) == 40
+    again.leave()

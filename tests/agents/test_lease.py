@@ -92,7 +92,7 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
     reader = Record.open(tmp_path / "r", read_only=True)
     assert reader is not None
     while not done.is_set():
-        content = reader.read()
+        content = reader.read(dict)
         assert content["text"] == str(content["n"]) * (int(str(content["n"])) % 150)
     writer.join()
     record.close()

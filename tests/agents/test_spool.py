@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -177,3 +178,19 @@ def test_a_full_disk_stops_the_file_and_not_the_stream(small_disk: Path, open_sp
     assert not spool.disk_failed
     kept = [r.position for r in open_spool(small_disk / "s.jsonl").pending(1000)[0]]
     assert kept[-1] == 201
+
+
+def test_what_is_spooled_after_a_torn_line_is_not_lost_with_it(
+    tmp_path: Path, open_spool: Callable[[Path], Spool]
+) -> None:
+    path = tmp_path / "s.jsonl"
+    open_spool(path).append(sample)
+    path.write_bytes(path.read_bytes() + b'["s",2,')
+    open_spool(path).append(sample)
+    assert [r.position for r in open_spool(path).pending(10)[0]] == [1, 2]
+
+
+def test_a_pipe_in_the_place_of_a_spool_is_set_aside(tmp_path: Path, open_spool: Callable[[Path], Spool]) -> None:
+    os.mkfifo(tmp_path / "s.jsonl")
+    open_spool(tmp_path / "s.jsonl").append(sample)
+    assert [r.position for r in open_spool(tmp_path / "s.jsonl").pending(10)[0]] == [1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,58 @@ def test_a_control_character_is_refused_with_its_line() -> None:
 
 
 def test_brackets_without_end_are_refused() -> None:
-    assert "nested too deeply" in str(refused("[" * 2_000))
+    assert "more than 20 levels" in str(refused("[" * 2_000))
+
+
+_DIGITS = "9" * 5_000
+_ALWAYS = "{thp/2048kB/enabled: always}"
+ATTACKS = {
+    "a key called [key]": '"[key]": 1\n',
+    "half a character": 'hypothesis: "\\ud800"\n',
+    "half a character as a key": '"\\ud800": 1\n',
+    "NUL by an escape": 'hypothesis: "a\\0b"\n',
+    "a knob of 5,000 digits": MINIMAL.replace("thp/2048kB", f"? thp/{_DIGITS}kB").replace("enabled: n", "enabled\n: n"),
+    "a node of 5,000 digits": f'arms: {{"hugetlb/node{_DIGITS}/2048kB/nr_hugepages": 1}}\n',
+    "a condition of 5,000 digits": f"population: {{where: {{memory: '>={_DIGITS}'}}}}\n",
+    "800 arms alike": MINIMAL.replace("arms:\n", "arms:\n" + "".join(f"  a{n}: {_ALWAYS}\n" for n in range(800))),
+    "6,000 misspelt metrics": MINIMAL.replace(
+        "metrics: {", "metrics: {secondary: [" + ", ".join(f"thp_fault_alloz{n}" for n in range(6_000)) + "], "
+    ),
+    "6,000 unknown keys": "".join(f"kee{n}: 1\n" for n in range(4_000)),
+    "a list of 100,000": f"hypothesis: [{'a,' * 100_000}]\n",
+    "200,000 brackets": "hypothesis: " + "[" * 200_000,
+    "60,000 mappings": "hypothesis: " + "{a: " * 60_000,
+    "18,000 anchors": "hypothesis:\n" + "".join(f"- &a{n} x\n" for n in range(18_000)),
+    "a name of 200,000 letters": MINIMAL.replace("name: minimal", "name: " + "a" * 200_000),
+    "more bytes than a file of the kernel's": f"safety: {{max_failed_hosts: {'9' * 18}G}}\n",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_spec_that_attacks_is_refused_in_time_and_in_few_words(attack: str) -> None:
+    text = ATTACKS[attack]
+    began = time.process_time()
+    error = refused(text if "name:" in text else MINIMAL + text)
+    assert time.process_time() - began < 1.0
+    assert sum(map(len, error.problems)) < 150_000
+    for problem in error.problems:
+        problem.encode()
+        assert " — " in problem
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a spec has at most"):
+        load_experiment("/dev/zero")
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_experiment(tmp_path)
+
+
+def test_each_arm_that_does_what_an_earlier_one_does_is_named_once() -> None:
+    error = refused(MINIMAL.replace("arms:\n", f"arms:\n  a: {_ALWAYS}\n  b: {_ALWAYS}\n"))
+    assert [problem.split(" — ")[0] for problem in error.problems] == [
+        "spec.yaml:5:3 arms.b: the arm does just what 'a' does",
+        "spec.yaml:7:3 arms.treatment: the arm does just what 'a' does",
+    ]
 
 
 @given(st.text(max_size=200))

@@ -20,6 +20,7 @@ from agents.lease import Phase
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
 from tests.agents.guardian.agent_process import PATH_2M, THP_2M, HostTree, only_closed, phase, reads
+from tests.state_fuzz import record_file
 
 pytestmark = pytest.mark.usefixtures("no_guardian_left")
 
@@ -43,6 +44,20 @@ def here(host_tree: HostTree) -> Iterator[Callable[..., tuple[FolderRoot, HostCl
 def test_the_guardian_undoes_what_has_expired(here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]]) -> None:
     root, claim, guardian = here()
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    guardian.watch()
+    assert reads(root) == "inherit"
+    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"claim": "%b", "expires": NaN, "over": false}', b"[1]", b"7", b"[" * 900, b"", b'{"claim": "%b"}']
+)
+def test_a_lease_that_says_what_no_lease_can_runs_out_as_it_was_read_last(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], said: bytes
+) -> None:
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    (root.state_dir / "lease").write_bytes(record_file(said.replace(b"%b", claim._header.claim.encode())))
     guardian.watch()
     assert reads(root) == "inherit"
     assert only_closed(root)[0] is Outcome.LEASE_EXPIRED

@@ -16,6 +16,8 @@ import pytest
 from agents.errors import WorkloadError
 from agents.messages import WorkloadState
 from agents.workloads import RunningWorkload, process
+from agents.workloads.printed import OwnLines, Printed
+from agents.workloads.running import Measured
 
 Runs: TypeAlias = Any  # conftest.py
 FINISHED, FAILED, RUNNING = WorkloadState.FINISHED, WorkloadState.FAILED, WorkloadState.RUNNING
@@ -267,3 +269,40 @@ def test_a_process_that_can_not_be_killed_is_said_to_be_so(
     assert workload.poll() == (FAILED, "the process could not be killed: it hangs in the kernel")
     assert "not gone" in caplog.text
     monkeypatch.setattr(process.os, "killpg", send)
+
+
+class Defective:
+    """Reads lines as nobody should: a defect of ours, which no program can bring about."""
+
+    ready = True
+
+    def line(self, line: bytes) -> list[Measured]:
+        raise ZeroDivisionError(line.decode())
+
+    def end(self) -> list[Measured]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("printed", "detail"), [(OwnLines(), "a line that is no measurement"), (Defective(), "a defect: ZeroDivisionError")]
+)
+def test_whatever_goes_wrong_while_it_is_read_ends_it_as_failed(printed: Printed, detail: str, tmp_path: Path) -> None:
+    """Its thread used to wait then for a program that nobody ended, and the period went on without a word."""
+    script = """printf '{"values": {"ops": 1}, "at": 1e300}\\n'; exec sleep 60"""
+    workload = process.ProcessWorkload(
+        process.Launch(argv=("sh", "-c", script), environment={"PATH": os.environ["PATH"]}, program="/bin/sh"),
+        name="w",
+        printed=printed,
+        work_dir=tmp_path,
+        time_limit_seconds=30.0,
+        may_run_out=False,
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while workload.poll()[0] not in {FAILED, FINISHED} or alive(workload.pid or 0):
+            assert time.monotonic() < deadline, workload.poll()
+            time.sleep(0.01)
+        assert workload.poll()[0] is FAILED
+        assert detail in workload.poll()[1]
+    finally:
+        workload.stop(timeout_seconds=0.1)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
+import subprocess
+import sys
 import time
 from collections import deque
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
@@ -137,3 +142,31 @@ def test_agents_that_go_on_answering_do_not_make_a_dead_head_live(monkeypatch: p
         link._words.put(Said(number=1, reply=Released()))
         assert link.hear(0.1) is not None
     assert "has not answered" in link.broken.what
+
+
+def test_a_word_or_an_order_that_does_not_travel_ends_the_link_and_is_no_silence() -> None:
+    """Each passes through a thread: one that died of it used to leave the link deaf, or dumb, and looking well."""
+    ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
+    words: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    theirs.send_bytes(b"no pickle")
+    ray_link._hear(ours, words)
+    assert words.get_nowait() is None
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    orders.put(lambda: "no pickle either")
+    ray_link._speak(ours, orders)
+    with pytest.raises(EOFError):
+        theirs.recv()
+    ours.close()
+    theirs.close()
+
+
+def test_a_bridge_that_hears_what_it_does_not_understand_ends() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        Connection(os.dup(ours.fileno())).send_bytes(b"no pickle")
+        code = "import sys; from multiprocessing.connection import Connection as C\n"
+        code += "from fleetexp.orchestrator.ray_bridge import Bridge; Bridge(C(int(sys.argv[1])), 'x')._hear()"
+        run = [sys.executable, "-c", code, str(theirs.fileno())]
+        done = subprocess.run(run, pass_fds=(theirs.fileno(),), capture_output=True, timeout=100, check=False)
+    assert b"an order could not be read" in done.stderr
+    assert done.returncode == 1
