@@ -60,7 +60,7 @@ def test_a_server_without_a_token_gives_no_cookie(live_store: str, serving: Serv
 
 @pytest.mark.parametrize("key", ["token", "%74oken", "%74%6F%6b%65%6E", "follow=1&token", "x=1&%74oken"])
 def test_the_token_is_in_no_log_and_no_header(guarded: str, caplog: pytest.LogCaptureFixture, key: str) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="fleetexp.live"):
         answers = [
             get(guarded, f"/?{key}={quote(TOKEN, safe='')}"),
             get(guarded, f"/runs/1?{key}={quote(TOKEN)}"),

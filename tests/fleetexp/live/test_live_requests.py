@@ -64,7 +64,7 @@ MALFORMED = {
 def test_the_answer_to_a_malformed_request_is_orderly(
     served: tuple[str, str], caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="fleetexp.live"):
         answer = ask(served[1], sent)
     assert answer.status == MALFORMED[sent]
     assert set(PROTECTING) <= set(answer.headers)
@@ -115,7 +115,7 @@ def test_a_request_that_is_cut_short_or_comes_in_pieces(served: tuple[str, str])
 def test_who_leaves_without_asking_or_before_the_answer_leaves_no_traceback(
     served: tuple[str, str], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="fleetexp.live"):
         connect(served[1]).close()
         for sent in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
             connection = connect(served[1])
