@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,17 @@ class PageCase:
 
     name: str
     why: str
-    page: Page
+    written: Page
     reads: tuple[Read, ...]
+
+    @property
+    def page(self) -> Page:
+        """The page as of now."""
+        return replace(self.written, body=_dated(self.written.body))
 
 
 def page_cases() -> list[PageCase]:
-    """Return every page, as of now."""
+    """Return every page."""
     return [_case(folder) for folder in sorted(FOLDER.iterdir())]
 
 
@@ -61,11 +66,9 @@ def _case(folder: Path) -> PageCase:
     said = yaml.safe_load((folder / "case.yaml").read_text())
     assert said.keys() <= {"why", "source", "content_type", "whole", "reads"}, folder.name
     assert said["why"] and said["source"] and said["reads"], folder.name
-    page = Page(
-        body=_dated((folder / "page").read_bytes()), content_type=said["content_type"], whole=said.get("whole", False)
-    )
+    page = Page(body=(folder / "page").read_bytes(), content_type=said["content_type"], whole=said.get("whole", False))
     reads = tuple(_read(number, one) for number, one in enumerate(said["reads"]))
-    return PageCase(name=folder.name, why=said["why"], page=page, reads=reads)
+    return PageCase(name=folder.name, why=said["why"], written=page, reads=reads)
 
 
 def _read(number: int, said: Mapping[str, Any]) -> Read:
