@@ -54,6 +54,7 @@ def test_a_kernel_without_1g_pages_is_refused_clearly_and_left_alone(guest: Gues
     seen = guest("guest_experiment.py", CPU="max,-pdpe1gb")
     assert seen["has_1g"] is False
     assert seen["run"]["code"] == 1
-    assert "1048576" in seen["run"]["out"]["reason"]
+    assert "thp/1048576kB/enabled" in seen["run"]["out"]["error"]["what"]
+    assert "periods" not in seen  # refused before anything was stored
     assert seen["knobs_after"] == seen["knobs_before"]
     assert all(size["size_kib"] != 1048576 for size in seen["doctor"]["out"]["facts"]["thp_sizes"])
