@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.effect import Bounds
+from analysis.frame import metric_label
 from analysis.inference import Inference
 from analysis.look import guardrail_look
 from analysis.plan import AnalysisPlan, Crossing, Direction, GuardrailPlan, MetricPlan, Role
@@ -128,6 +129,13 @@ def with_guardrail_metrics(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
     named = {metric.name for metric in plan.metrics}
     extra = dict.fromkeys(guardrail.metric for guardrail in plan.guardrails if guardrail.metric not in named)
     return (*plan.metrics, *(MetricPlan(name=name, unit="", role=Role.GUARDRAIL) for name in extra))
+
+
+def decisive(plan: AnalysisPlan, metrics: Iterable[MetricPlan]) -> tuple[str, ...]:
+    """Name, among these metrics, those that a decision reads: the primary, the guarded ones, the parts of the trade."""
+    names = {guardrail.metric for guardrail in plan.guardrails}
+    names |= {plan.trade.throughput, plan.trade.memory} if plan.trade is not None else set()
+    return tuple(metric_label(one) for one in metrics if one.role is Role.PRIMARY or one.name in names)
 
 
 def worst_value(rows: pd.DataFrame, metric: MetricPlan, treatment: str, worse: Direction) -> float | None:

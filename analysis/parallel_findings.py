@@ -19,7 +19,7 @@ from analysis.estimates import estimate, no_estimate
 from analysis.exposure_rows import exposure_rows
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
-from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
+from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.headline import Headline, Redraws, headline, linearised
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
@@ -76,7 +76,7 @@ def parallel_findings(
     treatments = [arm for arm in plan.arms if arm != plan.control]
     planned = sum(unit.arm is not None for unit in plan.units) or None
     base = _Metrics(
-        plan=plan, table=table, redraws=Redraws(plan=plan), weighed=_weighed(plan, metrics), planned=planned
+        plan=plan, table=table, redraws=Redraws(plan=plan), weighed=frozenset(decisive(plan, metrics)), planned=planned
     )
     said = list(warnings)
     if table.misplaced:
@@ -148,12 +148,6 @@ def parallel_findings(
         arms=concluded_by.arms,
         preference=concluded_by.preference,
     )
-
-
-def _weighed(plan: AnalysisPlan, metrics: Sequence[MetricPlan]) -> frozenset[str]:
-    names = {guardrail.metric for guardrail in plan.guardrails}
-    names |= {plan.trade.throughput, plan.trade.memory} if plan.trade is not None else set()
-    return frozenset(metric_label(one) for one in metrics if one.role is Role.PRIMARY or one.name in names)
 
 
 def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base: _Metrics) -> _MetricEffect:

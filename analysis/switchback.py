@@ -67,7 +67,7 @@ def block_effects(
     if units == 0:
         return BlockEffects(effect=None, contrasts=contrasts)
     few = units < MIN_BLOCKS
-    warnings = (_too_few(units),) if few else ()
+    warnings = (too_few_blocks(units),) if few else ()
     look = look or look_at(plan, metric.role, units)
     found, estimand = block_inference(pairs, plan.seed, tested=metric.role in _TESTED)
     if found is None:
@@ -79,7 +79,7 @@ def block_effects(
             method=PAIRED_T,
             sizes=(units, units),
             means=(float(pairs.control.mean()), float(pairs.treatment.mean())),
-            reason=_too_few(units),
+            reason=too_few_blocks(units),
         )
         effect = Effect(estimate=alone, inference=None, look=look, few=True)
         return BlockEffects(effect=effect, contrasts=contrasts)
@@ -288,5 +288,6 @@ def _sign_flip_row(headline: Estimate, found: Inference, look: Look, units: int)
     )
 
 
-def _too_few(blocks: int) -> str:
+def too_few_blocks(blocks: int) -> str:
+    """Say that so many blocks bear no claim."""
     return f"{blocks} whole blocks of at least {MIN_BLOCKS}: nothing is called significant"

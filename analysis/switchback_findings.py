@@ -16,7 +16,7 @@ from analysis.effect import Effect
 from analysis.estimates import estimate
 from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
-from analysis.guardrails import Evidence, judge, with_guardrail_metrics, worst_value
+from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.look import look_at
 from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
@@ -41,6 +41,7 @@ from analysis.switchback import (
     block_effects,
     block_strata,
     lasting,
+    too_few_blocks,
     with_carry_over,
 )
 from analysis.trade import trades_of
@@ -73,7 +74,7 @@ def switchback_findings(
             said.append(f"{label}: unavailable, no block has it under two arms")
     units = len(rows.drop_duplicates(["host", "block"])) // (2 if plan.order == "abba" else 1)
     if units < MIN_BLOCKS:
-        said.append(f"{units} whole blocks of at least {MIN_BLOCKS}: nothing is called significant")
+        said.append(too_few_blocks(units))
     effects = {key: one.effect for key, one in found.items() if one.effect is not None}
     heads = adjusted(
         {key: Answer(row=effect.estimate, inference=effect.inference) for key, effect in effects.items()}, plan.alpha
@@ -203,21 +204,15 @@ def _missing_of(
     cells: Mapping[str, Cells], metrics: Mapping[str, MetricPlan], treatment: str, plan: AnalysisPlan
 ) -> Iterator[Missing]:
     """What is missing of every metric that the decision reads."""
-    for label in _read(metrics, plan):
+    for label in decisive(plan, metrics.values()):
         yield from cells[label].missing(replace(metrics[label], name=label), (plan.control, treatment))
-
-
-def _read(metrics: Mapping[str, MetricPlan], plan: AnalysisPlan) -> Iterator[str]:
-    names = {guardrail.metric for guardrail in plan.guardrails}
-    names |= {plan.trade.throughput, plan.trade.memory} if plan.trade is not None else set()
-    return (label for label, metric in metrics.items() if metric.role is Role.PRIMARY or metric.name in names)
 
 
 def _missing(
     cells: Mapping[str, Cells], metrics: Mapping[str, MetricPlan], treatments: Sequence[str], plan: AnalysisPlan
 ) -> Iterator[Check]:
     """Are periods missing more under one arm? Of the primary and of every metric that a guardrail watches."""
-    for label in _read(metrics, plan):
+    for label in decisive(plan, metrics.values()):
         metric = metrics[label]
         for treatment in treatments:
             p = cells[label].p_value((plan.control, treatment))
