@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
+_LONGEST_INSTANT = 64  # it is quoted where it is none
 _TOO_LARGE = 2**62  # leaves room for what is added to it in 63 bits
 
 
@@ -64,7 +65,7 @@ def as_number(value: object, name: str) -> float:
 
 
 def as_instant(value: object, name: str) -> datetime:
-    at = datetime.fromisoformat(as_text(value, name))
+    at = datetime.fromisoformat(as_text(value, name, at_most=_LONGEST_INSTANT))
     if at.tzinfo is None:
         raise ValueError(f"{name} is an instant without a zone")
     return at

@@ -160,7 +160,11 @@ def _sqlite(rest: str, name: str) -> Database:
         raise BadStoreUrl("a store in memory would be lost", name, "name a file: sqlite:///fleetexp.db")
     if "?" in path:
         raise BadStoreUrl("a SQLite store takes no options after '?'", name, "write sqlite:///FILE.db alone")
-    if Path(path).is_dir():
+    try:
+        folder = Path(path).is_dir()
+    except OSError as error:  # a name that is too long for its filesystem, say
+        raise BadStoreUrl(f"the store's file can't be: {error.strerror}", name, "write sqlite:///FILE.db") from None
+    if folder:
         raise BadStoreUrl("the store is a folder", name, "name a file in it: sqlite:///FOLDER/fleetexp.db")
     return Database(name=name, path=Path(path))
 

@@ -308,3 +308,15 @@ def test_lines_that_fill_more_than_one_reading_are_all_taken_in(tmp_path: Path) 
     journal.close(Outcome.RELEASED)
     assert len(closed_journals(tmp_path)[0].changes) == 40
     again.leave()
+
+
+@pytest.mark.parametrize("field", ["claim", "claimed_at"])
+def test_what_is_said_of_a_header_that_can_not_be_read_is_short_however_long_its_fields(
+    field: str, tmp_path: Path
+) -> None:
+    Journal.create(tmp_path, header())
+    record = json.loads(text(tmp_path).splitlines()[0]) | {field: AT.isoformat() + ":9" * 10_000}
+    (tmp_path / "journal.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(JournalError) as caught:
+        Journal.open(tmp_path)
+    assert len(str(caught.value)) < 1_000 + len(str(tmp_path))

@@ -120,6 +120,7 @@ def test_options_stand_beside_ours_and_none_of_ours_is_lost() -> None:
         ("sqlite://fleet.db", "two slashes", "sqlite:///FILE.db"),
         ("sqlite:///fleet.db?timeout=5", "no options", "alone"),
         ("sqlite:///a\nb.db", "line end", "take it out"),
+        ("sqlite:///" + "a" * 300, "name too long", "sqlite:///FILE.db"),
         ("  \n", "empty", "sqlite:///"),
     ],
 )
