@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,14 @@ EXAMPLES = 10_000
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with folder_in_memory(tmp_path_factory) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged() -> Iterator[None]:
+    """pytest would keep 80,000 records, and the garbage collection of them be charged to an example."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def try_all(strategy: st.SearchStrategy[Any], act: Callable[[Any], object]) -> None:
