@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.kernel_log_fuzz import hear, records
 from tests.spec_fuzz import addresses, hides_the_password, read_address, read_spec_text, specs, trees
 from tests.state_fuzz import SPOOL, Claimed, folder_in_memory, mutated_lines, notes, open_spool, read_notes
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600), pytest.mark.usefixtures("no_log")]
 EXAMPLES = 10_000
 
 
@@ -25,14 +24,6 @@ EXAMPLES = 10_000
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with folder_in_memory(tmp_path_factory) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_logged() -> Iterator[None]:
-    """pytest would keep 80,000 records, and the garbage collection of them be charged to an example."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def try_all(strategy: st.SearchStrategy[Any], act: Callable[[Any], object]) -> None:
