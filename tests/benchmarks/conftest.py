@@ -1,0 +1,16 @@
+"""What benchmarks share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def no_log() -> Iterator[None]:
+    """Log nothing: pytest would keep every record of 10,000 inputs, and collecting them be charged to one input."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
