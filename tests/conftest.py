@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from agents.lease import GuardianNote
 from agents.process import send_signal
@@ -18,6 +19,10 @@ from tests.postgresql_server import Server, programs
 
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 LOCK = Path("/run/lock/fleetexp-tests.lock")
+
+# No deadline: a machine that is busy with other things is no defect.
+settings.register_profile("fleetexp", deadline=None, max_examples=60)
+settings.load_profile("fleetexp")
 
 
 def _current(text: str) -> str:

@@ -137,13 +137,16 @@ def test_a_knob_that_has_gone_is_an_error_of_its_own(host_tree: HostTree) -> Non
 
 def test_somebody_who_keeps_writing_is_noticed(host_tree: HostTree) -> None:
     class Fought(FolderRoot):
-        reads = 0
+        written = False
+
+        def write(self, path: str, value: bytes) -> None:
+            self.written = True
 
         def read(self, path: str) -> bytes:
             if path.endswith("transparent_hugepage/enabled"):
-                type(self).reads += 1
-                # Right each time it is read back, wrong by the time it is looked at again.
-                return b"madvise\n" if self.reads % 4 in (2, 3) else b"always\n"
+                # Right when it is read back, wrong by the time it is looked at again.
+                self.written, right = False, self.written
+                return b"madvise\n" if right else b"always\n"
             return super().read(path)
 
     root = Fought(host_tree().root)

@@ -26,9 +26,6 @@ from tests.analysis.fleet_data import Fleet, fleet
 from tests.analysis.fleet_data import plan as fleet_plan
 from tests.analysis.simulation import possible_assignments, randomisation_p, sign_flip_p
 
-settings.register_profile("analysis", deadline=None, max_examples=60)
-settings.load_profile("analysis")
-
 Floats = NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(3, 30)
