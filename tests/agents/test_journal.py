@@ -258,7 +258,7 @@ def test_what_could_not_be_closed_properly_is_history_of_unknown_end(tmp_path: P
 
 def test_a_state_folder_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
-    with pytest.raises(JournalError, match="Is a directory"):
+    with pytest.raises(JournalError, match="not a regular file"):
         Journal.open(tmp_path)
 
 
