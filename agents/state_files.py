@@ -40,6 +40,11 @@ class StateFolder:
         with self._reached(make=True, write=True):
             pass
 
+    def exists(self) -> bool:
+        with suppress(FileNotFoundError, NotADirectoryError), self._reached():
+            return True
+        return False
+
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
         """Return a descriptor of a regular file of bounded size that only this user could have written."""
         write = flags != os.O_RDONLY
@@ -163,7 +168,9 @@ def _walk(path: Path, *, make: bool) -> int:
             os.close(step)
             links += 1
             if not left or links > _LINKS_AT_MOST:
-                raise refusal or _refused(path, "it is a symbolic link")
+                raise refusal or _refused(
+                    path, "it is a symbolic link", "move what it leads to here, or mount that here (mount --bind)"
+                )
             steps = Path(target).parts
             if target.startswith("/"):
                 os.close(at)
