@@ -19,6 +19,8 @@ from tests.postgresql_server import Server, programs
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 LOCK = Path("/run/lock/fleetexp-tests.lock")
 
+os.umask(0o022)  # trees that others may write are refused, with what is in them
+
 
 def _current(text: str) -> str:
     """The chosen value of a knob: the word in brackets, or the whole text."""
