@@ -91,9 +91,12 @@ def test_doctor_says_who_holds_the_host(invoke: Invoke, claimed: tuple[FolderRoo
 
 # ------------------------------------------------------------------ a state that can't be looked at, or trusted
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
-def test_what_root_holds_is_not_known_to_a_user_without_rights_and_the_map_is(invoke: Invoke) -> None:
+def test_what_root_holds_is_not_known_to_a_user_without_rights_and_the_map_is(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
+        monkeypatch.chdir("/")
         root = build_host(Path(folder) / "host")
         claim = take_claim(root, run="7", owner="root", knobs=[KNOB], lease_seconds=60, guardian_command=())
         for user in (0, 65534):  # first as root: the interpreter may lie where only root can look
