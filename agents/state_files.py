@@ -41,6 +41,7 @@ class StateFolder:
             pass
 
     def exists(self) -> bool:
+        """Whether it is there, and to be trusted."""
         with suppress(FileNotFoundError, NotADirectoryError), self._reached():
             return True
         return False
@@ -100,9 +101,10 @@ class StateFolder:
             os.close(way)
         try:
             here = os.fstat(folder)
-            if here.st_mode & _OTHERS_WRITE and os.listdir(folder):
+            ours = here.st_uid == os.geteuid()
+            if here.st_mode & _OTHERS_WRITE and (not ours or os.listdir(folder)):
                 raise _writable(self.path)
-            if write and here.st_mode & _OTHERS and here.st_uid == os.geteuid():
+            if write and here.st_mode & _OTHERS and ours:
                 os.fchmod(folder, 0o700)
             yield folder
         finally:

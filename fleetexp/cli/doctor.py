@@ -53,7 +53,7 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     if fault is not None:
         raise fault
     if as_json:
-        emit_json({"facts": facts, "abilities": abilities(facts), "claim": status, "claim_not_known": unknown})
+        emit_json({"facts": facts, "abilities": abilities(facts), "claim": status, "claim_not_known": unknown or None})
 
 
 def claim_line(status: ClaimStatus | None) -> str:
