@@ -308,3 +308,16 @@ def test_lines_that_fill_more_than_one_reading_are_all_taken_in(tmp_path: Path) 
     journal.close(Outcome.RELEASED)
     assert len(closed_journals(tmp_path)[0].changes) == 40
     again.leave()
+
+
+def test_a_full_journal_begins_nothing_more_and_still_records_the_undo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.journal._FULL_BYTES", 10_000)
+    journal = Journal.create(tmp_path, header())
+    journal.record(change("x" * 10_000))
+    with pytest.raises(JournalError, match="full"):
+        journal.intend("thp/enabled", "never", "always", KnobReason.APPLY)
+    journal.record(change())
+    journal.close(Outcome.RELEASED)
+    assert closed_journals(tmp_path)[0].outcome is Outcome.RELEASED
