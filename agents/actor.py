@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from agents.claim import claim_status
-from agents.errors import AgentError
+from agents.errors import AgentError, JournalError
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request
@@ -67,7 +67,11 @@ def look_over(labels: Mapping[str, str], language: str) -> dict[str, object]:
     seen: dict[str, object] = {"host": place.host, "root": place.root, "refused": difference(language)}
     if not seen["refused"]:
         root = FolderRoot(place.root)
-        seen |= {"facts": survey(root, host=place.host, labels=labels), "claim": claim_status(root)}
+        seen["facts"] = survey(root, host=place.host, labels=labels)
+        try:
+            seen["claim"] = claim_status(root)
+        except JournalError as error:
+            seen["refused"] = str(error)
     return seen
 
 

@@ -28,6 +28,7 @@ from agents.recovery import (
     restore,
     standing_of,
 )
+from agents.state_files import StateFolder
 from agents.sysroot import FolderRoot, SysRoot
 from agents.undo import Drift
 
@@ -76,7 +77,7 @@ def take_claim(
     if guardian_command is None and not isinstance(root, FolderRoot):
         raise GuardianError("this root has no folder for a guardian to watch", repr(root), "pass guardian_command=()")
     try:
-        root.state_dir.mkdir(parents=True, exist_ok=True)
+        StateFolder(root.state_dir).make()
     except OSError as error:
         raise JournalError(
             f"the state folder can't be made: {error.strerror}",

@@ -9,6 +9,7 @@ AgentError
 ├── HostClaimed          another run holds this host
 ├── LeaseExpired         the guardian has already undone this claim
 ├── JournalError         the journal could not be written or read
+│   └── StateRefused         somebody else could have written it, or the way to it
 ├── RestoreIncomplete    some knob could not be put back
 ├── GuardianError        the guardian did not start
 └── WorkloadError        the workload could not start, crashed, hung or printed garbage
@@ -27,6 +28,7 @@ __all__ = [
     "KnobRefused",
     "LeaseExpired",
     "RestoreIncomplete",
+    "StateRefused",
     "UnknownKnob",
     "WorkloadError",
 ]
@@ -77,6 +79,10 @@ class LeaseExpired(AgentError):
 
 class JournalError(AgentError):
     """The journal of original values could not be written or read; nothing was changed."""
+
+
+class StateRefused(JournalError):
+    """A folder or file of the host's state that another user owns or could have written, or that is none of ours."""
 
 
 class RestoreIncomplete(AgentError):

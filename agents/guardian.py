@@ -21,6 +21,7 @@ from agents.journal import Journal, Outcome
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobReason
 from agents.process import is_alive, mark_process, send_signal
+from agents.state_files import StateFolder
 from agents.sysroot import FolderRoot, SysRoot
 from agents.undo import kill_guarded, undo_journaled
 
@@ -179,11 +180,11 @@ def _harden() -> None:
         ctypes.CDLL(None).mlockall(_MCL_CURRENT_AND_FUTURE)
 
 
-def _let_go(log_path: Path) -> None:
+def _let_go(state_dir: Path) -> None:
     """Let go of the pipe to the agent; from here on only the log hears of us."""
     try:
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    except OSError:
+        log_fd = StateFolder(state_dir).create(LOG_NAME)
+    except (OSError, JournalError):
         log_fd = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)
@@ -206,7 +207,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     started = time.monotonic()
     os.write(1, READY + b"%d\n" % os.getpid())
-    _let_go(root.state_dir / LOG_NAME)
+    _let_go(root.state_dir)
     log.info("guarding claim %s of %s", claim, root)
     guardian.watch()
     log.info("claim %s is over after %.0f s", claim, time.monotonic() - started)

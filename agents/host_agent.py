@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from agents.claim import HostClaim, claim_status, closed_journals, restore, take_claim
+from agents.claim import ClaimStatus, HostClaim, claim_status, closed_journals, restore, take_claim
 from agents.collectors import Collectors
-from agents.errors import AgentError, LeaseExpired, WorkloadError
+from agents.errors import AgentError, JournalError, LeaseExpired, WorkloadError
 from agents.facts import survey
 from agents.means import REAL_MEANS, Means
 from agents.messages import (
@@ -134,15 +134,19 @@ class HostAgent:
 
     def _preflight(self, request: Preflight) -> PreflightReport:
         facts = self._facts()
-        status = claim_status(self._root)
-        ours = status is not None and status.run == self.run
+        held_by: ClaimStatus | JournalError | None
+        try:
+            held_by = claim_status(self._root)
+        except JournalError as error:
+            held_by = error
+        ours = isinstance(held_by, ClaimStatus) and held_by.run == self.run
         return PreflightReport(
             problems=preflight(
                 self._root,
                 facts,
                 request.arms,
                 request.workloads,
-                None if ours else status,
+                None if ours else held_by,
                 check=self._means.check_workload,
                 sources=request.sources,
                 check_the_sources=self._means.check_sources,

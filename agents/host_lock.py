@@ -13,7 +13,7 @@ from types import TracebackType
 from agents.errors import HostClaimed, JournalError
 from agents.json_fields import read_object
 from agents.process import ProcessMark, mark_process, mark_record, parse_mark
-from agents.state_files import open_regular
+from agents.state_files import StateFolder
 
 _NAME = "state.lock"
 _RECORD_BYTES = 128
@@ -27,7 +27,7 @@ class HostLock:
     """
 
     def __init__(self, state_dir: Path, *, patience_seconds: float = 10.0) -> None:
-        self._path = state_dir / _NAME
+        self._folder = StateFolder(state_dir)
         self._patience = patience_seconds
         self._fd = -1
 
@@ -37,7 +37,7 @@ class HostLock:
             who = "another process" if holder is None else f"process {holder.pid}"
             raise HostClaimed(
                 f"{who} has been changing this host's knobs for longer than {self._patience:g} s",
-                where=str(self._path),
+                where=str(self._folder.path / _NAME),
                 remedy="let it finish, or end it if it is stuck",
             )
         return self
@@ -50,11 +50,11 @@ class HostLock:
     def acquire(self, patience_seconds: float) -> bool:
         """Try for so long; True where the lock is now ours."""
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = self._folder.open(_NAME, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise JournalError(
                 f"the state folder can't be used: {error.strerror}",
-                where=str(self._path),
+                where=str(self._folder.path / _NAME),
                 remedy="run as a user who may write there, with room on the disk",
             ) from error
         deadline = time.monotonic() + patience_seconds
@@ -79,12 +79,12 @@ class HostLock:
     def holder(self) -> ProcessMark | None:
         """Return the process that took the lock last, as far as it could write that down."""
         try:
-            fd = open_regular(self._path, os.O_RDONLY)
+            fd = self._folder.open(_NAME)
             try:
                 return parse_mark(read_object(os.pread(fd, _RECORD_BYTES, 0)))
             finally:
                 os.close(fd)
-        except (OSError, ValueError):
+        except (OSError, ValueError, JournalError):
             return None
 
     def _sign(self) -> None:

@@ -28,7 +28,7 @@ from agents.journal_lines import (
 )
 from agents.messages import KnobChange, KnobReason
 from agents.process import ProcessMark, mark_record
-from agents.state_files import open_regular
+from agents.state_files import LARGEST_BYTES, StateFolder
 
 __all__ = ["KEPT", "ClosedJournal", "Header", "Journal", "Outcome", "closed_journals"]
 
@@ -39,6 +39,7 @@ _OPEN = "journal.jsonl"
 _CLOSED = "closed"
 _CHUNK_BYTES = 64 * 1024
 _RESERVE_BYTES = 48 * 1024
+_FULL_BYTES = LARGEST_BYTES - 1024 * 1024  # then nothing more is begun, and there is room to undo
 _PIECE_BYTES = 1024 * 1024  # read at once; longer than any line of ours
 
 
@@ -56,26 +57,26 @@ class Journal:
     @classmethod
     def create(cls, state_dir: Path, header: Header, clock: Clock = SYSTEM_CLOCK) -> Journal:
         """Write the header durably; JournalError, and no file left behind, where that fails."""
-        path = state_dir / _OPEN
-        fresh = state_dir / f"{_OPEN}.new"
+        path, folder, fresh = state_dir / _OPEN, StateFolder(state_dir), f"{_OPEN}.new"
         line = to_line({"kind": "claim", **header_record(header)})
         try:
-            (state_dir / _CLOSED).mkdir(parents=True, exist_ok=True)
-            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            folder.make()
+            StateFolder(state_dir / _CLOSED).make()
+            fd = folder.create(fresh)
         except OSError as error:
             raise _failed(path, error) from error
         journal = cls(path, fd, header, len(line), clock)
         try:
             journal._put(line, 0)
             journal._keep_reserve()
-            fresh.rename(path)
-            _sync_folder(state_dir)
-        except OSError as error:
+            folder.rename(fresh, _OPEN)
+            folder.sync()
+        except (OSError, JournalError) as error:
             os.close(fd)
-            for left in (fresh, path):
-                with suppress(OSError):
-                    left.unlink(missing_ok=True)
-            raise _failed(path, error) from error
+            for left in (fresh, _OPEN):
+                with suppress(OSError, JournalError):
+                    folder.remove(left)
+            raise error if isinstance(error, JournalError) else _failed(path, error) from error
         return journal
 
     @classmethod
@@ -83,7 +84,7 @@ class Journal:
         """Open the journal of the claim that holds this host; None where nobody does. JournalError if unreadable."""
         path = state_dir / _OPEN
         try:
-            fd = open_regular(path, os.O_RDONLY if read_only else os.O_RDWR)
+            fd = StateFolder(state_dir).open(_OPEN, os.O_RDONLY if read_only else os.O_RDWR)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -161,7 +162,7 @@ class Journal:
     def in_place(self) -> bool:
         """Whether the open journal of the host is this one, without reading it."""
         try:
-            here, there = os.fstat(self._fd), self._path.stat()
+            here, there = os.fstat(self._fd), self._path.lstat()
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -175,6 +176,12 @@ class Journal:
     # ------------------------------------------------------------------------------------------------ the file
     def _append_with_reserve(self, record: Mapping[str, object]) -> None:
         self._read_on()
+        if self._end > _FULL_BYTES:
+            raise JournalError(
+                f"the journal is full: {self._end:,} bytes",
+                where=str(self._path),
+                remedy="end this run and start another: its host gets a journal of its own",
+            )
         try:
             self._keep_reserve()
         except OSError as error:
@@ -213,19 +220,19 @@ class Journal:
             raise
 
     def _archive(self) -> None:
-        closed = self._path.parent / _CLOSED
+        folder, closed = StateFolder(self._path.parent), StateFolder(self._path.parent / _CLOSED)
         stamp = self.header.claimed_at.strftime("%Y%m%dT%H%M%S.%f")
         try:
             self._read_on()
             os.ftruncate(self._fd, self._end + len(_written(self._fd, self._end)))
             os.fsync(self._fd)
             if self.in_place:
-                self._path.rename(closed / f"{stamp}-{self.header.claim}.jsonl")
-                _sync_folder(closed)
-                _sync_folder(self._path.parent)
-            for old in sorted(closed.glob("*.jsonl"))[:-KEPT]:
-                old.unlink(missing_ok=True)
-        except OSError as error:
+                folder.rename(_OPEN, f"{stamp}-{self.header.claim}.jsonl", into=closed)
+                closed.sync()
+                folder.sync()
+            for old in _journals(closed)[:-KEPT]:
+                closed.remove(old)
+        except (OSError, JournalError) as error:
             log.warning("the closed journal %s could not be moved away: %s", self._path, error)
         self.leave()
 
@@ -234,13 +241,14 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
     """Return how the claims of this host ended, oldest first; of one run only, where it is named."""
     found: dict[str, ClosedJournal] = {}
     # The one that is closed and about to be moved comes first, so that a move meanwhile hides nothing.
-    for path in (state_dir / _OPEN, *sorted((state_dir / _CLOSED).glob("*.jsonl"))):
+    open_one, closed = StateFolder(state_dir), StateFolder(state_dir / _CLOSED)
+    for folder, name in ((open_one, _OPEN), *((closed, name) for name in _journals(closed))):
         entries = Entries()
         try:
-            fd = open_regular(path, os.O_RDONLY)
+            fd = folder.open(name)
             try:
                 first, newline, _ = _written(fd, 0).partition(b"\n")
-                header = parse_header(first, path)
+                header = parse_header(first, folder.path / name)
                 _take_in(fd, len(first + newline), entries)
             finally:
                 os.close(fd)
@@ -249,7 +257,7 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
         except (OSError, JournalError) as error:
             log.warning("a closed journal can't be read: %s", error)
             continue
-        ended = entries.closed is not None or path.name != _OPEN
+        ended = entries.closed is not None or folder is closed
         if ended and run in (None, header.run):
             found[header.claim] = ClosedJournal.of(header, entries)
     return tuple(sorted(found.values(), key=lambda closed: closed.claimed_at))
@@ -276,12 +284,8 @@ def _written(fd: int, start: int) -> bytes:
     return data if end < 0 else data[:end]
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _journals(closed: StateFolder) -> list[str]:
+    return [name for name in closed.names() if name.endswith(".jsonl")]
 
 
 def _failed(path: Path, error: OSError) -> JournalError:

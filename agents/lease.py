@@ -20,7 +20,7 @@ from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
 from agents.json_fields import as_number, as_text, read_object
 from agents.process import ProcessMark, mark_record, parse_mark
-from agents.state_files import open_regular
+from agents.state_files import StateFolder
 
 T = TypeVar("T")
 
@@ -44,19 +44,19 @@ class Record:
     @classmethod
     def create(cls, path: Path, content: Mapping[str, object]) -> Record:
         """Put a new file in the place of `path`, durable before it is seen; whoever has the old one open keeps it."""
-        fresh = path.with_name(f"{path.name}.new")
+        folder, fresh = StateFolder(path.parent), f"{path.name}.new"
         try:
-            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            fd = folder.create(fresh)
         except OSError as error:
             raise _no_room(path, error) from error
         record = cls(path, fd)
         try:
             record.write(content)
             os.fsync(fd)
-            fresh.rename(path)
+            folder.rename(fresh, path.name)
         except (OSError, JournalError) as error:
             record.close()
-            fresh.unlink(missing_ok=True)
+            folder.remove(fresh)
             raise error if isinstance(error, JournalError) else _no_room(path, error) from error
         return record
 
@@ -64,7 +64,7 @@ class Record:
     def open(cls, path: Path, *, read_only: bool = False) -> Record | None:
         """Open the record; None where there is none."""
         try:
-            return cls(path, open_regular(path, os.O_RDONLY if read_only else os.O_RDWR))
+            return cls(path, StateFolder(path.parent).open(path.name, os.O_RDONLY if read_only else os.O_RDWR))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

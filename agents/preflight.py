@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from agents.claim import ClaimStatus
-from agents.errors import KnobError
+from agents.errors import JournalError, KnobError
 from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
 from agents.means import SourcesCheck
@@ -21,13 +21,13 @@ def preflight(
     facts: HostFacts,
     arms: Sequence[Arm],
     workloads: Sequence[WorkloadSpec],
-    held_by: ClaimStatus | None,
+    held_by: ClaimStatus | JournalError | None,
     *,
     check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
     sources: Sequence[MetricSource] = (),
     check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
-    """Return every problem, errors first. `held_by` is the claim of another run, where there is one."""
+    """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known."""
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
         found += check(spec, root)
@@ -44,9 +44,11 @@ def _warning(what: str, where: str, remedy: str) -> Problem:
     return Problem(severity=Severity.WARNING, what=what, where=where, remedy=remedy)
 
 
-def _held(facts: HostFacts, held_by: ClaimStatus | None) -> Iterator[Problem]:
+def _held(facts: HostFacts, held_by: ClaimStatus | JournalError | None) -> Iterator[Problem]:
     # A dead claim is no obstacle: taking the host restores it first.
-    if held_by is not None and held_by.lease_remaining_seconds > 0:
+    if isinstance(held_by, JournalError):
+        yield _error(held_by.what, f"{facts.host}, {held_by.where}", held_by.remedy)
+    elif held_by is not None and held_by.lease_remaining_seconds > 0:
         yield _error(
             f"the host is held by run {held_by.run} of {held_by.owner}",
             facts.host,

@@ -17,6 +17,7 @@ from agents.journal import closed_journals as journals_in
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
 from agents.process import ProcessMark, is_alive, is_stopped, send_signal
+from agents.state_files import StateFolder
 from agents.sysroot import SysRoot
 from agents.undo import Drift, differences, kill_guarded, undo_journaled
 
@@ -172,7 +173,7 @@ def restore(root: SysRoot, *, force: bool = False) -> tuple[KnobChange, ...]:
     Returns a change per knob, with what went wrong in `error`; then the journal stays open. HostClaimed where the
     claim lives and `force` isn't given.
     """
-    if not root.state_dir.is_dir():
+    if not StateFolder(root.state_dir).exists():
         return ()
     with HostLock(root.state_dir):
         journal = Journal.open(root.state_dir, clock=root.clock)

@@ -12,14 +12,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agents.errors import JournalError
+from agents.errors import JournalError, StateRefused
 from agents.json_fields import as_any_text, as_instant, as_number, as_object, as_whole, read_json
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample
-from agents.state_files import open_regular
+from agents.state_files import StateFolder
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +70,17 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._folder = StateFolder(path.parent)
         self._lock = threading.Lock()
         self._pending: deque[Reading] = deque()
         self._last = 0
         self._disk_failed = ""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.make()
             ends_torn = self._recover()
-            self._file = path.open("ab", buffering=0)
+            self._file = os.fdopen(
+                self._folder.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0
+            )
         except OSError as error:
             raise JournalError(
                 f"the spool can't be used: {error.strerror or error}",
@@ -127,7 +131,8 @@ class Spool:
         with self._lock:
             self._file.close()
             if not self._pending:
-                self._path.unlink(missing_ok=True)
+                with suppress(OSError, JournalError):
+                    self._folder.remove(self._path.name)
 
     def _write(self, line: str) -> None:
         data = f"{line}\n".encode()
@@ -148,8 +153,11 @@ class Spool:
         A file that is none of ours is set aside, what it says of ours is kept.
         """
         try:
-            fd = open_regular(self._path, os.O_RDONLY)
+            fd = self._folder.open(self._path.name)
         except FileNotFoundError:
+            return False
+        except StateRefused as error:
+            self._set_aside(str(error))
             return False
         except OSError as error:
             self._set_aside(error.strerror or str(error))
@@ -184,4 +192,4 @@ class Spool:
 
     def _set_aside(self, why: str) -> None:
         log.warning("spool %s: %s, set aside", self._path, why)
-        self._path.replace(self._path.with_suffix(".unreadable"))
+        self._folder.rename(self._path.name, self._path.with_suffix(".unreadable").name)

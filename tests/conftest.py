@@ -23,6 +23,7 @@ LOCK = Path("/run/lock/fleetexp-tests.lock")
 # No deadline: a machine that is busy with other things is no defect.
 settings.register_profile("fleetexp", deadline=None, max_examples=60)
 settings.load_profile("fleetexp")
+os.umask(0o022)  # trees that others may write are refused, with what is in them
 
 
 def _current(text: str) -> str:

@@ -6,6 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from agents.errors import StateRefused
+from agents.state_files import StateFolder
+
 HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 64 * 1024
 
@@ -17,11 +20,11 @@ class KeptOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open anew a file that only this user can read; OSError where the folder can't be written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        """Open anew a file that only this user can read; OSError or StateRefused where the folder can't be written."""
+        self._folder = StateFolder(path.parent)
+        self._folder.make()
         self.path = path
-        self._fd = os.open(path, flags, 0o600)
+        self._fd = self._folder.create(path.name)
         self._room = HEAD_BYTES
         self._tail = bytearray()
         self._left_out = 0
@@ -52,8 +55,8 @@ class KeptOutput:
 
     def last_line(self) -> bytes:
         """Return the last line with anything on it, or nothing; for a message, after `close`."""
-        with contextlib.suppress(OSError):
-            lines = self.path.read_bytes().splitlines()
+        with contextlib.suppress(OSError, StateRefused), os.fdopen(self._folder.open(self.path.name), "rb") as file:
+            lines = file.read().splitlines()
             return next((line for line in reversed(lines) if line.strip()), b"")
         return b""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from agents.errors import WorkloadError
+from agents.errors import StateRefused, WorkloadError
 from agents.messages import WorkloadState
 from agents.process import kill_with_group, mark_process
 from agents.workloads.environment import Identity
@@ -271,6 +271,8 @@ class ProcessWorkload:
 def _keep(work_dir: Path, name: str) -> KeptOutput:
     try:
         return KeptOutput(work_dir / name)
+    except StateRefused as error:
+        raise WorkloadError(error.what, error.where, error.remedy) from error
     except OSError as error:
         raise WorkloadError(
             f"the workload's output can't be kept: {error.strerror}",

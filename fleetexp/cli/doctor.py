@@ -32,6 +32,7 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     Nothing is changed.
     """
     from agents.claim import claim_status
+    from agents.errors import JournalError
     from agents.facts import survey
     from agents.sysroot import FolderRoot
     from fleetexp.cli.abilities import abilities
@@ -39,12 +40,20 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
 
     host = FolderRoot(root)
     facts = survey(host)
-    status = claim_status(host)
+    status, unknown, fault = None, "", None
+    try:
+        status = claim_status(host)
+    except JournalError as error:
+        unknown = str(error)
+        fault = None if isinstance(error.__cause__, PermissionError) else error  # that this user may not look is none
+    if not as_json:
+        claim = f"NOT KNOWN: {unknown}" if unknown else claim_line(status)
+        for line in doctor_lines(facts, claim, short=short, columns=width()):
+            click.echo(line)
+    if fault is not None:
+        raise fault
     if as_json:
-        emit_json({"facts": facts, "abilities": abilities(facts), "claim": status})
-        return
-    for line in doctor_lines(facts, claim_line(status), short=short, columns=width()):
-        click.echo(line)
+        emit_json({"facts": facts, "abilities": abilities(facts), "claim": status, "claim_not_known": unknown or None})
 
 
 def claim_line(status: ClaimStatus | None) -> str:

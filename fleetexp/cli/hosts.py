@@ -109,7 +109,7 @@ def _busy(store_url: str, names: Sequence[str]) -> dict[str, int]:
 
 def _row(one: FoundHost, busy: dict[str, int]) -> list[str]:
     labels, facts = one.labels, one.facts
-    state = "no" if facts is None else "held" if _reason(one, busy) else "free"
+    state = "no" if facts is None or one.unusable else "held" if _reason(one, busy) else "free"
     if facts is None:
         return [one.host, labels.get("pool", ""), labels.get("sku", ""), "", "", "", state]
     return [

@@ -11,6 +11,7 @@ from functools import partial
 
 from agents.claim import claim_status
 from agents.clock import SYSTEM_CLOCK, Clock
+from agents.errors import JournalError
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request, Survey
@@ -43,9 +44,12 @@ class InlineInventory:
 
 
 def look_over(host: str, root: SysRoot, labels: Mapping[str, str]) -> FoundHost:
-    """Find a host whose root this process can read."""
+    """Find a host whose root this process can read; one whose state can't be read or trusted is of no use."""
     facts = survey(root, host=host, labels=labels)
-    return FoundHost(host=host, labels=labels, facts=facts, claim=claim_status(root))
+    try:
+        return FoundHost(host=host, labels=labels, facts=facts, claim=claim_status(root))
+    except JournalError as error:
+        return FoundHost(host=host, labels=labels, facts=facts, unusable=str(error))
 
 
 class InlineFleet:

@@ -18,12 +18,12 @@ from fleetexp.pre_period import with_measures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundHost:
-    """A host that an inventory knows of: its facts, or in `unusable` why it has none to give and can't take part."""
+    """A host that an inventory knows of: its facts, or in `unusable` why it has none to give or can't take part."""
 
     host: str
     labels: Mapping[str, str] = field(default_factory=dict)
     facts: HostFacts | None = None
-    unusable: str = ""  # it does not answer, it runs another fleetexp
+    unusable: str = ""  # it does not answer, it runs another fleetexp, its state is not to be trusted
     claim: ClaimStatus | None = None  # what holds the host now, of whatever store
 
 
@@ -66,7 +66,7 @@ def sort_out(
     for one in found:
         if one.host in busy:
             left_out[one.host] = f"it is in run {busy[one.host]}"
-        elif one.facts is None:
+        elif one.facts is None or one.unusable:
             left_out[one.host] = one.unusable or "it gave no facts"
         elif (claim := one.claim) is not None and claim.lease_remaining_seconds > 0:
             left_out[one.host] = f"it is claimed by run {claim.run} of {claim.owner}"

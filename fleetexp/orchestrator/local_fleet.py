@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import secrets
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -46,7 +44,7 @@ class LocalInventory:
 
 
 class LocalFleet:
-    """One host, its agent an actor of a Ray node on loopback that only this process has the token of.
+    """One host, its agent an actor of a Ray node that only this process has the token of.
 
     Where Ray itself dies (raylet, GCS, all of it), `reconnect` starts it anew; until then the guardian holds the host.
     """
@@ -63,38 +61,16 @@ class LocalFleet:
         self._fleet = self._start()
 
     def _start(self) -> Fleet:
-        # Set before Ray is imported anywhere: it reads them once. Another user of this machine must not be able to
-        # run code as root through our node, hence a token even on loopback.
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 would slow down what is measured
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray  # noqa: PLC0415 - the environment above comes first
+        from fleetexp.orchestrator.own_ray import start_node  # noqa: PLC0415, I001 - it goes before Ray
+        import ray  # noqa: PLC0415
 
         from fleetexp.orchestrator.ray_actors import RayActors, RayHost  # noqa: PLC0415 - it imports Ray
 
         # Ray prints what happens to its processes on our stdout, in the middle of a table or a JSON object.
         ray._private.worker.print_to_stdstream = _to_the_log
-        try:
-            with _signals_kept():
-                ray.init(
-                    address="local",
-                    num_cpus=1,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=False,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    _node_ip_address="127.0.0.1",
-                )
-                node_id = ray.get_runtime_context().get_node_id()
-        except (RuntimeError, OSError, ConnectionError) as error:
-            raise RunError(
-                f"Ray did not start: {error}",
-                where=self._host,
-                remedy="see the newest folder under /tmp/ray for its logs, or use '--fleet inline'",
-            ) from error
+        with _signals_kept():
+            start_node(_OBJECT_STORE_BYTES)
+            node_id = ray.get_runtime_context().get_node_id()
         node = RayHost(node_id=node_id, root=self._root, labels=self._labels)
         return RayActors({self._host: node}, run=self._run)
 

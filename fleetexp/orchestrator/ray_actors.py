@@ -9,12 +9,20 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.job_config import JobConfig
 
 from agents.actor import start_actor
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError
 from agents.messages import Request, Survey
 from fleetexp.orchestrator.fleet import Answer
+
+
+class OwnCode(JobConfig):  # type: ignore[misc]
+    """What a driver says of itself, without the current folder: Ray's workers would look there before all else."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ import ray
 from ray.exceptions import AuthenticationError, RayError
 
 from fleetexp.orchestrator.fleet import Answer
-from fleetexp.orchestrator.ray_actors import RayActors, said
+from fleetexp.orchestrator.ray_actors import OwnCode, RayActors, said
 from fleetexp.orchestrator.ray_nodes import Node, RayNodes
 from fleetexp.orchestrator.ray_words import (
     REJOIN_SECONDS,
@@ -214,7 +214,12 @@ def connect(address: str) -> str | Broken:
             )
     try:
         ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, namespace=None
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            namespace=None,
+            job_config=OwnCode(),
         )
     except AuthenticationError:
         return Broken(

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
-# Read once, when Ray is imported. Another user of this machine must not run code through our node: hence a token.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-os.environ.setdefault("RAY_worker_niceness", "0")  # by default actors run at nice 15, and starve on a busy machine
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+from fleetexp.orchestrator.own_ray import start_node  # isort: skip - it goes before Ray
 
 import ray
 from ray.exceptions import RayError
@@ -31,16 +24,7 @@ def _connect() -> None:
     """Start a node of our own on loopback, with a token, unless this process is connected to a cluster."""
     if ray.is_initialized():
         return
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-    )
+    start_node(_OBJECT_STORE_BYTES)
 
 
 class ActorPools:

@@ -258,7 +258,7 @@ def test_what_could_not_be_closed_properly_is_history_of_unknown_end(tmp_path: P
 
 def test_a_state_folder_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
-    with pytest.raises(JournalError, match="Is a directory"):
+    with pytest.raises(JournalError, match="not a regular file"):
         Journal.open(tmp_path)
 
 
@@ -320,3 +320,16 @@ def test_what_is_said_of_a_header_that_can_not_be_read_is_short_however_long_its
     with pytest.raises(JournalError) as caught:
         Journal.open(tmp_path)
     assert len(str(caught.value)) < 1_000 + len(str(tmp_path))
+
+
+def test_a_full_journal_begins_nothing_more_and_still_records_the_undo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.journal._FULL_BYTES", 10_000)
+    journal = Journal.create(tmp_path, header())
+    journal.record(change("x" * 10_000))
+    with pytest.raises(JournalError, match="full"):
+        journal.intend("thp/enabled", "never", "always", KnobReason.APPLY)
+    journal.record(change())
+    journal.close(Outcome.RELEASED)
+    assert closed_journals(tmp_path)[0].outcome is Outcome.RELEASED

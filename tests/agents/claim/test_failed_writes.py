@@ -119,7 +119,7 @@ def test_on_a_full_disk_an_apply_is_refused_and_a_revert_works(
 ) -> None:
     root = host_tree()
     root.state_dir.mkdir(parents=True)
-    mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root.state_dir))
+    mounted("-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(root.state_dir))
     claim = claimer(root, THP_2M)
     filler = root.state_dir / "filler"
     with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:

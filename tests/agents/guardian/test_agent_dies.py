@@ -116,7 +116,7 @@ def test_a_full_disk_does_not_keep_the_guardian_from_undoing(
 ) -> None:
     root = host_tree()
     root.state_dir.mkdir(parents=True)
-    mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root.state_dir))
+    mounted("-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(root.state_dir))
     agent = agent_on(root)
     assert agent.tell("apply always") == "ok"
     with pytest.raises(OSError, match="No space left"), (root.state_dir / "filler").open("wb", buffering=0) as filler:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from agents.claim import HostClaim, claim_status, take_claim
 from agents.messages import Arm
 from agents.sysroot import FolderRoot
 from fleetexp.exit_codes import ExitCode
+from tests.host_tree import build_host
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 KNOB = "thp/2048kB/enabled"
@@ -84,6 +87,48 @@ def test_doctor_says_who_holds_the_host(invoke: Invoke, claimed: tuple[FolderRoo
     assert "claim held by run 7 of root@web-017 pid 1: 1 knob changed, lease" in text
     found = json.loads(invoke("doctor", "--json", "--root", str(root.root)).stdout)
     assert found["claim"]["run"] == "7"
+
+
+# ------------------------------------------------------------------ a state that can't be looked at, or trusted
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_what_root_holds_is_not_known_to_a_user_without_rights_and_the_map_is(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.chdir("/")
+        root = build_host(Path(folder) / "host")
+        claim = take_claim(root, run="7", owner="root", knobs=[KNOB], lease_seconds=60, guardian_command=())
+        for user in (0, 65534):  # first as root: the interpreter may lie where only root can look
+            os.seteuid(user)
+            try:
+                seen = invoke("doctor", "--root", str(root.root))
+                listed = invoke("hosts", "--fleet", "inline", "--root", str(root.root))
+                restored = invoke("restore", "--root", str(root.root))
+            finally:
+                os.seteuid(0)
+        claim.release()
+    assert (seen.exit_code, listed.exit_code, restored.exit_code) == (0, 0, ExitCode.ERROR)
+    assert "NOT KNOWN" in seen.stdout
+    assert "what works here" in seen.stdout
+    for text in (seen.stdout, listed.stdout, restored.stderr):
+        assert "Permission denied" in text
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("doctor", "--json"), ("restore",), ("restore", "--force"), ("hosts",)])
+def test_a_state_that_others_could_have_written_is_refused_with_the_remedy(
+    invoke: Invoke, claimed: tuple[FolderRoot, HostClaim], words: tuple[str, ...]
+) -> None:
+    root, _ = claimed
+    root.state_dir.chmod(0o777)
+    result = invoke(*words, "--root", str(root.root), *(("--fleet", "inline") if words == ("hosts",) else ()))
+    root.state_dir.chmod(0o700)
+    assert result.exit_code == (0 if words == ("hosts",) else ExitCode.ERROR)
+    said = "".join((result.stdout if words == ("hosts",) else result.stderr).split())
+    for part in ("other users may write there", str(root.state_dir), "chmod go-w"):
+        assert part.replace(" ", "") in said
+    assert ("what works here" in result.stdout) == (words == ("doctor",))
+    assert (root.root / FILE).read_text().startswith("always")
 
 
 # ------------------------------------------------------------------ restore
