@@ -176,7 +176,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 class _UnixLines:
-    """Ends lines as this system does. The writer is told of `\\r\\n`, since it quotes only what ends a line of its own."""
+    """Ends lines as this system does, with a writer that quotes both signs of the end of a line: told of both."""
 
     def write(self, line: str) -> int:
         return sys.stdout.write(line.removesuffix("\r\n") + "\n")

@@ -80,12 +80,14 @@ ROUTES: dict[str, Callable[[Path, Path], None]] = {
     "knob, chain": lambda tree, victim: (
         (tree / "a").symlink_to("b"),
         (tree / "b").symlink_to(str(victim)),
-        put_in_place_of(tree / PATH, "/a"),
+        put_in_place_of(tree / PATH, os.path.relpath(tree / "a", (tree / PATH).parent)),
     )[-1],
     "folder, absolute": lambda tree, victim: put_in_place_of((tree / PATH).parent, str(victim.parent)),
-    "folder, relative": lambda tree, victim: put_in_place_of(tree / "sys", os.path.relpath(victim.parents[5], tree)),
+    "folder, relative": lambda tree, victim: put_in_place_of(tree / "sys", os.path.relpath(victim.parents[4], tree)),
     "magic link": lambda tree, victim: put_in_place_of(tree / PATH, f"/proc/self/root{victim}"),
-    "magic link by cwd": lambda tree, victim: put_in_place_of(tree / "sys", f"/proc/self/cwd{victim.parents[5]}"),
+    "magic link by cwd": lambda tree, victim: put_in_place_of(
+        tree / "sys", f"/proc/self/cwd/{os.path.relpath(victim.parents[4])}"
+    ),
 }
 
 
@@ -334,7 +336,7 @@ def walked(folder: Path, path: str) -> tuple[int, int] | int:
         os.close(fd)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     made=st.lists(st.tuples(PLACES, st.sampled_from(["folder", "file", "link"]), TARGETS), max_size=10),
     asked=STEPS.map("/".join).filter(bool),
@@ -345,7 +347,7 @@ def test_the_walk_finds_what_openat2_would(
     folder = tmp_path_factory.mktemp("walk")
     for place, kind, target in made:
         at = folder / place
-        with suppress(OSError):  # a parent that is a file or leads out: then there is one less
+        with suppress(OSError, RuntimeError):  # a parent that is a file, a loop, or leads out: then there is one less
             if not at.parent.resolve().is_relative_to(folder):
                 continue
             at.parent.mkdir(parents=True, exist_ok=True)
