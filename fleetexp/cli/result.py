@@ -82,7 +82,7 @@ def write_html(content: ReportInput, path: Path, *, force: bool = False) -> Path
 def write_page(text: str, path: Path, *, force: bool) -> Path:
     """Write a page in the place of an earlier report, with `force` of any file; the folder is made where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remedy = "it is not marked as a report of ours: name another with --html, or write over it with 'fleetexp report --force'"
+    remedy = "it is not marked as a report of ours: name another with --html, or use 'fleetexp report --force'"
     return write_output(text, path, Over.ANY_FILE if force else Over.REPORT, remedy=remedy)
 
 

