@@ -216,7 +216,7 @@ def test_a_guardian_of_a_tree_ends_no_process_of_this_machine(
     with HostLock(root.state_dir):
         mark = marked(sleeper)
         record = {"pid": mark.pid, "started": mark.started, "session": mark.session}
-        (root.state_dir / HostLock(root.state_dir)._path.name).write_text(json.dumps(record))
+        (root.state_dir / "state.lock").write_text(json.dumps(record))
         if named == "lock holder":
             guardian.watch()
     if named == "workload":
