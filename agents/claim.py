@@ -15,7 +15,7 @@ from agents.journal import ClosedJournal, Header, Journal, Outcome
 from agents.knobs import Knob, find_knob, read_knob
 from agents.lease import GuardianNote, Lease
 from agents.messages import KnobChange
-from agents.process import is_alive, mark_process
+from agents.process import is_alive, mark_process, process_named
 from agents.recovery import (
     ClaimStatus,
     Standing,
@@ -118,7 +118,8 @@ def _clear_the_way(root: SysRoot, run: str, *, last_try: bool) -> tuple[Standing
         return None, ()
     try:
         header, standing = journal.header, standing_of(root, journal)
-        orphaned = header.run == run and header.agent is not None and not is_alive(header.agent)
+        agent = process_named(root, header.agent)
+        orphaned = header.run == run and agent is not None and not is_alive(agent)
         if standing is Standing.UNDOING and not last_try:
             return standing, ()
         if standing is Standing.UNDOING or (standing is Standing.HELD and not orphaned):

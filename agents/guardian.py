@@ -20,7 +20,7 @@ from agents.host_lock import HostLock
 from agents.journal import Journal, Outcome
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobReason
-from agents.process import is_alive, mark_process, send_signal
+from agents.process import is_alive, mark_process, process_named, send_signal
 from agents.state_files import StateFolder
 from agents.sysroot import FolderRoot, SysRoot
 from agents.undo import kill_guarded, undo_journaled
@@ -108,7 +108,7 @@ class Guardian:
             self._lock.release()
 
     def _try_once(self, outcome: Outcome, *, repeated: bool) -> bool:
-        kill_guarded(self._journal)
+        kill_guarded(self._root, self._journal)
         changes = undo_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
         problems = [change.error for change in changes if change.error]
         if problems:
@@ -125,8 +125,9 @@ class Guardian:
         header = self._journal.header
         if outcome is Outcome.GUARDIAN_STOPPED:
             return "the guardian was told to terminate"
-        agent = "is still alive" if header.agent is not None and is_alive(header.agent) else "is dead"
-        return f"the lease of {header.lease_seconds:g} s ran out; the agent {agent}"
+        agent = process_named(self._root, header.agent)
+        stands = "its process is unknown" if agent is None else "is still alive" if is_alive(agent) else "is dead"
+        return f"the lease of {header.lease_seconds:g} s ran out; the agent {stands}"
 
     def _take_lock(self) -> None:
         """Take the host lock; whoever still holds it past the end of the lease is stalled, and is killed.
@@ -138,7 +139,7 @@ class Guardian:
             if self._is_over(state):
                 return
             if state.expired:
-                holder = self._lock.holder()
+                holder = process_named(self._root, self._lock.holder())
                 if holder is not None and holder.pid != os.getpid():
                     log.warning("killing process %d: it has held the host lock past the end of the lease", holder.pid)
                     send_signal(holder, signal.SIGKILL)

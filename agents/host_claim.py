@@ -25,10 +25,9 @@ from agents.guardian_start import start_guardian
 from agents.host_lock import HostLock
 from agents.journal import Journal, Outcome
 from agents.knobs import Knob, attempt_write, check_value, current_value, read_knob
-from agents.lease import GuardianNote, Lease
+from agents.lease import GuardianNote, Lease, Phase
 from agents.messages import Arm, KnobChange, KnobReason
-from agents.process import is_alive, mark_process, send_signal
-from agents.recovery import working_guardian
+from agents.process import ProcessMark, is_alive, is_stopped, mark_process, send_signal
 from agents.sysroot import FolderRoot, Reader, SysRoot
 from agents.undo import Drift, differences, make_room, record_if_possible, shrinking_first, undo, undo_journaled
 
@@ -66,6 +65,7 @@ class HostClaim:
         self._lease = lease
         self._note = note
         self._command = command
+        self._guardian: ProcessMark | None = None  # as we started it, not as a file of the state says
         self._knobs = {knob.name: knob for knob in knobs}
         self._wanted = dict(header.found)
         self._readers: dict[str, Reader] = {}
@@ -259,16 +259,17 @@ class HostClaim:
         """Whether the guardian runs (a stopped one doesn't); always where the claim was taken with none."""
         if self._command is not None and not self._command:
             return True
-        return not self._ended and working_guardian(self._note.read()) is not None
+        if self._ended or self._guardian is None or self._note.read().phase is Phase.DONE:
+            return False
+        return is_alive(self._guardian) and not is_stopped(self._guardian)
 
     def ensure_guardian(self) -> bool:
         """Start a new guardian where the old one has died; True where that was needed."""
         if self.guardian_alive():
             return False
         with self._mine():
-            stopped = self._note.read().process
-            if stopped is not None:
-                send_signal(stopped, signal.SIGKILL)
+            if self._guardian is not None:
+                send_signal(self._guardian, signal.SIGKILL)
             self._start_guardian()
         log.warning("the guardian of run %s had died and was started again", self._header.run)
         return True
@@ -285,7 +286,7 @@ class HostClaim:
     def _start_guardian(self) -> None:
         if self._command is None or self._command:
             assert isinstance(self._root, FolderRoot)  # noqa: S101 - `take_claim` has seen to it
-            start_guardian(self._root, self._header.claim, self._command)
+            self._guardian = start_guardian(self._root, self._header.claim, self._command)
 
     # ------------------------------------------------------------------ the end
     def release(self) -> None:
@@ -309,9 +310,7 @@ class HostClaim:
 
     def _over(self, outcome: Outcome | None, detail: str) -> None:
         """Close the journal with its outcome (None: somebody else has), send the guardian away, let go of files."""
-        guardian = None
-        with suppress(AgentError):
-            guardian = self._note.read().process
+        guardian = self._guardian
         if outcome is not None:
             self._journal.close(outcome, detail)
             with suppress(JournalError):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from agents.json_fields import as_object, as_whole
+from agents.sysroot import SysRoot
 
 _PROC = Path("/proc")
 _DEAD = frozenset("ZXx")
@@ -40,6 +41,14 @@ def parse_mark(value: object) -> ProcessMark:
         started=as_whole(record.get("started"), "started"),
         session=as_whole(record.get("session"), "session", most=_LARGEST_PID),
     )
+
+
+def process_named(root: SysRoot, mark: ProcessMark | None) -> ProcessMark | None:
+    """Return the process that a file of this root's state names; None where the root is not this machine's own.
+
+    The files of a tree come from elsewhere and may name anybody: that process is neither signalled nor looked at.
+    """
+    return mark if root.real else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from agents.journal import ClosedJournal, Journal, Outcome
 from agents.journal import closed_journals as journals_in
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
-from agents.process import ProcessMark, is_alive, is_stopped, send_signal
+from agents.process import ProcessMark, is_alive, is_stopped, process_named, send_signal
 from agents.state_files import StateFolder
 from agents.sysroot import SysRoot
 from agents.undo import Drift, differences, kill_guarded, undo_journaled
@@ -62,11 +62,10 @@ def boot_id(root: SysRoot) -> str:
         ) from error
 
 
-def working_guardian(state: GuardianState | None) -> ProcessMark | None:
+def working_guardian(root: SysRoot, state: GuardianState | None) -> ProcessMark | None:
     """Return the guardian's process where it runs and isn't stopped."""
-    if state is None or state.process is None or state.phase is Phase.DONE:
-        return None
-    return state.process if is_alive(state.process) and not is_stopped(state.process) else None
+    process = None if state is None or state.phase is Phase.DONE else process_named(root, state.process)
+    return process if process is not None and is_alive(process) and not is_stopped(process) else None
 
 
 def read_lease(root: SysRoot, claim: str) -> LeaseState | None:
@@ -104,7 +103,7 @@ def standing_of(root: SysRoot, journal: Journal) -> Standing:
     taken_over = note is not None and note.has_taken_over
     if lease is not None and not lease.over and not lease.expired and not taken_over:
         return Standing.HELD
-    return Standing.DEAD if working_guardian(note) is None else Standing.UNDOING
+    return Standing.DEAD if working_guardian(root, note) is None else Standing.UNDOING
 
 
 def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) -> tuple[KnobChange, ...]:
@@ -117,12 +116,13 @@ def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) ->
     if header.boot_id != boot_id(root):
         outcome, detail = Outcome.REBOOTED, "the host has booted since: its kernel came up without these changes"
     else:
-        kill_guarded(journal)
+        kill_guarded(root, journal)
         changes = undo_journaled(root, journal, KnobReason.RESTORE)
         if not all(change.ok for change in changes):
             return changes
     journal.close(outcome, detail)
     note = read_note(root, header.claim)
+    guardian = None if note is None else process_named(root, note.process)
     with suppress(AgentError):
         lease = Lease.open(root.state_dir)
         if lease is not None:
@@ -131,8 +131,8 @@ def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) ->
                     lease.finish(header.claim)
             finally:
                 lease.close()
-    if note is not None and note.process is not None and header.boot_id == boot_id(root):
-        send_signal(note.process, signal.SIGUSR1)  # it looks at the lease again, and leaves
+    if guardian is not None and header.boot_id == boot_id(root):
+        send_signal(guardian, signal.SIGUSR1)  # it looks at the lease again, and leaves
     return changes
 
 
@@ -199,6 +199,7 @@ def claim_status(root: SysRoot) -> ClaimStatus | None:
         journal.leave()
     lease, note = read_lease(root, header.claim), read_note(root, header.claim)
     same_boot = standing is not Standing.REBOOTED
+    agent, guardian = process_named(root, header.agent), None if note is None else process_named(root, note.process)
     return ClaimStatus(
         claim=header.claim,
         run=header.run,
@@ -206,9 +207,9 @@ def claim_status(root: SysRoot) -> ClaimStatus | None:
         claimed_at=header.claimed_at,
         standing=standing,
         lease_remaining_seconds=lease.remaining_seconds if lease and standing is Standing.HELD else 0.0,
-        agent_alive=same_boot and header.agent is not None and is_alive(header.agent),
-        guardian_pid=note.process.pid if note is not None and note.process is not None and same_boot else None,
-        guardian_alive=same_boot and working_guardian(note) is not None,
+        agent_alive=same_boot and agent is not None and is_alive(agent),
+        guardian_pid=guardian.pid if guardian is not None and same_boot else None,
+        guardian_alive=same_boot and working_guardian(root, note) is not None,
         guardian_detail=note.detail if note is not None else "",
         changed=differences(root, header.found) if same_boot else (),
     )

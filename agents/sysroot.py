@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from agents.clock import SYSTEM_CLOCK, Clock
+from agents.errors import JournalError
+from agents.inside import find_inside, open_inside
 
 
 class Reader(Protocol):
@@ -69,9 +71,9 @@ class _KeptFile:
 
     __slots__ = ("_fd", "_size")
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, fd: int, size: int) -> None:
         """`size`: of the buffer, to begin with."""
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = fd
         self._size = size
 
     def close(self) -> None:
@@ -85,8 +87,8 @@ class _OneRecord(_KeptFile):
 
     __slots__ = ()
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, 128)  # most are one number; a large buffer would cost more than the number
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, 128)  # most are one number; a large buffer would cost more than the number
 
     def read(self) -> bytes:
         data = pread(self._fd, self._size, 0)
@@ -106,8 +108,8 @@ class _ManyRecords(_KeptFile):
 
     __slots__ = ("_last",)
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, 4096)
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, 4096)
         self._last = b""
 
     def read(self) -> bytes:
@@ -135,28 +137,52 @@ def _last_word(table: bytes) -> bytes:
     return table[begin : table.find(b" ", begin) + 1]
 
 
-class FolderRoot:
-    """A root that is a folder: `FolderRoot()` is this machine, `FolderRoot(tmp_path)` a tree made for a test."""
+_STATE = "var/lib/fleetexp"
 
-    __slots__ = ("root",)
+
+class FolderRoot:
+    """A root that is a folder: `FolderRoot()` is this machine, any other a tree: an image, a copy, one made for a test.
+
+    On this machine paths are the kernel's. In a tree they are resolved inside it, and only regular files are opened:
+    who made the tree gains nothing by links, pipes and devices in it.
+    """
+
+    __slots__ = ("_tree", "root")
 
     def __init__(self, root: Path | str = "/") -> None:
         self.root = Path(root).resolve()
+        if self.root == Path("/") != Path(root) and _place(root) != _place("/"):
+            self.root = Path(root).absolute()  # such as /proc/PID/root of a container: it reads '/', and is another
+        self._tree = self.root != Path("/")
 
     def __repr__(self) -> str:
-        return f"FolderRoot({str(self.root)!r})"
+        return f"{type(self).__name__}({str(self.root)!r})"
 
     @property
     def real(self) -> bool:
-        return self.root == Path("/")
+        return not self._tree
 
     @property
     def state_dir(self) -> Path:
-        return self.root / "var/lib/fleetexp"
+        folder = self.root / _STATE
+        if self._tree:
+            for step in (folder, *folder.parents[: _STATE.count("/")]):
+                if step.is_symlink():
+                    raise JournalError(
+                        "the state folder of a tree lies behind a link, which may lead out of it",
+                        str(step),
+                        "put the folder itself there, or give the tree that it lies in",
+                    )
+        return folder
 
     @property
     def clock(self) -> Clock:
         return SYSTEM_CLOCK
+
+    def open(self, path: str, flags: int) -> int:
+        """Return a descriptor of a file that exists; in a tree, of a regular one inside it."""
+        at = self._at(path)
+        return open_inside(self.root, path, flags) if self._tree else os.open(at, flags | os.O_CLOEXEC)
 
     def _at(self, path: str) -> Path:
         if path.startswith("/") or ".." in path.split("/"):
@@ -164,10 +190,11 @@ class FolderRoot:
         return self.root / path
 
     def read(self, path: str) -> bytes:
-        return self._at(path).read_bytes()
+        with os.fdopen(self.open(path, os.O_RDONLY), "rb") as file:
+            return file.read()
 
     def write(self, path: str, value: bytes) -> None:
-        fd = os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC | (0 if self.real else os.O_TRUNC))
+        fd = self.open(path, os.O_WRONLY | (os.O_TRUNC if self._tree else 0))
         try:
             written = os.write(fd, value)
             if written != len(value):
@@ -176,22 +203,44 @@ class FolderRoot:
             os.close(fd)
 
     def exists(self, path: str) -> bool:
-        return self._at(path).exists()
+        at = self._at(path)
+        if not self._tree:
+            return at.exists()
+        try:
+            os.close(find_inside(self.root, path))
+        except OSError:
+            return False
+        return True
 
     def writable(self, path: str) -> bool:
         """Open for writing and close again: sees a read-only mount and a container, which mode bits don't show."""
         try:
-            os.close(os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC))
+            os.close(self.open(path, os.O_WRONLY))
         except OSError:
             return False
         return True
 
     def names(self, path: str) -> list[str]:
         try:
-            return sorted(os.listdir(self._at(path)))
+            folder = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        try:
+            return sorted(os.listdir(folder))
+        finally:
+            os.close(folder)
 
     def reader(self, path: str) -> Reader:
         many = path.startswith(_MANY_RECORDS) and not path.startswith(_ONE_RECORD)
-        return (_ManyRecords if many else _OneRecord)(self._at(path))
+        return (_ManyRecords if many else _OneRecord)(self.open(path, os.O_RDONLY))
+
+
+def _place(folder: Path | str) -> tuple[int, int, str]:
+    """Return what tells a folder from every other, in other mount namespaces too: device, inode, mount."""
+    fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        said = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    return info.st_dev, info.st_ino, said.partition("mnt_id:")[2].partition("\n")[0].strip()

@@ -12,7 +12,7 @@ from agents.errors import KnobError
 from agents.journal import Journal
 from agents.knobs import Knob, attempt_write, find_knob, read_knob
 from agents.messages import KnobChange, KnobReason
-from agents.process import kill_with_group
+from agents.process import kill_with_group, process_named
 from agents.sysroot import SysRoot
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,12 @@ def shrinking_first(root: SysRoot, wanted: Iterable[tuple[Knob, str]]) -> list[t
     return sorted(wanted, key=grows)
 
 
-def kill_guarded(journal: Journal) -> bool:
+def kill_guarded(root: SysRoot, journal: Journal) -> None:
     """SIGKILL the workloads that are written down: huge pages they have mapped can't be given back."""
-    gone = [kill_with_group(process) for process in journal.guarded]
-    return all(gone)
+    for written in journal.guarded:
+        process = process_named(root, written)
+        if process is not None:
+            kill_with_group(process)
 
 
 def undo(

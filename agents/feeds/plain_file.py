@@ -28,7 +28,7 @@ def read_file(root: SysRoot, path: str) -> bytes:
 
 def _bounded(root: FolderRoot, below: str) -> bytes:
     # Without waiting: to open a FIFO that nobody writes to would hang.
-    with os.fdopen(os.open(root.root / below, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(root.open(below, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise Unreadable("it is no plain file")
         return file.read(BYTES_AT_MOST + 1)

@@ -21,10 +21,11 @@ from analysis.report.content import (
     UnavailableMetric,
 )
 from analysis.report.effects import EffectRow, Outcome, effect_rows, pair_rows
-from analysis.report.html import render_comparison_html, render_html
+from analysis.report.html import REPORT_MARK, render_comparison_html, render_html
 from analysis.report.markdown import render_comparison_markdown, render_markdown
 
 __all__ = [
+    "REPORT_MARK",
     "ArmRow",
     "AssignedRow",
     "DoseRow",

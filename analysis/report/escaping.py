@@ -10,7 +10,10 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _KEPT = {"\n", "\t"}
 
 # A colon only where it makes a link, an ampersand only where it could begin an entity, '_' not within a word.
-_MARKUP = re.compile(r"([\\`*{}\[\]<>#|~$]|:(?=//)|&(?=[#0-9A-Za-z])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))")
+_MARKUP = r"([\\`*{}\[\]<>#|~$]|:(?=//)|&(?=[#0-9A-Za-z])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))"
+# What GitHub still makes a link once escapes and entities are read: addresses, mentions, issues; but not in code.
+_LINKED = r"(?<![^\s`|\\])[^\s`|\\]*(?:@|www\.|#[0-9]|\bgh-[0-9])[^\s`|\\]*"
+_FOREIGN = re.compile(f"(?P<linked>{_LINKED})|{_MARKUP}", re.IGNORECASE)
 _LINE_START = re.compile(r"\A(?:([-+=])(?![0-9A-Za-z.])|(\d+)([.)])(?=\s|\Z))")
 
 
@@ -27,9 +30,8 @@ def one_line(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Escape `text` for one line or one table cell of CommonMark or GitHub's dialect."""
-    escaped = _MARKUP.sub(r"\\\1", one_line(text))
-    return _LINE_START.sub(_escape_start, escaped)
+    """Escape `text` for one line or one table cell of CommonMark or GitHub's dialect; what that would link is code."""
+    return _LINE_START.sub(_escape_start, _FOREIGN.sub(_harmless, one_line(text)))
 
 
 def markdown_code(text: str) -> str:
@@ -54,6 +56,10 @@ def _seen(character: str) -> str:
     if character in _KEPT or unicodedata.category(character) not in _UNSEEN:
         return character
     return f"⟨U+{ord(character):04X}⟩"
+
+
+def _harmless(found: re.Match[str]) -> str:
+    return f"`{found[0]}`" if found["linked"] else f"\\{found[0]}"
 
 
 def _escape_start(found: re.Match[str]) -> str:

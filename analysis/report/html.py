@@ -30,6 +30,7 @@ from analysis.report.tables import directions
 from analysis.report.templating import strict_environment
 from analysis.results import BlockContrast, Estimate
 
+REPORT_MARK = Markup('<meta name="generator" content="fleetexp report">')  # early in a file: it is one of ours
 MOST_BLOCK_CHARTS = 12
 MOST_BLOCKS = 200
 MOST_SERIES = 6
@@ -66,7 +67,7 @@ def render_comparison_html(first: ReportInput, second: ReportInput) -> str:
 
 def page_as_html(shown: Page, charts: Mapping[str, tuple[Chart, ...]]) -> str:
     """Fill the template with a page; `charts` are keyed by the section they stand in."""
-    return _environment().get_template("report.html.j2").render(page=shown, charts=charts)
+    return _environment().get_template("report.html.j2").render(page=shown, charts=charts, mark=REPORT_MARK)
 
 
 _BREAKS = re.compile(f"([_/]|[+{MINUS}]?\\d[\\d.,]* %)")

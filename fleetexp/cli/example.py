@@ -8,6 +8,7 @@ import click
 
 from fleetexp.cli.options import json_option
 from fleetexp.cli.output import emit_json
+from fleetexp.cli.output_file import Over, write_output
 
 
 @click.command(
@@ -47,12 +48,8 @@ def example(name: str, path: Path, force: bool, as_json: bool) -> None:
         click.echo(source.read_bytes(), nl=False)
         return
     target = path / source.name if path.is_dir() else path
-    try:
-        with target.open("wb" if force else "xb") as file:
-            file.write(source.read_bytes())
-    except FileExistsError:
-        remedy = "name another one, or write over it with --force"
-        raise RunError("the file is there already", where=str(target), remedy=remedy) from None
+    over = Over.ANY_FILE if force else Over.NOTHING
+    write_output(source.read_bytes(), target, over, remedy="name another one, or write over it with --force")
     if as_json:
         emit_json({"wrote": str(target)})
         return

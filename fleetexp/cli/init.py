@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fleetexp.cli.options import root_option
+from fleetexp.cli.output_file import Over, write_output
 
 
 @click.command(
@@ -28,15 +29,10 @@ def init(path: Path, root: str) -> None:
     """
     from agents.facts import survey
     from agents.sysroot import FolderRoot
-    from fleetexp.errors import RunError
     from fleetexp.shipped import SCHEMA, shipped_files
     from fleetexp.starter import starter_spec
 
     text = f"# yaml-language-server: $schema={shipped_files()[SCHEMA].as_uri()}\n"
     text += starter_spec(survey(FolderRoot(root)))
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise RunError("the file is there already", where=str(path), remedy="name another one") from None
+    write_output(text, path, Over.NOTHING, remedy="name another one")
     click.echo(f"wrote {path}\nsee what it would do: fleetexp plan {path}\nrun it: fleetexp run {path}")

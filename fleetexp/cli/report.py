@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.argument("run_id", metavar="[RUN]", required=False, type=click.IntRange(min=1))
 @click.option("--html", metavar="PATH", type=click.Path(dir_okay=False, path_type=Path), help="Write one HTML file.")
+@click.option("--force", is_flag=True, help="With --html: also over a file that is not a report.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option(
     "--as-of",
@@ -47,6 +48,7 @@ def report(
     *,
     run_id: int | None,
     html: Path | None,
+    force: bool,
     markdown: bool,
     as_of: str | None,
     compare: tuple[int, int] | None,
@@ -56,7 +58,8 @@ def report(
 ) -> None:
     """Show what RUN found; without a number, the newest.
 
-    The HTML is one file that needs no network and no script to be read.
+    The HTML is one file that needs no network and no script to be read. It may
+    take the place of an earlier report; no other file is written over.
 
     With --as-of, the analysis as it would have looked then, with the interval
     that an early look needs. Nothing is stored.
@@ -70,12 +73,14 @@ def report(
     from fleetexp.cli.result import print_decision, print_effects, print_questions, write_html
     from fleetexp.store.store import open_store
 
+    if force and html is None:
+        raise click.UsageError("--force is for the file that --html names")
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other")
     if compare is not None:
         if run_id is not None:
             raise click.UsageError("--compare names its two runs itself: leave RUN out")
-        _compare(compare, html, markdown=markdown, store_url=store_url, as_json=as_json)
+        _compare(compare, html, force=force, markdown=markdown, store_url=store_url, as_json=as_json)
         return
     with contextlib.closing(open_store(store_url, create=False)) as store:
         record = chosen_run(store, run_id)
@@ -89,7 +94,7 @@ def report(
         else:
             content = _content(store, record)
     if html is not None:
-        write_html(content, html)
+        write_html(content, html, force=force)
     if as_json:
         from fleetexp.reporting import report_document
 
@@ -147,16 +152,18 @@ def _content(store: Store, record: RunRecord) -> ReportInput:
     return report_content(store, record.run_id)
 
 
-def _compare(runs: tuple[int, int], html: Path | None, *, markdown: bool, store_url: str, as_json: bool) -> None:
+def _compare(
+    runs: tuple[int, int], html: Path | None, *, force: bool, markdown: bool, store_url: str, as_json: bool
+) -> None:
     """Show two runs beside each other: Markdown on the terminal, HTML, or both documents as JSON."""
     from analysis.report import render_comparison_html, render_comparison_markdown
-    from fleetexp.cli.result import write_text
+    from fleetexp.cli.result import write_page
     from fleetexp.store.store import open_store
 
     with contextlib.closing(open_store(store_url, create=False)) as store:
         first, second = (_content(store, store.run(run_id)) for run_id in runs)
     if html is not None:
-        write_text(render_comparison_html(first, second), html)
+        write_page(render_comparison_html(first, second), html, force=force)
     if as_json:
         from fleetexp.reporting import report_document
 

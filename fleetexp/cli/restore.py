@@ -30,6 +30,9 @@ def restore(*, force: bool, run_id: int | None, root: str, store_url: str, as_js
     The original values come from the journal that was written before the first
     knob was. Each is read back. A host without a claim is left alone.
 
+    With --root the host is a mounted image or a copied tree: no link in it
+    leads out of it, and no process that its journal names is ended.
+
     With --run the hosts are those that RUN ended without seeing restored
     (restore incomplete), wherever they are: what their guardians have put back
     meanwhile is entered into the store, each knob is read, and once every host

@@ -15,6 +15,7 @@ import click
 
 from fleetexp.cli.options import DEFAULT_STORE
 from fleetexp.cli.output import NARROW, plain, print_table, visible, wrapped
+from fleetexp.cli.output_file import Over, write_output
 from fleetexp.store.url import shown
 
 if TYPE_CHECKING:
@@ -71,18 +72,18 @@ def conclude(outcome: Outcome, *, store_url: str, reports: Path) -> Answer:
     return Answer(outcome=outcome, content=content, html=write_html(content, reports / f"run-{outcome.run_id}.html"))
 
 
-def write_html(content: ReportInput, path: Path) -> Path:
+def write_html(content: ReportInput, path: Path, *, force: bool = False) -> Path:
     """Write the report; the folder is made where it is missing."""
     from analysis.report import render_html
 
-    return write_text(render_html(content), path)
+    return write_page(render_html(content), path, force=force)
 
 
-def write_text(text: str, path: Path) -> Path:
-    """Write a page to a file; the folder is made where it is missing."""
+def write_page(text: str, path: Path, *, force: bool) -> Path:
+    """Write a page in the place of an earlier report, with `force` of any file; the folder is made where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+    remedy = "it is not marked as a report of ours: name another with --html, or use 'fleetexp report --force'"
+    return write_output(text, path, Over.ANY_FILE if force else Over.REPORT, remedy=remedy)
 
 
 def ending(outcome: Outcome) -> list[str]:

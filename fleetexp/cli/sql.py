@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fleetexp.store.rows import Row
 
 _ROWS_SHOWN = 1000
+# What a spreadsheet computes rather than shows (OWASP, CSV injection), wide forms too; a number stays one.
+_FORMULA = re.compile(r"(?![+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 @click.command(
@@ -35,7 +38,13 @@ _ROWS_SHOWN = 1000
     """
 )
 @click.argument("query", required=False)
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: every row, unless --limit is given.")
+@click.option(
+    "--csv",
+    "as_csv",
+    is_flag=True,
+    help="Print CSV: every row, unless --limit is given. A text that a spreadsheet would compute gets a ' in front.",
+)
+@click.option("--csv-raw", is_flag=True, help="Print CSV with every text as it is stored: for programs.")
 @click.option(
     "--parquet",
     metavar="PATH",
@@ -62,6 +71,7 @@ def sql(
     *,
     query: str | None,
     as_csv: bool,
+    csv_raw: bool,
     parquet: Path | None,
     limit: int | None,
     timeout_seconds: float,
@@ -73,8 +83,8 @@ def sql(
     Without a query: the views there are, their columns and units; with the name
     of a view or table alone, those of that one.
     """
-    if as_csv + as_json + (parquet is not None) > 1:
-        raise click.UsageError("--csv, --json and --parquet exclude each other")
+    if as_csv + csv_raw + as_json + (parquet is not None) > 1:
+        raise click.UsageError("--csv, --csv-raw, --json and --parquet exclude each other")
     if query is None or query.strip().isidentifier():
         from fleetexp.cli.dictionary import show_all, show_one
 
@@ -86,7 +96,7 @@ def sql(
     from fleetexp.store.store import reader
 
     text = sys.stdin.read() if query == "-" else query
-    whole = as_csv or parquet is not None
+    whole = as_csv or csv_raw or parquet is not None
     limit = limit or (None if whole else _ROWS_SHOWN)
     with reader(store_url, timeout_seconds=timeout_seconds) as opened:
         if parquet is not None:
@@ -95,8 +105,8 @@ def sql(
         else:
             answer = opened.ask(text, batch_rows=min(limit + 1, 10_000) if limit else 10_000)
             rows = _Limited(answer, limit)
-            if as_csv:
-                _print_csv(answer.columns, rows)
+            if as_csv or csv_raw:
+                _print_csv(answer.columns, rows, raw=csv_raw)
             elif as_json:
                 found = [[_json_value(value) for value in row] for row in rows]
                 emit_json({"columns": answer.columns, "rows": found, "truncated": rows.truncated})
@@ -165,12 +175,23 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
         click.echo(line)
 
 
-def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows as they are; on a terminal, control characters are shown instead of obeyed."""
+class _UnixLines:
+    """Ends lines as this system does, with a writer that quotes both signs of the end of a line: told of both."""
+
+    def write(self, line: str) -> int:
+        return sys.stdout.write(line.removesuffix("\r\n") + "\n")
+
+
+def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], *, raw: bool) -> None:
+    """Print rows, unless `raw` as text to a spreadsheet; on a terminal, control characters are shown, not obeyed."""
     from fleetexp.store.answer import as_text
 
-    show = visible if sys.stdout.isatty() else str
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    see = visible if sys.stdout.isatty() else str
+
+    def show(text: str) -> str:
+        return see(text if raw or not _FORMULA.match(text) else f"'{text}")
+
+    writer = csv.writer(_UnixLines())
     writer.writerow([show(name) for name in columns])
     for row in rows:
         writer.writerow(["" if value is None else show(as_text(value)) for value in row])

@@ -74,7 +74,8 @@ def export_run(url: str, run_id: int, folder: Path, *, fleetexp_version: str) ->
             "left_out": [{"name": name, "reason": reason} for name, reason in _LEFT_OUT.items()],
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=True)
-        (unfinished / MANIFEST).write_text(text + "\n")
+        with (unfinished / MANIFEST).open("x", encoding="utf-8") as file:
+            file.write(text + "\n")
         _sync(unfinished / MANIFEST)
         _sync(unfinished)
         _refuse_taken(target)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,28 +36,40 @@ sys.stdin.read()
 AGENT = """
 import sys
 from agents.claim import take_claim
+from agents.host_lock import HostLock
 from agents.messages import Arm
 from agents.sysroot import FolderRoot
 
-root, knob, value = FolderRoot(sys.argv[1]), sys.argv[2], sys.argv[3]
+root, knob, value = FolderRoot(), sys.argv[1], sys.argv[2]
 claim = take_claim(root, run="r1", owner="agent", knobs=[knob], lease_seconds=1.5)
 claim.apply(Arm(name="treatment", knobs={knob: value}))
 print("applied", flush=True)
-sys.stdin.readline()
-claim.guard_process(int(sys.stdin.readline()))
-print("guarded", flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    word, _, pid = line.partition(" ")
+    if word == "guard":
+        claim.guard_process(int(pid))
+    else:
+        lock = HostLock(root.state_dir).__enter__()
+    print("done", flush=True)
 """
+# In a mount namespace of its own, where this machine's state folder is the test's.
+OF_THE_TEST = 'mkdir -p /var/lib/fleetexp && mount --bind "$1" /var/lib/fleetexp && shift && exec "$@"'
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> FolderRoot:
+def here(tmp_path: Path, mounted: Callable[..., None]) -> FolderRoot:
     """Return this machine's /sys and /proc with a state folder of the test's own."""
     folder = tmp_path / "machine"
-    folder.mkdir()
     for name in ("sys", "proc"):
-        (folder / name).symlink_to(f"/{name}")
+        (folder / name).mkdir(parents=True)
+        mounted("--bind", f"/{name}", str(folder / name))
     return FolderRoot(folder)
+
+
+def start_agent(state: Path, knob: str, value: str) -> subprocess.Popen[str]:
+    """Start an agent of this machine itself, whose journal names processes that are this machine's."""
+    state.mkdir(parents=True, exist_ok=True)
+    return start(AGENT, knob, value, within=("unshare", "--mount", "sh", "-c", OF_THE_TEST, "sh", str(state)))
 
 
 def needs(root: FolderRoot, *names: str) -> None:
@@ -66,9 +78,9 @@ def needs(root: FolderRoot, *names: str) -> None:
         pytest.skip(f"this kernel has no {', '.join(sorted(missing))}")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, within: Sequence[str] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", *arguments],
+        [*within, sys.executable, "-c", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -122,10 +134,8 @@ def test_the_kernel_refuses_what_it_does_not_know(here: FolderRoot) -> None:
 
 
 def test_a_read_only_sysfs_is_named_as_such(here: FolderRoot, mounted: Callable[..., None]) -> None:
-    (here.root / "sys").unlink()
-    (here.root / "sys").mkdir()
     sysfs = str(here.root / "sys")
-    mounted("-t", "sysfs", "-o", "ro", "sysfs", sysfs)
+    mounted("-o", "remount,bind,ro", sysfs)
     with pytest.raises(KnobNotWritable, match="can't be written"):
         take_claim(here, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
     _, failure = attempt_write(here, find_knob(here, THP_2M), "always", KnobReason.APPLY)
@@ -139,7 +149,7 @@ def test_a_killed_agents_kernel_is_put_back_within_the_promise(
 ) -> None:
     needs(here, knob)
     before = reads(here, knob)
-    agent = start(AGENT, str(here.root), knob, value)
+    agent = start_agent(here.state_dir, knob, value)
     assert line(agent) == "applied"
     assert reads(here, knob) == value
     os.killpg(agent.pid, signal.SIGKILL)
@@ -154,19 +164,33 @@ def test_pages_that_a_workload_has_mapped_come_back_with_its_end(
 ) -> None:
     needs(here, POOL_2M)
     before = reads(here, POOL_2M)
-    agent = start(AGENT, str(here.root), POOL_2M, str(int(before) + PAGES))
+    agent = start_agent(here.state_dir, POOL_2M, str(int(before) + PAGES))
     assert line(agent) == "applied"
     workload = start(MAP_PAGES)
     assert line(workload) == "mapped"
-    tell(agent, "")
-    tell(agent, str(workload.pid))
-    assert line(agent) == "guarded"
+    tell(agent, f"guard {workload.pid}")
+    assert line(agent) == "done"
     os.killpg(agent.pid, signal.SIGKILL)
     agent.communicate()
     wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
     assert reads(here, POOL_2M) == before
     assert workload.wait(timeout=5) == -signal.SIGKILL
     workload.communicate()
+
+
+def test_an_agent_stalled_with_the_lock_of_this_machine_is_killed_before_it_is_undone(
+    here: FolderRoot, wait_until: Callable[..., float]
+) -> None:
+    before = reads(here, THP_2M)
+    agent = start_agent(here.state_dir, THP_2M, "always")
+    assert line(agent) == "applied"
+    tell(agent, "hold")
+    assert line(agent) == "done"
+    agent.send_signal(signal.SIGSTOP)
+    wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
+    assert reads(here, THP_2M) == before
+    assert agent.wait(timeout=5) == -signal.SIGKILL
+    agent.communicate()
 
 
 def test_pages_in_use_keep_the_claim_until_they_are_given_back(here: FolderRoot) -> None:

@@ -304,7 +304,7 @@ def test_a_file_of_the_host_is_read(tmp_path: Path) -> None:
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert read(MetricSource(metric="m", file="/pipe"), FolderRoot(tmp_path)) == "it is no plain file"
+    assert read(MetricSource(metric="m", file="/pipe"), FolderRoot(tmp_path)) == "EINVAL: not a regular file"
     assert read(MetricSource(metric="m", file="/"), FolderRoot(tmp_path)) == "EISDIR: Is a directory"
     assert read(MetricSource(metric="m", file="/dev/zero")) == "it is no plain file"
 

@@ -28,11 +28,11 @@ import os, sys
 from agents.claim import take_claim
 from agents.host_lock import HostLock
 from agents.messages import Arm
-from agents.sysroot import FolderRoot
+from tests.agents.guardian.own_tree import COMMAND, OwnTree
 
 os.set_inheritable(os.open("/dev/zero", os.O_RDONLY), True)
-root, lease = FolderRoot(sys.argv[1]), float(sys.argv[2])
-claim = take_claim(root, run="r1", owner="agent", knobs=["thp/2048kB/enabled"], lease_seconds=lease)
+root, lease, knobs = OwnTree(sys.argv[1]), float(sys.argv[2]), ["thp/2048kB/enabled"]
+claim = take_claim(root, run="r1", owner="agent", knobs=knobs, lease_seconds=lease, guardian_command=COMMAND)
 print("claimed", flush=True)
 for line in sys.stdin:
     word, _, value = line.strip().partition(" ")

@@ -20,6 +20,7 @@ from agents.lease import Phase
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
 from tests.agents.guardian.agent_process import PATH_2M, THP_2M, HostTree, only_closed, phase, reads
+from tests.agents.guardian.own_tree import OwnTree
 from tests.state_fuzz import record_file
 
 pytestmark = pytest.mark.usefixtures("no_guardian_left")
@@ -118,7 +119,7 @@ def test_a_damaged_lease_runs_out_as_it_was_last_read(
 def test_what_cannot_be_put_back_is_said_and_tried_again(
     here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], host_tree: HostTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Late(FolderRoot):
+    class Late(OwnTree):
         refusals = 0
 
         def write(self, path: str, value: bytes) -> None:

@@ -19,6 +19,7 @@ from agents.messages import EventSupport, HostFacts, HugetlbPool, ThpSize
 from fleetexp.cli.main import cli
 from fleetexp.config import experiment_to_json, load_experiment
 from fleetexp.design import host_info, make_plan
+from fleetexp.domain import RunState
 from fleetexp.store.store import Store, open_store
 from tests.host_tree import build_host
 
@@ -177,3 +178,13 @@ def new_run(store: Store, make_facts: Callable[..., HostFacts]) -> Callable[[], 
         )
 
     return make
+
+
+@pytest.fixture
+def finished(store: Store, new_run: Callable[[], int], report_samples: ModuleType) -> int:
+    """A run that ended and was analysed."""
+    run_id = new_run()
+    store.set_run_state(run_id, RunState.RUNNING)
+    store.save_findings(run_id, report_samples.sample().findings)
+    store.set_run_state(run_id, RunState.COMPLETED)
+    return run_id

@@ -180,6 +180,24 @@ def test_csv_gives_a_program_the_text_as_it_is(
     assert name.replace("\r\n", "\n") == HOSTILE.replace("\r\n", "\n")  # text mode of the pipe
 
 
+@pytest.mark.parametrize("sign", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_csv_hands_a_spreadsheet_no_formula(invoke: Invoke, url: str, sign: str) -> None:
+    text = f"{sign}cmd|'/c calc'!A1"
+    literal = text.replace("'", "''")
+    sql = f"select '{literal}' as \"{text}\""
+    for option, expected in (("--csv", f"'{text}"), ("--csv-raw", text)):
+        out = invoke("sql", sql, option, "--store", url).stdout
+        assert [*csv.reader(io.StringIO(out, newline=""))] == [[expected], [expected]], option
+
+
+def test_numbers_stay_numbers_in_csv(invoke: Invoke, url: str) -> None:
+    sql = "select -5 as a, -2.5e-7 as b, '-5' as c, '+1.5E3' as d, '-' as e, '-1+1' as f, 'a=b' as g, null as h"
+    for option in ("--csv", "--csv-raw"):
+        (row,) = csv.DictReader(io.StringIO(invoke("sql", sql, option, "--store", url).stdout))
+        assert [row[name] for name in "abcdgh"] == ["-5", "-2.5e-07", "-5", "+1.5E3", "a=b", ""]
+        assert (row["e"], row["f"]) == (("'-", "'-1+1") if option == "--csv" else ("-", "-1+1"))
+
+
 # ------------------------------------------------------------------ tables
 def test_a_table_fits_its_width_and_numbers_are_never_cut() -> None:
     headers = ["host", "some_long_name_of_a_number", "why"]

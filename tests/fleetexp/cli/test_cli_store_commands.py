@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import Result
@@ -35,15 +34,6 @@ def running(store: Store, new_run: Callable[[], int]) -> int:
         store.start_period(period.period_id, BEGAN + timedelta(seconds=10 * place), "boot")
     store.end_period(first.period_id, BEGAN + timedelta(seconds=5), PeriodState.COMPLETE)
     store.end_period(second.period_id, BEGAN + timedelta(seconds=15), PeriodState.INVALID, "somebody wrote the knob")
-    return run_id
-
-
-@pytest.fixture
-def finished(store: Store, new_run: Callable[[], int], report_samples: ModuleType) -> int:
-    run_id = new_run()
-    store.set_run_state(run_id, RunState.RUNNING)
-    store.save_findings(run_id, report_samples.sample().findings)
-    store.set_run_state(run_id, RunState.COMPLETED)
     return run_id
 
 
