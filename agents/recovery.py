@@ -16,6 +16,7 @@ from agents.journal import ClosedJournal, Journal, Outcome
 from agents.journal import closed_journals as journals_in
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
+from agents.own_cgroup import end_left_over_cgroups
 from agents.process import ProcessMark, is_alive, is_stopped, send_signal
 from agents.sysroot import SysRoot
 from agents.undo import Drift, differences, kill_guarded, undo_journaled
@@ -176,6 +177,8 @@ def restore(root: SysRoot, *, force: bool = False) -> tuple[KnobChange, ...]:
         return ()
     with HostLock(root.state_dir):
         journal = Journal.open(root.state_dir, clock=root.clock)
+        if root.real:
+            end_left_over_cgroups()
         if journal is None:
             return ()
         try:

@@ -12,6 +12,7 @@ from agents.errors import KnobError
 from agents.journal import Journal
 from agents.knobs import Knob, attempt_write, find_knob, read_knob
 from agents.messages import KnobChange, KnobReason
+from agents.own_cgroup import end_cgroups_of
 from agents.process import kill_with_group
 from agents.sysroot import SysRoot
 
@@ -49,8 +50,12 @@ def shrinking_first(root: SysRoot, wanted: Iterable[tuple[Knob, str]]) -> list[t
 
 
 def kill_guarded(journal: Journal) -> bool:
-    """SIGKILL the workloads that are written down: huge pages they have mapped can't be given back."""
+    """SIGKILL the workloads that are written down, and all that its agent started: huge pages they have mapped can't
+    be given back.
+    """
     gone = [kill_with_group(process) for process in journal.guarded]
+    if journal.header.agent is not None:
+        gone.append(end_cgroups_of(journal.header.agent))
     return all(gone)
 
 
