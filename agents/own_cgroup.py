@@ -22,6 +22,7 @@ UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 FREEZER = Path("/sys/fs/cgroup/freezer")
 PATIENCE_SECONDS = 3.0
 _NAME = re.compile(r"fleetexp-([0-9]{1,20})-([0-9]{1,9})-([0-9]{1,20})-[0-9]{1,20}")
+_PID = re.compile(rb"[1-9][0-9]{0,8}")  # 0: of another namespace, and to kill it would be to kill ourselves
 _FREEZING_SECONDS = 0.1
 _numbers = itertools.count(1)
 
@@ -153,7 +154,7 @@ def _freeze(folder: Path, *, frozen: bool) -> None:
 
 def _pids(folder: Path) -> Iterator[int]:
     for inner, _, _ in os.walk(folder):
-        yield from map(int, _read(Path(inner, "cgroup.procs")).split())
+        yield from (int(word) for word in _read(Path(inner, "cgroup.procs")).split() if _PID.fullmatch(word))
 
 
 def _read(path: Path) -> bytes:

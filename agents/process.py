@@ -62,7 +62,10 @@ def _stat(pid: int) -> _Stat | None:
     fields = text.rpartition(")")[2].split()
     if len(fields) <= 19:
         return None
-    parent, pgrp, session, started = (int(fields[at]) for at in (1, 2, 3, 19))
+    try:
+        parent, pgrp, session, started = (int(fields[at]) for at in (1, 2, 3, 19))
+    except ValueError:
+        return None
     return _Stat(fields[0], parent, pgrp, session, started)
 
 

@@ -55,7 +55,7 @@ class ClaimStatus:
 def boot_id(root: SysRoot) -> str:
     """Return the id of this boot of the host; JournalError where it can't be read."""
     try:
-        return root.read(_BOOT_ID).decode().strip()
+        return root.read(_BOOT_ID).decode(errors="replace").strip()
     except OSError as error:
         raise JournalError(
             f"the boot id can't be read: {error.strerror}", _BOOT_ID, "without it a reboot can't be told: mount /proc"
