@@ -15,6 +15,7 @@ from agents.journal import ClosedJournal, Header, Journal, Outcome
 from agents.knobs import Knob, find_knob, read_knob
 from agents.lease import GuardianNote, Lease
 from agents.messages import KnobChange
+from agents.own_cgroup import end_left_over_cgroups
 from agents.process import is_alive, mark_process, process_named
 from agents.recovery import (
     ClaimStatus,
@@ -90,6 +91,8 @@ def take_claim(
         with HostLock(root.state_dir):
             standing, leftovers = _clear_the_way(root, run, last_try=root.clock.monotonic() > deadline)
             if standing is not Standing.UNDOING:
+                if root.real:
+                    end_left_over_cgroups()
                 claim = _open(
                     root,
                     Header(

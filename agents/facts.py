@@ -26,6 +26,7 @@ from agents.surroundings import (
 )
 from agents.sysroot import SysRoot
 
+_LONGEST_NAME = 256  # characters: of a name that any kernel gives, and more
 # What names the CPU in /proc/cpuinfo: x86, LoongArch, MIPS, arm boards, ppc64, RISC-V. s390 and arm64 have numbers.
 _CPU_NAMES = ("model name", "Model Name", "cpu model", "Model", "cpu", "uarch")
 
@@ -45,12 +46,12 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         available = 0
     pressure_missing = _pressure_missing(root)
     return HostFacts(
-        host=host or read_text(root, "proc/sys/kernel/hostname"),
+        host=host or _word(root, "proc/sys/kernel/hostname"),
         taken_at=root.clock.now(),
-        boot_id=read_text(root, "proc/sys/kernel/random/boot_id"),
-        kernel=read_text(root, "proc/sys/kernel/osrelease"),
-        architecture=read_text(root, "proc/sys/kernel/arch") or (os.uname().machine if root.real else ""),
-        cpu_model=_cpu_model(root),
+        boot_id=_word(root, "proc/sys/kernel/random/boot_id"),
+        kernel=_word(root, "proc/sys/kernel/osrelease"),
+        architecture=_word(root, "proc/sys/kernel/arch") or (os.uname().machine if root.real else ""),
+        cpu_model=_cpu_model(root)[:_LONGEST_NAME],
         cpus=_cpus(root),
         numa_nodes=max(1, sum(1 for name in root.names("sys/devices/system/node") if re.fullmatch(r"node\d+", name))),
         numa_balancing=_switch(root, "proc/sys/kernel/numa_balancing"),
@@ -77,6 +78,10 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         labels=dict(labels or {}),
         thp_pmd_kib=pmd_kib(root),
     )
+
+
+def _word(root: SysRoot, path: str) -> str:
+    return read_text(root, path)[:_LONGEST_NAME]
 
 
 def _knob_values(root: SysRoot, knobs: tuple[Knob, ...]) -> dict[str, str]:

@@ -154,7 +154,7 @@ class HostAgent:
         )
 
     def _boot_id(self) -> str:
-        return self._root.read(_BOOT_ID).decode().strip()
+        return self._root.read(_BOOT_ID).decode(errors="replace").strip()
 
     # ------------------------------------------------------------------ holding
     def _take(self, request: Claim) -> Claimed:

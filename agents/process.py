@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,9 +54,10 @@ def process_named(root: SysRoot, mark: ProcessMark | None) -> ProcessMark | None
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What /proc/PID/stat says that we need (proc_pid_stat(5): fields 3, 5, 6 and 22)."""
+    """What /proc/PID/stat says that we need (proc_pid_stat(5): fields 3 to 6 and 22)."""
 
     state: str
+    parent: int
     pgrp: int
     session: int
     started: int
@@ -67,7 +69,13 @@ def _stat(pid: int) -> _Stat | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return _Stat(fields[0], int(fields[2]), int(fields[3]), int(fields[19])) if len(fields) > 19 else None
+    if len(fields) <= 19:
+        return None
+    try:
+        parent, pgrp, session, started = (int(fields[at]) for at in (1, 2, 3, 19))
+    except ValueError:
+        return None
+    return _Stat(fields[0], parent, pgrp, session, started)
 
 
 def mark_process(pid: int) -> ProcessMark | None:
@@ -112,6 +120,32 @@ def kill_with_group(mark: ProcessMark, *, patience_seconds: float = 2.0) -> bool
         time.sleep(0.01)
 
 
+def kill_descendants(ancestor: int) -> None:
+    """SIGKILL once every process below one of ours, and their process groups: those can't outrun a signal by forking.
+
+    Only for an ancestor that leads no group of its own among them, and whose descendants are all to die.
+    """
+    stats, below = _all_stats(), {ancestor}
+    while more := {pid for pid, stat in stats.items() if stat.parent in below} - below:
+        below |= more
+    family = {pid: stats[pid] for pid in below - {ancestor}}
+    spared = stats[ancestor].pgrp if ancestor in stats else 0
+    for group in {stat.pgrp for stat in family.values()} - {0, spared}:
+        with suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+    for pid, known in family.items():
+        _signal_if(pid, signal.SIGKILL, partial(_same, known))
+
+
+def _same(known: _Stat, stat: _Stat) -> bool:
+    return stat.started == known.started
+
+
+def _all_stats() -> dict[int, _Stat]:
+    stats = ((pid, _stat(pid)) for pid in map(int, filter(str.isdecimal, os.listdir(_PROC))))
+    return {pid: stat for pid, stat in stats if stat is not None and stat.state not in _DEAD}
+
+
 def _belongs(mark: ProcessMark, pid: int, stat: _Stat) -> bool:
     if pid == mark.pid:
         return stat.started == mark.started
@@ -122,9 +156,7 @@ def _living(mark: ProcessMark) -> list[int]:
     leader = _stat(mark.pid)
     if leader is not None and leader.started != mark.started:
         return []  # the number now belongs to somebody else, so its group has died out
-    pids = [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
-    stats = ((pid, _stat(pid)) for pid in pids if pid != os.getpid())
-    return [pid for pid, stat in stats if stat and stat.state not in _DEAD and _belongs(mark, pid, stat)]
+    return [pid for pid, stat in _all_stats().items() if pid != os.getpid() and _belongs(mark, pid, stat)]
 
 
 def _signal_if(pid: int, number: signal.Signals, still: Callable[[_Stat], bool]) -> bool:

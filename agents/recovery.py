@@ -16,6 +16,7 @@ from agents.journal import ClosedJournal, Journal, Outcome
 from agents.journal import closed_journals as journals_in
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
+from agents.own_cgroup import end_left_over_cgroups
 from agents.process import ProcessMark, is_alive, is_stopped, process_named, send_signal
 from agents.state_files import StateFolder
 from agents.sysroot import SysRoot
@@ -55,7 +56,7 @@ class ClaimStatus:
 def boot_id(root: SysRoot) -> str:
     """Return the id of this boot of the host; JournalError where it can't be read."""
     try:
-        return root.read(_BOOT_ID).decode().strip()
+        return root.read(_BOOT_ID).decode(errors="replace").strip()
     except OSError as error:
         raise JournalError(
             f"the boot id can't be read: {error.strerror}", _BOOT_ID, "without it a reboot can't be told: mount /proc"
@@ -177,6 +178,8 @@ def restore(root: SysRoot, *, force: bool = False) -> tuple[KnobChange, ...]:
         return ()
     with HostLock(root.state_dir):
         journal = Journal.open(root.state_dir, clock=root.clock)
+        if root.real:
+            end_left_over_cgroups()
         if journal is None:
             return ()
         try:

@@ -12,6 +12,7 @@ from agents.errors import KnobError
 from agents.journal import Journal
 from agents.knobs import Knob, attempt_write, find_knob, read_knob
 from agents.messages import KnobChange, KnobReason
+from agents.own_cgroup import end_cgroups_of
 from agents.process import kill_with_group, process_named
 from agents.sysroot import SysRoot
 
@@ -49,11 +50,15 @@ def shrinking_first(root: SysRoot, wanted: Iterable[tuple[Knob, str]]) -> list[t
 
 
 def kill_guarded(root: SysRoot, journal: Journal) -> None:
-    """SIGKILL the workloads that are written down: huge pages they have mapped can't be given back."""
+    """SIGKILL the workloads that are written down, and all else that their agent started.
+
+    Huge pages they have mapped can't be given back.
+    """
     for written in journal.guarded:
-        process = process_named(root, written)
-        if process is not None:
-            kill_with_group(process)
+        if (workload := process_named(root, written)) is not None:
+            kill_with_group(workload)
+    if (agent := process_named(root, journal.header.agent)) is not None:
+        end_cgroups_of(agent)
 
 
 def undo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +11,14 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from agents.catalogue.table import MEMINFO_KEYS, VMSTAT_KEYS
+from agents.claim import claim_status
 from agents.collectors import Collectors
 from agents.collectors.parsers import KeyedTable, Pressure, parse_buddyinfo, parse_pagetypeinfo
+from agents.errors import JournalError
 from agents.facts import survey
+from agents.messages import Arm, WorkloadSpec
 from agents.perf.cpus import parse_numbers
+from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from fleetexp.cli.doctor_screen import doctor_lines
 from fleetexp.errors import RunError
@@ -22,31 +27,11 @@ from tests.host_gallery import CGROUP, unpack
 
 HOSTS = ("rhel8-4.18", "pud-1g-6.12", "linux-6.12-page-owner", "ubuntu-20.04-5.4", "arm64-64k-guest", "s390-zvm-5.11")
 LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
-_THP = "sys/kernel/mm/transparent_hugepage"
-FILES = (
-    "proc/vmstat",
-    "proc/meminfo",
-    "proc/buddyinfo",
-    "proc/pagetypeinfo",
-    "proc/pressure/memory",
-    "proc/cpuinfo",
-    "proc/uptime",
-    "proc/sysinfo",
-    "proc/sys/kernel/tainted",
-    "proc/sys/kernel/numa_balancing",
-    "proc/sys/vm/swappiness",
-    "sys/devices/system/cpu/online",
-    f"{_THP}/enabled",
-    f"{_THP}/hpage_pmd_size",
-    f"{_THP}/hugepages-2048kB/enabled",
-    f"{_THP}/hugepages-2048kB/stats/nr_anon",
-    "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
-    "sys/fs/cgroup/cgroup.controllers",
-    f"sys/fs/cgroup/{CGROUP}/memory.current",
-    f"sys/fs/cgroup/{CGROUP}/memory.stat",
-    f"sys/fs/cgroup/{CGROUP}/memory.pressure",
-    f"sys/fs/cgroup/memory/{CGROUP}/memory.stat",
-    f"sys/fs/cgroup/memory/{CGROUP}/memory.oom_control",
+ARMS = (Arm(name="control", knobs={}),)
+WORKLOADS = (
+    WorkloadSpec(kind="pointer_chase", options={"region_bytes": 1 << 21}),
+    WorkloadSpec(kind="acquire", options={"pages": 1, "page_size_kib": 2048, "backing": "hugetlb"}),
+    WorkloadSpec(kind="service", options={"cgroup": f"/{CGROUP}"}),
 )
 PARSERS: Mapping[str, Callable[[bytes, dict[str, float]], None]] = {
     "proc/vmstat": KeyedTable(VMSTAT_KEYS),
@@ -55,6 +40,18 @@ PARSERS: Mapping[str, Callable[[bytes, dict[str, float]], None]] = {
     "proc/buddyinfo": parse_buddyinfo,
     "proc/pagetypeinfo": parse_pagetypeinfo,
     "sys/devices/system/cpu/online": lambda data, out: out.update(cpus=float(len(parse_numbers(data)))),
+}
+_NUMBER = re.compile(rb"[0-9]+")
+_LAST_NUMBER = re.compile(rb"[0-9]+(?=[^0-9]*$)")
+HOSTILE: Mapping[str, Callable[[bytes], bytes]] = {
+    "10,000 digits": lambda text: _NUMBER.sub(b"9" * 10_000, text),
+    "5,000 digits at the end": lambda text: _LAST_NUMBER.sub(b"1" * 5_000, text),
+    "below zero": lambda text: _NUMBER.sub(rb"-\g<0>", text),
+    "digits of another script": lambda text: _NUMBER.sub("١²".encode(), text),
+    "NUL": lambda text: _NUMBER.sub(b"\0", text),
+    "no number": lambda text: _NUMBER.sub(b"", text),
+    "nothing": lambda _: b"",
+    "no encoding": lambda text: b"\xff\xfe" + text,
 }
 _WORDS = (
     *(b"-1", b"+5", b"1.5", b"1e999", b"nan", b"inf", b"0x10", b"1_0", b"kB", b"Node", b"zone", b"type", b"total="),
@@ -97,7 +94,10 @@ class Gallery:
     def __init__(self, folder: Path) -> None:
         self.roots = {host: FolderRoot(unpack(host, folder / host).root) for host in HOSTS}
         self.texts = {
-            (host, file): root.read(file) for host, root in self.roots.items() for file in FILES if root.exists(file)
+            (host, file): root.read(file)
+            for host, root in self.roots.items()
+            for file in _read_on(root)
+            if (root.root / file).is_file()
         }
 
     def file(self, draw: Callable[[st.SearchStrategy[tuple[str, str]]], tuple[str, str]]) -> tuple[str, str]:
@@ -110,16 +110,47 @@ class Gallery:
         (root.root / file).write_bytes(text)
         began = time.process_time()
         try:
-            facts = survey(root, host=host)
-            assert all(len(line) < 20_000 for line in doctor_lines(facts, "free", short=False, columns=80))
-            try:
-                starter_spec(facts)
-            except RunError as refusal:
-                assert refusal.remedy
-            _sample(root)
+            look_over(root)
         finally:
             (root.root / file).write_bytes(self.texts[host, file])
         assert time.process_time() - began < LONGEST_SECONDS
+
+
+class _Watched(FolderRoot):
+    """A root that notes what is read from it."""
+
+    __slots__ = ("read_from",)
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read_from: set[str] = set()
+
+    def _at(self, path: str) -> Path:
+        self.read_from.add(path)
+        return super()._at(path)
+
+
+def _read_on(root: FolderRoot) -> list[str]:
+    """Return every file that mapping and sampling this host reads, or tries to."""
+    watched = _Watched(root.root)
+    look_over(watched)
+    return sorted(watched.read_from)
+
+
+def look_over(root: FolderRoot) -> None:
+    """Map the host as `doctor`, `plan` and `hosts` do, check workloads on it, and sample it."""
+    facts = survey(root, host="h")
+    assert all(len(line) < 20_000 for line in doctor_lines(facts, "free", short=False, columns=80))
+    try:
+        starter_spec(facts)
+    except RunError as refusal:
+        assert refusal.remedy
+    try:
+        claim_status(root)
+    except JournalError as error:
+        assert error.remedy
+    preflight(root, facts, ARMS, WORKLOADS, None)
+    _sample(root)
 
 
 def _sample(root: FolderRoot) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 
 from agents.collectors.notes import Notes, why
+from agents.numbers import whole_number
 from agents.sysroot import Reader, SysRoot
 
 _STATM = "proc/self/statm"
@@ -34,9 +35,10 @@ class OwnCost:
     A process that hosts many modelled hosts can't tell them apart: absent there.
     """
 
-    __slots__ = ("_page_bytes", "_reader", "_watching")
+    __slots__ = ("_notes", "_page_bytes", "_reader", "_watching")
 
     def __init__(self, root: SysRoot, notes: Notes) -> None:
+        self._notes = notes
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._reader: Reader | None = None
         self._watching = root.real
@@ -56,7 +58,11 @@ class OwnCost:
         if self._watching:
             out["agent_cpu_seconds"] = time.process_time() + child_seconds()
         if self._reader is not None:
-            out["agent_rss_bytes"] = float(int(self._reader.read().split()[1]) * self._page_bytes)
+            try:
+                _, pages, *_ = self._reader.read().split()
+                out["agent_rss_bytes"] = float(whole_number(pages) * self._page_bytes)
+            except ValueError as error:
+                self._notes.doubted(METRICS[1], f"/{_STATM}: {why(error)}")
 
     def retry(self) -> None:
         """Nothing to open again: a process does not lose itself."""

@@ -12,6 +12,7 @@ from agents.page_sizes import thp_sizes, thp_switch
 from agents.sysroot import SysRoot
 
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_LONGEST_NUMBER = 20  # digits of the largest number of 64 bits
 _REMEDY_WRITABLE = "run as root on a host whose /sys and /proc/sys are mounted read-write (not in a container)"
 
 
@@ -37,8 +38,8 @@ def check_value(knob: Knob, value: str) -> str | None:
         return f"{value!r} is not a value of {knob.name}: this kernel knows {', '.join(knob.choices)}"
     if not re.fullmatch(r"0|[1-9][0-9]*", value):
         return f"{value!r} is not a value of {knob.name}: it takes a whole number, 0 or more"
-    if knob.highest is not None and int(value) > knob.highest:
-        return f"{value} is too large for {knob.name}: at most {knob.highest}"
+    if knob.highest is not None and (len(value) > _LONGEST_NUMBER or int(value) > knob.highest):
+        return f"{value[:40]} is too large for {knob.name}: at most {knob.highest}"
     return None
 
 
@@ -121,7 +122,7 @@ def _mismatch(knob: Knob, before: str, value: str, after: str) -> KnobMismatch:
             where=knob.path,
             remedy="look for another program that writes it (TuneD, a boot script) and stop it for the run",
         )
-    if before.isdecimal() and int(value) < int(before):
+    if max(len(before), len(value)) <= _LONGEST_NUMBER and before.isdecimal() and int(value) < int(before):
         return KnobMismatch(
             f"{knob.name} was set to {value} pages and still holds {after}: the rest are in use",
             where=knob.path,

@@ -133,6 +133,9 @@ class PerfCounters:
         except OSError as error:
             self._refuse(EVENT_NAMES, unreadable(error, ONLINE))
             return
+        except ValueError as error:
+            self._refuse(EVENT_NAMES, f"/{ONLINE}: {error}")
+            return
         events, missing = find_events(self._root)
         for name, reason in missing.items():
             self._refuse([name], reason)
@@ -186,7 +189,11 @@ class PerfCounters:
         text = self._online.read()
         if text == self._online_text and not self._given_up:
             return
-        before, now = parse_numbers(self._online_text), parse_numbers(text)
+        try:
+            before, now = parse_numbers(self._online_text), parse_numbers(text)
+        except ValueError as error:
+            self._refuse_all(f"/{ONLINE}: {error}")
+            return
         self._online_text, self._given_up = text, False
         for cpu in sorted(before - now):
             for group in self._groups:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agents.catalogue.table import EVENT_NAMES
+from agents.numbers import whole_number
 from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE, PerfEvent, unreadable
 from agents.sysroot import SysRoot
 
 _DEVICES = "sys/bus/event_source/devices"
+_CONFIG_BITS, _KIND_BITS = 64, 32  # of struct perf_event_attr
 _DTLB, _READ, _WRITE, _MISS = 3, 0, 1, 1
 
 
@@ -70,7 +72,7 @@ def _named(root: SysRoot, name: str, aliases: tuple[str, ...]) -> PerfEvent | No
         offered = set(root.names(f"{_DEVICES}/{pmu}/events"))
         for alias in aliases:
             if alias in offered:
-                return _encode(root, pmu, name, root.read(f"{_DEVICES}/{pmu}/events/{alias}").decode())
+                return _encode(root, pmu, name, root.read(f"{_DEVICES}/{pmu}/events/{alias}"))
     return None
 
 
@@ -81,22 +83,26 @@ def _core_pmus(root: SysRoot) -> Iterator[str]:
             yield pmu
 
 
-def _encode(root: SysRoot, pmu: str, name: str, text: str) -> PerfEvent | None:
+def _encode(root: SysRoot, pmu: str, name: str, text: bytes) -> PerfEvent | None:
     """Turn 'event=0x08,umask=0x10,cmask=1' into configs, each field placed as <PMU>/format says.
 
     None where the kernel's own description makes no sense; OSError where it could not be read.
     """
     configs = {"config": 0, "config1": 0, "config2": 0}
     try:
-        for term in text.strip().split(","):
+        for term in text.decode().strip().split(","):
             field, _, value = term.partition("=")
             number = int(value, 0) if value else 1
+            if not 0 <= number < 1 << _CONFIG_BITS:
+                raise ValueError(f"no config of an event: {value[:40]!r}")
             if field in configs:
                 configs[field] |= number
                 continue
             place, _, ranges = root.read(f"{_DEVICES}/{pmu}/format/{field}").decode().strip().partition(":")
             configs[place] |= _scatter(number, ranges)
-        kind = int(root.read(f"{_DEVICES}/{pmu}/type"))
+        kind = whole_number(root.read(f"{_DEVICES}/{pmu}/type"))
+        if kind >= 1 << _KIND_BITS:
+            raise ValueError(f"no type of a PMU: {kind}")
     except (FileNotFoundError, IsADirectoryError, ValueError, KeyError):
         return None
     return PerfEvent(name=name, kind=kind, **configs)
@@ -108,6 +114,8 @@ def _scatter(number: int, ranges: str) -> int:
     for part in ranges.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
+        if not 0 <= low <= high < _CONFIG_BITS:
+            raise ValueError(f"no bits of a config: {part[:40]!r}")
         width = high - low + 1
         placed |= (number & ((1 << width) - 1)) << low
         number >>= width

@@ -24,6 +24,10 @@ class Identity:
     groups: tuple[int, ...]
     home: str
 
+    def switched_to(self) -> tuple[int, int, tuple[int, ...]] | None:
+        """Return user, group and further groups for `Launch`; None where this process is that user already."""
+        return None if self.uid == os.geteuid() else (self.uid, self.gid, self.groups)
+
 
 def kept_environment() -> dict[str, str]:
     """Return the few variables of this process that a workload needs."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from agents.errors import AgentError, WorkloadError
 from agents.knobs import effective_thp
+from agents.numbers import whole_number
 from agents.page_sizes import HUGETLB, THP, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
 from agents.workloads.options import KIB, Backing
@@ -62,8 +63,8 @@ def free_hugetlb_bytes(root: SysRoot, sizes_kib: Iterable[int]) -> int:
 def available_bytes(root: SysRoot) -> int | None:
     """Return MemAvailable, or None where the host does not say."""
     try:
-        lines = root.read("proc/meminfo").decode().splitlines()
-        return next((int(line.split()[1]) * KIB for line in lines if line.startswith("MemAvailable:")), None)
+        lines = root.read("proc/meminfo").splitlines()
+        return next((whole_number(line.split()[1]) * KIB for line in lines if line.startswith(b"MemAvailable:")), None)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -74,13 +75,13 @@ def faults_granted(root: SysRoot, size_kib: int) -> int | None:
     It counts the whole host since boot: a difference over a short time also holds what others were given in it.
     """
     try:
-        return int(root.read(f"{THP}/hugepages-{size_kib}kB/stats/anon_fault_alloc"))
+        return whole_number(root.read(f"{THP}/hugepages-{size_kib}kB/stats/anon_fault_alloc"))
     except (OSError, ValueError):
         return None
 
 
 def _number(root: SysRoot, path: str) -> int:
     try:
-        return int(root.read(path))
+        return whole_number(root.read(path))
     except (OSError, ValueError):
         return 0

@@ -1,4 +1,4 @@
-"""A workload in a process group of its own: its output is drained, its time bounded, its end certain."""
+"""A workload that runs: its output is drained, its time bounded, its end and that of all it started certain."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import math
 import os
 import selectors
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from agents.errors import StateRefused, WorkloadError
+from agents.launcher import LAUNCHER, Launch, Launched
 from agents.messages import WorkloadState
-from agents.process import kill_with_group, mark_process
-from agents.workloads.environment import Identity
 from agents.workloads.kept_output import KeptOutput
 from agents.workloads.printed import LINE_BYTES_AT_MOST, Printed, quoted
 from agents.workloads.running import Measured
@@ -35,22 +30,11 @@ _LOOK_AGAIN_SECONDS = 3600.0  # select(2) takes no infinite wait as a number
 _LIVE = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """What to start, and as whom. `order` is written to stdin, which then stays open; without one there is no stdin."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    program: str | None = None
-    identity: Identity | None = None
-    order: bytes | None = None
-
-
 class ProcessWorkload:
-    """One process group from its start to its last word. A thread drains it, so nothing it prints can block it.
+    """One command from its start to its last word. A thread drains it, so nothing it prints can block it.
 
-    When the leader ends, whatever it left behind in its group is killed. A line that is no measurement, or more time
-    than allowed, ends it as failed.
+    When its leader ends, whatever it left behind is killed. A line that is no measurement, or more time than allowed,
+    ends it as failed.
     """
 
     cgroup: str | None = None
@@ -62,16 +46,17 @@ class ProcessWorkload:
         name: str,
         printed: Printed,
         work_dir: Path,
-        time_limit_seconds: float,
         may_run_out: bool,
+        order: bytes | None = None,
     ) -> None:
         """Start the process; WorkloadError where that fails, and then nothing runs and nothing is left open.
 
-        `may_run_out`: whether the time limit is a good end for one that has reported anything.
+        `may_run_out`: whether the time limit is a good end for one that has reported anything. `order` is written to
+        its stdin, where it has one, which then stays open.
         """
         self._name = name
         self._printed = printed
-        self._limit = time_limit_seconds
+        self._limit = launch.time_limit_seconds
         self._may_run_out = may_run_out
         self._line = bytearray()
         self._measured: list[Measured] = []
@@ -89,12 +74,15 @@ class ProcessWorkload:
             undo.callback(self._stdout.close)
             self._stderr = _keep(work_dir, f"{name}.stderr")
             undo.callback(self._stderr.close)
-            self._process, stdout, stderr = _spawn(launch)
+            self._launched = _start(launch)
             undo.pop_all()
-        self.pid: int | None = self._process.pid
-        self._mark = mark_process(self._process.pid)
-        self._takers = {stdout.fileno(): self._take_stdout, stderr.fileno(): self._stderr.write}
-        self._exited = os.pidfd_open(self._process.pid)
+        self.pid: int | None = self._launched.pid
+        if order is not None:
+            self._write(order)
+        self._takers = {
+            self._launched.stdout.fileno(): self._take_stdout,
+            self._launched.stderr.fileno(): self._stderr.write,
+        }
         threading.Thread(target=self._watch, name=f"workload-{self.pid}", daemon=True).start()
 
     def poll(self) -> tuple[WorkloadState, str]:
@@ -113,9 +101,12 @@ class ProcessWorkload:
             raise WorkloadError(f"the workload failed before it could measure: {detail}", where=self._name)
 
     def go(self) -> None:
+        self._write(GO)
+
+    def _write(self, line: bytes) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):  # it has ended: `poll` says why
-            if self._process.stdin is not None:
-                self._process.stdin.write(GO)
+            if self._launched.stdin is not None:
+                self._launched.stdin.write(line)
 
     def measurements(self) -> list[Measured]:
         with self._lock:
@@ -125,13 +116,18 @@ class ProcessWorkload:
     def stop(self, timeout_seconds: float = 10.0) -> None:
         with self._lock:
             self._stopping = True
-            self._signal(signal.SIGTERM)
+            self._launched.terminate()
         if self._over.wait(timeout_seconds):
             return
-        self._signal(signal.SIGKILL)
+        self._launched.kill()
         if not self._over.wait(_AFTER_KILL_SECONDS):
-            log.error("workload %s, process %d: not gone %g s after SIGKILL", self._name, self.pid, _AFTER_KILL_SECONDS)
-            self._settle(WorkloadState.FAILED, "the process could not be killed: it hangs in the kernel")
+            self._launched.kill_by_hand()
+            if not self._over.wait(_AFTER_KILL_SECONDS):
+                self._not_gone()
+
+    def _not_gone(self) -> None:
+        log.error("workload %s, process %d: not gone after SIGKILL", self._name, self.pid)
+        self._settle(WorkloadState.FAILED, "the process could not be killed: it hangs in the kernel")
 
     # ------------------------------------------------------------------ the thread
     def _watch(self) -> None:
@@ -140,11 +136,8 @@ class ProcessWorkload:
                 for descriptor in self._takers:
                     os.set_blocking(descriptor, False)
                     selector.register(descriptor, selectors.EVENT_READ)
-                selector.register(self._exited, selectors.EVENT_READ)
-                self._drain_until_exit(selector)
-            self._signal(signal.SIGKILL)  # what is left of the group, while its dead leader still keeps the number
-            if self._mark is not None:
-                kill_with_group(self._mark)
+                selector.register(self._launched, selectors.EVENT_READ)
+                self._drain_until_ended(selector)
             for descriptor in self._takers:
                 for _ in range(_LAST_CHUNKS):
                     if not self._read(descriptor):
@@ -155,18 +148,18 @@ class ProcessWorkload:
         finally:
             self._close()
 
-    def _drain_until_exit(self, selector: selectors.BaseSelector) -> None:
+    def _drain_until_ended(self, selector: selectors.BaseSelector) -> None:
         deadline = time.monotonic() + self._limit
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 self._run_out()
                 deadline, left = math.inf, math.inf
-            ready = [key.fd for key, _ in selector.select(min(left, _LOOK_AGAIN_SECONDS))]
+            ready = [key.fileobj for key, _ in selector.select(min(left, _LOOK_AGAIN_SECONDS))]
             for descriptor in ready:
-                if descriptor != self._exited and self._read(descriptor) is False:
+                if isinstance(descriptor, int) and self._read(descriptor) is False:
                     selector.unregister(descriptor)
-            if self._exited in ready:
+            if self._launched in ready:
                 return
 
     def _read(self, descriptor: int) -> bool | None:
@@ -179,16 +172,14 @@ class ProcessWorkload:
         return bool(chunk)
 
     def _close(self) -> None:
+        ended = self._launched.ended()
+        if not ended.gone:
+            self._not_gone()
         with self._lock:
-            code = self._process.wait()
-            os.close(self._exited)
-            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+            self._launched.close()
             self._stdout.close()
             self._stderr.close()
-            self._end(code)
+            self._end(ended.code)
         self._over.set()
 
     def _take_stdout(self, chunk: bytes) -> None:
@@ -230,13 +221,13 @@ class ProcessWorkload:
                 self._settle(WorkloadState.FINISHED, f"ended by its time limit of {self._limit:g} s")
             else:
                 self._settle(WorkloadState.FAILED, f"still running after its time limit of {self._limit:g} s")
-            self._signal(signal.SIGKILL)
+            self._launched.kill()
 
     def _fail(self, detail: str) -> None:
         self._settle(WorkloadState.FAILED, detail)
-        self._signal(signal.SIGKILL)
+        self._launched.kill()
 
-    def _end(self, code: int) -> None:
+    def _end(self, code: int | None) -> None:
         if self._state not in _LIVE:
             return
         stopped = self._stopping  # a program may answer SIGTERM with any exit status
@@ -261,12 +252,6 @@ class ProcessWorkload:
                 self._state, self._detail = state, detail
             self._settled.set()
 
-    def _signal(self, number: signal.Signals) -> None:
-        with self._lock:  # only while the leader is not reaped is its number sure to be ours
-            if self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, number)
-
 
 def _keep(work_dir: Path, name: str) -> KeptOutput:
     try:
@@ -281,39 +266,21 @@ def _keep(work_dir: Path, name: str) -> KeptOutput:
         ) from error
 
 
-def _spawn(launch: Launch) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
-    """Start the leader of a new session; return it with its stdout and stderr."""
-    user = launch.identity if launch.identity is not None and launch.identity.uid != os.geteuid() else None
+def _start(launch: Launch) -> Launched:
     try:
-        process = subprocess.Popen(
-            launch.argv,
-            executable=launch.program,
-            env=launch.environment,
-            stdin=subprocess.DEVNULL if launch.order is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd="/",
-            start_new_session=True,
-            user=None if user is None else user.uid,
-            group=None if user is None else user.gid,
-            extra_groups=None if user is None else user.groups,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        return LAUNCHER.launch(launch)
+    except OSError as error:
         raise WorkloadError(
-            f"the workload can't be started: {reason}",
-            where=launch.program or launch.argv[0],
+            f"the workload can't be started: {error.strerror or error}",
+            where=launch.program,
             remedy="check that the file is a program that this user may run",
         ) from error
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit status and last words say why
-            process.stdin.write(launch.order or b"")
-    return process, cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
 
 
-def _ending(code: int, last_words: bytes) -> str:
-    if code < 0:
+def _ending(code: int | None, last_words: bytes) -> str:
+    if code is None:
+        how = "the process that supervises it was killed"
+    elif code < 0:
         names = {number.value: number.name for number in signal.Signals}
         how = f"killed by {names.get(-code, f'signal {-code}')}"
         if -code == signal.SIGBUS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ def show_unit(name: str) -> Unit:
         sub_state=values.get("SubState", "unknown"),
         result=values.get("Result", ""),
         cgroup=values.get("ControlGroup", ""),
-        main_pid=int(pid) if pid.isdecimal() else 0,
+        main_pid=int(pid) if re.fullmatch(r"[0-9]{1,9}", pid) else 0,
     )
 
 

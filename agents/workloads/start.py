@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from agents.errors import WorkloadError
+from agents.launcher import Launch
 from agents.messages import Severity, WorkloadSpec
 from agents.sysroot import SysRoot
 from agents.workloads.checks import check_workload
 from agents.workloads.environment import command_environment, find_identity, find_program, kept_environment
 from agents.workloads.options import Command, Memory, Service, read_options
 from agents.workloads.printed import CommandLines, NotRead, OwnLines
-from agents.workloads.process import GO, Launch, ProcessWorkload
+from agents.workloads.process import GO, ProcessWorkload
 from agents.workloads.running import RunningWorkload
 from agents.workloads.service import attach_service
 
@@ -60,27 +61,32 @@ def _start_own(
     if not os.access(_COMPILED if _COMPILED.exists() else _COMPILED.parent, os.W_OK):
         environment["NUMBA_CACHE_DIR"] = str(root.state_dir / "numba")
     return ProcessWorkload(
-        Launch(argv=(sys.executable, "-P", "-m", "agents.workloads.run"), environment=environment, order=order),
+        Launch(
+            argv=(sys.executable, "-P", "-m", "agents.workloads.run"),
+            program=sys.executable,
+            environment=environment,
+            time_limit_seconds=time_limit_seconds,
+            has_stdin=True,
+        ),
         name=name,
         printed=OwnLines(),
         work_dir=work_dir,
-        time_limit_seconds=time_limit_seconds,
         may_run_out=options.repeats == 0,
+        order=order,
     )
 
 
 def _start_command(options: Command, work_dir: Path, time_limit_seconds: float) -> ProcessWorkload:
-    environment = command_environment(options)
     return ProcessWorkload(
         Launch(
             argv=options.argv,
             program=find_program(options),
-            environment=environment,
-            identity=find_identity(options.user) if options.user is not None else None,
+            environment=command_environment(options),
+            user=None if options.user is None else find_identity(options.user).switched_to(),
+            time_limit_seconds=min(time_limit_seconds, options.timeout_seconds or math.inf),
         ),
         name="command",
         printed=CommandLines() if options.capture else NotRead(),
         work_dir=work_dir,
-        time_limit_seconds=min(time_limit_seconds, options.timeout_seconds or math.inf),
         may_run_out=False,
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.host_file_fuzz import HOSTS, PARSERS, Gallery, mutated, parse_anything
+from tests.host_file_fuzz import HOSTILE, HOSTS, PARSERS, Gallery, mutated, parse_anything
 
 QUICK = settings(
     max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -23,6 +23,23 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 def test_a_host_with_any_file_mutated_is_mapped_and_sampled_without_it(gallery: Gallery, data: st.DataObject) -> None:
     host, file = gallery.file(data.draw)
     gallery.look(host, file, data.draw(mutated(gallery.texts[host, file])))
+
+
+@pytest.mark.parametrize(
+    ("host", "kinds"),
+    [
+        (HOSTS[0], ("10,000 digits",)),
+        *(pytest.param(host, tuple(HOSTILE), marks=pytest.mark.slow) for host in HOSTS),
+    ],
+)
+def test_a_host_with_any_file_that_is_read_full_of_hostile_numbers_is_mapped_and_sampled(
+    gallery: Gallery, host: str, kinds: tuple[str, ...]
+) -> None:
+    files = [file for of, file in gallery.texts if of == host]
+    assert {"proc/vmstat", "proc/uptime", "sys/devices/system/cpu/online"} <= set(files)
+    for file in files:
+        for kind in kinds:
+            gallery.look(host, file, HOSTILE[kind](gallery.texts[host, file]))
 
 
 @pytest.mark.parametrize("file", PARSERS)

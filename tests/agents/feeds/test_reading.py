@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -244,18 +245,29 @@ def test_a_command_runs_as_its_user() -> None:
     assert read(MetricSource(metric="m", argv=("id", "-u"), user="nobody")) == 65534
 
 
+def running(pattern: str) -> list[str]:
+    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split()
+
+
 @pytest.mark.parametrize(
     "script",
     [
         "import time; print(1, flush=True); time.sleep(77001)",
-        "import subprocess; subprocess.Popen(['sleep', '77001'])",  # the child holds the output open
+        "import subprocess; subprocess.Popen(['sleep', '77001']).wait()",
         "import os, time; os.close(1); os.close(2); time.sleep(77001)",
     ],
 )
 def test_a_command_that_hangs_is_killed_with_all_that_it_started(script: str) -> None:
     assert read(command(script, timeout_seconds=0.5)) == "it had not ended after 0.5 s"
-    left = subprocess.run(["pgrep", "-f", "77001"], capture_output=True, text=True, check=False).stdout.split()
-    assert not [pid for pid in left if int(pid) != os.getpid()]
+    assert [pid for pid in running("77001") if int(pid) != os.getpid()] == []
+
+
+def test_a_command_is_over_when_it_ends_whoever_it_leaves_behind_with_its_output() -> None:
+    began = time.monotonic()
+    script = "import subprocess; print(4); subprocess.Popen(['setsid', 'sleep', '77002'])"
+    assert read(command(script, timeout_seconds=20.0)) == 4
+    assert time.monotonic() - began < 10
+    assert running("77002$") == []
 
 
 HANGING_AGENT = """
@@ -264,21 +276,18 @@ from agents.feeds.prometheus_text import SeriesValue
 from agents.feeds.reading import boottime, places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
-(place,) = places([MetricSource(metric="m", argv=("sleep", "77003"), timeout_seconds=2.0)], "web-1")
+argv = ("sh", "-c", "setsid sleep 77003 & sleep 77003")
+(place,) = places([MetricSource(metric="m", argv=argv, timeout_seconds=60.0)], "web-1")
 read_place(place, FolderRoot(), Cut())
 """
 
 
-def test_a_command_that_hangs_ends_in_its_time_also_where_the_agent_is_killed(wait_until: Callable[..., float]) -> None:
-    def hanging() -> list[str]:
-        return subprocess.run(["pgrep", "-f", "77003$"], capture_output=True, text=True, check=False).stdout.split()
-
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_goes_with_the_agent(wait_until: Callable[..., float], how: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:
-        wait_until(hanging, within_seconds=30)
-        agent.kill()
-    time.sleep(0.2)
-    assert hanging(), "it went with the agent: the test would prove nothing"
-    wait_until(lambda: not hanging(), within_seconds=6)
+        wait_until(lambda: len(running("^sleep 77003$")) == 2, within_seconds=30)
+        agent.send_signal(how)
+    wait_until(lambda: not running("^sleep 77003$"), within_seconds=3)
 
 
 def test_what_a_command_costs_is_counted_as_the_agents_own() -> None:

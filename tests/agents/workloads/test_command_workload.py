@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from agents.errors import WorkloadError
+from agents.launcher import Launch, Launched
 from agents.messages import WorkloadState
 from agents.workloads import RunningWorkload, process
 from agents.workloads.printed import OwnLines, Printed
@@ -155,15 +154,6 @@ def test_children_left_in_its_group_do_not_outlive_it(runs: Runs, ending: str) -
     runs.until(lambda: not alive(int(child)), seconds=5)
 
 
-def test_a_child_that_left_the_group_and_holds_the_pipe_does_not_keep_it_running(runs: Runs) -> None:
-    workload = runs.command("setsid sleep 300 & echo child $!")
-    try:
-        assert runs.ended(workload, seconds=10) == (FINISHED, "")
-    finally:
-        ((_, child),) = reported(workload)
-        os.kill(int(child), signal.SIGKILL)
-
-
 def test_nothing_is_left_behind_no_zombie_no_descriptor_no_thread(runs: Runs) -> None:
     def one() -> int:
         workload = runs.command("echo ops 1")
@@ -185,6 +175,13 @@ def test_it_leads_a_session_of_its_own(runs: Runs) -> None:
     workload = runs.command("exec sleep 60")
     assert workload.pid is not None
     assert os.getsid(workload.pid) == os.getpgid(workload.pid) == workload.pid
+
+
+def test_it_gets_three_descriptors_and_no_signal_blocked_or_ignored(runs: Runs) -> None:
+    runs.ended(runs.start("command", argv=("ls", "/proc/self/fd"), capture="none"))
+    assert (runs.work_dir / "command.stdout").read_text().split() == ["0", "1", "2", "3"]  # 3 is the folder itself
+    runs.ended(runs.start("command", argv=("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"), capture="none"))
+    assert set((runs.work_dir / "command.stdout").read_text().split()) == {"SigBlk:", "SigIgn:", "0" * 16}
 
 
 def test_it_gets_a_small_clean_environment_and_its_own_variables(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,13 +259,13 @@ def test_a_process_that_can_not_be_killed_is_said_to_be_so(
 ) -> None:
     # A process in an uninterruptible sleep can't be made here: the signals are withheld instead.
     workload = runs.command("exec sleep 60")
-    send: Callable[..., None] = os.killpg
     monkeypatch.setattr(process, "_AFTER_KILL_SECONDS", 0.05)
-    monkeypatch.setattr(process.os, "killpg", lambda *_: None)
+    for way in ("terminate", "kill", "kill_by_hand"):
+        monkeypatch.setattr(Launched, way, lambda _: None)
     workload.stop(timeout_seconds=0.05)
     assert workload.poll() == (FAILED, "the process could not be killed: it hangs in the kernel")
     assert "not gone" in caplog.text
-    monkeypatch.setattr(process.os, "killpg", send)
+    monkeypatch.undo()
 
 
 class Defective:
@@ -290,11 +287,15 @@ def test_whatever_goes_wrong_while_it_is_read_ends_it_as_failed(printed: Printed
     """Its thread used to wait then for a program that nobody ended, and the period went on without a word."""
     script = """printf '{"values": {"ops": 1}, "at": 1e300}\\n'; exec sleep 60"""
     workload = process.ProcessWorkload(
-        process.Launch(argv=("sh", "-c", script), environment={"PATH": os.environ["PATH"]}, program="/bin/sh"),
+        Launch(
+            argv=("sh", "-c", script),
+            environment={"PATH": os.environ["PATH"]},
+            program="/bin/sh",
+            time_limit_seconds=30.0,
+        ),
         name="w",
         printed=printed,
         work_dir=tmp_path,
-        time_limit_seconds=30.0,
         may_run_out=False,
     )
     try:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from agents.errors import WorkloadError
+from agents.launcher import Launch
 from agents.messages import Scalar, WorkloadSpec, WorkloadState
 from agents.sysroot import FolderRoot
 from agents.workloads import clock, pointer_chase, region, run
@@ -28,7 +29,7 @@ from agents.workloads.clock import clock_cost_nanoseconds, time_touches
 from agents.workloads.emit import Emit
 from agents.workloads.options import Backing
 from agents.workloads.printed import OwnLines
-from agents.workloads.process import Launch, ProcessWorkload
+from agents.workloads.process import ProcessWorkload
 from agents.workloads.region import Region
 
 Runs: TypeAlias = Any  # conftest.py
@@ -249,11 +250,15 @@ def printing(*lines: object, limit: float, endless: bool, work_dir: Path) -> Pro
     """A stand-in that prints such lines as ours do, and then hangs: its time does not depend on the machine's load."""
     script = "".join(f"echo '{json.dumps(line)}'; " for line in lines) + "exec sleep 60"
     return ProcessWorkload(
-        Launch(argv=("sh", "-c", script), environment={"PATH": os.environ["PATH"]}),
+        Launch(
+            argv=("sh", "-c", script),
+            program="/bin/sh",
+            environment={"PATH": os.environ["PATH"]},
+            time_limit_seconds=limit,
+        ),
         name="stand-in",
         printed=OwnLines(),
         work_dir=work_dir,
-        time_limit_seconds=limit,
         may_run_out=endless,
     )
 
