@@ -78,7 +78,7 @@ def take_claim(
     if guardian_command is None and not isinstance(root, FolderRoot):
         raise GuardianError("this root has no folder for a guardian to watch", repr(root), "pass guardian_command=()")
     try:
-        StateFolder(root.state_dir).make()
+        StateFolder(root.state_dir).take()
     except OSError as error:
         raise JournalError(
             f"the state folder can't be made: {error.strerror}",

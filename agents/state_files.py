@@ -2,7 +2,7 @@
 
 Folders are made 0700 and files 0600 whatever the umask. Every file is opened below the descriptor of its folder, no
 link is followed and nothing is waited for. What another user owns, or could have written, is refused; what others can
-only read, as fleetexp 0.1 left it, is obeyed and closed to them when it is next written.
+only read, as fleetexp 0.1 left it, is obeyed, and closed to them by the next claim.
 """
 
 from __future__ import annotations
@@ -36,9 +36,16 @@ class StateFolder:
         self.path = path
 
     def make(self) -> None:
-        """Make it where it isn't there, and close it to all others."""
-        with self._reached(make=True, write=True):
+        """Make it where it isn't there."""
+        with self._reached(make=True):
             pass
+
+    def take(self) -> None:
+        """Make it where it isn't there, and close it to all others where it is. For a host's own folder only."""
+        with self._reached(make=True) as folder:
+            here = os.fstat(folder)
+            if here.st_mode & _OTHERS and here.st_uid == os.geteuid():
+                os.fchmod(folder, 0o700)
 
     def exists(self) -> bool:
         """Whether it is there, and to be trusted."""
@@ -49,7 +56,7 @@ class StateFolder:
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
         """Return a descriptor of a regular file of bounded size that only this user could have written."""
         write = flags != os.O_RDONLY
-        with self._reached(write=write) as folder:
+        with self._reached() as folder:
             try:
                 fd = os.open(name, flags | _FILE, 0o600, dir_fd=folder)
             except OSError as error:
@@ -65,7 +72,7 @@ class StateFolder:
 
     def create(self, name: str) -> int:
         """Return a descriptor of a new file, to read and write; a file, link or pipe of that name loses it."""
-        with self._reached(write=True) as folder:
+        with self._reached() as folder:
             self._unlink(name, folder)
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder)
         os.fchmod(fd, 0o600)
@@ -73,12 +80,12 @@ class StateFolder:
 
     def rename(self, name: str, new: str, *, into: StateFolder | None = None) -> None:
         """Give a file another name, in the place of whatever has that, here or in another folder."""
-        with self._reached(write=True) as here, (into or self)._reached(write=True) as there:
+        with self._reached() as here, (into or self)._reached() as there:
             os.rename(name, new, src_dir_fd=here, dst_dir_fd=there)
 
     def remove(self, name: str) -> None:
         """Remove a name; harmless where it isn't there."""
-        with suppress(FileNotFoundError), self._reached(write=True) as folder:
+        with suppress(FileNotFoundError), self._reached() as folder:
             self._unlink(name, folder)
 
     def names(self) -> list[str]:
@@ -93,7 +100,7 @@ class StateFolder:
             os.fsync(folder)
 
     @contextmanager
-    def _reached(self, *, make: bool = False, write: bool = False) -> Iterator[int]:
+    def _reached(self, *, make: bool = False) -> Iterator[int]:
         way = _walk(self.path, make=make)
         try:
             folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=way)
@@ -101,22 +108,19 @@ class StateFolder:
             os.close(way)
         try:
             here = os.fstat(folder)
-            ours = here.st_uid == os.geteuid()
-            if here.st_mode & _OTHERS_WRITE and (not ours or os.listdir(folder)):
+            if here.st_mode & _OTHERS_WRITE and (here.st_uid != os.geteuid() or os.listdir(folder)):
                 raise _writable(self.path)
-            if write and here.st_mode & _OTHERS and ours:
-                os.fchmod(folder, 0o700)
             yield folder
         finally:
             os.close(folder)
 
     def _unlink(self, name: str, folder: int) -> None:
-        try:
+        """Remove what a stranger could have made; what takes root to make (a device) is no stranger's, nor ours."""
+        with suppress(FileNotFoundError):
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if not any(is_so(mode) for is_so in (stat.S_ISREG, stat.S_ISLNK, stat.S_ISFIFO, stat.S_ISSOCK)):
+                raise _refused(self.path / name, "it is not a regular file")
             os.unlink(name, dir_fd=folder)
-        except FileNotFoundError:
-            pass
-        except IsADirectoryError as error:
-            raise _refused(self.path / name, "it is not a regular file") from error
 
     def _check(self, name: str, fd: int, *, write: bool) -> None:
         here, path = os.fstat(fd), self.path / name

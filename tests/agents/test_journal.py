@@ -215,7 +215,7 @@ def test_a_claim_that_cannot_be_journaled_leaves_nothing(tmp_path: Path, monkeyp
 def test_on_a_full_disk_writes_are_refused_and_an_undo_is_still_recorded(
     tmp_path: Path, mounted: Callable[..., None]
 ) -> None:
-    mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path))
+    mounted("-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path))
     journal = Journal.create(tmp_path, header())
     with pytest.raises(OSError, match="No space left"), (tmp_path / "filler").open("wb", buffering=0) as filler:
         while True:

@@ -100,7 +100,7 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
 
 
 def test_a_renewal_needs_no_room_on_the_disk(tmp_path: Path, mounted: Callable[..., None]) -> None:
-    mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path))
+    mounted("-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(tmp_path))
     lease = Lease.create(tmp_path, claim="c1", seconds=60.0)
     with pytest.raises(OSError, match="No space left"), (tmp_path / "filler").open("wb", buffering=0) as filler:
         while True:

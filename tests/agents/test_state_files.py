@@ -117,6 +117,7 @@ def test_what_an_earlier_fleetexp_left_readable_is_restored_and_closed_to_others
     assert all(change.ok for change in restore(root))
     assert reads(root) == "inherit"
     assert closed_journals(root)[0].outcome is Outcome.RESTORED
+    claim_of(root).release()
     assert root.state_dir.stat().st_mode & 0o777 == 0o700
     assert (root.state_dir / "state.lock").stat().st_mode & 0o777 == 0o600
 
@@ -126,6 +127,23 @@ def test_an_empty_folder_that_others_may_write_is_taken_and_closed(root: FolderR
     root.state_dir.chmod(0o1777)  # as a tmpfs is mounted
     claim_of(root).release()
     assert stat.S_IMODE(root.state_dir.stat().st_mode) == 0o700
+
+
+@as_root
+def test_a_device_and_the_folder_that_it_is_in_stay_as_they_are(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    os.mknod(tmp_path / "full", stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    for act in (
+        lambda: KeptOutput(tmp_path / "full"),
+        lambda: StateFolder(tmp_path).create("full"),
+        lambda: StateFolder(tmp_path).open("full"),
+        lambda: StateFolder(tmp_path).remove("full"),
+    ):
+        with pytest.raises(StateRefused, match="not a regular file"):
+            act()
+    Spool(tmp_path / "s.jsonl").close()
+    assert stat.S_ISCHR((tmp_path / "full").stat().st_mode)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 # ------------------------------------------------------------------ refused, all of it
