@@ -47,7 +47,7 @@ def test_with_agent_and_guardian_dead_a_person_can_undo_it(
     host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
 ) -> None:
     root = host_tree()
-    both_killed(agent_on(root, lease_seconds=0.5), wait_until)
+    both_killed(agent_on(root), wait_until)
     wait_until(lambda: standing(root) is Standing.DEAD)
     assert restore(root)[0].ok
     assert reads(root) == "inherit"
@@ -75,7 +75,7 @@ def test_a_claim_waits_for_a_guardian_that_is_about_to_finish(
     host_tree: HostTree, agent_on: Callable[..., Agent]
 ) -> None:
     root = host_tree()
-    agent = agent_on(root, lease_seconds=0.5)
+    agent = agent_on(root)
     assert agent.tell("apply always") == "ok"
     agent.kill()
     taken = None

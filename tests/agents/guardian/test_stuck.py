@@ -20,7 +20,7 @@ def test_a_knob_that_will_not_come_back_is_tried_for_until_it_does(
     host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait
 ) -> None:
     root = host_tree()
-    agent = agent_on(root, lease_seconds=0.5)
+    agent = agent_on(root)
     assert agent.tell("apply always") == "ok"
     agent.kill()
     (root.root / PATH_2M).unlink()  # as a kernel would that refuses
@@ -38,7 +38,7 @@ def test_while_the_guardian_is_stuck_nobody_gets_the_host_but_a_person(
     host_tree: HostTree, agent_on: Callable[..., Agent], wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = host_tree()
-    agent = agent_on(root, lease_seconds=0.5)
+    agent = agent_on(root)
     assert agent.tell("apply always") == "ok"
     agent.process.send_signal(signal.SIGSTOP)
     (root.root / PATH_2M).unlink()
