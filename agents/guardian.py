@@ -107,7 +107,7 @@ class Guardian:
             self._lock.release()
 
     def _try_once(self, outcome: Outcome, *, repeated: bool) -> bool:
-        kill_guarded(self._journal)
+        kill_guarded(self._root, self._journal)
         changes = undo_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
         problems = [change.error for change in changes if change.error]
         if problems:

@@ -117,7 +117,7 @@ def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) ->
     if header.boot_id != boot_id(root):
         outcome, detail = Outcome.REBOOTED, "the host has booted since: its kernel came up without these changes"
     else:
-        kill_guarded(journal)
+        kill_guarded(root, journal)
         changes = undo_journaled(root, journal, KnobReason.RESTORE)
         if not all(change.ok for change in changes):
             return changes

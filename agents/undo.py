@@ -49,12 +49,12 @@ def shrinking_first(root: SysRoot, wanted: Iterable[tuple[Knob, str]]) -> list[t
     return sorted(wanted, key=grows)
 
 
-def kill_guarded(journal: Journal) -> bool:
+def kill_guarded(root: SysRoot, journal: Journal) -> bool:
     """SIGKILL the workloads that are written down, and all that its agent started: huge pages they have mapped can't
-    be given back.
+    be given back. A tree's journal names no process of this machine: its agent's cgroups are left alone.
     """
     gone = [kill_with_group(process) for process in journal.guarded]
-    if journal.header.agent is not None:
+    if root.real and journal.header.agent is not None:
         gone.append(end_cgroups_of(journal.header.agent))
     return all(gone)
 
