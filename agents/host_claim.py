@@ -244,7 +244,10 @@ class HostClaim:
 
     # ------------------------------------------------------------------ workloads and guardian
     def guard_process(self, pid: int) -> None:
-        """Have the guardian SIGKILL this workload, and the process group it leads, before it undoes the knobs."""
+        """Have the guardian SIGKILL this workload, with the process group it leads, before it undoes the knobs.
+
+        What else this process has started is known by its cgroups (`agents.own_cgroup`).
+        """
         mark = mark_process(pid)
         if mark is not None:
             with self._mine():

@@ -129,9 +129,8 @@ def _own_folders() -> Iterator[Path]:
     for mounts, controller in ((UNIFIED, ""), ((FREEZER,), "freezer")):
         if controller in paths:
             # In a container the path may be the host's, and what is mounted our own cgroup.
-            yield from (
-                folder for mount in mounts for folder in (mount / paths[controller], mount) if _holds_us(folder)
-            )
+            places = dict.fromkeys(place for mount in mounts for place in (mount / paths[controller], mount))
+            yield from filter(_holds_us, places)
 
 
 def _holds_us(folder: Path) -> bool:

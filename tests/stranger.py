@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents.claim import claim_status, closed_journals, restore, take_claim
-from agents.errors import JournalError, StateRefused
+from agents.errors import JournalError, StateRefused, UnknownKnob
 from agents.host_agent import HostAgent
 from agents.knobs import find_knob, read_knob
 from agents.messages import Apply, Arm, Begin, Claim, End, Poll, Preflight, Release, Revert, WorkloadSpec
@@ -447,7 +447,7 @@ class Root:
                 act()
             except JournalError as error:
                 self.did["refused" if isinstance(error, StateRefused) else "not there at that moment"] += 1
-            except OSError:
+            except (OSError, UnknownKnob):
                 self.did["not there at that moment"] += 1
             else:
                 self.did["nothing to restore"] += 1

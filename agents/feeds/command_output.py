@@ -14,6 +14,7 @@ from agents.feeds.cut import Cut
 from agents.feeds.unreadable import Unreadable
 from agents.launcher import LAUNCHER, Launch, Launched
 from agents.workloads.environment import Identity, find_identity, kept_environment
+from agents.workloads.fields import unfit_word
 
 BYTES_AT_MOST = 2**20
 _CHUNK = 65536
@@ -49,6 +50,8 @@ def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float
 
 
 def _start(argv: Sequence[str], identity: Identity | None, timeout_seconds: float) -> Launched:
+    for problem in filter(None, map(unfit_word, argv)):
+        raise Unreadable(*problem)
     environment = kept_environment()
     if identity is not None:
         environment |= {"HOME": identity.home, "USER": identity.name, "LOGNAME": identity.name}

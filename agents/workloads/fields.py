@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 
 from agents.messages import Problem, Scalar, Severity, WorkloadSpec
 
+WORD_BYTES_AT_MOST = 128 * 1024 - 1  # of one argument or variable (MAX_ARG_STRLEN, with its NUL)
+_SHOWN = 80  # characters
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 _LARGEST = 2**62  # beyond any size or count that a machine can hold
+
+
+def unfit_word(word: str) -> tuple[str, str] | None:
+    """Say why no program can be given this as an argument or a variable, and the remedy; None where it can."""
+    if _UNFIT.search(word):
+        return (
+            f"{repr(word)[:_SHOWN]} holds a character that no program can be given",
+            "write it without NUL and halves",
+        )
+    if (length := len(word.encode())) > WORD_BYTES_AT_MOST:
+        return f"a word of {length:,} bytes, and the kernel passes {WORD_BYTES_AT_MOST:,}", "give it in a file"
+    return None
 
 
 class Fields:
@@ -65,10 +81,14 @@ class Fields:
         value = self._value(name, default, required=default is None)
         if value is None:
             return ()
-        if not isinstance(value, tuple | list) or not all(isinstance(word, str) and "\0" not in word for word in value):
-            self.refuse(name, f"{value!r} is not a list of texts", "write a list; no shell reads it")
+        if not isinstance(value, tuple | list) or not all(isinstance(word, str) for word in value):
+            self.refuse(name, f"{repr(value)[:_SHOWN]} is not a list of texts", "write a list; no shell reads it")
             return ()
-        return tuple(str(word) for word in value)
+        words = tuple(str(word) for word in value)
+        for problem in filter(None, map(unfit_word, words)):
+            self.refuse(name, *problem)
+            return ()
+        return words
 
     def refuse(self, name: str, what: str, remedy: str) -> None:
         self._problems.append(

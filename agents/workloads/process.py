@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -273,7 +274,9 @@ def _start(launch: Launch) -> Launched:
         raise WorkloadError(
             f"the workload can't be started: {error.strerror or error}",
             where=launch.program,
-            remedy="check that the file is a program that this user may run",
+            remedy="give it fewer or shorter words"
+            if error.errno == errno.E2BIG
+            else "check that the file is a program that this user may run",
         ) from error
 
 

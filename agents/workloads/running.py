@@ -40,5 +40,8 @@ class RunningWorkload(Protocol):
         ...
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
-        """End the process group (SIGTERM, then SIGKILL) and keep what it still said; a service runs on. Idempotent."""
+        """End it (SIGTERM to its group, then SIGKILL to all it started), keep what it still said; a service runs on.
+
+        Idempotent.
+        """
         ...

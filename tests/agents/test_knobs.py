@@ -238,3 +238,16 @@ def test_the_chosen_word_is_found_wherever_it_stands(choices: list[str], data: s
     text = " ".join(f"[{word}]" if word == chosen else word for word in choices)
     assert current_value(text + "\n") == chosen
     assert current_value(chosen + "\n") == chosen
+
+
+def test_numbers_of_thousands_of_digits_are_refused_like_others(host_tree: HostTree) -> None:
+    many = "9" * 10_000
+    root = host_tree(files={"proc/sys/vm/swappiness": many})
+    knob = find_knob(root, "sysctl/vm.swappiness")
+    assert read_knob(root, knob) == many
+    pool = find_knob(root, "hugetlb/2048kB/nr_hugepages")
+    bounded = [known for known in find_knobs(root) if known.highest is not None]
+    assert bounded
+    assert all("is too large" in (check_value(known, many) or "") for known in bounded)
+    (root.root / pool.path).write_text(many)
+    assert write_knob(root, pool, "3", KnobReason.APPLY).before == many

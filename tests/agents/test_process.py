@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agents import process as process_module
 from agents.errors import HostClaimed, JournalError
 from agents.host_lock import HostLock
 from agents.process import is_alive, is_stopped, kill_with_group, mark_process, send_signal
@@ -164,3 +165,18 @@ def test_a_lock_without_a_readable_signature_still_refuses(tmp_path: Path) -> No
 def test_a_state_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="state folder"):
         HostLock(tmp_path / "nowhere").__enter__()
+
+
+def test_a_process_that_says_what_no_process_can_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_PROC", tmp_path)
+    (tmp_path / "7").mkdir()
+    fields = " ".join(["1"] * 30)
+    for said, known in (
+        (f"7 (a) 1 (b) S {fields}", True),
+        (f"7 (a) S {fields[:20]}", False),
+        (f"7 (a) S {'9' * 10_000} {fields}", False),
+        (f"7 (a) S \N{ARABIC-INDIC DIGIT ONE}x {fields}", False),
+        ("", False),
+    ):
+        (tmp_path / "7/stat").write_text(said)
+        assert (mark_process(7) is not None) == known

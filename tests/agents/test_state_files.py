@@ -38,6 +38,21 @@ def root(host_tree: HostTree) -> FolderRoot:
     return host_tree()
 
 
+class Machine(FolderRoot):
+    """Whose state is found as on the machine itself: an administrator's links are followed there, none in a tree."""
+
+    __slots__ = ()
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "var/lib/fleetexp"
+
+
+@pytest.fixture
+def machine(root: FolderRoot) -> FolderRoot:
+    return Machine(root.root)
+
+
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_files, "LARGEST_BYTES", LARGEST_BYTES)
@@ -199,37 +214,37 @@ def test_nothing_is_made_in_a_folder_that_others_may_write(root: FolderRoot) -> 
 
 
 def test_a_folder_that_is_a_link_is_refused_and_one_behind_an_administrators_link_is_not(
-    root: FolderRoot, tmp_path: Path
+    machine: FolderRoot, tmp_path: Path
 ) -> None:
-    left_behind(root)
+    left_behind(machine)
     elsewhere = tmp_path / "elsewhere"
-    root.state_dir.rename(elsewhere)
-    root.state_dir.symlink_to(elsewhere)
-    refuse(root, "it is a symbolic link")
-    root.state_dir.unlink()
-    root.state_dir.symlink_to(tmp_path / "nowhere")
-    refuse(root, "it is a symbolic link")
-    root.state_dir.unlink()
-    lib = root.state_dir.parent
+    machine.state_dir.rename(elsewhere)
+    machine.state_dir.symlink_to(elsewhere)
+    refuse(machine, "it is a symbolic link")
+    machine.state_dir.unlink()
+    machine.state_dir.symlink_to(tmp_path / "nowhere")
+    refuse(machine, "it is a symbolic link")
+    machine.state_dir.unlink()
+    lib = machine.state_dir.parent
     elsewhere.rename(lib / "fleetexp")
     lib.rename(tmp_path / "srv")
     lib.symlink_to("../../srv")
-    assert all(change.ok for change in restore(root))
+    assert all(change.ok for change in restore(machine))
 
 
 @as_root
-def test_a_link_of_another_user_on_the_way_is_not_followed(root: FolderRoot, tmp_path: Path) -> None:
-    left_behind(root)
-    lib = root.state_dir.parent
+def test_a_link_of_another_user_on_the_way_is_not_followed(machine: FolderRoot, tmp_path: Path) -> None:
+    left_behind(machine)
+    lib = machine.state_dir.parent
     lib.rename(tmp_path / "srv")
     lib.symlink_to(tmp_path / "srv")
     os.chown(lib, STRANGER, STRANGER, follow_symlinks=False)
-    refuse(root, f"it belongs to user {STRANGER}")
+    refuse(machine, f"it belongs to user {STRANGER}")
 
 
-def test_links_in_a_circle_are_no_hang(root: FolderRoot) -> None:
-    (root.root / "var").symlink_to("var")
-    refuse(root, "it is a symbolic link")
+def test_links_in_a_circle_are_no_hang(machine: FolderRoot) -> None:
+    (machine.root / "var").symlink_to("var")
+    refuse(machine, "it is a symbolic link")
 
 
 # ------------------------------------------------------------------ names that were planted

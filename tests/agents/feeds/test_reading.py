@@ -282,6 +282,13 @@ read_place(place, FolderRoot(), Cut())
 """
 
 
+@pytest.mark.parametrize(
+    ("word", "said"), [("\ud800", "holds a character"), ("a\0", "holds a character"), ("x" * 2**17, "131,072 bytes")]
+)
+def test_a_word_that_no_program_can_be_given_is_no_value(word: str, said: str) -> None:
+    assert said in str(read(MetricSource(metric="m", argv=("echo", word))))
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_goes_with_the_agent(wait_until: Callable[..., float], how: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:

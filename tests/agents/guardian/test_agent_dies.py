@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +142,42 @@ def test_a_state_folder_that_was_removed_does_not_either(
     assert agent.tell("apply never") == "LeaseExpired" or reads(root) == "always"
     wait_until(lambda: reads(root) == "inherit", within_seconds=1.0 + PROMISE_SECONDS)
     wait_until(lambda: not is_alive(agent.guardian))
+
+
+HERE = Path(__file__).parents[3]
+STALLED = """
+import sys, time
+from pathlib import Path
+from agents.claim import take_claim
+from agents.messages import WorkloadSpec
+from agents.workloads import start_workload
+from tests.agents.guardian.own_tree import COMMAND, OwnTree
+root, knobs = OwnTree(sys.argv[1]), ["thp/2048kB/enabled"]
+claim = take_claim(root, run="r1", owner="agent", knobs=knobs, lease_seconds=2.0, guardian_command=COMMAND)
+argv = ("sh", "-c", "setsid sleep 77005 & setsid sleep 77005 & echo ready 1; sleep 77005")
+spec = WorkloadSpec(kind="command", options={"argv": argv})
+workload = start_workload(spec, root=root, work_dir=root.state_dir / "work", time_limit_seconds=60)
+while not workload.measurements():
+    time.sleep(0.01)
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_stalled_agents_daemons_die_before_their_pages_are_asked_back(host_tree: HostTree, wait_until: Wait) -> None:
+    def running() -> list[str]:
+        asked = ["pgrep", "-f", "^sleep 77005$"]
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+
+    root = host_tree()
+    with subprocess.Popen([sys.executable, "-c", STALLED, str(root.root)], stdout=subprocess.PIPE, cwd=HERE) as agent:
+        try:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == b"ready\n"
+            assert len(running()) == 3
+            agent.send_signal(signal.SIGSTOP)
+            wait_until(lambda: claim_status(root) is None, within_seconds=2.0 + PROMISE_SECONDS)
+            assert running() == []
+            assert agent.poll() is None
+        finally:
+            agent.kill()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.catalogue.table import EVENT_NAMES
 from agents.perf import PerfCounters
 from agents.perf.counters import ONLINE
 from agents.perf.events import find_events
@@ -409,3 +410,20 @@ def test_a_folder_that_is_no_cgroup_is_a_reason(tmp_path: Path) -> None:
     assert made.unavailable["cgroup_page_faults"]
     assert take(made) == {}
     made.close()
+
+
+@pytest.mark.parametrize("said", ["9" * 10_000, "-1", "0-", "\N{ARABIC-INDIC DIGIT ONE}", "0-99999999", "1-0"])
+def test_a_list_of_cpus_that_no_kernel_gives_is_a_reason_and_no_error(tmp_path: Path, said: str) -> None:
+    listed = tmp_path / "online"
+    listed.write_text(said)
+    refused = PerfCounters(OtherOnline(listed))
+    assert set(refused.unavailable) >= set(EVENT_NAMES)
+    assert all("no list of CPUs" in reason and len(reason) < 120 for reason in refused.unavailable.values())
+    listed.write_text(Path(f"/{ONLINE}").read_text())
+    counters = PerfCounters(OtherOnline(listed))
+    out: dict[str, float] = {}
+    counters.collect(out)
+    listed.write_text(said)
+    counters.collect(out)
+    assert not counters.descriptors
+    counters.close()

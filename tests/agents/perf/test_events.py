@@ -46,6 +46,26 @@ def test_an_event_named_in_sysfs_is_encoded_as_its_format_says(
     assert (event.kind, event.config, event.config1, event.config2) == (4, config, config1, 0)
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("type", "9" * 10_000),
+        ("type", str(2**32)),
+        ("type", "-1"),
+        ("format/event", "config:0-99999999999"),
+        ("format/event", f"config:0-{'9' * 10_000}"),
+        ("format/event", "config:7-0"),
+        ("events/dtlb_load_misses.walk_active", "event=" + "9" * 10_000),
+        ("events/dtlb_load_misses.walk_active", f"config={2**64}"),
+        ("events/dtlb_load_misses.walk_active", "config=-1"),
+    ],
+)
+def test_numbers_that_no_kernel_gives_are_no_event(host_tree: Tree, file: str, said: str) -> None:
+    events, missing = find_events(host_tree(files={**SKYLAKE, f"{DEVICES}/cpu/{file}": said}))
+    assert "dtlb_walk_cycles" not in {event.name for event in events}
+    assert "names no such event" in missing["dtlb_walk_cycles"]
+
+
 @pytest.mark.parametrize("text", ["nonsense=1", "event=0x1ff", "event=word", "event=1,"])
 def test_an_event_that_can_not_be_encoded_is_not_asked_for(host_tree: Tree, text: str) -> None:
     root = host_tree(files={**SKYLAKE, f"{DEVICES}/cpu/events/dtlb_load_misses.walk_active": text})

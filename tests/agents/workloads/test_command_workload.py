@@ -230,6 +230,14 @@ def test_a_file_that_is_no_program_is_an_error_and_nothing_is_left_open(runs: Ru
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_more_words_than_the_kernel_takes_are_an_error(runs: Runs) -> None:
+    with pytest.raises(WorkloadError, match="can't be started: Argument list too long") as caught:
+        runs.start("command", argv=("echo", *("x" * 100_000,) * 100))
+    assert caught.value.remedy == "give it fewer or shorter words"
+    workload = runs.start("command", argv=("echo", *("x" * 10_000,) * 100), capture="none")  # 1 MB is taken
+    assert runs.ended(workload) == (FINISHED, "")
+
+
 def test_a_missing_program_is_an_error_before_anything_starts(runs: Runs) -> None:
     with pytest.raises(WorkloadError, match="no program 'no-such-program'"):
         runs.start("command", argv=("no-such-program",))

@@ -17,11 +17,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from agents import launcher, own_cgroup
+from agents.claim import restore, take_claim
 from agents.feeds.command_output import run_command
 from agents.feeds.cut import Cut
 from agents.messages import WorkloadState
 from agents.own_cgroup import end_cgroups_of, end_left_over_cgroups, kill_cgroup, make_cgroup, remove_cgroup
 from agents.process import is_alive, is_stopped, mark_process, send_signal
+from agents.sysroot import FolderRoot
 from agents.workloads import process as workload_process
 
 Runs: TypeAlias = Any  # conftest.py
@@ -338,3 +340,15 @@ def test_what_a_dead_agent_left_is_ended_and_what_others_made_is_not(
     finally:
         for folder in (elsewhere, dead, foreign):
             remove_cgroup(folder)
+
+
+def test_a_trees_journal_ends_no_cgroup_of_this_machine(
+    in_a_cgroup: Callable[[], tuple[Path, subprocess.Popen[bytes], Mark]], host_tree: Callable[..., FolderRoot]
+) -> None:
+    _, process, mark = in_a_cgroup()
+    root = host_tree()  # its journal names this process as the agent, as one copied from this machine would
+    claim = take_claim(root, run="r1", owner="o", knobs=["thp/2048kB/enabled"], lease_seconds=60, guardian_command=())
+    claim.leave()
+    assert all(change.ok for change in restore(root, force=True))
+    assert process.poll() is None
+    assert mark.left()
