@@ -15,6 +15,7 @@ from agents.collectors.own_cost import add_child_seconds
 from agents.errors import WorkloadError
 from agents.feeds.cut import Cut
 from agents.feeds.unreadable import Unreadable
+from agents.secret_words import masked
 from agents.workloads.environment import Identity, find_identity, kept_environment
 
 BYTES_AT_MOST = 2**20
@@ -48,7 +49,7 @@ def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float
         raise Unreadable(f"it had not ended after {timeout_seconds:g} s")
     if process.returncode != 0:
         said = last_words.decode(errors="replace").strip().splitlines()
-        raise Unreadable(f"exit status {process.returncode}" + (f": {said[-1][:200]}" if said else ""))
+        raise Unreadable(f"exit status {process.returncode}" + (f": {masked(said[-1])[:200]}" if said else ""))
     return out
 
 
