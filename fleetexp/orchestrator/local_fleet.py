@@ -17,6 +17,7 @@ from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer, Fleet
 from fleetexp.orchestrator.inline_fleet import look_over
 from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.secret import secrets_withheld
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class LocalFleet:
         # Ray prints what happens to its processes on our stdout, in the middle of a table or a JSON object.
         ray._private.worker.print_to_stdstream = _to_the_log
         try:
-            with _signals_kept():
+            with _signals_kept(), secrets_withheld():
                 ray.init(
                     address="local",
                     num_cpus=1,

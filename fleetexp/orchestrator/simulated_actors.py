@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 from agents.messages import HostFacts
 from agents.simulated import Handled
 from fleetexp.orchestrator.simulated_hosts import HostPool, Order, Simulation
+from fleetexp.secret import secrets_withheld
 
 _OBJECT_STORE_BYTES = 400_000_000  # a turn's replies of ten thousand hosts pass through it
 _TURN_WITHIN_SECONDS = 600.0  # real time; an actor that takes longer is lost with its hosts
@@ -31,16 +32,17 @@ def _connect() -> None:
     """Start a node of our own on loopback, with a token, unless this process is connected to a cluster."""
     if ray.is_initialized():
         return
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-    )
+    with secrets_withheld():
+        ray.init(
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
 
 
 class ActorPools:
