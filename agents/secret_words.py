@@ -15,8 +15,8 @@ _WORDS = frozenset(
 _ANYWHERE = re.compile(r"password|passwd|passphrase|secret|token(?![a-z])|accesskey", re.IGNORECASE)
 _BREAK = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _ELSEWHERE = frozenset({"file", "path"})  # the last word where the value says only where the secret is
-_USERINFO = re.compile(r"\b([a-z][a-z0-9+.-]*:/+)[^\s/?#'\"]*@", re.IGNORECASE)
-_PAIR = re.compile(r"([?&;]|\b)([\w%.-]{1,60})(=)([^\s&;'\"]+)")
+_USERINFO = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}:/+[^\s/?#:@'\"]*:)[^\s/?#'\"]+@", re.IGNORECASE)
+_PAIR = re.compile(r"(?<![\w%.-])([\w%.-]{1,200})=[^\s&;'\"]+")
 
 
 def names_a_secret(name: str) -> bool:
@@ -44,4 +44,4 @@ def command_holds_a_secret(words: Sequence[str]) -> bool:
 def masked(text: str) -> str:
     """Return a text of somebody else's without the secrets that can be known in it."""
     text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
-    return _PAIR.sub(lambda pair: f"{pair[1]}{pair[2]}={HIDDEN}" if names_a_secret(pair[2]) else pair[0], text)
+    return _PAIR.sub(lambda pair: f"{pair[1]}={HIDDEN}" if names_a_secret(pair[1]) else pair[0], text)

@@ -433,6 +433,7 @@ def test_a_service_that_is_never_restarted_is_a_warning() -> None:
     "metrics",
     [
         '{x: "http://me:Wint3r@h/m"}',
+        '{x: "http://me:Wint3r-that-is-longer-than-what-a-message-says-of-a-text@h/m"}',
         '{x: {prometheus: "ftp://me:Wint3r@h/m"}}',
         '{x: {prometheus: "http://me:Wint3r@h:port/m"}}',
         '{x: {prometheus: "http://me:Wint3r@h/m#x"}}',
@@ -459,6 +460,7 @@ def test_a_secret_in_a_spec_is_refused_and_no_message_repeats_it(metrics: str) -
         "{command: [sort, --key=2, /x], user: nobody}",
         "{command: [tool, --token-file=/etc/token, --max-tokens, 5]}",
         '{command: [tool, "me@host"]}',
+        '{command: [pgbench, "postgresql://fleet@db/x"]}',
     ],
 )
 def test_what_only_looks_a_little_like_a_secret_is_no_obstacle(source: str) -> None:
