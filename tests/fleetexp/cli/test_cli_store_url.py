@@ -90,6 +90,7 @@ def test_no_odd_address_shows_a_part_of_a_password(invoke: Invoke, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:2])[:20])
 def test_no_command_shows_a_part_of_any_odd_address(
     invoke: Invoke, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
