@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleetexp.config import Experiment, analysis_plan
 from fleetexp.domain import Design, Plan
 from fleetexp.errors import RunError
+from fleetexp.store.url import StoreUrl
 
 if TYPE_CHECKING:
     from analysis.rule_power import Obstacle, Shape
@@ -61,7 +62,7 @@ class PlannedPower:
         return said
 
 
-def planned_power(experiment: Experiment, plan: Plan, store_url: str) -> PlannedPower:
+def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl) -> PlannedPower:
     """Say what a plan can show, reading the store without writing to it."""
     from analysis.plan import Direction  # noqa: PLC0415 - SciPy takes half a second
     from analysis.rule_power import (  # noqa: PLC0415

@@ -16,7 +16,7 @@ from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
 from fleetexp.population import HostInfo
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store, schema_version
-from fleetexp.store.url import parse_url
+from fleetexp.store.url import StoreUrl, parse_url
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,7 +65,7 @@ def newest_spread(
     return None
 
 
-def with_measures(experiment: Experiment, hosts: Sequence[HostInfo], store_url: str) -> list[HostInfo]:
+def with_measures(experiment: Experiment, hosts: Sequence[HostInfo], store_url: StoreUrl) -> list[HostInfo]:
     """Give hosts their values of the metrics that the assignment balances, from the newest run that has each.
 
     Hosts come back as they are where nothing is balanced on a metric. ConfigError where a metric has no values.
@@ -96,7 +96,7 @@ def is_metric(experiment: Experiment, name: str, hosts: Sequence[HostInfo]) -> b
 
 
 @contextlib.contextmanager
-def reading_store(url: str) -> Iterator[Store | None]:
+def reading_store(url: StoreUrl) -> Iterator[Store | None]:
     """Open a store without writing anything, None where there is none yet, or an empty database."""
     try:
         store = open_store(url, read_only=True)

@@ -13,6 +13,7 @@ from agents.errors import WorkloadError
 from agents.feeds.cut import Cut
 from agents.feeds.unreadable import Unreadable
 from agents.launcher import LAUNCHER, Launch, Launched
+from agents.secret_words import masked
 from agents.workloads.environment import Identity, find_identity, kept_environment
 from agents.workloads.fields import unfit_word
 
@@ -45,7 +46,7 @@ def run_command(argv: Sequence[str], *, user: str | None, timeout_seconds: float
         raise Unreadable(f"it had not ended after {timeout_seconds:g} s")
     if ended.code != 0:
         said = last_words.decode(errors="replace").strip().splitlines()
-        raise Unreadable(f"exit status {ended.code}" + (f": {said[-1][:200]}" if said else ""))
+        raise Unreadable(f"exit status {ended.code}" + (f": {masked(said[-1])[:200]}" if said else ""))
     return out
 
 

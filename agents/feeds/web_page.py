@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from agents.feeds.cut import Cut
 from agents.feeds.page import Page
 from agents.feeds.unreadable import Unreadable
+from agents.secret_words import masked
 
 BYTES_AT_MOST = 16 * 2**20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -55,7 +56,9 @@ def _fetch(url: str, accept: str, timeout_seconds: float, cut: Cut) -> Page:
 
 def _answer(response: http.client.HTTPResponse) -> Page:
     if 300 <= response.status < 400 and (elsewhere := response.getheader("Location")):
-        raise Unreadable(f"HTTP {response.status}: it is at {elsewhere[:200]!r}", "write that address")
+        raise Unreadable(
+            f"HTTP {response.status}: it is at {masked(elsewhere.partition('?')[0])[:200]!r}", "write that address"
+        )
     if response.status != http.client.OK:
         raise Unreadable(f"HTTP {response.status} {response.reason}"[:200])
     coding = response.getheader("Content-Encoding", "identity")

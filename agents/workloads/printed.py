@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
 from agents.errors import WorkloadError
+from agents.secret_words import masked
 from agents.workloads.emit import FAILED, READY, VALUES
 from agents.workloads.running import Measured
 
@@ -35,8 +36,8 @@ class Printed(Protocol):
 
 
 def quoted(text: bytes) -> str:
-    """Return text of unknown origin so that it can be shown anywhere: escaped, in quotes, cut."""
-    shown = ascii(text[: 4 * _QUOTED_AT_MOST].decode(errors="backslashreplace"))
+    """Return text of unknown origin so that it can be shown anywhere: escaped, in quotes, cut, known secrets hidden."""
+    shown = ascii(masked(text[: 4 * _QUOTED_AT_MOST].decode(errors="backslashreplace")))
     return shown if len(shown) <= _QUOTED_AT_MOST else f"{shown[:_QUOTED_AT_MOST]}... ({len(text):,} bytes)"
 
 

@@ -6,6 +6,7 @@ import click
 
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json
+from fleetexp.store.url import Database
 
 
 @click.command(
@@ -19,7 +20,7 @@ from fleetexp.cli.output import emit_json
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @store_option
 @json_option
-def pause(run_id: int, store_url: str, as_json: bool) -> None:
+def pause(run_id: int, store_url: Database, as_json: bool) -> None:
     """Stop RUN so that it can be resumed.
 
     Every host is put back as it was found; finished blocks are kept.
@@ -37,7 +38,7 @@ def pause(run_id: int, store_url: str, as_json: bool) -> None:
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @store_option
 @json_option
-def abort(run_id: int, store_url: str, as_json: bool) -> None:
+def abort(run_id: int, store_url: Database, as_json: bool) -> None:
     """End RUN for good.
 
     Every host is put back as it was found; what was measured is kept and
@@ -47,7 +48,7 @@ def abort(run_id: int, store_url: str, as_json: bool) -> None:
     _ask(run_id, "abort", store_url, as_json)
 
 
-def _ask(run_id: int, how: str, store_url: str, as_json: bool) -> None:
+def _ask(run_id: int, how: str, store_url: Database, as_json: bool) -> None:
     from fleetexp.orchestrator.asking import ON_RESUME, stop
     from fleetexp.who import who
 

@@ -9,6 +9,7 @@ import click
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json, wrapped
 from fleetexp.exit_codes import ExitCode
+from fleetexp.store.url import Database
 
 
 class _Days(click.ParamType[int]):
@@ -50,7 +51,7 @@ def db() -> None:
 )
 @store_option
 @json_option
-def upgrade(store_url: str, as_json: bool) -> None:
+def upgrade(store_url: Database, as_json: bool) -> None:
     """Bring the store to the schema of this version.
 
     No row is lost. For a SQLite store, copy the file first if you want to go back.
@@ -75,7 +76,7 @@ def upgrade(store_url: str, as_json: bool) -> None:
 @store_option
 @json_option
 @click.pass_context
-def check(ctx: click.Context, store_url: str, as_json: bool) -> None:
+def check(ctx: click.Context, store_url: Database, as_json: bool) -> None:
     """Look for damage in the store.
 
     The schema, the file's integrity, orphan rows, runs left alive. Exit code 1 where something was found.
@@ -107,7 +108,7 @@ def check(ctx: click.Context, store_url: str, as_json: bool) -> None:
 @click.option("--reader", metavar="ROLE", help="May read every table and view, and write nothing.")
 @click.option("--print", "only_print", is_flag=True, help="Print the SQL for a DBA; change nothing.")
 @json_option
-def grant(store_url: str, writer: str | None, reader: str | None, only_print: bool, as_json: bool) -> None:
+def grant(store_url: Database, writer: str | None, reader: str | None, only_print: bool, as_json: bool) -> None:
     """Give PostgreSQL roles the rights of a writer or a reader.
 
     Run it as the owner of the tables; the roles must be there. After an upgrade of the store, run it again.
@@ -137,7 +138,7 @@ def grant(store_url: str, writer: str | None, reader: str | None, only_print: bo
 @click.option("--ahead", type=DAYS, default="7d", show_default=True, metavar="DAYS", help="Prepare so many days.")
 @click.option("--drop-older", type=DAYS, metavar="DAYS", help="Delete the samples of days longer ago than this.")
 @json_option
-def partition(store_url: str, ahead: int, drop_older: int | None, as_json: bool) -> None:
+def partition(store_url: Database, ahead: int, drop_older: int | None, as_json: bool) -> None:
     """Prepare days for samples on PostgreSQL, drop old ones.
 
     Run it daily as the owner of the tables. Without --drop-older nothing is deleted; observations never are.

@@ -8,6 +8,7 @@ import click
 
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json, visible
+from fleetexp.store.url import Database
 
 
 @click.command(
@@ -37,7 +38,7 @@ from fleetexp.cli.output import emit_json, visible
 )
 @store_option
 @json_option
-def export(run_id: int, folder: Path, file_format: str, store_url: str, as_json: bool) -> None:
+def export(run_id: int, folder: Path, file_format: str, store_url: Database, as_json: bool) -> None:
     """Write every table and view of RUN to a new folder.
 
     One Parquet file each, with the meaning and unit of every column, and

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agents.messages import HostFacts
     from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.population import LeftOut
+    from fleetexp.store.url import Database
 
 
 @click.command(
@@ -44,7 +45,7 @@ def hosts(
     fleet: str,
     address: str,
     root: str,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """List the hosts with what they are and what holds them. Changes nothing.
@@ -93,7 +94,7 @@ def _left_out(spec: Path, found: Sequence[FoundHost]) -> dict[str, LeftOut]:
     return left_out_of(load_experiment(spec), [host_info(one.facts) for one in found if one.facts is not None])
 
 
-def _busy(store_url: str, names: Sequence[str]) -> dict[str, int]:
+def _busy(store_url: Database, names: Sequence[str]) -> dict[str, int]:
     """Return what the store says of these hosts; nothing where there is no store yet."""
     from fleetexp.errors import BadStoreUrl, StoreError
     from fleetexp.store.store import open_store

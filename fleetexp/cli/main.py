@@ -7,6 +7,7 @@ import importlib
 import click
 
 from fleetexp.cli.failures import JSON_WANTED, report_failure
+from fleetexp.cli.misplaced import misplaced_passwords
 from fleetexp.exit_codes import ExitCode
 
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
@@ -47,6 +48,12 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for place in misplaced_passwords(args):  # before click says what a word is not, and repeats it
+            remedy = "the store's goes into FLEETEXP_STORE, or after --store"
+            raise click.UsageError(f"an address with a password, where none is read [{place}] — {remedy}", ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

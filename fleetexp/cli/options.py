@@ -9,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 from fleetexp.cli.failures import JSON_WANTED
-from fleetexp.store.url import clean
+from fleetexp.secret import Secret
+from fleetexp.store.url import clean, parse_url
 
 if TYPE_CHECKING:
     from fleetexp.config import Experiment
@@ -21,8 +22,8 @@ _OF_SIMULATION = {"host_count", "seed", "effects", "actors"}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def store_option(function: F) -> F:
-    """Add --store: the database of runs, as a URL."""
+def store_option(function: F, *, read: Callable[[str], object] = parse_url) -> F:
+    """Add --store: the database of runs. Its URL is read here, at the edge: a command is given a `Database`."""
     return click.option(
         "--store",
         "store_url",
@@ -31,9 +32,14 @@ def store_option(function: F) -> F:
         default=DEFAULT_STORE,
         show_default=True,
         show_envvar=True,
-        callback=lambda _ctx, _param, url: clean(url) or DEFAULT_STORE,
+        callback=lambda _ctx, _param, url: read(clean(url) or DEFAULT_STORE),
         help="The database of runs.",
     )(function)
+
+
+def unread_store_option(function: F) -> F:
+    """Add --store to a command that may not need one, and then must not stumble over its URL: it is a `Secret`."""
+    return store_option(function, read=Secret)
 
 
 def fleet_options(function: F) -> F:

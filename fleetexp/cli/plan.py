@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fleetexp.errors import RunError
     from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.orchestrator.prepare import Prepared
+    from fleetexp.store.url import Database
 
 
 @click.command(
@@ -59,7 +60,7 @@ def plan(
     effects: tuple[str, ...],
     actors: int,
     root: str,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Show what running SPEC would do here. Touches nothing.

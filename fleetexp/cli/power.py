@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from analysis.rule_power import Shape
     from fleetexp.config import Experiment
     from fleetexp.pre_period import KnownSpread
+    from fleetexp.store.url import Database
 
 _SIZES = (5, 10, 20, 50, 100, 200, 500)
 Values: TypeAlias = tuple[float, ...]
@@ -81,7 +82,7 @@ def power(
     effect: float | None,
     alpha: float | None,
     wanted: float,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Show how small an effect so many hosts can show.
@@ -171,7 +172,7 @@ def _ratio(experiment: Experiment | None) -> float:
 
 
 def _stored(
-    experiment: Experiment | None, metric: str | None, store_url: str, run_id: int | None, *, paired: bool
+    experiment: Experiment | None, metric: str | None, store_url: Database, run_id: int | None, *, paired: bool
 ) -> KnownSpread:
     """Return what the store knows; RunError where it knows nothing."""
     from fleetexp.errors import RunError

@@ -9,6 +9,7 @@ import click
 
 from fleetexp.cli.options import fleet_options, json_option, root_option, store_option
 from fleetexp.cli.run import REPORTS, drive
+from fleetexp.store.url import Database
 
 
 @click.command(
@@ -48,7 +49,7 @@ def rehearse(
     effects: tuple[str, ...],
     reports: Path,
     root: str,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Rehearse SPEC on models of the hosts, in virtual time.

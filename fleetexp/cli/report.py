@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from analysis.report.content import ReportInput
     from fleetexp.store.records import RunRecord
     from fleetexp.store.store import Store
+    from fleetexp.store.url import Database
 
 
 @click.command(
@@ -53,7 +54,7 @@ def report(
     as_of: str | None,
     compare: tuple[int, int] | None,
     schema: bool,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Show what RUN found; without a number, the newest.
@@ -153,7 +154,7 @@ def _content(store: Store, record: RunRecord) -> ReportInput:
 
 
 def _compare(
-    runs: tuple[int, int], html: Path | None, *, force: bool, markdown: bool, store_url: str, as_json: bool
+    runs: tuple[int, int], html: Path | None, *, force: bool, markdown: bool, store_url: Database, as_json: bool
 ) -> None:
     """Show two runs beside each other: Markdown on the terminal, HTML, or both documents as JSON."""
     from analysis.report import render_comparison_html, render_comparison_markdown

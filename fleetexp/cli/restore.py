@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from fleetexp.cli.options import json_option, root_option, store_option
+from fleetexp.cli.options import json_option, root_option, unread_store_option
 from fleetexp.cli.output import emit_json, labelled, visible
+from fleetexp.secret import Secret
+from fleetexp.store.url import Database, parse_url
 
 
 @click.command(
@@ -22,9 +24,9 @@ from fleetexp.cli.output import emit_json, labelled, visible
     "--run", "run_id", type=click.IntRange(min=1), metavar="RUN", help="See to the hosts that this run could not reach."
 )
 @root_option
-@store_option
+@unread_store_option
 @json_option
-def restore(*, force: bool, run_id: int | None, root: str, store_url: str, as_json: bool) -> None:
+def restore(*, force: bool, run_id: int | None, root: str, store_url: Secret, as_json: bool) -> None:
     """Put back what a dead run left changed on this host.
 
     The original values come from the journal that was written before the first
@@ -41,7 +43,7 @@ def restore(*, force: bool, run_id: int | None, root: str, store_url: str, as_js
     if run_id is not None:
         if force:
             raise click.UsageError("--force is for this host, --run for the hosts of a run: use one of them")
-        _of_run(run_id, root, store_url, as_json)
+        _of_run(run_id, root, parse_url(store_url.reveal()), as_json)
         return
     from agents.claim import claim_status
     from agents.claim import restore as put_back
@@ -71,7 +73,7 @@ def restore(*, force: bool, run_id: int | None, root: str, store_url: str, as_js
         click.echo(f"restored: this host reads as run {status.run} found it")
 
 
-def _of_run(run_id: int, root: str, store_url: str, as_json: bool) -> None:
+def _of_run(run_id: int, root: str, store_url: Database, as_json: bool) -> None:
     from agents.errors import RestoreIncomplete
     from agents.sysroot import FolderRoot
     from fleetexp.orchestrator.launch import restore_run

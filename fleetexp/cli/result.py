@@ -16,11 +16,11 @@ import click
 from fleetexp.cli.options import DEFAULT_STORE
 from fleetexp.cli.output import NARROW, plain, print_table, visible, wrapped
 from fleetexp.cli.output_file import Over, write_output
-from fleetexp.store.url import shown
 
 if TYPE_CHECKING:
     from analysis.report import EffectRow, ReportInput
     from fleetexp.orchestrator.progress import Outcome
+    from fleetexp.store.url import Database
 
 _QUESTIONS = 3
 _NAME = 28  # columns of a metric's name in the table
@@ -42,7 +42,7 @@ class Answer:
         found["report"] = str(self.html) if self.html is not None else None
         return found
 
-    def print(self, store_url: str) -> None:
+    def print(self, store_url: Database) -> None:
         """Print everything a person wants to see at the end of a run."""
         if self.content is not None:
             print_effects(self.content)
@@ -59,7 +59,7 @@ class Answer:
             print_questions(self.content, store_url)
 
 
-def conclude(outcome: Outcome, *, store_url: str, reports: Path) -> Answer:
+def conclude(outcome: Outcome, *, store_url: Database, reports: Path) -> Answer:
     """Read the finished run back from the store and write its HTML report, where it has findings."""
     from fleetexp.store.store import open_store
 
@@ -193,7 +193,7 @@ def folded(name: str) -> str:
     return "\n".join(lines)
 
 
-def print_questions(content: ReportInput, store_url: str) -> None:
+def print_questions(content: ReportInput, store_url: Database) -> None:
     """Print commands that ask the store more, ready to be pasted."""
     if not content.suggestions:
         return
@@ -204,9 +204,9 @@ def print_questions(content: ReportInput, store_url: str) -> None:
             click.echo(f"  {line}")
 
 
-def sql_command(sql: str, store_url: str) -> Sequence[str]:
+def sql_command(sql: str, store_url: Database) -> Sequence[str]:
     """Write a command that can be pasted; a long query is broken between words, which SQL doesn't mind."""
-    store = "" if store_url == DEFAULT_STORE else f" --store {shlex.quote(shown(store_url))}"
+    store = "" if store_url.name == DEFAULT_STORE else f" --store {shlex.quote(store_url.name)}"
     # A literal with blanks may not be broken, nor its blanks be joined.
     spaced_literal = any(re.search(r"\s", literal) for literal in re.findall(r"'[^']*'", sql))
     query = sql.strip() if spaced_literal else " ".join(sql.split())

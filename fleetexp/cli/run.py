@@ -24,12 +24,12 @@ from fleetexp.cli.options import (
 )
 from fleetexp.cli.output import emit_json, width
 from fleetexp.exit_codes import ExitCode
-from fleetexp.store.url import shown
 
 if TYPE_CHECKING:
     from fleetexp.config import Experiment
     from fleetexp.orchestrator.inventory import FoundHost, Inventory
     from fleetexp.orchestrator.progress import Outcome, Progress
+    from fleetexp.store.url import Database
 
 REPORTS = Path("fleetexp-reports")
 
@@ -82,7 +82,7 @@ def run(
     metrics_port: int | None,
     metrics_address: str,
     root: str,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Run the experiment in SPEC on this host or on a fleet.
@@ -126,7 +126,7 @@ def drive(
     *,
     acknowledged: bool,
     page: tuple[str, int | None],
-    store_url: str,
+    store_url: Database,
     reports: Path,
     require_decision: bool,
     as_json: bool,
@@ -163,7 +163,7 @@ def _show_plan(
     inventory: Inventory,
     found: Sequence[FoundHost],
     *,
-    store_url: str,
+    store_url: Database,
     acknowledged: bool,
     as_json: bool,
 ) -> None:
@@ -217,7 +217,7 @@ def resume(
     metrics_address: str,
     root: str,
     address: str,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Go on with a run that was paused or interrupted.
@@ -245,7 +245,7 @@ def _watched(
     *,
     metrics: Sequence[str],
     page: tuple[str, int | None],
-    store_url: str,
+    store_url: Database,
     reports: Path,
     require_decision: bool,
     as_json: bool,
@@ -271,7 +271,7 @@ def _watched(
         answer = Answer(outcome=outcome, content=None, html=None)
         code = code or ExitCode.ERROR
     if as_json:
-        emit_json({**answer.as_json(), "store": shown(store_url), "exit_code": int(code)})
+        emit_json({**answer.as_json(), "store": store_url.name, "exit_code": int(code)})
     else:
         answer.print(store_url)
     click.get_current_context().exit(code)

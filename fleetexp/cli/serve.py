@@ -9,7 +9,7 @@ import click
 from fleetexp.cli.options import store_option
 from fleetexp.cli.output import wrapped
 from fleetexp.errors import RunError
-from fleetexp.store.url import shown
+from fleetexp.store.url import Database
 
 
 @click.command(
@@ -51,7 +51,7 @@ def serve(
     token: str | None,
     names: tuple[str, ...],
     proxies: tuple[str, ...],
-    store_url: str,
+    store_url: Database,
 ) -> None:
     """Show the store's runs as web pages, read-only, until Ctrl-C.
 
@@ -73,7 +73,7 @@ def serve(
     _, address = listen_address(host, port)
     made = new_token() if not given and needs_token(address[0], names=names, proxies=proxies) else ""
     with LiveServer(store_url, host=host, port=port, token=given or made, names=names, proxies=proxies) as server:
-        click.echo(f"serving {shown(store_url)} at {server.address}")
+        click.echo(f"serving {store_url.name} at {server.address}")
         if made:
             click.echo(f"token, made for this time: {made}")
         if given or made:

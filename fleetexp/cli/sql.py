@@ -20,6 +20,7 @@ from fleetexp.cli.output import NARROW, emit_json, visible
 if TYPE_CHECKING:
     from fleetexp.store.answer import Answer, Reader
     from fleetexp.store.rows import Row
+    from fleetexp.store.url import Database
 
 _ROWS_SHOWN = 1000
 # What a spreadsheet computes rather than shows (OWASP, CSV injection), wide forms too; a number stays one.
@@ -75,7 +76,7 @@ def sql(
     parquet: Path | None,
     limit: int | None,
     timeout_seconds: float,
-    store_url: str,
+    store_url: Database,
     as_json: bool,
 ) -> None:
     """Ask the store a QUERY ('-': read it from stdin). Nothing can be changed.

@@ -16,6 +16,7 @@ from fleetexp.cli.output import duration, emit_json, instant, labelled, print_ta
 if TYPE_CHECKING:
     from fleetexp.store.records import RunRecord
     from fleetexp.store.store import Store
+    from fleetexp.store.url import Database
 
 _WATCH_SECONDS = 1.0
 
@@ -32,7 +33,7 @@ _WATCH_SECONDS = 1.0
 @click.option("--watch", is_flag=True, help="Look again every second until the run is over.")
 @store_option
 @json_option
-def status(run_id: int | None, watch: bool, store_url: str, as_json: bool) -> None:
+def status(run_id: int | None, watch: bool, store_url: Database, as_json: bool) -> None:
     """Show how RUN is doing; without a number, the newest."""
     from fleetexp.cli.chosen_run import chosen_run
     from fleetexp.cli.status_screen import look, status_rows
@@ -51,7 +52,7 @@ def status(run_id: int | None, watch: bool, store_url: str, as_json: bool) -> No
             click.echo("\n".join(labelled(label, visible(text)) for label, text in shown))
 
 
-def _watch(store: Store, store_url: str, record: RunRecord) -> None:
+def _watch(store: Store, store_url: Database, record: RunRecord) -> None:
     """Show the run anew every second until it is over; a store that is away for a while is waited for."""
     from fleetexp.cli.status_screen import away, look, status_rows, watch_view
     from fleetexp.orchestrator.ledger import PASSING
@@ -99,7 +100,7 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
 )
 @store_option
 @json_option
-def runs(store_url: str, as_json: bool) -> None:
+def runs(store_url: Database, as_json: bool) -> None:
     """List the runs in the store, the newest first."""
     from fleetexp.store.store import open_store
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fleetexp.domain import PeriodRecord
     from fleetexp.store.records import EventRecord, RunRecord
     from fleetexp.store.store import Store
+    from fleetexp.store.url import Database
 
 Rows = Sequence[tuple[str, str]]
 
@@ -62,7 +63,7 @@ class Look:
         }
 
 
-def look(store: Store, store_url: str, record: RunRecord, now: datetime) -> Look:
+def look(store: Store, store_url: Database, record: RunRecord, now: datetime) -> Look:
     """Ask the store all that is shown; StoreErrors come through."""
     from fleetexp.live.asked import Asked
     from fleetexp.live.pages import host_state, moment

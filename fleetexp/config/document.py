@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from agents.secret_words import masked
 from fleetexp.config.problem import SpecProblem, refuse
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -101,6 +102,7 @@ def kind_of(value: object) -> str:
         case int() | float():
             return f"the number {getattr(value, 'text', value)}"
         case str():
+            value = masked(value)
             return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:57]!r}..."
         case tuple() | list():
             return "a list"

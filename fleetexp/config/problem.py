@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NoReturn
 
+from agents.secret_words import masked
 from fleetexp.errors import ConfigError
 
 MOST_PROBLEMS = 120  # told of one spec
@@ -58,7 +59,8 @@ class SpecProblem:
 
 
 def shortened(text: str) -> str:
-    """Return the text, its middle left out where it is longer than anybody reads."""
+    """Return the text as it is shown: without secrets, its middle left out where it is longer than anybody reads."""
+    text = masked(text)
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} [...] {text[-half:]}"
 

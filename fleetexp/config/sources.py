@@ -8,25 +8,29 @@ from pathlib import PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from agents.catalogue import Owned
 from agents.feeds.json_document import parse_path
 from agents.feeds.plain_file import SPLITTING
 from agents.messages import MetricSource, SourceForm
+from agents.secret_words import holds_a_secret
 from fleetexp.config.document import Path
 from fleetexp.config.key import Written, exactly_one, key
 from fleetexp.config.names import Text, check_word, text_like
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
-from fleetexp.config.workload import Section, split_argv
+from fleetexp.config.workload import Argv, Section
 
 _PLACES = ("prometheus", "json", "command", "file")
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
+_BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
 
 
 def _url(text: str) -> str:
+    if holds_a_secret(text):
+        raise Refused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
     if not text.startswith(("http://", "https://")):
         raise Refused(f"{text!r} is no address", "write 'http://host:port/metrics'")
     try:
@@ -39,9 +43,7 @@ def _url(text: str) -> str:
             f"{text!r} is no address", "write 'http://host:port/metrics'; {host} stands for the name of each host"
         )
     if parts.username is not None:
-        raise Refused(
-            "an address must not hold a password: the spec is kept in the store", "let the page be read without one"
-        )
+        raise Refused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
     if parts.fragment:
         raise Refused(f"{text!r} has a part after '#', which is never sent", "leave it out")
     return text
@@ -86,15 +88,15 @@ class Source(Section):
     model_config = ConfigDict(json_schema_extra=exactly_one(*_PLACES))
 
     prometheus: Address | None = key(
-        "address of a page of Prometheus or OpenMetrics; {host} is each host's name",
+        "address of a page of Prometheus or OpenMetrics, without a secret; {host} is each host's name",
         "http://{host}:9187/metrics",
         default=None,
     )
     json_page: Annotated[Address | None, Field(alias="json")] = key(
         "address of a JSON document", "http://127.0.0.1:8080/stats", default=None
     )
-    command: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] | None = key(
-        "program and arguments, one word each; no shell reads them",
+    command: Argv | None = key(
+        "program and arguments, one word each, no secret among them; no shell reads them",
         ["redis-cli", "--raw", "llen", "mails"],
         default=None,
     )

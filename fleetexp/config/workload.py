@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from agents.messages import Scalar, WorkloadSpec
+from agents.secret_words import command_holds_a_secret, holds_a_secret, names_a_secret
 from agents.workloads.options import UNIT
 from fleetexp.config.key import Written, exactly_one, key
 from fleetexp.config.names import Text, check_word, text_like
@@ -41,6 +42,7 @@ UNIT_WRITTEN = text_like("unit", UNIT.pattern)
 CGROUP_WRITTEN = text_like("control group", "/.*[^/].*")
 VARIABLE_WRITTEN = Written(called="name", schema={"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
 LARGEST = "the largest that is enabled"
+_FROM_A_FILE = "let the program read it from a file of the host"
 Backing = Annotated[str, *check_word("anonymous", "hugetlb")]
 
 
@@ -123,17 +125,31 @@ def split_argv(value: object) -> object:
     return value
 
 
+def _without_secrets(words: tuple[str, ...]) -> tuple[str, ...]:
+    if command_holds_a_secret(words):
+        raise Refused("a command must not hold a password or a token: the spec is kept in the store", _FROM_A_FILE)
+    return words
+
+
+def _no_secret(variables: dict[str, str]) -> dict[str, str]:
+    for name, value in variables.items():
+        if value and (names_a_secret(name) or holds_a_secret(value)):
+            raise Refused(f"{name} holds a password or a token, and the spec is kept in the store", _FROM_A_FILE)
+    return variables
+
+
+Argv = Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1), AfterValidator(_without_secrets)]
+
+
 class Command(Section):
     """A program of the user's own, which prints its measurements."""
 
     kind: ClassVar[str] = "command"
-    argv: Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1)] = key(
-        "program and arguments, one word each; no shell reads them", ["/opt/bench", "--rate", 500]
-    )
+    argv: Argv = key("program and arguments, one word each; no shell reads them", ["/opt/bench", "--rate", 500])
     timeout: Duration | None = key("after which it is ended", "5m", default=None, otherwise="its period's end")
     user: Text | None = key("who runs it", "nobody", default=None, otherwise="the agent's")
-    env: dict[Annotated[str, VARIABLE_WRITTEN], Text] = key(
-        "variables beside a small clean environment", {"THREADS": 4}, default=dict
+    env: Annotated[dict[Annotated[str, VARIABLE_WRITTEN], Text], AfterValidator(_no_secret)] = key(
+        "variables beside a small clean environment, no secrets: the spec is stored", {"THREADS": 4}, default=dict
     )
     capture: Annotated[str, *check_word("metrics", "none")] = key(
         "whether its output is read as measurements", "none", default="metrics"

@@ -52,7 +52,9 @@ def token_of_file(path: str) -> str:
             os.close(descriptor)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "no such name can be"
-        raise RunError(f"the token can't be read: {said}", where=path, remedy="name a file with the token") from error
+        # The file's name is not repeated: it may be the token itself, given in the wrong variable.
+        where = "--token-file, or FLEETEXP_TOKEN_FILE"
+        raise RunError(f"the token can't be read: {said}", where, "name a file that holds the token") from None
     if not stat.S_ISREG(mode):
         raise RunError("the token is in no regular file", where=path, remedy="name a file with the token")
     if mode & stat.S_IRWXO:

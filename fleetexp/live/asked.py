@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fleetexp.store.query import query
+from fleetexp.store.url import StoreUrl, parse_url
 
 MOST_ROWS = 500
 HOSTS_READ = 20_000
@@ -22,8 +23,8 @@ RUNS = """SELECT run_id, experiment, state, decision, hosts, periods, periods_co
 class Asked:
     """A store's answers, each asked anew and read-only; StoreErrors come through."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = parse_url(url)
 
     def rows(self, sql: str, most: int = MOST_ROWS) -> list[Row]:
         return list(query(self._url, sql, most)[1])

@@ -28,6 +28,7 @@ from fleetexp.live.pages import NotThere, host_page, message_page, run_page, run
 from fleetexp.live.request import Refused, Request, parse_head
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
+from fleetexp.store.url import StoreUrl, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class LiveServer(socketserver.ThreadingTCPServer):
 
     def __init__(
         self,
-        url: str,
+        url: StoreUrl,
         *,
         host: str = "127.0.0.1",
         port: int = 8450,
@@ -83,7 +84,7 @@ class LiveServer(socketserver.ThreadingTCPServer):
         proxies: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        self.url = url
+        self.url = parse_url(url)
         self.limits = limits if limits is not None else Limits()
         self.address_family, address = listen_address(host, port)
         self.access = Access(address[0], host=host, token=token, names=names, proxies=proxies)

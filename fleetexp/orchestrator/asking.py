@@ -16,19 +16,20 @@ from fleetexp.errors import RunError
 from fleetexp.orchestrator.history import awaits_approval
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
+from fleetexp.store.url import StoreUrl
 
 HEARD_WITHIN_SECONDS = 15.0  # a driver that is alive listens every second, but may be summing up
 ON_RESUME = {"pause": "takes it up again", "abort": "ends it"}  # what `resume` does with a request nobody has heard
 _LOOK_EVERY_SECONDS = 0.25
 
 
-def request_stop(store_url: str, run_id: int, how: str, who: str) -> None:
+def request_stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> None:
     """Leave a request to pause a run ('pause') or to end it ('abort'). RunError where the run is over."""
     with contextlib.closing(open_store(store_url, create=False)) as store:
         _leave(store, run_id, how, who)
 
 
-def stop(store_url: str, run_id: int, how: str, who: str) -> bool:
+def stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> bool:
     """As `request_stop`, and wait until that is heard; False where the run is paused: then `resume` will hear it.
 
     RunError also where the run is under way and nobody hears: the request stays, for whoever resumes the run.

@@ -14,6 +14,7 @@ from fleetexp.domain import Plan
 from fleetexp.errors import ConfigError
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.pre_period import with_measures
+from fleetexp.store.url import StoreUrl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,9 @@ def sort_out(
     return usable, left_out
 
 
-def plan_over(experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: str) -> Plan:
+def plan_over(
+    experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: StoreUrl
+) -> Plan:
     """Plan over the hosts that may take part; ConfigError says also why others may not.
 
     Where the assignment is balanced on a metric, each host's value is read from the store's earlier runs.

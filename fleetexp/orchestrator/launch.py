@@ -43,6 +43,7 @@ from fleetexp.orchestrator.runner import Runner
 from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
+from fleetexp.store.url import StoreUrl
 from fleetexp.who import who
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def launch(
     experiment: Experiment,
     spec_text: str,
     *,
-    store_url: str,
+    store_url: StoreUrl,
     observer: Observer,
     fleet: str = "local",
     root: SysRoot | None = None,
@@ -115,7 +116,7 @@ def launch(
 def resume(
     run_id: int,
     *,
-    store_url: str,
+    store_url: StoreUrl,
     observer: Observer,
     root: SysRoot | None = None,
     inventory: Inventory | None = None,
@@ -166,7 +167,7 @@ def resume(
 
 
 def restore_run(
-    run_id: int, *, store_url: str, root: SysRoot | None = None, inventory: Inventory | None = None
+    run_id: int, *, store_url: StoreUrl, root: SysRoot | None = None, inventory: Inventory | None = None
 ) -> Mapping[str, str]:
     """See to the hosts of a run that ended as restore incomplete; return those that are not restored yet, with why.
 

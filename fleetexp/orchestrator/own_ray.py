@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from fleetexp.errors import RunError
+from fleetexp.secret import secrets_withheld
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _FOLDERS: list[Path] = []
@@ -43,18 +44,19 @@ def start_node(object_store_bytes: int) -> None:
     # Ray's paths of sockets have little room: a long TMPDIR would be too long.
     folder = Path(tempfile.mkdtemp(prefix="fleetexp-", dir=os.environ.get("RAY_TMPDIR", "/tmp")))  # noqa: S108
     try:
-        ray.init(
-            address="local",
-            num_cpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            object_store_memory=object_store_bytes,
-            job_config=OwnCode(_py_driver_sys_path=[_PACKAGES]),
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder / "r"),
-        )
+        with secrets_withheld():
+            ray.init(
+                address="local",
+                num_cpus=1,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                object_store_memory=object_store_bytes,
+                job_config=OwnCode(_py_driver_sys_path=[_PACKAGES]),
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder / "r"),
+            )
     except (RuntimeError, OSError, ValueError) as error:
         raise RunError(f"Ray did not start: {error}", where=str(folder), remedy="see its logs there") from error
     _FOLDERS.append(folder)

@@ -18,6 +18,7 @@ from fleetexp.errors import RunError
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
 from fleetexp.pre_period import reading_store
 from fleetexp.simulated import is_simulated
+from fleetexp.store.url import StoreUrl
 
 _SAMPLES = 720  # of a simulated host in a run
 _FEWEST_SAMPLES = 6  # of it in a measured period
@@ -40,7 +41,7 @@ class Prepared:
             raise refusal
 
 
-def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: str) -> Prepared:
+def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl) -> Prepared:
     """Plan over the hosts that a survey of the inventory found; the store is only read.
 
     RunError, ConfigError where the experiment does not fit these hosts, so that there is no plan to be shown.
@@ -61,7 +62,7 @@ def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundH
     )
 
 
-def _busy(inventory: Inventory, found: Sequence[FoundHost], store_url: str) -> Mapping[str, int]:
+def _busy(inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl) -> Mapping[str, int]:
     """Return host -> the run of this store that holds it."""
     if inventory.one_machine or is_simulated(inventory.name):  # every simulation has hosts of its own
         return {}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.ray_words import Beat, Broken, Connected, Order, Word
+from fleetexp.secret import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class RayLink:
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._said: deque[str] = deque(maxlen=50)
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**without_secrets(os.environ), "RAY_USAGE_STATS_ENABLED": "0"}
         environment.setdefault("RAY_AUTH_MODE", "token")
         environment.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_PACKAGES, environment.get("PYTHONPATH"))))

@@ -17,9 +17,10 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from fleetexp.errors import StoreUnreachable
+from fleetexp.secret import Secret
 from fleetexp.store.column_types import document_text
 from fleetexp.store.failures import translated
-from fleetexp.store.url import Database, parse_url
+from fleetexp.store.url import Database, StoreUrl, parse_url
 
 WAIT_SECONDS = 5.0  # how long a write waits for another writer
 CONNECT_SECONDS = 5
@@ -49,7 +50,6 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    arguments = connect_arguments(database, wait_seconds, read_only=read_only)
     engine = create_engine(
         "postgresql+psycopg://",  # no password in it: what SQLAlchemy says of itself can be shown
         json_serializer=document_text,
@@ -58,7 +58,7 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
 
     @event.listens_for(engine, "do_connect")
     def _say_where(_dialect: object, _record: object, _positional: object, keywords: dict[str, Any]) -> None:
-        keywords.update(arguments)
+        keywords.update(connect_arguments(database, wait_seconds, read_only=read_only))
 
     return engine
 
@@ -72,8 +72,10 @@ def connect_arguments(
 ) -> dict[str, Any]:
     """Return libpq's keywords: every wait has an end, instants are UTC, an acknowledged commit is on the disk.
 
-    What the address says goes first, but for the settings that these promises need.
+    What the address says goes first, but for the settings that these promises need. Here, where a connection is made,
+    the password is revealed.
     """
+    said = {name: one.reveal() if isinstance(one, Secret) else one for name, one in database.libpq.items()}
     settings = {
         "timezone": "UTC",
         "synchronous_commit": "on",
@@ -89,9 +91,9 @@ def connect_arguments(
         "tcp_user_timeout": DEAD_LINK_MILLISECONDS,
         "client_encoding": "utf8",
         "application_name": "fleetexp",
-        **database.libpq,
+        **said,
         "options": " ".join(
-            filter(None, (database.libpq.get("options"), *(f"-c {name}={value}" for name, value in settings.items())))
+            filter(None, (said.get("options"), *(f"-c {name}={value}" for name, value in settings.items())))
         ),
     }
 
@@ -138,4 +140,13 @@ def reading(engine: Engine, where: str) -> Iterator[Connection]:
         yield connection
 
 
-__all__ = ["WAIT_SECONDS", "Database", "connect_arguments", "open_engine", "parse_url", "reading", "writing"]
+__all__ = [
+    "WAIT_SECONDS",
+    "Database",
+    "StoreUrl",
+    "connect_arguments",
+    "open_engine",
+    "parse_url",
+    "reading",
+    "writing",
+]

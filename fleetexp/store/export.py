@@ -21,7 +21,7 @@ from typing import Any
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.answer import Reader, as_text
 from fleetexp.store.dictionary import Relation, relations
-from fleetexp.store.engine import parse_url
+from fleetexp.store.engine import StoreUrl, parse_url
 from fleetexp.store.parquet import BATCH_ROWS, write_parquet
 from fleetexp.store.query import reader
 from fleetexp.store.schema import require_current, schema_version
@@ -51,7 +51,7 @@ class Export:
         return sum(file["rows"] for file in self.manifest["files"])
 
 
-def export_run(url: str, run_id: int, folder: Path, *, fleetexp_version: str) -> Export:
+def export_run(url: StoreUrl, run_id: int, folder: Path, *, fleetexp_version: str) -> Export:
     """Write every table and view of a run to a new folder.
 
     NoSuchRun where there is none; StoreError where the folder holds something already or can't be written: nothing of

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from fleetexp.errors import StoreError
-from fleetexp.store.engine import Database, open_engine, parse_url, reading, writing
+from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.schema import require_current, version_of
 
 TABLES = ("sample", "measurement")
@@ -32,7 +32,7 @@ class Partitioned:
     rows_deleted: int
 
 
-def partition(url: str, *, ahead_days: int, drop_older_days: int | None, today: date | None = None) -> Partitioned:
+def partition(url: StoreUrl, *, ahead_days: int, drop_older_days: int | None, today: date | None = None) -> Partitioned:
     """Prepare the partitions of today and the days ahead; drop those whose day is longer ago than `drop_older_days`.
 
     Done again, it changes nothing. Each partition is a transaction of its own, so writers wait for moments only.

@@ -12,7 +12,7 @@ from itertools import islice
 
 from fleetexp.errors import QueryRefused
 from fleetexp.store.answer import TIMEOUT_SECONDS, Answer, Reader
-from fleetexp.store.engine import parse_url
+from fleetexp.store.engine import StoreUrl, parse_url
 from fleetexp.store.read_only_postgresql import open_postgresql
 from fleetexp.store.read_only_sqlite import open_sqlite
 from fleetexp.store.rows import Row
@@ -22,7 +22,7 @@ __all__ = ["TIMEOUT_SECONDS", "Answer", "Reader", "query", "reader"]
 
 
 @contextmanager
-def reader(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Reader]:
+def reader(url: StoreUrl, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Reader]:
     """Open a store for questions: all of them see the same state of it, and each may take `timeout_seconds`.
 
     A StoreError where the database can't be read.
@@ -34,7 +34,9 @@ def reader(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Re
         yield _Checked(found, database.name)
 
 
-def query(url: str, sql: str, limit: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> tuple[list[str], list[Row]]:
+def query(
+    url: StoreUrl, sql: str, limit: int, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> tuple[list[str], list[Row]]:
     """Answer one question: the names of the columns, and at most `limit` rows.
 
     QueryRefused where the SQL is wrong or would write; other StoreErrors where the database can't be read.

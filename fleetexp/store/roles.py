@@ -6,7 +6,7 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from fleetexp.errors import StoreError
-from fleetexp.store.engine import open_engine, parse_url, reading, writing
+from fleetexp.store.engine import StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.schema import require_current, version_of
 from fleetexp.store.tables import Base
 from fleetexp.store.views import VIEWS
@@ -49,7 +49,7 @@ def _grant(rights: str, names: list[str], role: str) -> sql.Composed:
     )
 
 
-def grant(url: str, *, writer: str | None, reader: str | None, apply: bool = True) -> list[str]:
+def grant(url: StoreUrl, *, writer: str | None, reader: str | None, apply: bool = True) -> list[str]:
     """Give two roles their rights, in one transaction; return the statements. Done again, it changes nothing.
 
     StoreError for SQLite, and where a role is not there or the user is not the owner. Views are made anew by an upgrade

@@ -10,7 +10,7 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from fleetexp.domain import RunState
 from fleetexp.errors import StoreUnreachable, WrongSchema
-from fleetexp.store.engine import Database, open_engine, parse_url, reading, writing
+from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.records import LIVE
 from fleetexp.store.tables import SCHEMA_VERSION, Base, Run
 from fleetexp.store.views import VIEWS, view_sql
@@ -18,7 +18,7 @@ from fleetexp.store.views import VIEWS, view_sql
 _ADVISORY_LOCK = 0x666C656574  # one migration at a time on a server
 
 
-def schema_version(url: str) -> str | None:
+def schema_version(url: StoreUrl) -> str | None:
     """Return the schema version of a store, None where it is empty; StoreUnreachable where there is none."""
     database = parse_url(url)
     require_file(database)
@@ -66,7 +66,7 @@ def require_current(found: str | None, database: Database) -> None:
     )
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: StoreUrl) -> None:
     """Bring a store to this release's schema; make it where there is none. All or nothing; rows stay."""
     database = parse_url(url)
     engine = open_engine(database)
@@ -137,7 +137,7 @@ def _quoted(words: str) -> str:
     return "'" + words.replace("'", "''") + "'"
 
 
-def check(url: str) -> list[str]:
+def check(url: StoreUrl) -> list[str]:
     """Return what is wrong with a store, one line each: schema, integrity, orphan and double rows, runs left alive."""
     database = parse_url(url)
     require_file(database)

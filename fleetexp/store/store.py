@@ -22,7 +22,7 @@ from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, Pla
 from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
-from fleetexp.store.engine import WAIT_SECONDS, Database, open_engine, parse_url, reading
+from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
 from fleetexp.store.query import query, reader
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodReadings, PeriodStart, RunRecord, Series
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
@@ -52,7 +52,7 @@ __all__ = [
 
 
 def open_store(
-    url: str = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False
+    url: StoreUrl = DEFAULT_URL, create: bool = True, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False
 ) -> Store:
     """Open a store; a new or empty database is given the schema, unless `create` is false or it is `read_only`.
 

@@ -261,8 +261,10 @@ def _pipe(path: Path, _: Path) -> None:
 
 
 def _socket(path: Path, _: Path) -> None:
+    folder = os.open(path.parent, os.O_PATH)  # a socket's path has little room
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+        made.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 def _folder(path: Path, _: Path) -> None:

@@ -427,3 +427,42 @@ def test_what_is_unwise_is_a_warning(added: str, said: str) -> None:
 def test_a_service_that_is_never_restarted_is_a_warning() -> None:
     (warning,) = warnings_of(load_experiment(CASES / "good" / "service-cgroup.yaml"))
     assert "on_apply" in warning
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        '{x: "http://me:Wint3r@h/m"}',
+        '{x: "http://me:Wint3r-that-is-longer-than-what-a-message-says-of-a-text@h/m"}',
+        '{x: {prometheus: "ftp://me:Wint3r@h/m"}}',
+        '{x: {prometheus: "http://me:Wint3r@h:port/m"}}',
+        '{x: {prometheus: "http://me:Wint3r@h/m#x"}}',
+        '{x: {prometheus: ["http://me:Wint3r@h/m"]}}',
+        '{x: {json: "http://h/m?api_key=Wint3r", path: a}}',
+        '{x: {json: "http://h/m?X-Amz-Signature=Wint3r", path: a}}',
+        '{x: {file: "http://me:Wint3r@h/m"}}',
+        "{x: {command: [tool, --token=Wint3r]}}",
+        "{x: {command: [tool, --auth-token, Wint3r]}}",
+        "{x: {command: 'tool --token=Wint3r'}}",
+        '{"http://me:Wint3r@h/m": {}}',
+    ],
+)
+def test_a_secret_in_a_spec_is_refused_and_no_message_repeats_it(metrics: str) -> None:
+    text = MINIMAL.replace("metrics: {", f"metrics: {{sources: {metrics}, ")
+    error = refused(text)
+    assert "Wint3r" not in f"{error} {error!r} {error.problems}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{prometheus: "http://h/m?collect[]=cpu&monkey=1"}',
+        "{command: [sort, --key=2, /x], user: nobody}",
+        "{command: [tool, --token-file=/etc/token, --max-tokens, 5]}",
+        '{command: [tool, "me@host"]}',
+        '{command: [pgbench, "postgresql://fleet@db/x"]}',
+    ],
+)
+def test_what_only_looks_a_little_like_a_secret_is_no_obstacle(source: str) -> None:
+    text = MINIMAL.replace("metrics: {", f"metrics: {{sources: {{x: {source}}}, better: {{x: increase}}, ")
+    assert parse_experiment(text, "spec.yaml").sources

@@ -51,7 +51,17 @@ BOUNDS_OF_TEXT_WITH_A_UNIT = {
     "sampling-too-fast",
     "stage-above-all",
 }
-GRAMMAR_INSIDE_A_TEXT = {"source-file-splits", "source-no-port", "source-path-broken", "where-no-comparison"}
+GRAMMAR_INSIDE_A_TEXT = {
+    "command-variable-address",
+    "command-variable-password",
+    "source-command-address",
+    "source-command-password",
+    "source-file-splits",
+    "source-no-port",
+    "source-path-broken",
+    "source-token",
+    "where-no-comparison",
+}
 KEYS_THAT_MUST_FIT_EACH_OTHER = {
     "abba-three-arms",
     "accept-two-rules",

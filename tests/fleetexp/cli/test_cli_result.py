@@ -19,6 +19,7 @@ from fleetexp.cli.run import exit_code
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator.progress import Outcome
+from fleetexp.store.url import parse_url
 
 
 def outcome(
@@ -124,7 +125,7 @@ def test_the_whole_answer_ends_with_report_and_three_commands(
     content = report_samples.sample()
     html = write_html(content, tmp_path / "new" / "run-3.html")
     answer = Answer(outcome=outcome(RunState.COMPLETED, "better_here", "unused"), content=content, html=html)
-    answer.print("sqlite:///fleetexp.db")
+    answer.print(parse_url("sqlite:///fleetexp.db"))
     out = capsys.readouterr().out
     assert "decision: better here — chase_access_seconds fell by 34 %" in out
     assert "speaks for: 1 host (bench-01)" in out
@@ -137,7 +138,7 @@ def test_the_whole_answer_ends_with_report_and_three_commands(
 
 def test_an_answer_without_findings_says_how_the_run_ended(capsys: pytest.CaptureFixture[str]) -> None:
     answer = Answer(outcome=outcome(RunState.FAILED, reason="thp/enabled can't be written"), content=None, html=None)
-    answer.print("sqlite:///fleetexp.db")
+    answer.print(parse_url("sqlite:///fleetexp.db"))
     assert capsys.readouterr().out.splitlines() == [
         "run 3 failed: thp/enabled can't be written",
         "Nothing was changed on any host.",
@@ -164,7 +165,7 @@ def test_an_incomplete_restore_comes_before_any_decision(
 ) -> None:
     broken = outcome(RunState.RESTORE_INCOMPLETE, "ship", "x")
     assert ending(broken)[0].startswith("RESTORE INCOMPLETE")
-    Answer(outcome=broken, content=report_samples.sample(), html=None).print("sqlite:///fleetexp.db")
+    Answer(outcome=broken, content=report_samples.sample(), html=None).print(parse_url("sqlite:///fleetexp.db"))
     out = capsys.readouterr().out
     assert "RESTORE INCOMPLETE" in out
     assert "decision:" not in out
@@ -200,7 +201,7 @@ _SQL = st.text(alphabet="abz '\"$`!\\*_=();", min_size=1, max_size=200).filter(l
 
 @given(_SQL)
 def test_a_suggested_command_means_the_query_when_pasted(sql: str) -> None:
-    pasted = "\n".join(sql_command(sql, "sqlite:///fleetexp.db"))
+    pasted = "\n".join(sql_command(sql, parse_url("sqlite:///fleetexp.db")))
     words = shlex.split(pasted.replace("\\\n", ""))
     assert words[:2] == ["fleetexp", "sql"]
     assert len(words) == 3
@@ -209,16 +210,18 @@ def test_a_suggested_command_means_the_query_when_pasted(sql: str) -> None:
 
 def test_blanks_inside_a_literal_are_left_alone() -> None:
     sql = "select * from event where detail = 'a  b' and " + " and ".join(["x = 1"] * 20)  # noqa: S608 - printed, not asked
-    assert shlex.split("\n".join(sql_command(sql, "sqlite:///fleetexp.db")))[2] == sql
+    assert shlex.split("\n".join(sql_command(sql, parse_url("sqlite:///fleetexp.db"))))[2] == sql
 
 
 def test_a_suggested_command_names_the_store_unless_it_is_the_usual_one() -> None:
-    assert sql_command("select 1", "sqlite:///fleetexp.db") == ['fleetexp sql "select 1"']
-    assert sql_command("select 1", "sqlite:///a b.db") == ["fleetexp sql --store 'sqlite:///a b.db' \"select 1\""]
+    assert sql_command("select 1", parse_url("sqlite:///fleetexp.db")) == ['fleetexp sql "select 1"']
+    assert sql_command("select 1", parse_url("sqlite:///a b.db")) == [
+        "fleetexp sql --store 'sqlite:///a b.db' \"select 1\""
+    ]
 
 
 def test_a_suggested_command_fits_80_columns() -> None:
     columns = ", ".join(f"column_{n}" for n in range(30))
-    lines = sql_command(f"select {columns} from effects", "sqlite:///x.db")  # noqa: S608 - printed, not asked
+    lines = sql_command(f"select {columns} from effects", parse_url("sqlite:///x.db"))  # noqa: S608 - printed, not asked
     assert len(lines) > 1
     assert max(map(len, lines)) <= 78

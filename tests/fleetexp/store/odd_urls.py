@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from unicodedata import normalize
+from urllib.parse import unquote
+
 _PASSWORDS = (
     "Wint3rH4rbour",
     "Wint3r@H4rbour",
@@ -65,6 +69,188 @@ ODD_URLS = (
 )
 
 
+# ------------------------------------------------------------------ further kinds
+_URL = "postgresql://fleet:Wint3rH4rbour@127.0.0.1:1/x"
+_OTHER_SCHEMES = (
+    "postgresql+psycopg2",
+    "postgresql+asyncpg",
+    "POSTGRESQL",
+    "ostgresql",
+    "postgresq1",
+    "p\u043estgresql",
+    "oracle+oracledb",
+    "mssql+pyodbc",
+    "redis",
+    "cockroachdb",
+    "sqlite",
+    "sqlite+pysqlcipher",
+    "",
+)
+_OTHER_SLASHES = (
+    "postgresql:/",
+    "postgresql:",
+    "postgresql:///",
+    "postgresql:////",
+    "postgresql//",
+    "postgresql;//",
+    "postgresql:\\\\",
+    "postgresql\uff1a//",
+    "postgresql:\u2215\u2215",
+    "mysql:/",
+    "sqlite:/",
+    "sqlite:///",
+    "//",
+)
+_AROUND = (
+    "\t{}\t",
+    "\n\n {}",
+    "\ufeff{}",
+    "\u00a0{}",
+    "\u200b{}",
+    "'{}'",
+    "\u201c{}\u201d",
+    "<{}>",
+    "`{}`",
+    "[{}](x)",
+    '{{"url": "{}"}}',
+    "export FLEETEXP_STORE='{}'",
+    "--store={}",
+    "psql {}",
+    "{} postgresql://fleet@127.0.0.1:2/x",
+    "{}" + " " * 5000,
+)
+_USERINFO = (
+    "fleet:Wint3r@@H4rbour",
+    "fleet:Wint3rH4rbour@",
+    "@fleet:Wint3rH4rbour",
+    "fleet:[Wint3rH4rbour]",
+    "fleet:{Wint3rH4rbour}",
+    "fleet:%(Wint3rH4rbour)s",
+    "fleet:Wint3r%sH4rbour",
+    "fleet:Wint3r%20H4rbour",
+    "fleet:Wint3r+H4rbour",
+    "fleet:Wint3r%00H4rbour",
+    "fleet:Wint3r%FFH4rbour",
+    "fleet:Wint3r%0AH4rbour",
+    "fleet:Wint3r%ZZH4rbour",
+    "fleet:Wint3r%2540H4rbour",
+    "fleet:Wint3r\udcffH4rbour",
+    "fleet:Wint3r\x1b[31mH4rbour",
+    "fleet:Wint3r\x00H4rbour",
+    "fleet:Wint3r\tH4rbour",
+    "fleet:Wint3r\u2028H4rbour",
+    "fleet:Wint3r\u00e4H4rbour",
+    "fleet:\uff37\uff49\uff4e\uff54\uff13\uff52H4rbour",
+    "fleet:Wint3r'H4rbour",
+    "fleet:Wint3r$H4rbour",
+    "fleet:Wint3r`H4rbour`",
+    "fleet:Wint3r<H4rbour>",
+    "fleet:Wint3r|H4rbour",
+    "fleet:Wint3r*H4rbour",
+    "fleet:12#Wint3rH4rbour",
+    "fleet:12?password=Wint3rH4rbour",
+    "fleet:12?user=Wint3rH4rbour",
+    "fleet:12/?Wint3r&H4rbour",
+    "fleet:12,Wint3rH4rbour",
+    "fleet,Wint3rH4rbour",
+    "fleet%253AWint3rH4rbour",
+    "fleet%25253AWint3rH4rbour",
+    "fleet/Wint3rH4rbour",
+    "fleet\\Wint3rH4rbour",
+    "fleet;Wint3rH4rbour",
+    "fleet Wint3rH4rbour",
+    "fleet\uff1aWint3rH4rbour",
+    "fleet:" + "Wint3rH4rbour" * 200,
+    "fleet:" + "Wint3rH4rbour" * 800,
+)
+_HOSTS = (
+    "127.0.0.1:1,[::1]:1,127.0.0.1:2",
+    "h1:5432,h2:Wint3rH4rbour@h3",
+    "[::1]:1",
+    "[::1",
+    "::1:1",
+    "127.0.0.1:999999",
+    "127.0.0.1:-1",
+    "127.0.0.1:1:1",
+    "127.0.0.1:\uff11",
+    ".invalid:1",
+    "",
+)
+_OPTIONS = (
+    "user=fleet&password=Wint3rH4rbour",
+    "user=fleet;password=Wint3rH4rbour",
+    "pass=Wint3rH4rbour",
+    "password:Wint3rH4rbour",
+    "password%3DWint3rH4rbour",
+    "?password=Wint3rH4rbour",
+    "password =Wint3rH4rbour",
+    " password=Wint3rH4rbour",
+    "sslmode=Wint3rH4rbour",
+    "connect_timeout=Wint3rH4rbour",
+    "passfile=/nowhere&password=Wint3rH4rbour",
+    "service=fleet&password=Wint3rH4rbour",
+    "service=Wint3rH4rbour",
+    "oauth_client_secret=Wint3rH4rbour",
+    "scram_client_key=Wint3rH4rbour",
+    "options=-cpassword=Wint3rH4rbour",
+    "options=-c%20my.token%3DWint3rH4rbour",
+    "application_name=Wint3rH4rbour&sslmode=disabled",
+    "min_protocol_version=Wint3rH4rbour",
+    "require_auth=Wint3rH4rbour",
+    "sslrootcert=/nowhere&sslmode=verify-full&sslpassword=Wint3rH4rbour",
+    "dbname=x%20password%3DWint3rH4rbour",
+    "dbname=postgresql://fleet:Wint3rH4rbour%40h/x",
+)
+_OTHERS = (
+    "postgresql://fleet%3aWint3rH4rbour%40127.0.0.1:1/x",
+    "postgresql://fleet:Wint3rH4rbour%40127.0.0.1:1/x",
+    "postgresql://fleet:12/Wint3rH4rbour%40127.0.0.1:1/x",
+    "postgresql://[fleet:Wint3rH4rbour@127.0.0.1]:1/x",
+    "postgresql://fleet@127.0.0.1:1/x&password=Wint3rH4rbour",
+    "postgresql://fleet@127.0.0.1:1/x;password=Wint3rH4rbour",
+    "postgresql://127.0.0.1:1/postgresql://fleet:Wint3rH4rbour@h/x",
+    "postgresql://127.0.0.1:1/dbname=x%20password=Wint3rH4rbour",
+    "postgresql://" + "fleet:Wint3rH4rbour@127.0.0.1:1," * 100 + "h/x",
+    "postgresql://fleet:Wint3rH4rbour@" + "127.0.0.1:1," * 100 + "h/x?ssl=1",
+    "dbname=x host=127.0.0.1 user=fleet password='Wint3r H4rbour'",
+    "PASSWORD=Wint3rH4rbour host=127.0.0.1 port=1",
+    "host = 127.0.0.1 password = Wint3rH4rbour",
+    "host:127.0.0.1 password:Wint3rH4rbour",
+    "host=127.0.0.1 port=1 password=" + "Wint3rH4rbour" * 800,
+    "Server=127.0.0.1;Port=1;Uid=fleet;Pwd=Wint3rH4rbour;",
+    "127.0.0.1:1:x:fleet:Wint3rH4rbour",
+    "fleet Wint3rH4rbour",
+    "fleet/Wint3rH4rbour@127.0.0.1/x",
+    "oracle:thin:fleet/Wint3rH4rbour@127.0.0.1:1521:x",
+    ":Wint3rH4rbour@127.0.0.1",
+    "Wint3rH4rbour://fleet@127.0.0.1/x",
+    "sqlite:////nowhere/x.db?password=Wint3rH4rbour",
+    "sqlite:////nowhere/x.db#Wint3rH4rbour",
+    "sqlite:///file:x.db?key=Wint3rH4rbour&uri=true",
+    "sqlite+pysqlcipher://:Wint3rH4rbour@//nowhere/x.db?cipher=aes-256-cfb",
+)
+FURTHER_URLS = tuple(
+    dict.fromkeys(
+        (
+            *(f"{scheme}://fleet:Wint3rH4rbour@127.0.0.1:1/x" for scheme in _OTHER_SCHEMES),
+            *(f"{start}fleet:Wint3rH4rbour@127.0.0.1:1/x" for start in _OTHER_SLASHES),
+            *(around.format(_URL) for around in _AROUND),
+            *(f"postgresql://{userinfo}@127.0.0.1:1/x" for userinfo in _USERINFO),
+            *(f"postgresql://fleet:Wint3rH4rbour@{hosts}/x" for hosts in _HOSTS),
+            *(f"postgresql://fleet@127.0.0.1:1/x?{options}" for options in _OPTIONS),
+            *_OTHERS,
+        )
+    )
+)
+
+ALL_URLS = tuple(dict.fromkeys((*ODD_URLS, *FURTHER_URLS)))
+
+_PARTS = ("Wint", "int3", "nt3r", "H4rb", "4rbo", "rbou")
+_ALL_PARTS = (*_PARTS, *(part[::-1] for part in _PARTS))
+
+
 def pieces(text: str) -> list[str]:
-    """Return the pieces of the password that a text shows."""
-    return [piece for piece in ("Wint3r", "H4rbour", "Wint", "rbour") if piece in text]
+    """Return what a text shows of the password: four letters of it, forwards or backwards, encoded, folded or not."""
+    once = unquote(text)
+    forms = (text, once, unquote(once), normalize("NFKC", once), re.sub(r"\\[ntr]|[^\w]", "", text))
+    return [part for part in _ALL_PARTS if any(part in form for form in forms)]

@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 
 from fleetexp.errors import BadStoreUrl, StoreError, StoreUnreachable
+from fleetexp.secret import Secret
 from fleetexp.store.engine import connect_arguments
 from fleetexp.store.query import reader
 from fleetexp.store.store import check, open_store, upgrade
-from fleetexp.store.url import parse_url, shown
-from tests.fleetexp.store.odd_urls import ODD_URLS, pieces
+from fleetexp.store.url import Database, parse_url
+from tests.fleetexp.store.odd_urls import ALL_URLS, pieces
 from tests.postgresql_server import Server
 
 PG = "postgresql://"
+
+
+def revealed(database: Database) -> dict[str, str]:
+    return {name: one.reveal() if isinstance(one, Secret) else one for name, one in database.libpq.items()}
 
 
 # ------------------------------------------------------------------ what is read
@@ -65,7 +70,7 @@ PG = "postgresql://"
 )
 def test_a_database_on_a_server_is_read_as_its_client_library_reads_it(rest: str, libpq: dict[str, str]) -> None:
     for scheme in ("postgresql://", "postgres://", "postgresql+psycopg://", "PostgreSQL://"):
-        assert dict(parse_url(scheme + rest).libpq) == libpq
+        assert revealed(parse_url(scheme + rest)) == libpq
 
 
 @pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {} ", "\ufeff{}", "\t{}\n\n"])
@@ -110,13 +115,20 @@ def test_options_stand_beside_ours_and_none_of_ours_is_lost() -> None:
         (PG + "u:a@h/db?password=b", "'password' is said twice", "keep one"),
         (PG + "u@h/db?verbose", "has no value", "option=value"),
         (PG + "u@h/db?pool_size=5", "no option 'pool_size'", ""),
+        (PG + "u@h/db?password=a&Wint3r=x", "no option of that name", ""),
+        (PG + "u@h/db?user=a;sslmode=require", "';'", "write &"),
+        (PG + "u:%FF@h/db", "no UTF-8", "percent-encoded"),
+        (PG + "u%253Aa@h/db", "name of the user", "USER:PASSWORD"),
+        (PG + "u@h/db;x", "name of the database", "%XX"),
+        (PG + "u@h/db?require_auth=md5,basic", "'require_auth'", "scram-sha-256"),
         (PG + "u@h/db#x", "'#'", "%23"),
-        (PG + "u@h h/db", "blank", "%20"),
+        (PG + "u@h h/db", "blank", "USER:PASSWORD@HOST"),
         (PG + "u@h\n/db", "line end", "take it out"),
         (PG + "u@h/db?options=%00", "NUL", "%00"),
         ('"postgresql://u@h/db"', "quotes", "leave the quotes out"),
         ("jdbc:postgresql://h/db", "JDBC", "jdbc:"),
         ("host=db password=Wint3r", "not a URL", "postgresql://"),
+        ("runs/fleet.db", "not a URL", "write sqlite:///runs/fleet.db"),
         ("sqlite://fleet.db", "two slashes", "sqlite:///FILE.db"),
         ("sqlite:///fleet.db?timeout=5", "no options", "alone"),
         ("sqlite:///a\nb.db", "line end", "take it out"),
@@ -140,31 +152,46 @@ def test_what_can_not_be_used_is_refused_with_place_and_remedy(url: str, what: s
         ("sqlite:///fleetexp.db", "sqlite:///fleetexp.db"),
         ("sqlite:////var/lib/my runs.db", "sqlite:////var/lib/my runs.db"),
         ("postgresql://fleet:s3cret@db:5432/x", "postgresql://fleet:***@db:5432/x"),
-        ("postgresql+psycopg://fleet:a:b@db/x", "postgresql+psycopg://fleet:***@db/x"),
+        ("postgresql+psycopg://fleet:a:b@db/x", "postgresql://fleet:***@db/x"),
         ("postgresql://fleet@db/x", "postgresql://fleet@db/x"),
         ("postgresql://u@h1:5432,h2:5432/db", "postgresql://u@h1:5432,h2:5432/db"),
         ("postgresql://u@[::1]:5432/db", "postgresql://u@[::1]:5432/db"),
-        ("postgresql://u:x@h/db?sslmode=require&password=y", "postgresql://u:***@h/db?sslmode=require&password=***"),
-        ("fleetexp.db", "fleetexp.db"),
+        ("postgresql://u:x@h/db?sslmode=require&passfile=y", "postgresql://u:***@h/db?sslmode=require&passfile=***"),
+        ("postgresql://u@h/db?options=-csearch_path%3Dx", "postgresql://u@h/db?options=-csearch_path%3Dx"),
+        ("postgresql://u@h/db?options=-cmy.token%3Dx", "postgresql://u@h/db?options=***"),
+        ("postgresql://u@/my%20db?host=/var/run/x", "postgresql://u@/my%20db?host=/var/run/x"),
     ],
 )
 def test_an_address_is_shown_whole_but_for_its_password(url: str, as_shown: str) -> None:
-    assert shown(url) == as_shown
+    assert str(parse_url(url)) == parse_url(url).name == as_shown
 
 
-@pytest.mark.parametrize("url", ODD_URLS)
+def test_an_address_that_was_read_is_not_read_again() -> None:
+    database = parse_url("postgresql://u:pa%20PW@h/db")
+    assert parse_url(database) is database
+    assert connect_arguments(database)["password"] == "pa PW"  # noqa: S105
+
+
+def test_a_password_of_the_environment_is_taken_where_the_address_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "Wint3r")
+    assert revealed(parse_url("postgresql://u@h/db"))["password"] == "Wint3r"  # noqa: S105
+    assert revealed(parse_url("postgresql://u:own@h/db"))["password"] == "own"  # noqa: S105
+
+
+@pytest.mark.parametrize("url", ALL_URLS)
 def test_no_part_of_a_password_is_shown_however_odd_the_address(url: str) -> None:
-    told = shown(url)
     try:
-        told += parse_url(url).name + repr(parse_url(url))
+        database = parse_url(url)
     except BadStoreUrl as error:
-        told += str(error)
+        told = str(error)
+    else:
+        told = f"{database} {database!r} {database.libpq}"
     assert not pieces(told)
 
 
 def test_there_are_odd_addresses_enough_and_each_holds_a_password() -> None:
-    assert len(set(ODD_URLS)) >= 40
-    assert all(pieces(url) for url in ODD_URLS)
+    assert len(ALL_URLS) >= 195
+    assert all(pieces(url) for url in ALL_URLS)
 
 
 # ------------------------------------------------------------------ what refuses at the start
