@@ -181,12 +181,23 @@ class HugetlbPool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedEvent:
+    """What a metric of perf events counts on a host: perf's or the CPU maker's name, and how the kernel is asked."""
+
+    event: str
+    encoding: str  # type=0x4,config=0x80e
+    pmu: str  # '' for the kernel's generic events
+    counts: str = ""  # where that is not what the metric's meaning says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventSupport:
-    """Whether a perf event can be counted here, and if not, why."""
+    """Whether a metric of perf events can be counted here, and if not, why; `counted` is what it would be."""
 
     event: str
     available: bool
     reason: str = ""
+    counted: CountedEvent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +300,7 @@ class Begin:
     workload: WorkloadSpec | None
     time_limit_seconds: float
     sources: tuple[MetricSource, ...] = ()
+    events: tuple[str, ...] = ()  # metrics of perf events wanted beside those that are always counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

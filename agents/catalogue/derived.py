@@ -190,9 +190,9 @@ DERIVED_PATTERNS: tuple[DerivedPattern, ...] = (
     ),
     DerivedPattern(
         shape="<event>_coverage",
-        expression=re.compile(r"([a-z_]+)_coverage"),
+        expression=re.compile(r"([a-z0-9_]+)_coverage"),
         make=_coverage,
-        needs=re.compile(r"([a-z_]+)_time_enabled_seconds"),
+        needs=re.compile(r"([a-z0-9_]+)_time_enabled_seconds"),
     ),
 )
 

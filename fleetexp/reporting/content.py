@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agents.catalogue import describe, is_known
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostFacts
 from analysis.plan import Direction, Role
 from analysis.report.content import (
@@ -222,7 +223,7 @@ def _unavailable(
     have = set(measured["metric"])
     plan = analysis_plan(experiment)
     asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
-    for name in dict.fromkeys([*asked, *reasons]):
+    for name in dict.fromkeys([*asked, *(event for event in reasons if event in COUNTED_ALWAYS)]):
         if name not in have:
             yield UnavailableMetric(metric=name, reason=lost.get(name) or _reason(name, reasons))
 
