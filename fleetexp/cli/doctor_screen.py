@@ -109,9 +109,9 @@ def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
     rows += [("  counted as", f"{one.event}: {_real_event(one.counted)}") for one in _told_apart(always)]
     rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
     if able[1]:
-        rows.append(("  if asked for", ", ".join(able[1])))
+        rows.append(("  on request", ", ".join(able[1])))
     rows += [
-        ("  if asked for", f"none: {why}") for why in sorted({_why(one) for one in asked if not able[1]} - set(missing))
+        ("  on request", f"none: {why}") for why in sorted({_why(one) for one in asked if not able[1]} - set(missing))
     ]
     cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "no memory controller"
     rows.append(("cgroup", f"{cgroup}; pressure (PSI) {'readable' if facts.pressure_available else 'unavailable'}"))

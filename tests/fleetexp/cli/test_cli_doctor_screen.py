@@ -70,7 +70,7 @@ def test_what_one_name_really_counts_here_is_said(make_facts: Callable[..., Host
     text = " ".join(screen(make_facts(perf_events=events)).split())
     assert "dtlb_load_misses: l2_dtlb_misses (cpu type=0x4,config=0xf045; loads and stores together)" in text
     assert "dtlb_store_misses: dTLB-store-misses (generic type=0x3,config=0x10103)" in text
-    assert "if asked for dtlb_walks_1g" in text
+    assert "on request dtlb_walks_1g" in text
     assert "dtlb_walks_small" not in text
 
 
