@@ -187,7 +187,12 @@ class CountedEvent:
     event: str
     encoding: str  # type=0x4,config=0x80e
     pmu: str  # '' for the kernel's generic events
-    counts: str = ""  # where that is not what the metric's meaning says
+    counts: str = ""  # where the metric's meaning, or the event's name, does not say it
+
+    @property
+    def meaning(self) -> str:
+        """What is counted, in words that are the same where it is."""
+        return self.counts or self.event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +240,11 @@ class HostFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     thp_pmd_kib: int = 0  # the huge page that one PMD maps
     pressure_missing_because: str = ""
+
+    def counted(self, metric: str) -> CountedEvent | None:
+        """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""
+        name = metric.removeprefix("cgroup_")
+        return next((one.counted for one in self.perf_events if one.event == name and one.available), None)
 
     def thp_switch(self, size_kib: int) -> str:
         """Return the knob that switches a size of `thp_sizes`: its own, or the top level where none has its own."""

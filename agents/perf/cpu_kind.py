@@ -21,7 +21,7 @@ class CpuKind:
 
     def __str__(self) -> str:
         family = f" family {self.family}" if self.family else ""
-        return f"{self.vendor}{family} model {self.model:#x} stepping {self.stepping}"
+        return f"{self.vendor}{family} model {self.model:#x}"
 
 
 def find_cpu_kinds(root: SysRoot) -> tuple[CpuKind, ...]:

@@ -48,7 +48,9 @@ def find_events(root: SysRoot, names: Iterable[str] = EVENT_NAMES) -> tuple[tupl
     for name in names:
         generic = _GENERIC.get(name)
         if generic is not None and (generic[1] != TYPE_HW_CACHE or table is None):
-            found.append(PerfEvent(name=name, event=generic[0], kind=generic[1], config=generic[2]))
+            event, kind, config = generic
+            counts = f"what the kernel counts as {event} on {_cpu_of(root)}" if kind == TYPE_HW_CACHE else ""
+            found.append(PerfEvent(name=name, event=event, counts=counts, kind=kind, config=config))
         elif table is None:
             missing[name] = why_none
         else:
@@ -59,6 +61,15 @@ def find_events(root: SysRoot, names: Iterable[str] = EVENT_NAMES) -> tuple[tupl
             except _AbsentError as answer:
                 missing[name] = str(answer)
     return tuple(found), missing
+
+
+def _cpu_of(root: SysRoot) -> str:
+    """The CPU, as far as its numbers tell: what a generic event of its caches means depends on it."""
+    try:
+        kinds = find_cpu_kinds(root)
+    except OSError:
+        kinds = ()
+    return " and ".join(map(str, kinds)) or "a CPU without numbers"
 
 
 def _table_of(root: SysRoot) -> tuple[_TableOfHost | None, str]:

@@ -21,7 +21,10 @@ _FOLDER = Path(__file__).parent / "tables"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableEvent:
-    """One event by its maker's name; `counts` where that is not what the metric's meaning says."""
+    """One event by its maker's name. `counts` says what it counts where the metric's meaning, or its name, does not.
+
+    Events of two CPUs with the same `counts`, else the same name, are taken for the same thing.
+    """
 
     event: str
     terms: str  # as perf writes them: event=0x08,umask=0x0e

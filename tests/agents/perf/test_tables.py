@@ -166,9 +166,7 @@ def test_an_unknown_cpu_has_the_generic_events_and_the_reason(host: Host) -> Non
     about = cpuinfo("GenuineIntel", 6, 0x9E, 9)
     found, missing = events_and_reasons(host({"proc/cpuinfo": about, **pmu_files("GenuineIntel", "cpu")}))
     assert (found["dtlb_load_misses"], found["dtlb_store_misses"]) == ("dTLB-load-misses", "dTLB-store-misses")
-    assert missing["dtlb_load_walks_1g"] == (
-        "no table of events has this CPU (GenuineIntel family 6 model 0x9e stepping 9)"
-    )
+    assert missing["dtlb_load_walks_1g"] == ("no table of events has this CPU (GenuineIntel family 6 model 0x9e)")
     assert missing["dtlb_walk_cycles"] == missing["dtlb_load_walks_1g"]
 
 
