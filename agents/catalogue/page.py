@@ -112,8 +112,7 @@ def render_catalogue() -> str:
     parts += ["\n## Derived\n", "| name | unit | over | formula | meaning | better |", "|---|---|---|---|---|---|"]
     parts += [_derived_row(metric, metric.name) for metric in DERIVED.values()]
     for family in DERIVED_PATTERNS:
-        argument = "dtlb_load_misses" if "event" in family.shape else "2048"
-        parts.append(_derived_row(family.make(argument), family.shape))
+        parts.append(_derived_row(family.make(family.example), family.shape))
     return "\n".join(parts) + "\n" + _OWNERS + _SOURCES
 
 
