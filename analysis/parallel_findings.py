@@ -122,7 +122,7 @@ def parallel_findings(
             *missing_checks,
             *(check for one in found.values() for check in one.checks),
             *(observer_effect(row) for row in effects.values() if row.role is Role.OBSERVER),
-            *((calibration_check(observations, plan, calibration_runs),) if calibration_runs else ()),
+            *((calibration_check(observations, plan, calibration_runs),) if calibration_runs and not shared else ()),
         )
     )
     trades = trades_of(plan, {key: one.effect for key, one in found.items()})
