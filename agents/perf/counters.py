@@ -135,6 +135,9 @@ class PerfCounters:
         except OSError as error:
             self._refuse(self._names, unreadable(error, ONLINE))
             return
+        except ValueError as error:
+            self._refuse(self._names, f"/{ONLINE}: {error}")
+            return
         events, missing = find_events(self._root, self._names)
         for name, reason in missing.items():
             self._refuse([name], reason)

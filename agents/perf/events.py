@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from agents.catalogue.table import EVENT_NAMES
+from agents.numbers import whole_number
 from agents.perf.cpu_kind import find_cpu_kinds
 from agents.perf.syscall import TYPE_HARDWARE, TYPE_HW_CACHE, TYPE_SOFTWARE, PerfEvent, unreadable
 from agents.perf.tables import EventTable, TableEvent, find_table
@@ -17,6 +18,7 @@ from agents.sysroot import SysRoot
 
 _DEVICES = "sys/bus/event_source/devices"
 _CPUINFO = "proc/cpuinfo"
+_CONFIG_BITS, _KIND_BITS = 64, 32  # of struct perf_event_attr
 _DTLB, _READ, _WRITE, _MISS = 3, 0, 1, 1
 
 
@@ -131,7 +133,9 @@ def _encode(root: SysRoot, pmu: str, metric: str, event: TableEvent) -> PerfEven
         except (FileNotFoundError, IsADirectoryError, ValueError, KeyError) as error:
             raise _AbsentError(f"PMU {pmu} does not take {term} (/{_DEVICES}/{pmu}/format/{name})") from error
     try:
-        kind = int(root.read(f"{_DEVICES}/{pmu}/type"))
+        kind = whole_number(root.read(f"{_DEVICES}/{pmu}/type"))
+        if kind >= 1 << _KIND_BITS:
+            raise ValueError(f"no type of a PMU: {kind}")
     except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise _AbsentError(f"PMU {pmu} has no number (/{_DEVICES}/{pmu}/type)") from error
     return PerfEvent(name=metric, event=event.event, pmu=pmu, counts=event.counts, kind=kind, **configs)
@@ -143,6 +147,8 @@ def _scatter(number: int, ranges: str) -> int:
     for part in ranges.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
+        if not 0 <= low <= high < _CONFIG_BITS:
+            raise ValueError(f"no bits of a config: {part[:40]!r}")
         width = high - low + 1
         placed |= (number & ((1 << width) - 1)) << low
         number >>= width

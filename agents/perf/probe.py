@@ -32,6 +32,8 @@ def _refused(root: SysRoot, events: tuple[PerfEvent, ...]) -> dict[str, str]:
         cpus = parse_numbers(root.read(ONLINE))
     except OSError as error:
         return dict.fromkeys((event.name for event in events), unreadable(error, ONLINE))
+    except ValueError as error:
+        return dict.fromkeys((event.name for event in events), f"/{ONLINE}: {error}")
     refused: dict[str, OSError] = {}
     for event in events:
         group = EventGroup([event])

@@ -213,7 +213,9 @@ def test_each_term_goes_where_the_kernel_says(host: Host) -> None:
     assert (walks.kind, walks.config, walks.config1, walks.config2) == (17, 0x45, 0xF00, 0)
 
 
-@pytest.mark.parametrize("place", ["config:0-1", "config9:8-15", "nonsense", "config:x"])
+@pytest.mark.parametrize(
+    "place", ["config:0-1", "config9:8-15", "nonsense", "config:x", "config:0-9999999999", "config:-1", "config:15-8"]
+)
 def test_a_term_that_the_kernel_does_not_take_is_a_reason(host: Host, place: str) -> None:
     zen = NAMES["AMD Zen 5"]
     files = {**files_of(zen, zen.cpus[0]), f"{DEVICES}/cpu/format/umask": place}
@@ -221,3 +223,18 @@ def test_a_term_that_the_kernel_does_not_take_is_a_reason(host: Host, place: str
     assert "dtlb_walks" not in found
     assert "PMU cpu does not take umask=0xf0" in missing["dtlb_walks"]
     assert "itlb_l2_hits" in found, "it has no umask"
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "9" * 5000, str(1 << 40)])
+def test_a_pmu_without_a_number_that_can_be_is_a_reason(host: Host, number: str) -> None:
+    zen = NAMES["AMD Zen 5"]
+    found, missing = events_and_reasons(host({**files_of(zen, zen.cpus[0]), f"{DEVICES}/cpu/type": number}))
+    assert "dtlb_walks" not in found
+    assert missing["dtlb_walks"] == f"PMU cpu has no number (/{DEVICES}/cpu/type)"
+
+
+@pytest.mark.parametrize("model", ["9" * 5000, "-1", "0x8f", "\u0661", "143 144", ""])
+def test_numbers_of_a_cpu_that_no_kernel_gives_choose_no_table(host: Host, model: str) -> None:
+    about = cpuinfo("GenuineIntel", 6, 143).replace(": 143", f": {model}")
+    _, missing = events_and_reasons(host({"proc/cpuinfo": about, **pmu_files("GenuineIntel", "cpu")}))
+    assert "gives no family and model" in missing["dtlb_walks"]
