@@ -76,7 +76,7 @@ class HostAgent:
         self._changing = threading.Lock()
         self._claim: HostClaim | None = None
         self._collectors: Collectors | None = None
-        self._collects_for: tuple[tuple[int, ...], str | None] = ((), None)
+        self._collects_for: tuple[tuple[int, ...], str | None, tuple[str, ...]] = ((), None, ())
         self._watch_sizes: tuple[int, ...] = ()
         self._period: Period | None = None
         self._workload: RunningWorkload | None = None
@@ -248,7 +248,7 @@ class HostAgent:
             period = Period(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
-                source=self._sources(workload.cgroup if workload is not None else None),
+                source=self._sources(workload.cgroup if workload is not None else None, request.events),
                 claim=claim,
                 workload=workload,
                 workload_kind=request.workload.kind if request.workload is not None else "",
@@ -283,12 +283,12 @@ class HostAgent:
             raise
         return workload
 
-    def _sources(self, cgroup: str | None) -> Collectors:
-        wanted = (self._watch_sizes, cgroup)
+    def _sources(self, cgroup: str | None, events: tuple[str, ...]) -> Collectors:
+        wanted = (self._watch_sizes, cgroup, events)
         if self._collectors is None or self._collects_for != wanted:
             if self._collectors is not None:
                 self._collectors.close()
-            self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup)
+            self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup, events=events)
             self._collects_for = wanted
         return self._collectors
 

@@ -181,12 +181,28 @@ class HugetlbPool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedEvent:
+    """What a metric of perf events counts on a host: perf's or the CPU maker's name, and how the kernel is asked."""
+
+    event: str
+    encoding: str  # type=0x4,config=0x80e
+    pmu: str  # '' for the kernel's generic events
+    counts: str = ""  # where the metric's meaning, or the event's name, does not say it
+
+    @property
+    def meaning(self) -> str:
+        """What is counted, in words that are the same where it is."""
+        return self.counts or self.event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventSupport:
-    """Whether a perf event can be counted here, and if not, why."""
+    """Whether a metric of perf events can be counted here, and if not, why; `counted` is what it would be."""
 
     event: str
     available: bool
     reason: str = ""
+    counted: CountedEvent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +240,11 @@ class HostFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     thp_pmd_kib: int = 0  # the huge page that one PMD maps
     pressure_missing_because: str = ""
+
+    def counted(self, metric: str) -> CountedEvent | None:
+        """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""
+        name = metric.removeprefix("cgroup_")
+        return next((one.counted for one in self.perf_events if one.event == name and one.available), None)
 
     def thp_switch(self, size_kib: int) -> str:
         """Return the knob that switches a size of `thp_sizes`: its own, or the top level where none has its own."""
@@ -289,6 +310,7 @@ class Begin:
     workload: WorkloadSpec | None
     time_limit_seconds: float
     sources: tuple[MetricSource, ...] = ()
+    events: tuple[str, ...] = ()  # metrics of perf events wanted beside those that are always counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class Case:
     missing: tuple[Missing, ...] = ()  # of the primary and of every metric that a decision reads
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
+    mixed: tuple[str, ...] = ()  # what hosts counted under the name of the primary, where that differs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,8 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
     if primary.better is None:
         return answer(unclear, Cause.NO_DIRECTION, [primary.name])
     effect = case.primary
+    if case.mixed:
+        return answer(unclear, Cause.MIXED_MEANINGS, [primary.name, *case.mixed])
     if effect is None or effect.estimate.difference is None:
         return answer(unclear, Cause.NOT_MEASURED, [primary.name])
     rule = Rule.PRIMARY if plan.trade is None else plan.trade.rule

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.frame import check_plan, checked_observations, checked_periods, unusable
+from analysis.meanings import Meanings, taken_apart
 from analysis.parallel_findings import parallel_findings
 from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import Findings
@@ -20,6 +21,7 @@ def analyze(
     crossings: Sequence[Crossing] = (),
     *,
     calibration_runs: int = 0,
+    meanings: Meanings | None = None,
 ) -> Findings:
     """Answer the plan from the observations of complete periods.
 
@@ -28,13 +30,22 @@ def analyze(
     host, arm, kind, block, attempt, position, state, reason, and serves to list and explain what was left out.
     `crossings` are tripwires for which hosts were taken out: their guardrail has failed, whatever the others measured.
     With `calibration_runs` a parallel design's primary is put to the A/A test on its own baseline: so many draws of
-    the assignment. Equal input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan and
-    BadObservations.
+    the assignment. `meanings` tell what a metric really is on each host: where that differs among the hosts that
+    measured it, each meaning is estimated by itself, and the metric is not. Equal input gives equal output: what is
+    drawn comes from `plan.seed`. Raises BadPlan and BadObservations.
     """
     check_plan(plan)
-    rows = checked_observations(observations, plan)
+    apart = taken_apart(checked_observations(observations, plan), plan, meanings or {})
+    rows = checked_observations(apart.rows, apart.plan) if apart.mixed else apart.rows
+    said = (*unusable(observations), *apart.sentences())
     if plan.design == "parallel":
         return parallel_findings(
-            rows, plan, checked_periods(periods), unusable(observations), crossings, calibration_runs=calibration_runs
+            rows,
+            apart.plan,
+            checked_periods(periods),
+            said,
+            crossings,
+            calibration_runs=calibration_runs,
+            mixed=apart.mixed,
         )
-    return switchback_findings(rows, plan, checked_periods(periods), unusable(observations), crossings)
+    return switchback_findings(rows, apart.plan, checked_periods(periods), said, crossings, mixed=apart.mixed)

@@ -29,6 +29,7 @@ class Evidence:
     still: bool = False
     worst: float | None = None  # the worst that any treated unit reached; None: it was never read
     units: int = 0
+    mixed: str = ""  # why the metric is not estimated: hosts counted different things
 
 
 def margin_verdict(
@@ -111,6 +112,8 @@ def judge(
 
 def _by_margin(guardrail: GuardrailPlan, evidence: Evidence, plan: AnalysisPlan) -> tuple[Verdict, str]:
     inference, bounds = evidence.inference, evidence.bounds
+    if evidence.mixed:
+        return Verdict.INCONCLUSIVE, f"No change was estimated: {evidence.mixed}."
     if inference is not None and evidence.still and bounds is None and evidence.estimate is not None:
         return Verdict.PASS, f"Every unit of both arms read {evidence.estimate.control_mean:g}: nothing moved."
     look = guardrail_look(plan, evidence.units, sum(unit.arm is not None for unit in plan.units) or None)

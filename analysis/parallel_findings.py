@@ -24,6 +24,7 @@ from analysis.headline import Headline, Redraws, headline, linearised
 from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
 from analysis.look import Look, guardrail_look, look_at
+from analysis.meanings import mixed_words
 from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
@@ -69,8 +70,10 @@ def parallel_findings(
     crossings: Sequence[Crossing] = (),
     *,
     calibration_runs: int = 0,
+    mixed: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Findings:
-    """Answer a parallel design from checked observations."""
+    """Answer a parallel design from checked observations. `mixed`: labels not estimated, and their meanings."""
+    mixed = mixed or {}
     table = HostTable(observations, plan, periods)
     metrics = with_guardrail_metrics(plan)
     treatments = [arm for arm in plan.arms if arm != plan.control]
@@ -87,6 +90,8 @@ def parallel_findings(
     for metric in metrics:
         for treatment in treatments:
             label = metric_label(metric)
+            if label in mixed:
+                continue
             sample = table.two_arms(metric, treatment)
             gaps = gaps_of(table, sample, metric) if label in base.weighed else None
             if gaps is not None and gaps.any:
@@ -102,10 +107,11 @@ def parallel_findings(
     )
     found = {key: replace(one, effect=replace(one.effect, estimate=effects[key])) for key, one in found.items()}
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
-    pairs = [] if primary is None else list(_pairwise(primary, treatments, base))
+    shared = () if primary is None else mixed.get(metric_label(primary), ())
+    pairs = [] if primary is None or shared else list(_pairwise(primary, treatments, base))
     estimates = finite_estimates((*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs))
     guardrails = (
-        *_guardrails(metrics, treatments, found, observations, plan, crossings),
+        *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed),
         *_losses(table, treatments, plan),
     )
     checks = finite_checks(
@@ -116,7 +122,7 @@ def parallel_findings(
             *missing_checks,
             *(check for one in found.values() for check in one.checks),
             *(observer_effect(row) for row in effects.values() if row.role is Role.OBSERVER),
-            *((calibration_check(observations, plan, calibration_runs),) if calibration_runs else ()),
+            *((calibration_check(observations, plan, calibration_runs),) if calibration_runs and not shared else ()),
         )
     )
     trades = trades_of(plan, {key: one.effect for key, one in found.items()})
@@ -129,6 +135,7 @@ def parallel_findings(
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             strata=None if one is None else one.strata,
             missing=tuple(missing[treatment]),
+            mixed=shared,
             stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
@@ -324,13 +331,16 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     rows: pd.DataFrame,
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
+    mixed: Mapping[str, tuple[str, ...]],
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         metric = next(metric for metric in metrics if metric.name == guardrail.metric)
         for treatment in treatments:
             one = found.get((metric_label(metric), treatment))
             worst = None if guardrail.tripwire is None else worst_value(rows, metric, treatment, guardrail.worse)
-            evidence = Evidence(estimate=None, inference=None, worst=worst)
+            things = mixed.get(metric_label(metric), ())
+            why = mixed_words(things) if things else ""
+            evidence = Evidence(estimate=None, inference=None, worst=worst, mixed=why)
             if one is not None:
                 row = one.effect.estimate
                 evidence = Evidence(

@@ -197,6 +197,7 @@ class Cause(StrEnum):
     TOO_FEW_UNITS = "too_few_units"
     NOT_TESTED = "not_tested"
     NOT_MEASURED = "not_measured"
+    MIXED_MEANINGS = "mixed_meanings"  # hosts counted different things under the primary's name
     NO_PRIMARY = "no_primary"
     NO_DIRECTION = "no_direction"  # the plan does not say which way is better
 

@@ -18,6 +18,7 @@ from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.look import look_at
+from analysis.meanings import mixed_words
 from analysis.multiplicity import Answer, adjusted
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
@@ -55,12 +56,19 @@ def switchback_findings(
     periods: pd.DataFrame | None,
     warnings: tuple[str, ...] = (),
     crossings: Sequence[Crossing] = (),
+    *,
+    mixed: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Findings:
-    """Answer a switchback from checked observations."""
+    """Answer a switchback from checked observations. `mixed`: labels not estimated, and their meanings."""
+    mixed = mixed or {}
     every = measured(observations)
     used = used_periods(every, plan, periods)
     rows = every[every["period_id"].isin(used)]
-    metrics = {metric_label(metric): metric for metric in with_guardrail_metrics(plan)}
+    every_metric = {metric_label(metric): metric for metric in with_guardrail_metrics(plan)}
+    metrics = {label: metric for label, metric in every_metric.items() if label not in mixed}
+    shared = next(
+        (mixed[label] for label, one in every_metric.items() if one.role is Role.PRIMARY and label in mixed), ()
+    )
     treatments = [arm for arm in plan.arms if arm != plan.control]
     cells = {label: cells_of(every, used, metric, plan, periods) for label, metric in metrics.items()}
     found: dict[_Key, BlockEffects] = {
@@ -89,7 +97,7 @@ def switchback_findings(
         if label == primary or metric.name in guarded
         for treatment in treatments
     }
-    guardrails = tuple(_guardrails(metrics, treatments, found, effects, carried, every, plan, crossings))
+    guardrails = tuple(_guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed))
     pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
     where = _strata_of(every, plan)
     strata = {
@@ -129,6 +137,7 @@ def switchback_findings(
             local=scope.hosts < MIN_HOSTS,
             missing=tuple(_missing_of(cells, metrics, treatment, plan)),
             strata=strata[treatment],
+            mixed=shared,
             stratum_rows=tuple(
                 row for row in estimates if row.kind is EstimateKind.STRATUM and row.treatment == treatment
             ),
@@ -164,13 +173,16 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     every: pd.DataFrame,
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
+    mixed: Mapping[str, tuple[str, ...]],
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         label, metric = next((label, one) for label, one in metrics.items() if one.name == guardrail.metric)
         for treatment in treatments:
             effect = effects.get((label, treatment))
             worst = None if guardrail.tripwire is None else worst_value(every, metric, treatment, guardrail.worse)
-            evidence = Evidence(estimate=None, inference=None, worst=worst)
+            things = mixed.get(label, ())
+            why = mixed_words(things) if things else ""
+            evidence = Evidence(estimate=None, inference=None, worst=worst, mixed=why)
             if effect is not None:
                 still, silent = found[label, treatment].still, found[label, treatment].silent
                 inference, bounds = (

@@ -367,6 +367,9 @@ def decision_sentence(
         case Cause.NOT_MEASURED:
             name = about or ("" if headline is None else headline.metric)
             said = f"the primary metric {name} was not measured" if name else "the primary metric was not measured"
+        case Cause.MIXED_MEANINGS:
+            name, *things = arm.about or ("the primary metric",)
+            said = f"hosts counted different things as {name}" + (f": {'; '.join(things)}" if things else "")
         case Cause.NO_PRIMARY:
             said = "no primary metric was named"
         case Cause.NO_DIRECTION:

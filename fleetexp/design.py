@@ -109,6 +109,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         safety=experiment.safety_rules,
         workloads=workloads,
         sources=experiment.sources,
+        events=experiment.events,
         assignment=record,
     )
 

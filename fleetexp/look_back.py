@@ -19,6 +19,7 @@ from fleetexp.config import analysis_plan, recall_experiment
 from fleetexp.design import assigned_units
 from fleetexp.domain import Design, PeriodKind, PeriodState, Plan
 from fleetexp.errors import RunError
+from fleetexp.meanings import meanings_of
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.records import PeriodReadings, RunRecord, Series
 from fleetexp.store.store import Store
@@ -69,7 +70,8 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     looked = plan if whole else _early(plan, record.plan, stage)
     planned = not whole and not looked.unplanned_look
     words = _words(record, at, stage, planned=planned, whole=whole)
-    findings = analyze(rows, looked, periods)
+    meanings = meanings_of(store.counted_events(run_id), [metric.name for metric in looked.metrics])
+    findings = analyze(rows, looked, periods, meanings=meanings)
     findings = replace(findings, reason=f"{words} {findings.reason}", warnings=(words, *findings.warnings))
     return LookBack(
         at=at,

@@ -20,6 +20,7 @@ import click
 import pytest
 import yaml
 
+from agents.perf.tables import event_tables
 from fleetexp.cli.main import COMMANDS, cli
 from fleetexp.config import parse_experiment
 from fleetexp.shipped import shipped_files
@@ -164,6 +165,14 @@ def as_it_runs(command: str) -> str:
     if re.search(r"fleetexp (status|report|export) ", command):
         command = re.sub(r" [37](?= |$)", " 1", re.sub(r" 5(?= |$)", " 2", command))
     return command
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_tables_of_events_are_in_the_wheel(environment: Path, tmp_path: Path) -> None:
+    names = "from agents.perf.tables import event_tables as t; print(*(cpu.name for one in t() for cpu in one.cpus))"
+    done = run_in(environment, tmp_path, f"python -c '{names}'")
+    assert done.stdout.split() == " ".join(cpu.name for table in event_tables() for cpu in table.cpus).split()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ orders, counted events), `DERIVED` what is computed from them over a period. `de
 from __future__ import annotations
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric, derive, derived_for
-from agents.catalogue.lookup import describe, find_derived, is_known
+from agents.catalogue.lookup import asked_events, describe, find_derived, is_known
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner
 from agents.catalogue.ownership import FOR_A_SERVICE, Owned, find_foreign, owner_of
 from agents.catalogue.page import render_catalogue
@@ -27,6 +27,7 @@ __all__ = [
     "MetricPattern",
     "Owned",
     "Owner",
+    "asked_events",
     "derive",
     "derived_for",
     "describe",

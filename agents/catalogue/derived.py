@@ -119,6 +119,24 @@ _FIXED = (
         better="decrease",
     ),
     DerivedMetric(
+        name="dtlb_store_walk_cycles_share",
+        unit="ratio",
+        kind=_C,
+        numerator=(("dtlb_store_walk_cycles", 1.0),),
+        denominator=(("cycles", 1.0),),
+        meaning="share of cycles with a page walk for a store, all CPUs",
+        better="decrease",
+    ),
+    DerivedMetric(
+        name="itlb_walk_cycles_share",
+        unit="ratio",
+        kind=_C,
+        numerator=(("itlb_walk_cycles", 1.0),),
+        denominator=(("cycles", 1.0),),
+        meaning="share of cycles with a page walk for an instruction fetch, all CPUs",
+        better="decrease",
+    ),
+    DerivedMetric(
         name="thp_fault_fallback_share",
         unit="ratio",
         kind=_C,
@@ -139,6 +157,7 @@ class DerivedPattern:
     expression: re.Pattern[str]
     make: Callable[[str], DerivedMetric]
     needs: re.Pattern[str]  # a metric that shows the family's member exists; its first part is the argument of `make`
+    example: str  # such an argument
 
 
 def _backed(size: str) -> DerivedMetric:
@@ -175,24 +194,89 @@ def _coverage(event: str) -> DerivedMetric:
     )
 
 
+def _per_kilo_instruction(event: str) -> DerivedMetric:
+    what = event.rpartition("_")[2] if event.endswith(("misses", "hits", "walks")) else "walks"
+    return DerivedMetric(
+        name=f"{event}_per_kilo_instruction",
+        unit=f"{what} per 1000 instructions",
+        kind=_C,
+        numerator=((event, 1.0),),
+        denominator=(("instructions", 1.0),),
+        scale=1000.0,
+        meaning=f"{event} for each 1000 instructions, all CPUs",
+        better=None if what == "hits" or not event.endswith(what) else "decrease",
+    )
+
+
+def _share_of_walks(event: str) -> DerivedMetric:
+    return DerivedMetric(
+        name=f"{event}_share",
+        unit="ratio",
+        kind=_C,
+        numerator=((event, 1.0),),
+        denominator=((event.rpartition("_")[0], 1.0),),
+        meaning=f"{event} as a share of such walks to pages of any size, all CPUs",
+    )
+
+
+def _cycles_per_walk(walks: str) -> DerivedMetric:
+    return DerivedMetric(
+        name=f"{walks}_mean_cycles",
+        unit="cycles per walk",
+        kind=_C,
+        numerator=((f"{walks}_pending", 1.0),),
+        denominator=((walks, 1.0),),
+        meaning="cycles that a page walk takes, mean over all CPUs",
+        better="decrease",
+    )
+
+
+_WALKS = r"(?:dtlb_load|dtlb_store|dtlb|itlb)_walks"
+_SIZED = rf"{_WALKS}_(?:4k|2m|1g|coalesced|small|large)"
+_COUNTED = rf"(?:{_SIZED}|{_WALKS}|(?:dtlb|itlb|l2_tlb)_misses|(?:dtlb_load|dtlb_store|itlb)_l2_hits)"
+
 DERIVED_PATTERNS: tuple[DerivedPattern, ...] = (
+    DerivedPattern(
+        shape="<TLB event>_per_kilo_instruction",
+        expression=re.compile(rf"({_COUNTED})_per_kilo_instruction"),
+        make=_per_kilo_instruction,
+        needs=re.compile(rf"({_COUNTED})"),
+        example="dtlb_load_walks",
+    ),
+    DerivedPattern(
+        shape="{dtlb,dtlb_load,dtlb_store,itlb}_walks_<size>_share",
+        expression=re.compile(rf"({_SIZED})_share"),
+        make=_share_of_walks,
+        needs=re.compile(rf"({_SIZED})"),
+        example="dtlb_load_walks_1g",
+    ),
+    DerivedPattern(
+        shape="{dtlb,dtlb_load,dtlb_store,itlb}_walks_mean_cycles",
+        expression=re.compile(rf"({_WALKS})_mean_cycles"),
+        make=_cycles_per_walk,
+        needs=re.compile(rf"({_WALKS})_pending"),
+        example="dtlb_load_walks",
+    ),
     DerivedPattern(
         shape="thp_<N>kB_backed_bytes",
         expression=re.compile(r"thp_([1-9]\d*)kB_backed_bytes"),
         make=_backed,
         needs=re.compile(r"thp_([1-9]\d*)kB_nr_anon"),
+        example="2048",
     ),
     DerivedPattern(
         shape="thp_<N>kB_fallback_share",
         expression=re.compile(r"thp_([1-9]\d*)kB_fallback_share"),
         make=_fallback,
         needs=re.compile(r"thp_([1-9]\d*)kB_anon_fault_fallback"),
+        example="2048",
     ),
     DerivedPattern(
         shape="<event>_coverage",
-        expression=re.compile(r"([a-z_]+)_coverage"),
+        expression=re.compile(r"([a-z0-9_]+)_coverage"),
         make=_coverage,
-        needs=re.compile(r"([a-z_]+)_time_enabled_seconds"),
+        needs=re.compile(r"([a-z0-9_]+)_time_enabled_seconds"),
+        example="dtlb_load_misses",
     ),
 )
 

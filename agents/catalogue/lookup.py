@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterable
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric
 from agents.catalogue.metric import Metric, Owner
 from agents.catalogue.patterns import PATTERNS
-from agents.catalogue.table import CATALOGUE
+from agents.catalogue.table import CATALOGUE, COUNTED_ALWAYS
+
+_EVENT_TIME = re.compile(r"_time_(enabled|running)_seconds$")
 
 
 def find_derived(name: str) -> DerivedMetric | None:
@@ -37,6 +41,23 @@ def describe(name: str) -> Metric:
             owner=Owner.DERIVED,
         )
     raise KeyError(f"no metric {name!r}{_hint(name)}")
+
+
+def asked_events(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics of perf events that these metrics need, each once, less those that are always counted."""
+    asked: dict[str, None] = {}
+    for name in names:
+        derived = find_derived(name)
+        for term in (name,) if derived is None else derived.inputs:
+            event = _EVENT_TIME.sub("", term)
+            metric = _read(event)
+            if (
+                metric is not None
+                and metric.owner is Owner.PERF
+                and event.removeprefix("cgroup_") not in COUNTED_ALWAYS
+            ):
+                asked[event] = None
+    return tuple(asked)
 
 
 def is_known(name: str) -> bool:

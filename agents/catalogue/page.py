@@ -19,6 +19,12 @@ This page is generated from `agents/catalogue`; a test keeps it current. To writ
 A **counter** only rises while a host is up: a period's value is its last reading minus its first. A **gauge** is a
 level: a period's value is the mean over its samples. A source that a host does not have makes its metrics *absent*
 there, with a reason; they are never zero. "Column" marks the metrics with a column of their own in the `sample` table.
+
+A CPU counts four to eight events at once and takes turns with more. Of the metrics from perf_event_open, those up to
+`cpu_migrations` are counted always, the others where a metric of the spec is one of them or is derived from one.
+An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`; what it is
+on a host, `fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*` are one of
+them, `dtlb_*` both together.
 """
 
 
@@ -106,8 +112,7 @@ def render_catalogue() -> str:
     parts += ["\n## Derived\n", "| name | unit | over | formula | meaning | better |", "|---|---|---|---|---|---|"]
     parts += [_derived_row(metric, metric.name) for metric in DERIVED.values()]
     for family in DERIVED_PATTERNS:
-        argument = "dtlb_load_misses" if "event" in family.shape else "2048"
-        parts.append(_derived_row(family.make(argument), family.shape))
+        parts.append(_derived_row(family.make(family.example), family.shape))
     return "\n".join(parts) + "\n" + _OWNERS + _SOURCES
 
 

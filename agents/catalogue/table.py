@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner
 from agents.catalogue.thp_stats import thp_stat
+from agents.catalogue.tlb_events import EventRow, tlb_rows
 
 # (name, key in the file, unit, kind, meaning, own column, better)
 _Row = tuple[str, str, str, MetricKind, str, bool, Better | None]
@@ -223,24 +224,32 @@ _CGROUP: tuple[_Row, ...] = (
     ),
 )
 
-_EVENTS: tuple[tuple[str, str, str, str, bool, Better | None], ...] = (
-    # (name, unit, perf's name, meaning, own column, better)
+_CPU_DECIDES = "as the host's CPU counts them"
+# Counted on every host; the others only where a metric asks for them: a CPU counts four to eight events at once.
+_ALWAYS: tuple[EventRow, ...] = (
     ("instructions", "instructions", "instructions", "instructions retired", True, None),
     ("cycles", "cycles", "cycles", "core cycles not halted", True, None),
-    ("dtlb_load_misses", "misses", "dTLB-load-misses", "loads that missed the data TLB", True, "decrease"),
-    ("dtlb_store_misses", "misses", "dTLB-store-misses", "stores that missed the data TLB", True, "decrease"),
     (
-        "dtlb_walk_cycles",
-        "cycles",
-        "dtlb_load_misses.walk_active or .walk_pending",
-        "cycles with a page walk for a load",
+        "dtlb_load_misses",
+        "misses",
+        "event of the CPU's table, else dTLB-load-misses",
+        f"loads that missed the data TLB, {_CPU_DECIDES}",
         True,
         "decrease",
     ),
     (
+        "dtlb_store_misses",
+        "misses",
+        "event of the CPU's table, else dTLB-store-misses",
+        f"stores that missed the data TLB, {_CPU_DECIDES}",
+        True,
+        "decrease",
+    ),
+    ("dtlb_walk_cycles", "cycles", "event of the CPU's table", "cycles with a page walk for a load", True, "decrease"),
+    (
         "dtlb_store_walk_cycles",
         "cycles",
-        "dtlb_store_misses.walk_active or .walk_pending",
+        "event of the CPU's table",
         "cycles with a page walk for a store",
         False,
         "decrease",
@@ -249,6 +258,7 @@ _EVENTS: tuple[tuple[str, str, str, str, bool, Better | None], ...] = (
     ("context_switches", "switches", "context-switches", "context switches", True, None),
     ("cpu_migrations", "migrations", "cpu-migrations", "tasks moved to another CPU", False, None),
 )
+_EVENTS: tuple[EventRow, ...] = (*_ALWAYS, *tlb_rows())
 
 _WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
     # (name, unit, kinds of workload, meaning, better)
@@ -343,4 +353,5 @@ def _metrics() -> Iterator[Metric]:
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric
 MEMINFO_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _MEMINFO})
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
+COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
 CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _metrics()})

@@ -6,10 +6,10 @@ Never read: smaps, smaps_rollup, numa_maps, pagemap. Reading them splits the 1 G
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from agents.catalogue.table import EVENT_NAMES, MEMINFO_KEYS, VMSTAT_KEYS
+from agents.catalogue.table import COUNTED_ALWAYS, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
 from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.collectors.notes import Notes, why
@@ -39,10 +39,18 @@ class Collectors:
     A metric whose source is missing is absent from the sample, and `unavailable` says why; it is never 0.
     """
 
-    def __init__(self, root: SysRoot, *, watch_sizes_kib: Sequence[int] = (), cgroup: str | None = None) -> None:
+    def __init__(
+        self,
+        root: SysRoot,
+        *,
+        watch_sizes_kib: Sequence[int] = (),
+        cgroup: str | None = None,
+        events: Collection[str] = (),
+    ) -> None:
         """Open the sources. `watch_sizes_kib`: THP sizes read at each sample, beside the PMD size and 1 GiB.
 
-        `cgroup` is a path below the hierarchy, or a whole path below /sys/fs/cgroup.
+        `cgroup` is a path below the hierarchy, or a whole path below /sys/fs/cgroup. `events` are metrics of perf
+        events that are counted beside those that always are.
         """
         self._root = root
         self._notes = Notes()
@@ -51,9 +59,11 @@ class Collectors:
         pools = tuple(size for size in sizes_in(root, HUGETLB) if size in {*watched, *watch_sizes_kib})
         self._rare_pools = tuple(size for size in sizes_in(root, HUGETLB) if size not in pools)
         self._sources = self._open_sources({**thp_files(root, watched), **pool_files(root, pools)})
-        self._counters: list[PerfCounters | ModelledCounters] = [open_counters(root, lost=self._notes.lost)]
+        self._counters: list[PerfCounters | ModelledCounters] = [
+            open_counters(root, wanted=events, lost=self._notes.lost)
+        ]
         if cgroup is not None:
-            self._open_cgroup(cgroup)
+            self._open_cgroup(cgroup, events)
         self._log = KernelLog(root)
         self._tainted = self._open_taint()
         self._taint = self._read_taint() or 0
@@ -79,15 +89,17 @@ class Collectors:
             sources.append(ParsedFile(root, f"proc/pressure/{resource}", parse, parse.metrics, notes))
         return [*sources, OwnCost(root, notes)]
 
-    def _open_cgroup(self, name: str) -> None:
+    def _open_cgroup(self, name: str, events: Collection[str]) -> None:
         places = find_cgroup(self._root, name)
         self._sources += cgroup_sources(self._root, places, self._notes)
         if places.perf is None and self._root.real:
-            names = [f"cgroup_{event}" for event in EVENT_NAMES]
+            wanted = [metric for metric in events if metric.startswith("cgroup_")]
+            names = [*(f"cgroup_{event}" for event in COUNTED_ALWAYS), *wanted]
             self._notes.missing(names, f"no cgroup {places.name!r} in a hierarchy with perf events")
             return
         folder = Path("/") / (places.perf or "")
-        self._counters.append(open_counters(self._root, cgroup=folder, prefix="cgroup_", lost=self._notes.lost))
+        found = open_counters(self._root, cgroup=folder, prefix="cgroup_", wanted=events, lost=self._notes.lost)
+        self._counters.append(found)
 
     def _open_taint(self) -> Reader | None:
         try:

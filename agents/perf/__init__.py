@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from agents.catalogue.table import EVENT_NAMES
-from agents.messages import EventSupport
+from agents.catalogue.table import COUNTED_ALWAYS, EVENT_NAMES
 from agents.perf.counters import PerfCounters
 from agents.perf.modelled import ModelledCounters
+from agents.perf.probe import probe_events
 from agents.perf.scaling import COVERAGE_FLOOR, ScaledCounts
 from agents.perf.syscall import PerfEvent
 from agents.sysroot import SysRoot
@@ -29,19 +29,14 @@ def open_counters(
     *,
     cgroup: Path | None = None,
     prefix: str = "",
+    wanted: Collection[str] = (),
     lost: Callable[[str], None] = lambda _: None,
 ) -> PerfCounters | ModelledCounters:
-    """Start counting every event there is: the kernel's on the machine's own root, else those the root models."""
+    """Start counting: the kernel's events on the machine's own root, else those the root models.
+
+    `wanted` are metrics, `prefix` included, that are counted beside those that always are.
+    """
+    names = [name for name in EVENT_NAMES if name in COUNTED_ALWAYS or prefix + name in wanted]
     if root.real:
-        return PerfCounters(root, cgroup=cgroup, prefix=prefix, lost=lost)
-    return ModelledCounters(root, prefix=prefix)
-
-
-def probe_events(root: SysRoot) -> tuple[EventSupport, ...]:
-    """Tell for each event whether it can be counted here, by opening and closing it."""
-    counters = open_counters(root)
-    reasons = dict(counters.unavailable)
-    counters.close()
-    return tuple(
-        EventSupport(event=name, available=name not in reasons, reason=reasons.get(name, "")) for name in EVENT_NAMES
-    )
+        return PerfCounters(root, names, cgroup=cgroup, prefix=prefix, lost=lost)
+    return ModelledCounters(root, names, prefix=prefix)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from agents.catalogue.table import EVENT_NAMES
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.perf.cpus import parse_numbers
 from agents.perf.events import find_events
 from agents.perf.group import EventGroup, grouped
@@ -18,7 +18,7 @@ ONLINE = "sys/devices/system/cpu/online"
 
 
 class PerfCounters:
-    """Counters that run from construction to `close`.
+    """Counters of these events that run from construction to `close`.
 
     `cgroup` is the directory of a cgroup in a hierarchy with perf events (v2, or v1 perf_event). `unavailable` gives,
     for each metric that is not counted, the reason. `lost` is called with a sentence when something goes away.
@@ -27,6 +27,7 @@ class PerfCounters:
     def __init__(
         self,
         root: SysRoot,
+        names: Sequence[str] = COUNTED_ALWAYS,
         *,
         cgroup: Path | None = None,
         prefix: str = "",
@@ -35,6 +36,7 @@ class PerfCounters:
     ) -> None:
         self.unavailable: dict[str, str] = {}
         self._root = root
+        self._names = names
         self._cgroup = cgroup
         self._prefix = prefix
         self._floor = floor
@@ -131,12 +133,12 @@ class PerfCounters:
             cpus = parse_numbers(self._online_text)
             self._identity = self._identify()
         except OSError as error:
-            self._refuse(EVENT_NAMES, unreadable(error, ONLINE))
+            self._refuse(self._names, unreadable(error, ONLINE))
             return
         except ValueError as error:
-            self._refuse(EVENT_NAMES, f"/{ONLINE}: {error}")
+            self._refuse(self._names, f"/{ONLINE}: {error}")
             return
-        events, missing = find_events(self._root)
+        events, missing = find_events(self._root, self._names)
         for name, reason in missing.items():
             self._refuse([name], reason)
         self._groups = grouped(events, prefix=self._prefix, floor=self._floor)

@@ -5,7 +5,9 @@ One line for each CPU: 'cpu count nanoseconds_enabled nanoseconds_running', as p
 
 from __future__ import annotations
 
-from agents.catalogue.table import EVENT_NAMES
+from collections.abc import Sequence
+
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
 from agents.sysroot import SysRoot
 
@@ -13,16 +15,23 @@ from agents.sysroot import SysRoot
 class ModelledCounters:
     """The same counts, scaling and reasons as `PerfCounters`, over files."""
 
-    def __init__(self, root: SysRoot, *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> None:
+    def __init__(
+        self,
+        root: SysRoot,
+        names: Sequence[str] = COUNTED_ALWAYS,
+        *,
+        prefix: str = "",
+        floor: float = COVERAGE_FLOOR,
+    ) -> None:
         offered = set(root.names("perf"))
         self.unavailable: dict[str, str] = {
             prefix + name: "perf events are counted on the machine's own root only, and this one models none"
-            for name in EVENT_NAMES
+            for name in names
             if prefix + name not in offered
         }
         self._root = root
         self._counts = {
-            prefix + name: ScaledCounts([prefix + name], floor) for name in EVENT_NAMES if prefix + name in offered
+            prefix + name: ScaledCounts([prefix + name], floor) for name in names if prefix + name in offered
         }
 
     def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:

@@ -33,9 +33,15 @@ def _syscall() -> Callable[..., int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerfEvent:
-    """One event as perf_event_open wants it."""
+    """One event as perf_event_open wants it, and what it is: `name` is the metric, `event` perf's or the maker's name.
+
+    `pmu` is empty for the kernel's generic events; `counts` says where it is not what the metric's meaning says.
+    """
 
     name: str
+    event: str = ""
+    pmu: str = ""
+    counts: str = ""
     kind: int
     config: int
     config1: int = 0

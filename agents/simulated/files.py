@@ -66,7 +66,10 @@ class KnobFile:
 
 @dataclass(frozen=True)
 class Machine:
-    """One kind of machine: page sizes, memory, kernel. `found` says what knob files hold after a boot, by path."""
+    """One kind of machine: page sizes, memory, kernel. `found` says what knob files hold after a boot, by path.
+
+    `shows` are files beside the usual ones, or instead of them, such as those of another CPU.
+    """
 
     kernel: str = "6.18.44-simulated"
     memory_kib: int = 256 * 1024 * 1024
@@ -74,6 +77,7 @@ class Machine:
     thp_sizes_kib: tuple[int, ...] = (64, PMD_KIB, GIGANTIC_KIB)
     hugetlb_kib: tuple[int, ...] = (PMD_KIB, GIGANTIC_KIB)
     found: Mapping[str, str] = field(default_factory=dict)
+    shows: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def knobs(self) -> Mapping[str, KnobFile]:
@@ -157,7 +161,7 @@ class Machine:
         for size in self.hugetlb_kib:
             texts[f"{HUGETLB}/hugepages-{size}kB/resv_hugepages"] = "0"
             texts[f"{HUGETLB}/hugepages-{size}kB/surplus_hugepages"] = "0"
-        return {path: f"{text}\n".encode() for path, text in texts.items()}
+        return {path: f"{text}\n".encode() for path, text in {**texts, **self.shows}.items()}
 
     @cached_property
     def moving(self) -> frozenset[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from agents.messages import HostFacts, ThpSize
+from agents.catalogue.table import COUNTED_ALWAYS
+from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
 from agents.surroundings import UNKNOWN
 from fleetexp.cli.abilities import GIGABYTE_KIB, Ability, abilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
@@ -97,17 +98,42 @@ def _knobs(facts: HostFacts) -> str:
 
 
 def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
-    able = [one.event for one in facts.perf_events if one.available]
+    always = [one for one in facts.perf_events if one.event in COUNTED_ALWAYS]
+    asked = [one for one in facts.perf_events if one.event not in COUNTED_ALWAYS]
     missing: dict[str, list[str]] = {}
-    for one in facts.perf_events:
+    for one in always:
         if not one.available:
-            why = one.reason.split(" (")[0] or "no reason given"  # what is in brackets is for --json
-            missing.setdefault(why, []).append(one.event)
-    rows = [("perf events", ", ".join(able) or "none")]
+            missing.setdefault(_why(one), []).append(one.event)
+    able = [[one.event for one in events if one.available] for events in (always, asked)]
+    rows = [("perf events", ", ".join(able[0]) or "none")]
+    rows += [("  counted as", f"{one.event}: {_real_event(one.counted)}") for one in _told_apart(always)]
     rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
+    if able[1]:
+        rows.append(("  on request", ", ".join(able[1])))
+    rows += [
+        ("  on request", f"none: {why}") for why in sorted({_why(one) for one in asked if not able[1]} - set(missing))
+    ]
     cgroup = f"v{facts.cgroup_version}" if facts.cgroup_version else "no memory controller"
     rows.append(("cgroup", f"{cgroup}; pressure (PSI) {'readable' if facts.pressure_available else 'unavailable'}"))
     return rows
+
+
+def _why(one: EventSupport) -> str:
+    return one.reason.split(" (")[0] or "no reason given"  # what is in brackets is for --json
+
+
+def _told_apart(events: Iterable[EventSupport]) -> Iterator[EventSupport]:
+    """The events that two hosts may count differently under one name."""
+    for one in events:
+        if one.available and one.event.startswith("dtlb_"):
+            yield one
+
+
+def _real_event(counted: CountedEvent | None) -> str:
+    if counted is None:
+        return "as its model says"
+    more = f"; {counted.counts}" if counted.counts else ""
+    return f"{counted.event} ({counted.pmu or 'generic'} {counted.encoding}{more})"
 
 
 def _company_rows(facts: HostFacts) -> list[tuple[str, str]]:

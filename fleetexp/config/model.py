@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
 
+from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from analysis.plan import BalanceRule
 from fleetexp.config.key import Written, exactly_one, key
@@ -324,6 +325,13 @@ class Experiment(Section):
         """What the agents read for the user's own metrics."""
         workload = "" if self.workload is None else self.workload.kind
         return asked_sources(self.metrics.sources, primary=self.metrics.primary, workload=workload)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The metrics of perf events that are counted because a metric of the spec needs them."""
+        metrics = self.metrics
+        guarded = (guardrail.metric for guardrail in metrics.guardrails)
+        return asked_events((metrics.primary, *metrics.secondary, *guarded))
 
     @property
     def counters(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostFacts, KnobChange
 from fleetexp.domain import BrokenBy, PeriodState, Plan
 from fleetexp.orchestrator.ledger import Kind
@@ -45,8 +46,12 @@ class Entries:
         observe: Callable[[Sequence[int]], None],
         is_current: Callable[[str, int], bool],
     ) -> Entries:
+        counted = (*COUNTED_ALWAYS, *plan.events)
+        if plan.workloads:
+            counted = (*counted, *(f"cgroup_{event}" for event in COUNTED_ALWAYS))
+
         def facts(items: Sequence[HostFacts]) -> Sequence[None]:
-            store.record_many_host_facts(run_id, items)
+            store.record_many_host_facts(run_id, items, counted)
             return [None] * len(items)
 
         def changes(items: Sequence[tuple[str, tuple[KnobChange, ...]]]) -> Sequence[None]:

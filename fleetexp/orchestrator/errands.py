@@ -139,6 +139,7 @@ class Errands:
             workload=workload,
             time_limit_seconds=period.seconds + SETTLING_SECONDS + (APPROVAL_SECONDS if waits else 0.0),
             sources=desk.plan.sources,
+            events=desk.plan.events,
         )
         desk.send(host, request)
 

@@ -19,11 +19,14 @@ from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
 from fleetexp.domain import PeriodState, Plan
+from fleetexp.meanings import meanings_of
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from analysis.meanings import Meanings
 
 _BADNESS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
@@ -63,7 +66,14 @@ class Looks:
         measured = self.store.observations(self.run_id, figures=figures_of(plan))
         periods = self.store.periods_frame(self.run_id)
         try:
-            findings = analyze(measured, plan, periods, self._crossings(), calibration_runs=CALIBRATION_RUNS)
+            findings = analyze(
+                measured,
+                plan,
+                periods,
+                self._crossings(),
+                calibration_runs=CALIBRATION_RUNS,
+                meanings=self._meanings(plan),
+            )
         except AnalysisError as error:
             self.store.record_event(self.run_id, "analysis_failed", str(error), at=self.now())
             return
@@ -82,7 +92,7 @@ class Looks:
         plan = replace(plan, metrics=tuple(metric for metric in plan.metrics if metric.name in guarded))
         measured, periods = yield from self._so_far(frozenset(guarded))
         try:
-            checks = analyze(measured, plan, periods, self._crossings()).guardrails
+            checks = analyze(measured, plan, periods, self._crossings(), meanings=self._meanings(plan)).guardrails
         except AnalysisError as error:
             self.store.record_event(self.run_id, "guardrail_test_failed", str(error), at=self.now())
             yield (f"of stage {stage + 1} can't be tested: {error}",)
@@ -90,6 +100,9 @@ class Looks:
         self._note(checks)
         self.store.save_guardrail_checks(self.run_id, checks, stage=stage, look=plan.look, at=self.now())
         yield tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL)
+
+    def _meanings(self, plan: AnalysisPlan) -> Meanings:
+        return meanings_of(self.store.counted_events(self.run_id), [metric.name for metric in plan.metrics])
 
     def _note(self, checks: Iterable[GuardrailResult]) -> None:
         """Keep the verdicts for those who watch; of one metric under several treatments, the worst."""

@@ -28,6 +28,7 @@ class Simulation:
     hosts: tuple[str, ...]
     seed: int = 1
     machine: Machine = field(default_factory=Machine)
+    machines: Mapping[str, Machine] = field(default_factory=dict)  # of the hosts that have another
     law: Plainly = field(default_factory=Plainly)
     faults: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -49,10 +50,10 @@ class HostPool:
         self.hosts = {host: self._host(simulation, host, run) for host in hosts}
 
     def _host(self, simulation: Simulation, host: str, run: str) -> SimulatedHost:
-        law = PlainLaw(simulation.law, simulation.machine, seed=simulation.seed, host=host)
-        root = SimulatedRoot(
-            simulation.machine, law, host=host, clock=HostClock(simulation.epoch), state_dir=self._folder / host
-        )
+        machine = simulation.machines.get(host, simulation.machine)
+        law = PlainLaw(simulation.law, machine, seed=simulation.seed, host=host)
+        clock = HostClock(simulation.epoch)
+        root = SimulatedRoot(machine, law, host=host, clock=clock, state_dir=self._folder / host)
         labels, faults = simulation.labels.get(host, {}), simulation.faults.get(host, ())
         return SimulatedHost(root, host=host, run=run, labels=labels, faults=faults)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agents.catalogue import describe, is_known
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostFacts
 from analysis.plan import Direction, Role
+from analysis.quantities import counted
 from analysis.report.content import (
     ArmRow,
     EventRow,
@@ -24,9 +27,10 @@ from analysis.results import EstimateKind, Findings, Units
 from fleetexp.config import Experiment, analysis_plan, recall_experiment
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
+from fleetexp.meanings import meanings_of
 from fleetexp.reporting import kernel, queries, ramp
 from fleetexp.simulated import is_simulated, marked_findings
-from fleetexp.store.records import RunRecord
+from fleetexp.store.records import CountedRecord, RunRecord
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
@@ -106,7 +110,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         events=events,
         exposure=tuple(exposed),
         unavailable=tuple(_unavailable(experiment, facts, measured, events)),
-        notes=tuple(_notes(experiment)),
+        notes=tuple(_notes(experiment, store.counted_events(run_id))),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
@@ -222,7 +226,7 @@ def _unavailable(
     have = set(measured["metric"])
     plan = analysis_plan(experiment)
     asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
-    for name in dict.fromkeys([*asked, *reasons]):
+    for name in dict.fromkeys([*asked, *(event for event in reasons if event in COUNTED_ALWAYS)]):
         if name not in have:
             yield UnavailableMetric(metric=name, reason=lost.get(name) or _reason(name, reasons))
 
@@ -234,9 +238,15 @@ def _reason(name: str, reasons: dict[str, str]) -> str:
     return "no source on this host gave a value for it"
 
 
-def _notes(experiment: Experiment) -> Iterator[MetricNote]:
-    for metric in analysis_plan(experiment).metrics:
+def _notes(experiment: Experiment, events: Sequence[CountedRecord]) -> Iterator[MetricNote]:
+    metrics = analysis_plan(experiment).metrics
+    meanings = meanings_of(events, [metric.name for metric in metrics])
+    for metric in metrics:
         meaning = describe(metric.name).meaning if is_known(metric.name) else ""
+        on_hosts = Counter(meanings.get(metric.name, {}).values())
+        if on_hosts:
+            what = ", ".join(f"{event} ({counted(number, 'host')})" for event, number in sorted(on_hosts.items()))
+            meaning += f"; counted here: {what}"
         better = None if metric.better is None else Direction(metric.better)
         if meaning or better:
             yield MetricNote(metric=metric.name, meaning=meaning, better=better)

@@ -13,8 +13,8 @@ from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
-from fleetexp.store.records import EventRecord
-from fleetexp.store.tables import Event, Host, HostFactsRow, KnobChangeRow
+from fleetexp.store.records import CountedRecord, EventRecord
+from fleetexp.store.tables import CountedEventRow, Event, Host, HostFactsRow, KnobChangeRow
 
 
 def add_knob_changes(
@@ -64,7 +64,14 @@ def knob_changes(connection: Connection, run_id: int) -> list[tuple[str, KnobCha
     ]
 
 
-def add_host_facts(connection: Connection, directory: Directory, run_id: int, every_hosts: Sequence[HostFacts]) -> None:
+def add_host_facts(
+    connection: Connection,
+    directory: Directory,
+    run_id: int,
+    every_hosts: Sequence[HostFacts],
+    events: Collection[str],
+) -> None:
+    """Enter what hosts were, and what each of the metrics `events` counts there."""
     host_ids = directory.hosts(connection, {facts.host for facts in every_hosts})
     rows = [
         {
@@ -84,6 +91,35 @@ def add_host_facts(connection: Connection, directory: Directory, run_id: int, ev
         for facts in every_hosts
     ]
     insert_new(connection, HostFactsRow, rows)
+    counted = [
+        {
+            "run_id": run_id,
+            "host_id": host_ids[facts.host],
+            "metric": metric,
+            "event": one.event,
+            "encoding": one.encoding,
+            "pmu": one.pmu,
+            "scope": "cgroup" if metric.startswith("cgroup_") else "host",
+            "meaning": one.meaning,
+        }
+        for facts in every_hosts
+        for metric in events
+        if (one := facts.counted(metric)) is not None
+    ]
+    if counted:
+        insert_new(connection, CountedEventRow, counted)
+
+
+def counted_events(connection: Connection, run_id: int) -> list[CountedRecord]:
+    """Return what metrics of perf events counted on the hosts of a run, by host and metric."""
+    row = CountedEventRow
+    statement = (
+        select(Host.name.label("host"), row.metric, row.event, row.encoding, row.pmu, row.scope, row.meaning)
+        .join(Host, Host.host_id == row.host_id)
+        .where(row.run_id == run_id)
+        .order_by(Host.name, row.metric, row.event, row.encoding)
+    )
+    return [CountedRecord(**found) for found in connection.execute(statement).mappings()]
 
 
 def host_facts(connection: Connection, run_id: int) -> list[HostFacts]:

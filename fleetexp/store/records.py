@@ -80,6 +80,19 @@ class PeriodEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedRecord:
+    """What a metric of perf events really counted on a host; see the table counted_event."""
+
+    host: str
+    metric: str
+    event: str
+    encoding: str
+    pmu: str
+    scope: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
     """Something that happened in a run; `host` is '' and `period_id` 0 where it concerns the whole run."""
 

@@ -13,7 +13,7 @@ from fleetexp.store.views import VIEWS
 
 # What was read, written to a kernel, or happened, is entered once and never changed.
 APPEND_ONLY = frozenset(
-    {"experiment", "host", "host_facts", "assignment", "sample", "measurement", "knob_change", "event"}
+    {"experiment", "host", "host_facts", "counted_event", "assignment", "sample", "measurement", "knob_change", "event"}
 )
 VERSION = "alembic_version"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, text
 
+from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
@@ -24,7 +25,15 @@ from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
 from fleetexp.store.query import query, reader
-from fleetexp.store.records import EventRecord, PeriodEnd, PeriodReadings, PeriodStart, RunRecord, Series
+from fleetexp.store.records import (
+    CountedRecord,
+    EventRecord,
+    PeriodEnd,
+    PeriodReadings,
+    PeriodStart,
+    RunRecord,
+    Series,
+)
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
 from fleetexp.store.transactions import Transactions
 
@@ -276,10 +285,17 @@ class Store:
         """Enter what a host was when the run surveyed it."""
         self.record_many_host_facts(run_id, [facts])
 
-    def record_many_host_facts(self, run_id: int, facts: Sequence[HostFacts]) -> None:
-        """Enter what many hosts were when the run surveyed them, each once."""
+    def record_many_host_facts(
+        self, run_id: int, facts: Sequence[HostFacts], events: Collection[str] = COUNTED_ALWAYS
+    ) -> None:
+        """Enter what many hosts were when the run surveyed them, each once; `events`: metrics, and what they count."""
         with self._transactions.writing() as connection:
-            audit.add_host_facts(connection, self._directory, run_id, facts)
+            audit.add_host_facts(connection, self._directory, run_id, facts, events)
+
+    def counted_events(self, run_id: int) -> list[CountedRecord]:
+        """Return what metrics of perf events really counted on the hosts of a run, by host and metric."""
+        with self._transactions.reading() as connection:
+            return audit.counted_events(connection, run_id)
 
     def host_facts(self, run_id: int) -> list[HostFacts]:
         """Return the newest facts of each host of a run, by host."""

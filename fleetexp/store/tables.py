@@ -2,7 +2,7 @@
 
 experiment   what is asked: a name and a spec
 run          one execution of it: plan, state, findings
-host         a unit, by name; host_facts is what it was at the time of a run
+host         a unit, by name; host_facts is what it was at the time of a run, counted_event what its CPU counted
 assignment   (run, host) -> stratum, arm
 period       one slot of time on a host under one arm; the schedule of a run
 sample       one reading of the collectors: wide, a column per common metric, the rest in `extra`
@@ -25,7 +25,7 @@ from agents.catalogue import CATALOGUE
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 
 Json = Annotated[Any, mapped_column(Document())]
 
@@ -120,6 +120,24 @@ class HostFactsRow(Base):
     memory_total_bytes: Mapped[int] = mapped_column(comment="memory that the kernel manages, bytes")
     virtualisation: Mapped[str] = mapped_column(comment="hypervisor or container; empty for bare metal")
     facts: Mapped[Json] = mapped_column(comment="all facts, JSON")
+
+
+class CountedEventRow(Base):
+    __tablename__ = "counted_event"
+    __table_args__ = (
+        {**STRICT, "comment": "What a metric of perf events really counted on a host: CPUs differ under one name."},
+    )
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), primary_key=True, comment="the run")
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.host_id"), primary_key=True, index=True, comment="the host")
+    metric: Mapped[str] = mapped_column(
+        primary_key=True, comment="the metric, cgroup_ where it is of the workload's cgroup"
+    )
+    event: Mapped[str] = mapped_column(primary_key=True, comment="the event by its maker's name, or perf's")
+    encoding: Mapped[str] = mapped_column(primary_key=True, comment="what perf_event_open was given, hexadecimal")
+    pmu: Mapped[str] = mapped_column(comment="the kernel's name of the PMU; empty for a generic event")
+    scope: Mapped[str] = mapped_column(comment="host (all tasks) or cgroup; user and kernel on all CPUs")
+    meaning: Mapped[str] = mapped_column(comment="what is counted, in words that are the same where it is the same")
 
 
 class Assignment(Base):

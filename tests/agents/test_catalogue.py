@@ -14,6 +14,7 @@ from agents.catalogue import (
     PATTERNS,
     DerivedMetric,
     MetricKind,
+    asked_events,
     derive,
     derived_for,
     describe,
@@ -118,6 +119,42 @@ def test_a_derived_metric_without_its_inputs_is_unavailable_not_zero() -> None:
     assert derive(per_kilo, {"dtlb_load_misses": 0.0, "instructions": 0.0}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "counts", "value", "unit"),
+    [
+        ("dtlb_load_walks_per_kilo_instruction", {"dtlb_load_walks": 30, "instructions": 4000}, 7.5, "walks"),
+        ("dtlb_walks_1g_per_kilo_instruction", {"dtlb_walks_1g": 2, "instructions": 1000}, 2.0, "walks"),
+        ("l2_tlb_misses_per_kilo_instruction", {"l2_tlb_misses": 1, "instructions": 100}, 10.0, "misses"),
+        ("itlb_l2_hits_per_kilo_instruction", {"itlb_l2_hits": 1, "instructions": 100}, 10.0, "hits"),
+        ("dtlb_load_walks_1g_share", {"dtlb_load_walks_1g": 3, "dtlb_load_walks": 12}, 0.25, "ratio"),
+        ("dtlb_walks_coalesced_share", {"dtlb_walks_coalesced": 3, "dtlb_walks": 4}, 0.75, "ratio"),
+        ("dtlb_store_walks_mean_cycles", {"dtlb_store_walks_pending": 90, "dtlb_store_walks": 3}, 30.0, "cycles per"),
+        ("dtlb_store_walk_cycles_share", {"dtlb_store_walk_cycles": 1, "cycles": 10}, 0.1, "ratio"),
+    ],
+)
+def test_what_walks_cost_is_derived_from_events_counted_beside_each_other(
+    name: str, counts: dict[str, float], value: float, unit: str
+) -> None:
+    metric = find_derived(name)
+    assert metric is not None
+    assert set(metric.inputs) == set(counts)
+    assert derive(metric, counts) == pytest.approx(value)
+    assert metric.unit.startswith(unit)
+    assert metric in derived_for(counts)
+    asked = set(asked_events([name]))
+    assert asked == set(counts) - {"instructions", "cycles", "dtlb_store_walk_cycles"}
+
+
+@pytest.mark.parametrize("name", ["dtlb_walks_3k_share", "dtlb_load_walks_small_share", "dtlb_walks_share"])
+def test_a_share_of_what_nobody_counts_is_no_metric(name: str) -> None:
+    assert find_derived(name) is None
+
+
+def test_no_two_derived_metrics_have_one_name() -> None:
+    made = [metric.name for metric in derived_for(CATALOGUE)]
+    assert len(made) == len(set(made))
+
+
 def test_used_memory_is_total_less_available() -> None:
     levels = {"memory_total_bytes": 100.0, "memory_available_bytes": 30.0}
     assert derive(DERIVED["memory_used_bytes"], levels) == 70.0
@@ -142,8 +179,7 @@ def test_what_can_be_derived_follows_from_what_was_read() -> None:
 
 def test_every_family_of_derived_metrics_makes_what_its_shape_says() -> None:
     for family in DERIVED_PATTERNS:
-        argument = "cycles" if "event" in family.shape else "64"
-        made = family.make(argument)
+        made = family.make(family.example)
         assert isinstance(made, DerivedMetric)
         assert family.expression.fullmatch(made.name)
         assert find_derived(made.name) == made

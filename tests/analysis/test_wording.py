@@ -432,6 +432,13 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
         (sentence(Cause.NOT_MEASURED, None, about=("y",)), "the primary metric y was not measured"),
         (sentence(Cause.NOT_MEASURED, None), "the primary metric was not measured"),
     ],
+    Cause.MIXED_MEANINGS: [
+        (
+            sentence(Cause.MIXED_MEANINGS, None, about=("misses", "walks of loads", "walks of both")),
+            "hosts counted different things as misses: walks of loads; walks of both",
+        ),
+        (sentence(Cause.MIXED_MEANINGS, None), "hosts counted different things as the primary metric"),
+    ],
     Cause.NO_PRIMARY: [(sentence(Cause.NO_PRIMARY, None), "no primary metric was named")],
     Cause.NO_DIRECTION: [
         (sentence(Cause.NO_DIRECTION), "the plan does not say which way throughput is better"),

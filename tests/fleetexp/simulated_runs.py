@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.simulated import Fault, Plainly, Treatment
+from agents.simulated import Fault, Machine, Plainly, Treatment
 from agents.simulated.files import THP
 from fleetexp.config import parse_experiment
 from fleetexp.domain import PeriodState
@@ -125,11 +125,12 @@ def run_simulated(
     hosts: int = 5,
     faults: Mapping[str, tuple[Fault, ...]] | None = None,
     law: Plainly = LAW,
+    machines: Mapping[str, Machine] | None = None,
     observer: Callable[[Progress], None] = lambda _: None,
     store_url: str = "",
 ) -> Ran:
     """Run an experiment on so many simulated hosts to its end, into a new database unless told which."""
-    simulation = Simulation.of(hosts, law=law, faults=faults or {}, epoch=EPOCH)
+    simulation = Simulation.of(hosts, law=law, faults=faults or {}, machines=machines or {}, epoch=EPOCH)
     inventory, seen = Watched(simulation), list[Progress]()
 
     def watch(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""How events are asked for: generic ones by number, page walks by the names that the kernel gives for this CPU."""
+"""Which events are asked for, in which order, and what their refusals mean. Tables of events: test_tables.py."""
 
 from __future__ import annotations
 
@@ -7,84 +7,53 @@ from collections.abc import Callable
 
 import pytest
 
+from agents.catalogue import asked_events
 from agents.catalogue.table import EVENT_NAMES
 from agents.perf import ModelledCounters, open_counters, probe_events
 from agents.perf.cpus import parse_numbers
 from agents.perf.events import find_events
 from agents.perf.syscall import why_not
+from agents.perf.tables import event_tables
 from agents.sysroot import FolderRoot
+from tests.agents.perf.cpu_files import files_of
 
-DEVICES = "sys/bus/event_source/devices"
-SKYLAKE = {
-    f"{DEVICES}/cpu/type": "4",
-    f"{DEVICES}/cpu/format/event": "config:0-7",
-    f"{DEVICES}/cpu/format/umask": "config:8-15",
-    f"{DEVICES}/cpu/format/cmask": "config:24-31",
-    f"{DEVICES}/cpu/format/any": "config:21",
-    f"{DEVICES}/cpu/format/frontend": "config1:0-23",
-    f"{DEVICES}/cpu/format/wide": "config:0-3,60-63",
-    f"{DEVICES}/cpu/events/dtlb_load_misses.walk_active": "event=0x08,umask=0x10,cmask=1",
-}
 Tree = Callable[..., FolderRoot]
 
 
-@pytest.mark.parametrize(
-    ("text", "config", "config1"),
-    [
-        ("event=0x08,umask=0x10,cmask=1", 0x01001008, 0),
-        ("event=0x08,any", 0x00200008, 0),
-        ("event=1,frontend=0x15", 1, 0x15),
-        ("config=0x1234", 0x1234, 0),
-        ("wide=0x85", 0x8000000000000005, 0),
-    ],
-)
-def test_an_event_named_in_sysfs_is_encoded_as_its_format_says(
-    host_tree: Tree, text: str, config: int, config1: int
-) -> None:
-    root = host_tree(files={**SKYLAKE, f"{DEVICES}/cpu/events/dtlb_load_misses.walk_active": text})
-    (event,) = [event for event in find_events(root)[0] if event.name == "dtlb_walk_cycles"]
-    assert (event.kind, event.config, event.config1, event.config2) == (4, config, config1, 0)
-
-
-@pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        ("type", "9" * 10_000),
-        ("type", str(2**32)),
-        ("type", "-1"),
-        ("format/event", "config:0-99999999999"),
-        ("format/event", f"config:0-{'9' * 10_000}"),
-        ("format/event", "config:7-0"),
-        ("events/dtlb_load_misses.walk_active", "event=" + "9" * 10_000),
-        ("events/dtlb_load_misses.walk_active", f"config={2**64}"),
-        ("events/dtlb_load_misses.walk_active", "config=-1"),
-    ],
-)
-def test_numbers_that_no_kernel_gives_are_no_event(host_tree: Tree, file: str, said: str) -> None:
-    events, missing = find_events(host_tree(files={**SKYLAKE, f"{DEVICES}/cpu/{file}": said}))
-    assert "dtlb_walk_cycles" not in {event.name for event in events}
-    assert "names no such event" in missing["dtlb_walk_cycles"]
-
-
-@pytest.mark.parametrize("text", ["nonsense=1", "event=0x1ff", "event=word", "event=1,"])
-def test_an_event_that_can_not_be_encoded_is_not_asked_for(host_tree: Tree, text: str) -> None:
-    root = host_tree(files={**SKYLAKE, f"{DEVICES}/cpu/events/dtlb_load_misses.walk_active": text})
-    events, missing = find_events(root)
-    assert "dtlb_walk_cycles" not in {event.name for event in events}
-    assert "names no such event" in missing["dtlb_walk_cycles"]
-
-
-def test_page_walks_are_not_taken_from_counters_outside_the_core(host_tree: Tree) -> None:
-    files = {path.replace("/cpu/", "/uncore_imc/"): text for path, text in SKYLAKE.items()}
-    assert "dtlb_walk_cycles" in find_events(host_tree(files=files))[1]
-
-
 def test_events_come_in_the_order_of_the_catalogue_each_once(host_tree: Tree) -> None:
-    events, missing = find_events(host_tree(files=SKYLAKE))
-    names = [event.name for event in events]
-    assert sorted([*names, *missing], key=EVENT_NAMES.index) == list(EVENT_NAMES)
-    assert names == sorted(names, key=EVENT_NAMES.index)
-    assert set(missing) == {"dtlb_store_walk_cycles"}
+    for table in event_tables():
+        events, missing = find_events(host_tree(files=files_of(table, table.cpus[0])))
+        names = [event.name for event in events]
+        assert sorted([*names, *missing], key=EVENT_NAMES.index) == list(EVENT_NAMES)
+        assert names == sorted(names, key=EVENT_NAMES.index)
+
+
+def test_what_no_metric_asks_for_is_not_counted(host_tree: Tree) -> None:
+    """A CPU counts four to eight events at once: each one more takes time from the others."""
+    second = 1_000_000_000
+    files = {f"perf/{name}": f"0 100 {second} {second}" for name in ("dtlb_walks_1g", "cgroup_dtlb_walks_1g", "cycles")}
+    root = host_tree(files=files)
+    for wanted, prefix, counted in (
+        ((), "", {"cycles"}),
+        (("dtlb_walks_1g",), "", {"cycles", "dtlb_walks_1g"}),
+        (("dtlb_walks_1g",), "cgroup_", set()),
+        (("cgroup_dtlb_walks_1g",), "cgroup_", {"cgroup_dtlb_walks_1g"}),
+    ):
+        out: dict[str, float] = {}
+        open_counters(root, wanted=wanted, prefix=prefix).collect(out)
+        assert {name for name in out if "_time_" not in name} == counted
+
+
+@pytest.mark.parametrize(
+    ("metrics", "events"),
+    [
+        (("throughput", "dtlb_load_misses_per_kilo_instruction", "dtlb_walk_cycles"), ()),
+        (("dtlb_walks_1g", "cgroup_dtlb_walks_1g", "dtlb_walks_1g"), ("dtlb_walks_1g", "cgroup_dtlb_walks_1g")),
+        (("itlb_walks_2m_coverage", "cgroup_cycles"), ("itlb_walks_2m",)),
+    ],
+)
+def test_metrics_ask_for_the_events_that_they_need(metrics: tuple[str, ...], events: tuple[str, ...]) -> None:
+    assert asked_events(metrics) == events
 
 
 @pytest.mark.parametrize(

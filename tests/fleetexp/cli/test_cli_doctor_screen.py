@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agents.messages import EventSupport, HostFacts, ThpSize
+from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
 from agents.recovery import ClaimStatus, Standing
 from agents.undo import Drift
 from fleetexp.cli.abilities import abilities
@@ -53,6 +53,35 @@ def test_what_is_in_brackets_of_a_reason_is_left_to_json(make_facts: Callable[..
         EventSupport(event="dtlb_store_walk_cycles", available=False, reason="no such event (b.walk in sys/x)"),
     )
     assert "dtlb_walk_cycles, dtlb_store_walk_cycles: no such event\n" in screen(make_facts(perf_events=events))
+
+
+def test_what_one_name_really_counts_here_is_said(make_facts: Callable[..., HostFacts]) -> None:
+    misses = CountedEvent(
+        event="l2_dtlb_misses", encoding="type=0x4,config=0xf045", pmu="cpu", counts="loads and stores together"
+    )
+    generic = CountedEvent(event="dTLB-store-misses", encoding="type=0x3,config=0x10103", pmu="")
+    walks = CountedEvent(event="walk_1g", encoding="type=0x4,config=0x8045", pmu="cpu")
+    events = (
+        EventSupport(event="dtlb_load_misses", available=True, counted=misses),
+        EventSupport(event="dtlb_store_misses", available=True, counted=generic),
+        EventSupport(event="dtlb_walks_1g", available=True, counted=walks),
+        EventSupport(event="dtlb_walks_small", available=False, reason="AMD Zen 3 has no such event"),
+    )
+    text = " ".join(screen(make_facts(perf_events=events)).split())
+    assert "dtlb_load_misses: l2_dtlb_misses (cpu type=0x4,config=0xf045; loads and stores together)" in text
+    assert "dtlb_store_misses: dTLB-store-misses (generic type=0x3,config=0x10103)" in text
+    assert "on request dtlb_walks_1g" in text
+    assert "dtlb_walks_small" not in text
+
+
+def test_why_nothing_more_can_be_asked_for_is_said_once(make_facts: Callable[..., HostFacts]) -> None:
+    why = "no table of events has this CPU (GenuineIntel family 6 model 0x9e)"
+    events = (
+        EventSupport(event="cycles", available=True),
+        EventSupport(event="dtlb_walks", available=False, reason=why),
+        EventSupport(event="itlb_walks", available=False, reason=why),
+    )
+    assert screen(make_facts(perf_events=events)).count("none: no table of events has this CPU\n") == 1
 
 
 def test_a_usual_guest_can_switch_back_and_has_hugetlb_but_no_gigabyte_thp(

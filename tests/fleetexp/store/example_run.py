@@ -17,7 +17,17 @@ import numpy as np
 from scipy import stats
 from sqlalchemy import select, update
 
-from agents.messages import Arm, KnobChange, KnobReason, Measurement, Reading, Sample
+from agents.messages import (
+    Arm,
+    CountedEvent,
+    EventSupport,
+    HostFacts,
+    KnobChange,
+    KnobReason,
+    Measurement,
+    Reading,
+    Sample,
+)
 from analysis.plan import Direction, GuardrailPlan, Role
 from analysis.results import (
     ArmDecision,
@@ -168,11 +178,25 @@ def _period(  # noqa: PLR0917 - in the order in which one says them
     return PeriodPlan(index=index, kind=kind, arm=arm, block=-1, stage=stage, seconds=seconds, attempt=attempt)
 
 
+def _facts(host: str, at: datetime) -> HostFacts:
+    """An Ice Lake server of 256 GiB."""
+    walks = CountedEvent(event="DTLB_LOAD_MISSES.WALK_COMPLETED", encoding="type=0x4,config=0xe08", pmu="cpu")
+    events = (
+        EventSupport(
+            event="instructions",
+            available=True,
+            counted=CountedEvent(event="instructions", encoding="type=0x0,config=0x1", pmu=""),
+        ),
+        EventSupport(event="dtlb_load_misses", available=True, counted=walks),
+    )
+    return replace(facts(host), taken_at=at, memory_total_bytes=256 * GIB, perf_events=events)
+
+
 def _first(store: Store, run_id: int) -> None:
     store.set_run_state(run_id, RunState.RUNNING)
     for place, host in enumerate(RUN_1):
         began = FIRST_AT + timedelta(minutes=5 + 60 * host.stage)
-        store.record_host_facts(run_id, replace(facts(host.name), taken_at=FIRST_AT, memory_total_bytes=256 * GIB))
+        store.record_host_facts(run_id, _facts(host.name, FIRST_AT))
         ended = _baseline(store, run_id, host, began, place)
         _apply(store, run_id, host, ended)
         measured = ended + timedelta(minutes=1)
@@ -208,7 +232,7 @@ def _second(store: Store, run_id: int) -> None:
     store.set_run_state(run_id, RunState.RUNNING)
     for place, host in enumerate(RUN_2):
         began = SECOND_AT + timedelta(minutes=5)
-        store.record_host_facts(run_id, replace(facts(host.name), taken_at=SECOND_AT, memory_total_bytes=256 * GIB))
+        store.record_host_facts(run_id, _facts(host.name, SECOND_AT))
         ended = _baseline(store, run_id, host, began, place + 10)
         _apply(store, run_id, host, ended)
         measured = ended + timedelta(minutes=1)
