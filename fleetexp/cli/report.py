@@ -77,7 +77,7 @@ def report(
             raise click.UsageError("--compare names its two runs itself: leave RUN out")
         _compare(compare, html, markdown=markdown, store_url=store_url, as_json=as_json)
         return
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         record = chosen_run(store, run_id)
         look = None
         if as_of is not None:
@@ -153,7 +153,7 @@ def _compare(runs: tuple[int, int], html: Path | None, *, markdown: bool, store_
     from fleetexp.cli.result import write_text
     from fleetexp.store.store import open_store
 
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         first, second = (_content(store, store.run(run_id)) for run_id in runs)
     if html is not None:
         write_text(render_comparison_html(first, second), html)

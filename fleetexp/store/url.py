@@ -8,6 +8,7 @@ would be taken for a host.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ def _sqlite(rest: str, name: str) -> Database:
         raise BadStoreUrl("a store in memory would be lost", name, "name a file: sqlite:///fleetexp.db")
     if "?" in path:
         raise BadStoreUrl("a SQLite store takes no options after '?'", name, "write sqlite:///FILE.db alone")
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - false where it may not be looked at
         raise BadStoreUrl("the store is a folder", name, "name a file in it: sqlite:///FOLDER/fleetexp.db")
     return Database(name=name, path=Path(path))
 

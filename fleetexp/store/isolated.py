@@ -1,0 +1,120 @@
+"""Questions answered in a process of their own, which has limits of memory and of time, and is killed when it is late.
+
+Within one step of a query a database may work for hours without hearing an interrupt: `instr`, LIKE or `replace` on
+long texts, a sort. And what a query makes of memory is known when it has been made.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from fleetexp.errors import QueryRefused, QueryTooLong, StoreError
+from fleetexp.store.url import shown
+
+if TYPE_CHECKING:
+    from fleetexp.store.answer import Answer, Reader
+    from fleetexp.store.rows import Row
+
+MESSAGE_AT_MOST = 64 << 20
+GRACE_SECONDS = 0.2  # in which the database ends the query itself, and gives back what it holds
+_BOOT = (
+    "import sys; sys.path[:0] = sys.argv[2:]; from fleetexp.store.question_process import main; "
+    "sys.exit(main(int(sys.argv[1])))"
+)
+
+
+@contextmanager
+def isolated_reader(url: str, *, timeout_seconds: float) -> Iterator[Reader]:
+    """Open a store for questions as `reader` does: all that is done with it may take `timeout_seconds`.
+
+    QueryTooLong is raised when they are over, in the midst of whatever is done then, and QueryRefused where a question
+    needs too much memory. Of the main thread only: the clock is a signal.
+    """
+    where = shown(url)
+    with _started() as process:
+        found = _IsolatedReader(process, where)
+        found.hear()  # it is there: time runs from now on
+        with _alarm(timeout_seconds, where):
+            found.say((url, timeout_seconds))
+            yield found
+
+
+@contextmanager
+def _alarm(timeout_seconds: float, where: str) -> Iterator[None]:
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise QueryTooLong.after(timeout_seconds, where)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _started() -> Iterator[Connection]:
+    """Start the process with the packages of this one and nothing of the folder that it is started in."""
+    ours, theirs = Pipe()
+    folders = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), *folders],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process, which ends that one
+        )
+        theirs.close()
+        try:
+            yield ours
+        finally:
+            process.kill()
+            process.wait()
+
+
+class _IsolatedReader:
+    def __init__(self, process: Connection, where: str) -> None:
+        self._process = process
+        self._where = where
+        self._open: Iterator[list[Row]] = iter(())
+
+    def ask(self, sql: str, *, batch_rows: int) -> Answer:
+        from fleetexp.store.answer import Answer  # noqa: PLC0415 - while the process does the same
+
+        for _ in self._open:  # what is still on its way of the answer before
+            pass
+        self.say((sql, batch_rows))
+        columns, kinds = self.hear()
+        self._open = self._batches()
+        return Answer(columns=columns, kinds=kinds, batches=self._open)
+
+    def _batches(self) -> Iterator[list[Row]]:
+        while rows := self.hear():
+            yield rows
+
+    def say(self, what: object) -> None:
+        with suppress(OSError):  # it has ended, and said before why
+            self._process.send(what)
+
+    def hear(self) -> Any:  # noqa: ANN401 - names and kinds, or rows
+        """Return what the process says next; what it raised is raised here."""
+        try:
+            said = pickle.loads(self._process.recv_bytes(MESSAGE_AT_MOST))  # noqa: S301 - our own process
+        except (EOFError, OSError) as error:
+            raise QueryRefused(
+                "the process that answers has ended", self._where, "the kernel log says whether memory ran out"
+            ) from error
+        if isinstance(said, StoreError):
+            raise said
+        return said
