@@ -74,6 +74,9 @@ def sql(
 ) -> None:
     """Ask the store a QUERY ('-': read it from stdin). Nothing can be changed.
 
+    A query that needs too much time or memory is ended, exit code 1: what was
+    written to stdout by then is not all, and a file is not left.
+
     Without a query: the views there are, their columns and units; with the name
     of a view or table alone, those of that one.
     """

@@ -14,8 +14,7 @@ from fleetexp.store.view import ColumnKind
 
 TIMEOUT_SECONDS = 60.0
 BATCH_BYTES = 8 << 20
-_FIRST_ROWS = 16  # taken before anything is known of their size
-_GROWTH = 8
+_GROWTH = 8  # from one row on, before anything is known of their size
 _ROWS_WEIGHED = 256
 _VALUE_BYTES = 32  # of a number, and of what Python adds to a text
 
@@ -46,7 +45,7 @@ def in_batches(fetch: Callable[[int], list[Row]], most_rows: int) -> Iterator[li
     Memory is bounded by the size of rows that are alike; how large one row may be is the database's limit.
     """
     batch: list[Row] = []
-    room, at_once = BATCH_BYTES, _FIRST_ROWS
+    room, at_once = BATCH_BYTES, 1
     while rows := fetch(min(at_once, most_rows - len(batch))):
         batch += rows
         size = _weighed(rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fleetexp.errors import QueryRefused, StoreError
 from fleetexp.store.isolated import MESSAGE_AT_MOST
 from fleetexp.store.query import reader
+from fleetexp.store.rows import Row
 from fleetexp.store.url import shown
 
 MEMORY_AT_MOST = 512 << 20  # beyond what the process has when it starts
@@ -50,11 +51,16 @@ def too_large(what: str, where: str) -> QueryRefused:
     return QueryRefused(f"the query {what}", where, "name fewer columns, shorter values, or a LIMIT")
 
 
-def _send(asker: Connection, rows: object, url: str) -> None:
+def _send(asker: Connection, rows: list[Row], url: str) -> None:
     message = pickle.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
-    if len(message) > MESSAGE_AT_MOST:
+    if len(message) <= MESSAGE_AT_MOST:
+        asker.send_bytes(message)
+    elif len(rows) == 1:
         raise too_large(f"has rows of more than {MESSAGE_AT_MOST >> 20} MiB", shown(url))
-    asker.send_bytes(message)
+    else:
+        half = len(rows) // 2
+        _send(asker, rows[:half], url)
+        _send(asker, rows[half:], url)
 
 
 def _limit(timeout_seconds: float) -> None:
