@@ -10,7 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -40,21 +40,26 @@ def isolated_reader(url: str, *, timeout_seconds: float) -> Iterator[Reader]:
     needs too much memory. Of the main thread only: the clock is a signal.
     """
     where = shown(url)
-    with _started() as process:
-        found = _IsolatedReader(process, where)
+    with _started() as (process, connection):
+        found = _IsolatedReader(connection, where)
         found.hear()  # it is there: time runs from now on
-        with _alarm(timeout_seconds, where):
+
+        def ring(_signal: int, _frame: FrameType | None) -> None:
+            if found.late is not None:  # for the second time: something else than the process is waited for
+                raise found.late
+            found.late = QueryTooLong.after(timeout_seconds, where)
+            process.kill()
+
+        with _alarm(timeout_seconds + GRACE_SECONDS, ring):
             found.say((url, timeout_seconds))
             yield found
 
 
 @contextmanager
-def _alarm(timeout_seconds: float, where: str) -> Iterator[None]:
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise QueryTooLong.after(timeout_seconds, where)
-
+def _alarm(seconds: float, ring: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Ring when the time is over, and from then on again and again: Python drops what is raised at a bad moment."""
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds, GRACE_SECONDS)
     try:
         yield
     finally:
@@ -63,7 +68,7 @@ def _alarm(timeout_seconds: float, where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _started() -> Iterator[Connection]:
+def _started() -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
     """Start the process with the packages of this one and nothing of the folder that it is started in."""
     ours, theirs = Pipe()
     folders = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
@@ -77,7 +82,7 @@ def _started() -> Iterator[Connection]:
         )
         theirs.close()
         try:
-            yield ours
+            yield process, ours
         finally:
             process.kill()
             process.wait()
@@ -88,6 +93,7 @@ class _IsolatedReader:
         self._process = process
         self._where = where
         self._open: Iterator[list[Row]] = iter(())
+        self.late: QueryTooLong | None = None
 
     def ask(self, sql: str, *, batch_rows: int) -> Answer:
         from fleetexp.store.answer import Answer  # noqa: PLC0415 - while the process does the same
@@ -109,10 +115,12 @@ class _IsolatedReader:
 
     def hear(self) -> Any:  # noqa: ANN401 - names and kinds, or rows
         """Return what the process says next; what it raised is raised here."""
+        if self.late is not None:
+            raise self.late
         try:
             said = pickle.loads(self._process.recv_bytes(MESSAGE_AT_MOST))  # noqa: S301 - our own process
         except (EOFError, OSError) as error:
-            raise QueryRefused(
+            raise self.late or QueryRefused(
                 "the process that answers has ended", self._where, "the kernel log says whether memory ran out"
             ) from error
         if isinstance(said, StoreError):
