@@ -10,7 +10,8 @@ FleetexpError
     ├── StoreLocked          another writer held the database for too long
     ├── StoreFull            the disk is full, or the database has reached its limit
     ├── StoreUnreachable     no server answers, or the connection broke in mid-work
-    ├── QueryRefused         the SQL of a reader is wrong, or tries to write
+    ├── QueryRefused         the SQL of a reader is wrong, tries to write, or asks for too much
+    │   └── QueryTooLong         it took longer than it may
     └── NoSuchRun            the database holds no such run
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "FleetexpError",
     "NoSuchRun",
     "QueryRefused",
+    "QueryTooLong",
     "RunError",
     "StoreDamaged",
     "StoreError",
@@ -99,7 +101,20 @@ class StoreUnreachable(StoreError):
 
 
 class QueryRefused(StoreError):
-    """The SQL of a reader is wrong, or tries to write."""
+    """The SQL of a reader is wrong, tries to write, or asks for too much."""
+
+
+class QueryTooLong(QueryRefused):
+    """The question took longer than it may, its answer's way to the reader included."""
+
+    @classmethod
+    def after(cls, timeout_seconds: float, where: str) -> QueryTooLong:
+        """Return what is said of a question that was cut off."""
+        return cls(
+            f"the query took longer than {timeout_seconds:g} s",
+            where,
+            "name a run, a metric, a host in its WHERE, or give it more time with --timeout",
+        )
 
 
 class NoSuchRun(StoreError):

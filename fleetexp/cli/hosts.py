@@ -100,7 +100,7 @@ def _busy(store_url: Database, names: Sequence[str]) -> dict[str, int]:
     from fleetexp.store.store import open_store
 
     try:
-        with contextlib.closing(open_store(store_url, create=False)) as store:
+        with contextlib.closing(open_store(store_url, read_only=True)) as store:
             return store.hosts_busy(names)
     except BadStoreUrl:
         raise

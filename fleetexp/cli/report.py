@@ -83,7 +83,7 @@ def report(
             raise click.UsageError("--compare names its two runs itself: leave RUN out")
         _compare(compare, html, force=force, markdown=markdown, store_url=store_url, as_json=as_json)
         return
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         record = chosen_run(store, run_id)
         look = None
         if as_of is not None:
@@ -161,7 +161,7 @@ def _compare(
     from fleetexp.cli.result import write_page
     from fleetexp.store.store import open_store
 
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         first, second = (_content(store, store.run(run_id)) for run_id in runs)
     if html is not None:
         write_page(render_comparison_html(first, second), html, force=force)

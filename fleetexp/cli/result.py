@@ -63,7 +63,7 @@ def conclude(outcome: Outcome, *, store_url: Database, reports: Path) -> Answer:
     """Read the finished run back from the store and write its HTML report, where it has findings."""
     from fleetexp.store.store import open_store
 
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         if store.findings(outcome.run_id) is None:
             return Answer(outcome=outcome, content=None, html=None)
         from fleetexp.reporting import report_content

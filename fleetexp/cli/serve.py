@@ -68,7 +68,7 @@ def serve(
             where="--token",
             remedy="put the token into the environment variable FLEETEXP_TOKEN, or into a file for --token-file",
         )
-    open_store(store_url, create=False, read_only=True).close()  # a wrong URL or schema is said now, not on a page
+    open_store(store_url, read_only=True).close()  # a wrong URL or schema is said now, not on a page
     given = _given(token_file)
     _, address = listen_address(host, port)
     made = new_token() if not given and needs_token(address[0], names=names, proxies=proxies) else ""

@@ -6,6 +6,7 @@ import csv
 import itertools
 import os
 import re
+import select
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _ROWS_SHOWN = 1000
 # What a spreadsheet computes rather than shows (OWASP, CSV injection), wide forms too; a number stays one.
 _FORMULA = re.compile(r"(?![+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_LONGEST_QUERY = 1_000_000  # characters; the store refuses what is longer
+_MOST_BYTES = 32 << 20  # of an answer that is held as a whole: a table, JSON
+_LONGEST_TIMEOUT = 7 * 86400.0
 
 
 @click.command(
@@ -61,10 +65,10 @@ _FORMULA = re.compile(r"(?![+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\Z)[=+\-@\t\r\n\uff1d
     "--timeout",
     "timeout_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.001),
+    type=click.FloatRange(min=0.001, max=_LONGEST_TIMEOUT),
     default=60.0,
     show_default=True,
-    help="How long the database may compute.",
+    help="How long it may take until everything is written.",
 )
 @store_option
 @json_option
@@ -81,6 +85,9 @@ def sql(
 ) -> None:
     """Ask the store a QUERY ('-': read it from stdin). Nothing can be changed.
 
+    A query that needs too much time or memory is ended, exit code 1: what was
+    written to stdout by then is not all, and a file is not left.
+
     Without a query: the views there are, their columns and units; with the name
     of a view or table alone, those of that one.
     """
@@ -94,41 +101,62 @@ def sql(
             return
         if show_one(query.strip(), as_json):
             return
-    from fleetexp.store.store import reader
+    from fleetexp.errors import QueryTooLong
+    from fleetexp.store.isolated import isolated_reader
 
-    text = sys.stdin.read() if query == "-" else query
+    text = sys.stdin.read(_LONGEST_QUERY + 1) if query == "-" else query
     whole = as_csv or csv_raw or parquet is not None
     limit = limit or (None if whole else _ROWS_SHOWN)
-    with reader(store_url, timeout_seconds=timeout_seconds) as opened:
-        if parquet is not None:
-            rows_written, truncated = _write_parquet(opened, text, parquet, limit)
-            click.echo(f"{rows_written} rows: {parquet}")
-        else:
-            answer = opened.ask(text, batch_rows=min(limit + 1, 10_000) if limit else 10_000)
-            rows = _Limited(answer, limit)
-            if as_csv or csv_raw:
-                _print_csv(answer.columns, rows, raw=csv_raw)
-            elif as_json:
-                found = [[_json_value(value) for value in row] for row in rows]
-                emit_json({"columns": answer.columns, "rows": found, "truncated": rows.truncated})
+    try:
+        with isolated_reader(store_url, timeout_seconds=timeout_seconds) as opened:
+            if parquet is not None:
+                rows_written, truncated = _write_parquet(opened, text, parquet, limit)
+                click.echo(f"{rows_written} rows: {parquet}")
             else:
-                _print_table(answer.columns, list(rows))
-            truncated = rows.truncated
+                answer = opened.ask(text, batch_rows=min(limit + 1, 10_000) if limit else 10_000)
+                rows = _Limited(answer, limit, most_bytes=None if whole else _MOST_BYTES)
+                if as_csv or csv_raw:
+                    _print_csv(answer.columns, rows, raw=csv_raw)
+                elif as_json:
+                    found = [[_json_value(value) for value in row] for row in rows]
+                    emit_json({"columns": answer.columns, "rows": found, "truncated": rows.truncated})
+                else:
+                    _print_table(answer.columns, list(rows))
+                truncated = rows.truncated
+                sys.stdout.flush()
+    except QueryTooLong:
+        _drop_what_nobody_reads()
+        raise
     if truncated:
         click.echo(f"only the first {limit} rows are shown; ask for more with --limit", err=True)
 
 
 class _Limited:
-    """The rows of an answer, at most so many; afterwards `truncated` says whether there were more."""
+    """The rows of an answer, at most so many; afterwards `truncated` says whether there were more.
 
-    def __init__(self, answer: Answer, limit: int | None) -> None:
+    QueryRefused where they are more than `most_bytes`.
+    """
+
+    def __init__(self, answer: Answer, limit: int | None, *, most_bytes: int | None = None) -> None:
         self._answer = answer
         self._limit = limit
+        self._most_bytes = most_bytes
         self.truncated = False
 
     def batches(self) -> Iterator[Sequence[Row]]:
-        left = self._limit
+        from fleetexp.errors import QueryRefused
+        from fleetexp.store.answer import bytes_of
+
+        left, size = self._limit, 0
         for batch in self._answer.batches:
+            if self._most_bytes is not None:
+                size += bytes_of(batch)
+                if size > self._most_bytes:
+                    raise QueryRefused(
+                        f"the answer takes more than {self._most_bytes >> 20} MiB",
+                        "",
+                        "--csv and --parquet write answers of any size; or name fewer columns, or a LIMIT",
+                    )
             if left is None:
                 yield batch
                 continue
@@ -141,6 +169,17 @@ class _Limited:
 
     def __iter__(self) -> Iterator[Row]:
         return itertools.chain.from_iterable(self.batches())
+
+
+def _drop_what_nobody_reads() -> None:
+    """Let the process end although nobody takes what is left in the buffer of stdout."""
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:  # no file, as in a test
+        return
+    if not select.select([], [stdout], [], 0)[1]:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), stdout)
 
 
 def cell(value: object) -> str:

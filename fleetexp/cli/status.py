@@ -41,7 +41,7 @@ def status(run_id: int | None, watch: bool, store_url: Database, as_json: bool) 
 
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other: --json prints one object")
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         record = chosen_run(store, run_id)
         if as_json:
             emit_json({**run_as_json(store, record), **look(store, store_url, record, datetime.now(UTC)).as_json()})
@@ -104,7 +104,7 @@ def runs(store_url: Database, as_json: bool) -> None:
     """List the runs in the store, the newest first."""
     from fleetexp.store.store import open_store
 
-    with contextlib.closing(open_store(store_url, create=False)) as store:
+    with contextlib.closing(open_store(store_url, read_only=True)) as store:
         records = sorted(store.runs(), key=lambda run: run.run_id, reverse=True)
         if as_json:
             emit_json({"runs": [run_as_json(store, record) for record in records]})

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from analysis.report.html import page_as_html, render_html
-from fleetexp.errors import FleetexpError, RunError
+from fleetexp.errors import FleetexpError, NoSuchRun, RunError
 from fleetexp.live.access import Access
 from fleetexp.live.asked import Asked
 from fleetexp.live.limits import Connections, Limits, Rate
@@ -36,6 +36,7 @@ FOLLOW_SECONDS = 5
 _LINGER_SECONDS = 1.0  # so that an answer is not lost with a body that nobody reads
 _LINGER_BYTES = 65536
 _DEFECT = "The page could not be made; see the log."
+_NO_STORE = "The store of the runs can't be read now. The log of this server says why."
 _END = re.compile(rb"\n\r?\n")
 _READ = ("GET", "HEAD")
 _RUN = re.compile(r"/runs/([0-9]{1,9})")
@@ -232,8 +233,11 @@ class _Handler(socketserver.BaseRequestHandler):
             return HTTPStatus.OK, self._content(request.path)
         except NotThere as error:
             return HTTPStatus.NOT_FOUND, _said("Not there", f"{error}.")
+        except NoSuchRun:
+            return HTTPStatus.NOT_FOUND, _said("Not there", "There is no such run.")
         except FleetexpError as error:
-            return HTTPStatus.SERVICE_UNAVAILABLE, _said("The store does not answer", str(error))
+            log.warning("a page could not be made: %s: %s", self.server.access.loggable(request), error)
+            return HTTPStatus.SERVICE_UNAVAILABLE, _said("The store does not answer", _NO_STORE)
         except Exception:
             log.exception("a page could not be made: %s", self.server.access.loggable(request))
             return HTTPStatus.INTERNAL_SERVER_ERROR, _said("A defect", _DEFECT)

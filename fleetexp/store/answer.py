@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from fleetexp.errors import QueryRefused
 from fleetexp.store.column_types import instant_text
 from fleetexp.store.rows import Row
 from fleetexp.store.view import ColumnKind
 
 TIMEOUT_SECONDS = 60.0
+BATCH_BYTES = 8 << 20
+_GROWTH = 8  # from one row on, before anything is known of their size
+_ROWS_WEIGHED = 256
+_VALUE_BYTES = 32  # of a number, and of what Python adds to a text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +39,36 @@ class Reader(Protocol):
         ...
 
 
-def took_too_long(where: str, timeout_seconds: float) -> QueryRefused:
-    """Return what is said of a question that was cut off."""
-    return QueryRefused(
-        f"the query took longer than {timeout_seconds:g} s",
-        where,
-        "name a run, a metric, a host in its WHERE, or give it more time with --timeout",
+def in_batches(fetch: Callable[[int], list[Row]], most_rows: int) -> Iterator[list[Row]]:
+    """Yield the rows that `fetch` brings, at most so many at once, and fewer where they are large.
+
+    Memory is bounded by the size of rows that are alike; how large one row may be is the database's limit.
+    """
+    batch: list[Row] = []
+    room, at_once = BATCH_BYTES, 1
+    while rows := fetch(min(at_once, most_rows - len(batch))):
+        batch += rows
+        size = _weighed(rows)
+        room -= size
+        if room <= 0 or len(batch) >= most_rows:
+            yield batch
+            batch, room = [], BATCH_BYTES
+        at_once = max(1, min(at_once * _GROWTH, most_rows, room * len(rows) // size))
+    if batch:
+        yield batch
+
+
+def bytes_of(rows: Sequence[Row]) -> int:
+    """Return about how much memory rows take."""
+    return sum(len(value) if isinstance(value, (str, bytes)) else 0 for row in rows for value in row) + sum(
+        _VALUE_BYTES * (1 + len(row)) for row in rows
     )
+
+
+def _weighed(rows: Sequence[Row]) -> int:
+    """As `bytes_of`, from some of the rows."""
+    some = rows[:: len(rows) // _ROWS_WEIGHED + 1]
+    return bytes_of(some) * len(rows) // len(some)
 
 
 def as_text(value: object) -> str:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from fleetexp.errors import StoreUnreachable
 from fleetexp.secret import Secret
 from fleetexp.store.column_types import document_text
 from fleetexp.store.failures import translated
+from fleetexp.store.sqlite_file import ReadConnection, connect_to_read, require_folder, require_writable
 from fleetexp.store.url import Database, StoreUrl, parse_url
 
 WAIT_SECONDS = 5.0  # how long a write waits for another writer
@@ -30,20 +28,21 @@ _WRITES = {"fleetexp_writes": True}
 
 
 def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
-    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in.
+    """Return an engine; nothing is connected yet. StoreUnreachable where a SQLite file has no folder to be in, or
+    can't be written.
 
     `read_only`: nothing can be written through it, and of a SQLite database that nobody has open no file is made.
     """
     if database.is_sqlite:
-        folder = database.file.absolute().parent
-        if not folder.is_dir():
-            raise StoreUnreachable(
-                "the folder of the database does not exist", str(folder), "make it, or check --store"
-            )
+        require_folder(database)
         if read_only:
-            engine = create_engine("sqlite+pysqlite://", creator=lambda: _connect_to_read(database.file, wait_seconds))
+            # Each reading opens it anew: whether others have it open changes.
+            engine = create_engine(
+                "sqlite+pysqlite://", creator=lambda: connect_to_read(database.file, wait_seconds), poolclass=NullPool
+            )
             event.listen(engine, "begin", _begin_sqlite)
             return engine
+        require_writable(database)
         engine = create_engine(
             URL.create("sqlite+pysqlite", database=str(database.file)), connect_args={"timeout": wait_seconds}
         )
@@ -98,22 +97,6 @@ def connect_arguments(
     }
 
 
-def _connect_to_read(path: Path, wait_seconds: float) -> sqlite3.Connection:
-    """Open a SQLite file without a chance to write it.
-
-    Without a write-ahead log nobody has it open: it is read as it lies (`immutable`), because SQLite would otherwise
-    make the log's files beside it. With one, the log's own files are there to be used.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-    uri = f"file:{quote(str(path.absolute()))}?{how}"
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=wait_seconds, isolation_level=None, check_same_thread=False, detect_types=0
-    )
-    connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -138,6 +121,9 @@ def reading(engine: Engine, where: str) -> Iterator[Connection]:
     """Open a transaction that reads one state of the database. StoreError where it can't."""
     with translated(where), engine.connect() as connection:
         yield connection
+        driver = connection.connection.driver_connection
+        if isinstance(driver, ReadConnection):
+            driver.require_unchanged(where)
 
 
 __all__ = [

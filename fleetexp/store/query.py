@@ -1,4 +1,4 @@
-"""Questions from outside, answered read-only: no statement can write, however it is put.
+"""Questions in SQL, answered read-only: no statement can write, however it is put.
 
 What keeps them from writing is the database: `read_only_sqlite` and `read_only_postgresql` say how. Answers come in
 batches out of one state of the database, so that a large one needs no more memory than a small one.
@@ -18,13 +18,17 @@ from fleetexp.store.read_only_sqlite import open_sqlite
 from fleetexp.store.rows import Row
 from fleetexp.store.schema import require_file
 
+_LONGEST_QUERY = 1_000_000
+
 __all__ = ["TIMEOUT_SECONDS", "Answer", "Reader", "query", "reader"]
 
 
 @contextmanager
 def reader(url: StoreUrl, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Reader]:
-    """Open a store for questions: all of them see the same state of it, and each may take `timeout_seconds`.
+    """Open a store for questions: all of them see the same state of it.
 
+    Each may take `timeout_seconds` until its last row was fetched, for as long as the database hears an interrupt;
+    `isolated_reader` waits for nothing.
     A StoreError where the database can't be read.
     """
     database = parse_url(url)
@@ -60,6 +64,10 @@ class _Checked:
             sql.encode()
         except UnicodeEncodeError as error:
             raise QueryRefused("the query is not valid UTF-8", self._where, "type it again") from error
+        if len(sql) > _LONGEST_QUERY:
+            raise QueryRefused(
+                f"the query has more than {_LONGEST_QUERY:,} characters", self._where, "ask in several steps"
+            )
         if "\0" in sql:
             raise QueryRefused("the query holds a NUL character", self._where, "leave it out")
         return self._reader.ask(sql, batch_rows=batch_rows)

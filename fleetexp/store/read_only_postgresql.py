@@ -3,12 +3,17 @@
 The transaction is read-only and is always rolled back. The text stands inside DECLARE CURSOR, sent as a prepared
 statement: the server's own parser takes one SELECT, VALUES, TABLE or WITH there, and nothing else. For a superuser a
 read-only transaction is not enough, because functions such as lo_export write files of the server: it gives up its
-rights for `pg_read_all_data`, and the one function that could take them back is refused.
+rights for `pg_read_all_data`.
+
+A read-only transaction is not enough for anybody: a role may end the sessions of its own role, hold locks that others
+wait for, write to the log that replicas read. All that is done by functions, and the server's catalogue says which: a
+function that does more than read is volatile. So no volatile function may be named, but for a few that only look.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -19,8 +24,8 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.types.string import TextLoader
 
-from fleetexp.errors import QueryRefused
-from fleetexp.store.answer import Answer, Reader, took_too_long
+from fleetexp.errors import QueryRefused, QueryTooLong
+from fleetexp.store.answer import Answer, Reader, in_batches
 from fleetexp.store.engine import Database, connect_arguments
 from fleetexp.store.failures import refused_query, translate
 from fleetexp.store.rows import Row
@@ -38,10 +43,31 @@ _KINDS = {
     "json": ColumnKind.DOCUMENT,
     "jsonb": ColumnKind.DOCUMENT,
 }
-# set_config can set the role back. Anywhere in the text, strings too: some functions run a string as SQL; and an
-# identifier with escapes (U&"...") can hide any name.
-_TAKES_RIGHTS_BACK = re.compile(r"set_config|u&\s*\"", re.IGNORECASE)
-_RUNS_TEXT = re.compile(r"\b\w+_to_xml\w*|\bts_stat\b|\bts_rewrite\b|\bdblink\w*|\bcrosstab\w*", re.IGNORECASE)
+# Functions that can be called in a query and may do more than read, by their own declaration.
+_VOLATILE = """SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
+WHERE p.provolatile = 'v' AND t.typname !~ '_handler$' AND t.typname NOT IN ('trigger', 'event_trigger', 'internal')"""
+_ONLY_LOOK = frozenset(
+    {
+        "clock_timestamp",
+        "gen_random_uuid",
+        "pg_database_size",
+        "pg_indexes_size",
+        "pg_is_in_recovery",
+        "pg_partition_ancestors",
+        "pg_partition_tree",
+        "pg_relation_size",
+        "pg_table_size",
+        "pg_tablespace_size",
+        "pg_total_relation_size",
+        "random",
+        "timeofday",
+    }
+)
+# Functions of extensions that run a text as SQL, and are declared to be harmless; whatever that text would call.
+_RUNS_TEXT = frozenset({"connectby", "crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstab_hash", "xpath_table"})
+_WORD = re.compile(r"[^\W\d]\w*")
+_ESCAPED_NAME = re.compile(r"u&\s*\"", re.IGNORECASE)  # can hide any name
+_LONGEST_WHOLE_NUMBER = 40  # digits; what has more is a float
 _EXPLAIN = re.compile(
     r"\s*explain\b\s*(\([\w\s,]*\)|(?:analy[sz]e\b\s*)?(?:verbose\b)?)\s*(.*)", re.IGNORECASE | re.DOTALL
 )
@@ -54,7 +80,8 @@ class _NumericLoader(Loader):
 
     def load(self, data: Buffer) -> int | float:
         text = bytes(data).decode()
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        whole = len(text) <= _LONGEST_WHOLE_NUMBER and text.lstrip("-").isdigit()
+        return int(text) if whole else float(text)
 
 
 @contextmanager
@@ -93,26 +120,43 @@ class _PostgresqlReader:
         self._where = database.name
         self._timeout_seconds = timeout_seconds
         self._asked = 0
+        self._deadline = 0.0
+        self._refused_names: frozenset[str] | None = None
 
     def ask(self, sql: str, *, batch_rows: int) -> Answer:
         text = sql.strip().rstrip(";")
-        for pattern in (_TAKES_RIGHTS_BACK, _RUNS_TEXT):
-            if found := pattern.search(text):
-                raise QueryRefused(f"{found[0]} is not answered here", self._where, "leave it out of the query")
+        self._deadline = time.monotonic() + self._timeout_seconds
+        self._refuse_volatile(text)
         self._asked += 1
         name = pgsql.Identifier(f"question_{self._asked}")
         declare = pgsql.SQL("DECLARE {} NO SCROLL CURSOR FOR ").format(name)
         # Prepared: the server takes one statement only. A line comment at the end must not eat what follows.
         if _SHOW.fullmatch(text):
             return self._at_once(pgsql.SQL(text))
-        if found := _EXPLAIN.fullmatch(text):
+        if (found := _EXPLAIN.fullmatch(text)) is not None:
             return self._at_once(
                 pgsql.SQL("EXPLAIN ") + pgsql.SQL(found[1]) + pgsql.SQL(" ") + declare + pgsql.SQL(found[2])
             )
         self._execute(declare + pgsql.SQL(text), prepare=True)
         fetch = pgsql.SQL("FETCH {} FROM {}")
         head = self._execute(fetch.format(0, name))
-        return self._answer(head, self._batches(fetch.format(batch_rows, name)))
+        return self._answer(
+            head, in_batches(lambda rows: self._rows(self._execute(fetch.format(rows, name))), batch_rows)
+        )
+
+    def _refuse_volatile(self, text: str) -> None:
+        """Refuse a text in which such a name stands, be it in a string: what is not named can't be called."""
+        if self._refused_names is None:
+            volatile = {name for (name,) in self._execute(pgsql.SQL(_VOLATILE)).fetchall()}
+            self._refused_names = frozenset(volatile - _ONLY_LOOK) | _RUNS_TEXT
+        words = set(_WORD.findall(text.lower()))
+        for name in sorted(self._refused_names):
+            if words.issuperset(parts := _WORD.findall(name.lower())) and parts:
+                raise QueryRefused(
+                    f"{name} may do more than read", self._where, "leave the name out, in texts and comments too"
+                )
+        if _ESCAPED_NAME.search(text):
+            raise QueryRefused("a name with escapes is not answered here", self._where, 'write "name", not U&"name"')
 
     def _at_once(self, statement: pgsql.SQL | pgsql.Composed) -> Answer:
         cursor = self._execute(statement, prepare=True)
@@ -128,10 +172,6 @@ class _PostgresqlReader:
             batches=batches,
         )
 
-    def _batches(self, fetch: pgsql.SQL | pgsql.Composed) -> Iterator[list[Row]]:
-        while rows := self._rows(self._execute(fetch)):
-            yield rows
-
     def _rows(self, cursor: psycopg.Cursor[Any]) -> list[Row]:
         try:
             return cursor.fetchall()
@@ -139,9 +179,14 @@ class _PostgresqlReader:
             raise refused_query(error, self._where) from error
 
     def _execute(self, statement: pgsql.SQL | pgsql.Composed, *, prepare: bool | None = None) -> psycopg.Cursor[Any]:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise QueryTooLong.after(self._timeout_seconds, self._where)
         try:
+            # Each statement has what is left of the time, whatever the one before it has set.
+            self._connection.execute(pgsql.SQL("SET LOCAL statement_timeout = {}").format(max(1, round(left * 1000))))
             return self._connection.execute(statement, prepare=prepare)
         except psycopg.Error as error:
             if error.sqlstate == _QUERY_CANCELED:
-                raise took_too_long(self._where, self._timeout_seconds) from error
+                raise QueryTooLong.after(self._timeout_seconds, self._where) from error
             raise refused_query(error, self._where) from error

@@ -10,17 +10,26 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from urllib.parse import quote
 
-from fleetexp.errors import QueryRefused, StoreError
-from fleetexp.store.answer import Answer, Reader, took_too_long
-from fleetexp.store.engine import Database
+from fleetexp.errors import QueryRefused, QueryTooLong, StoreError
+from fleetexp.store.answer import Answer, Reader, in_batches
+from fleetexp.store.engine import WAIT_SECONDS, Database
 from fleetexp.store.failures import refused_query, translate
 from fleetexp.store.rows import Row
+from fleetexp.store.sqlite_file import ReadConnection, connect_to_read
 
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _LOOKS = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
-_LONGEST_VALUE_BYTES = 256 << 20
+# What is lower here than SQLite's own limits. A value of LENGTH or a pattern is worked on without a look at the clock.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_LENGTH: 16 << 20,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 4_000_000,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 0,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 1_000_000,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
 _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 20_000  # of SQLite's virtual machine: some milliseconds
 
 
@@ -28,12 +37,10 @@ _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 20_000  # of SQLite's virtual machine: some 
 def open_sqlite(database: Database, timeout_seconds: float) -> Iterator[Reader]:
     """Open a file for questions; StoreDamaged, StoreLocked, ... where it can't be read."""
     try:
-        uri = f"file:{quote(str(database.file.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        with closing(connect_to_read(database.file, WAIT_SECONDS)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE_BYTES)
-            connection.execute("PRAGMA query_only = ON")
+            for limit, most in _LIMITS.items():
+                connection.setlimit(limit, most)
             connection.execute("BEGIN")  # every question sees the same state
             connection.execute("SELECT count(*) FROM sqlite_master")  # a file that is none fails here, not in the query
             connection.set_authorizer(_only_reads)
@@ -43,7 +50,7 @@ def open_sqlite(database: Database, timeout_seconds: float) -> Iterator[Reader]:
 
 
 class _SqliteReader:
-    def __init__(self, connection: sqlite3.Connection, database: Database, timeout_seconds: float) -> None:
+    def __init__(self, connection: ReadConnection, database: Database, timeout_seconds: float) -> None:
         self._connection = connection
         self._where = database.name
         self._timeout_seconds = timeout_seconds
@@ -62,15 +69,17 @@ class _SqliteReader:
         return Answer(columns=columns, kinds=(None,) * len(columns), batches=self._batches(cursor, batch_rows))
 
     def _batches(self, cursor: sqlite3.Cursor, batch_rows: int) -> Iterator[list[Row]]:
-        while True:
-            self._deadline = time.monotonic() + self._timeout_seconds
+        def fetch(rows: int) -> list[Row]:
+            if self._is_late():
+                raise QueryTooLong.after(self._timeout_seconds, self._where)
             try:
-                rows = cursor.fetchmany(batch_rows)
+                found = cursor.fetchmany(rows)
             except sqlite3.Error as error:
                 raise self._refused(error) from error
-            if not rows:
-                return
-            yield rows
+            self._connection.require_unchanged(self._where)
+            return found
+
+        return in_batches(fetch, batch_rows)
 
     def _is_late(self) -> int:
         return time.monotonic() > self._deadline
@@ -78,7 +87,7 @@ class _SqliteReader:
     def _refused(self, error: Exception) -> StoreError:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_INTERRUPT:
-            return took_too_long(self._where, self._timeout_seconds)
+            return QueryTooLong.after(self._timeout_seconds, self._where)
         if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}:
             return QueryRefused(
                 "the query would change something", self._where, "the store is only read here: use SELECT"

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Engine, func, inspect, select, text
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from fleetexp.domain import RunState
-from fleetexp.errors import StoreUnreachable, WrongSchema
+from fleetexp.errors import WrongSchema
 from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.records import LIVE
+from fleetexp.store.sqlite_file import is_writable, require_readable
 from fleetexp.store.tables import SCHEMA_VERSION, Base, Run
 from fleetexp.store.views import VIEWS, view_sql
 
@@ -22,7 +23,7 @@ def schema_version(url: StoreUrl) -> str | None:
     """Return the schema version of a store, None where it is empty; StoreUnreachable where there is none."""
     database = parse_url(url)
     require_file(database)
-    engine = open_engine(database)
+    engine = open_engine(database, read_only=True)
     try:
         with reading(engine, database.name) as connection:
             return version_of(connection, database)
@@ -31,11 +32,9 @@ def schema_version(url: StoreUrl) -> str | None:
 
 
 def require_file(database: Database) -> None:
-    """Refuse a SQLite database that is not there: opening it would make it."""
-    if database.is_sqlite and not database.file.exists():
-        raise StoreUnreachable(
-            "there is no such database", database.name, "check --store; 'fleetexp run' makes a new one"
-        )
+    """Refuse a SQLite database that is not there (opening it would make it), or that can't be read."""
+    if database.is_sqlite:
+        require_readable(database)
 
 
 def version_of(connection: Connection, database: Database) -> str | None:
@@ -59,6 +58,11 @@ def require_current(found: str | None, database: Database) -> None:
         return
     if found is not None and found > SCHEMA_VERSION:
         remedy = "it was written by a newer fleetexp: use that one"
+    elif database.is_sqlite and not is_writable(database):
+        remedy = (
+            "its owner can run 'fleetexp db upgrade'; or copy it, with its -wal file if there is one, to where you may "
+            "write, and upgrade the copy"
+        )
     else:
         remedy = f"run: fleetexp db upgrade --store {database.name}"
     raise WrongSchema(
@@ -141,7 +145,7 @@ def check(url: StoreUrl) -> list[str]:
     """Return what is wrong with a store, one line each: schema, integrity, orphan and double rows, runs left alive."""
     database = parse_url(url)
     require_file(database)
-    engine = open_engine(database)
+    engine = open_engine(database, read_only=True)
     try:
         with reading(engine, database.name) as connection:
             require_current(version_of(connection, database), database)

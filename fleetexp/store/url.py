@@ -64,6 +64,9 @@ _ELSEWHERE: Mapping[str, str] = {
 _NOT_OURS = frozenset({"replication", "service", "fallback_application_name"})
 
 
+Handed: TypeAlias = tuple[str, Path | None, dict[str, str], dict[str, str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """A database by its address, before anything is opened. `name` is fit for messages: it holds no password.
@@ -87,6 +90,17 @@ class Database:
         """The file of a SQLite database."""
         assert self.path is not None  # noqa: S101 - asked for where it is SQLite
         return self.path
+
+    def handed_over(self) -> Handed:
+        """Return it with its secrets as text: for the pipe to a process of ours that takes it over, nowhere else."""
+        hidden = {option: value.reveal() for option, value in self.libpq.items() if isinstance(value, Secret)}
+        shown = {option: value for option, value in self.libpq.items() if isinstance(value, str)}
+        return self.name, self.path, shown, hidden
+
+    @classmethod
+    def taken_over(cls, handed: Handed) -> Database:
+        name, path, shown, hidden = handed
+        return cls(name=name, path=path, libpq={**shown, **{option: Secret(text) for option, text in hidden.items()}})
 
 
 StoreUrl: TypeAlias = str | Database  # as a caller in Python writes it, or as the command line has read it

@@ -142,7 +142,9 @@ def test_off_localhost_a_token_is_needed(live_store: str) -> None:
         LiveServer(live_store, host="0.0.0.0", port=0)  # noqa: S104
 
 
-def test_a_store_that_goes_away_is_said_on_the_page(tmp_path: Path, serving: Callable[..., LiveServer]) -> None:
+def test_a_store_that_goes_away_is_said_on_the_page_and_its_address_in_the_log_only(
+    tmp_path: Path, serving: Callable[..., LiveServer], caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "gone.db"
     open_store(f"sqlite:///{path}").close()
     address = serving(f"sqlite:///{path}").address
@@ -152,6 +154,9 @@ def test_a_store_that_goes_away_is_said_on_the_page(tmp_path: Path, serving: Cal
     status, text, _ = get(address)
     assert status == 503
     assert "does not answer" in text
+    assert "gone" not in text
+    assert "sqlite" not in text
+    assert "gone.db" in caplog.text
 
 
 # ---------------------------------------------------------------------------- as people see it
