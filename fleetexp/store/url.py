@@ -156,6 +156,8 @@ def _sqlite(rest: str) -> Database:
         _refuse("the name of a SQLite store holds '#', or ':' and '@'", "write sqlite:///FILE.db: it has no password")
     try:
         folder = Path(path).is_dir()
+    except PermissionError:
+        folder = False  # whoever opens it says what may not be entered
     except OSError as error:  # a name that is too long for its filesystem, say
         _refuse(f"the store's file can't be: {error.strerror}", "write sqlite:///FILE.db")
     if folder:
