@@ -45,8 +45,10 @@ def test_the_readme_says_why_each_dependency_is_there() -> None:
     assert [name for name in names(PROJECT["dependencies"]) if name not in section.lower()] == []
 
 
-def test_the_readme_names_only_tests_that_exist() -> None:
-    named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", (ROOT / "README.md").read_text())
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md"])
+def test_a_page_names_only_tests_that_exist(page: str) -> None:
+    named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", (ROOT / page).read_text())
+    assert named
     missing = [
         f"{path}::{test}"
         for path, test in named
