@@ -39,6 +39,7 @@ def arms(seed: int, n: int, m: int, skew: float = 0.0) -> tuple[Floats, Floats]:
 
 
 # 1. The unit
+@settings(max_examples=20)
 @given(seed=seeds)
 def test_more_rows_of_a_host_or_another_order_change_nothing(seed: int) -> None:
     draw = np.random.default_rng(seed)
@@ -220,6 +221,7 @@ def _row(lift: float) -> Estimate:
 
 
 # 10. Looking early
+@settings(max_examples=20)
 @given(
     parts=st.lists(st.floats(0.02, 1.0), min_size=1, max_size=6),
     alpha=st.sampled_from([0.01, 0.05, 0.1]),

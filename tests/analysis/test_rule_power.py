@@ -105,6 +105,7 @@ def test_power_rises_with_the_effect_and_the_detectable_one_has_what_was_wanted(
     assert rule_power(-found, 2.0, shape) == rule_power(found, 2.0, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "skewed"),
     [
@@ -148,6 +149,7 @@ def test_skewed_hosts_are_seen_more_easily_on_one_side() -> None:
     assert rule_power(-down, 1.0, hosts(80, 8), values) == pytest.approx(0.8, abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_huge_control_is_simulated_by_a_smaller_one() -> None:
     small, huge = (rule_detectable(1.0, hosts(control, 6)) for control in (400, 40_000))
     assert small is not None and huge is not None

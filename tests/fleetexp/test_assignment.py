@@ -112,10 +112,10 @@ def test_complete_makes_every_choice_equally_likely() -> None:
                 if arm == "treatment"
             )
         )
-        for seed in range(1200)
+        for seed in range(600)
     )
     assert len(seen) == 6
-    assert all(abs(count - 200) < 5 * 13 for count in seen.values())  # sd = sqrt(1200 * 1/6 * 5/6) = 12.9
+    assert all(abs(count - 100) < 5 * 9.2 for count in seen.values())  # sd = sqrt(600 * 1/6 * 5/6) = 9.1
 
 
 # ------------------------------------------------------------------ matched pairs

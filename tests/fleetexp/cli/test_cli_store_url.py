@@ -91,11 +91,11 @@ def test_no_odd_address_shows_a_part_of_a_password(invoke: Invoke, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:2])[:20])
-def test_no_command_shows_a_part_of_any_odd_address(
-    invoke: Invoke, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "command"), [*enumerate(COMMANDS)])
+def test_no_command_shows_a_part_of_its_share_of_the_odd_addresses(
+    invoke: Invoke, number: int, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for url in ALL_URLS:
+    for url in ALL_URLS[number % 6 :: 6]:
         shows_nothing(invoke, url, command)
         if "\0" not in url:  # which no variable can hold
             monkeypatch.setenv("FLEETEXP_STORE", url)

@@ -31,11 +31,13 @@ def test_unset_is_one() -> None:
     assert read_patience("2.5") == 2.5
 
 
+@pytest.mark.slow
 def test_every_answer_has_so_much_longer() -> None:
     usual, patient = (eval(run("-c", SHOW, patience=text).stdout) for text in ("", "4"))  # noqa: S307 - our own list
     assert patient == [4 * seconds for seconds in usual]
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     assert run("-m", "fleetexp", "init", str(spec), patience="").returncode == 0
