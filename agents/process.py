@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -160,18 +161,28 @@ def _living(mark: ProcessMark) -> list[int]:
 
 
 def _signal_if(pid: int, number: signal.Signals, still: Callable[[_Stat], bool]) -> bool:
-    """Open the pid, look again whether it is the one meant, and only then signal it."""
+    """Open the pid, look again whether it is the one meant, and only then signal it.
+
+    Kernels before 5.3 (RHEL 8's 4.18) can't open a pid: there it is looked at and signalled at once. Numbers are given
+    out in turn, so that it could be another's by then only after all others were.
+    """
     try:
         fd = os.pidfd_open(pid)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            return False
+        fd = None
     try:
         stat = _stat(pid)
         if stat is None or stat.state in _DEAD or not still(stat):
             return False
-        signal.pidfd_send_signal(fd, number)
+        if fd is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(fd, number)
     except OSError:
         return False
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -122,6 +123,23 @@ def test_a_recycled_number_is_left_alone(spawn: Spawn) -> None:
     assert not send_signal(earlier, signal.SIGKILL)
     assert is_alive(head)
     assert is_alive(child)
+
+
+def test_where_the_kernel_opens_no_pids_the_right_one_dies_and_no_other(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    family = spawn(FAMILY.format(after="sys.stdin.read()"))
+    child, mark = int(line(family)), mark_process(family.pid)
+    assert mark is not None
+    assert not send_signal(replace(mark, started=mark.started + 1), signal.SIGKILL)
+    assert is_alive(mark)
+    assert kill_with_group(mark)
+    assert not is_alive(mark)
+    assert mark_process(child) is None
 
 
 def test_what_cannot_be_killed_is_reported() -> None:
