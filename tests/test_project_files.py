@@ -62,6 +62,14 @@ def test_the_readme_names_only_files_that_exist() -> None:
     assert [path for pair in linked if not (ROOT / (path := pair[0] or pair[1])).exists()] == []
 
 
+def test_the_page_on_the_architecture_names_only_files_that_exist() -> None:
+    named = re.findall(
+        r"`((?:fleetexp|agents|analysis|docs)/[\w/]+\.\w+)`", (ROOT / "docs/ARCHITECTURE.md").read_text()
+    )
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_the_changelog_has_a_place_for_what_comes() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
 
