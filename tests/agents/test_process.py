@@ -197,7 +197,8 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
 if refused == 0:  # a Python that was built where the kernel's headers had no pidfd
     import os
     del os.pidfd_open, signal.pidfd_send_signal
-one, leader = subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
+one = subprocess.Popen(["sleep", "60"])
+leader = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
 mark, group = mark_process(one.pid), mark_process(leader.pid)
 try:
     print(send_signal(mark, signal.SIGKILL), flush=True)
