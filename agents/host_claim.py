@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -235,7 +235,11 @@ class HostClaim:
         """
         if self._ended:
             raise self._expired("it is over")
-        with self._changing, HostLock(self._root.state_dir):
+        with self._changing, ExitStack() as held:
+            try:
+                held.enter_context(HostLock(self._root.state_dir))
+            except JournalError as error:  # then nobody else can have it either: the host comes first
+                log.warning("the host is put back without its lock: %s", error)
             if not self._journal.is_open():
                 raise self._expired("it has been ended by its guardian or a restore")
             changes = undo_journaled(self._root, self._journal, reason)

@@ -56,9 +56,10 @@ class Journal:
 
     @classmethod
     def create(cls, state_dir: Path, header: Header, clock: Clock = SYSTEM_CLOCK) -> Journal:
-        """Write the header durably; JournalError, and no file left behind, where that fails."""
+        """Write the header durably; JournalError, and no file left behind, where that fails or could not be read."""
         path, folder, fresh = state_dir / _OPEN, StateFolder(state_dir), f"{_OPEN}.new"
         line = to_line({"kind": "claim", **header_record(header)})
+        parse_header(line[:_PIECE_BYTES], path)
         try:
             folder.make()
             StateFolder(state_dir / _CLOSED).make()

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _CLAIM = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is part of a file's name
 _LONGEST_VALUE = 4096  # of a knob: the kernel takes a page at most
+_MOST_KNOBS = 1000  # of a claim; each that a forged journal names costs milliseconds to look for
 
 
 class Outcome(StrEnum):
@@ -126,6 +127,9 @@ def parse_header(line: bytes, path: Path) -> Header:
         claim, agent = as_text(record.get("claim"), "claim"), record.get("agent")
         if not _CLAIM.fullmatch(claim):
             raise ValueError(f"{claim[:80]!r} is no name of a claim")
+        found = as_object(record.get("found"), "found")
+        if len(found) > _MOST_KNOBS:
+            raise ValueError(f"it names {len(found):,} knobs, more than the {_MOST_KNOBS:,} that a claim can hold")
         return Header(
             claim=claim,
             run=as_text(record.get("run"), "run"),
@@ -136,7 +140,7 @@ def parse_header(line: bytes, path: Path) -> Header:
             agent=None if agent is None else parse_mark(agent),
             found={
                 as_text(name, "a knob's name"): as_text(value, "what a knob held", at_most=_LONGEST_VALUE)
-                for name, value in as_object(record.get("found"), "found").items()
+                for name, value in found.items()
             },
         )
     except ValueError as error:

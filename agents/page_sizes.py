@@ -28,8 +28,9 @@ _SMALLEST, _LARGEST = 4096, 1 << 20
 
 
 def sizes_in(root: SysRoot, folder: str) -> tuple[int, ...]:
-    """Return the page sizes, in KiB ascending, that a folder of `hugepages-<N>kB` lists."""
-    return tuple(sorted(int(match[1]) for match in map(_SIZE.fullmatch, root.names(folder)) if match))
+    """Return the page sizes, in KiB ascending, that a folder of `hugepages-<N>kB` lists: powers of two, few of them."""
+    sizes = (int(match[1]) for match in map(_SIZE.fullmatch, root.names(folder)) if match)
+    return tuple(sorted(size for size in sizes if size.bit_count() == 1))
 
 
 def pmd_kib(root: SysRoot) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
@@ -100,7 +99,7 @@ def is_stopped(mark: ProcessMark) -> bool:
 
 
 def send_signal(mark: ProcessMark, number: signal.Signals) -> bool:
-    """Signal that very process through a pidfd; False where it is gone or isn't ours to signal."""
+    """Signal that very process; False where it is gone or isn't ours to signal."""
     return _signal_if(mark.pid, number, lambda stat: stat.started == mark.started)
 
 
@@ -161,28 +160,28 @@ def _living(mark: ProcessMark) -> list[int]:
 
 
 def _signal_if(pid: int, number: signal.Signals, still: Callable[[_Stat], bool]) -> bool:
-    """Open the pid, look again whether it is the one meant, and only then signal it.
+    """Hold on to the pid, look again whether it is the one meant, and only then signal it.
 
-    Kernels before 5.3 (RHEL 8's 4.18) can't open a pid: there it is looked at and signalled at once. Numbers are given
-    out in turn, so that it could be another's by then only after all others were.
+    Where it can't be held (a kernel before 5.3, a container's filter, a Python built without it, no descriptor left) it
+    is signalled by its number a moment after the look: a workload that is never ended would keep the host changed.
     """
     try:
         fd = os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            return False
-        fd = None
+    except ProcessLookupError:
+        return False
+    except (OSError, AttributeError):
+        fd = -1
     try:
         stat = _stat(pid)
         if stat is None or stat.state in _DEAD or not still(stat):
             return False
-        if fd is None:
+        if fd < 0:
             os.kill(pid, number)
         else:
             signal.pidfd_send_signal(fd, number)
     except OSError:
         return False
     finally:
-        if fd is not None:
+        if fd >= 0:
             os.close(fd)
     return True

@@ -67,6 +67,7 @@ def require_folder(database: Database) -> None:
         raise StoreUnreachable(
             "the folder of the database does not exist", str(path.parent), "make it, or check --store"
         )
+    _require_regular(path, database.name)
 
 
 def require_readable(database: Database) -> None:
@@ -77,6 +78,7 @@ def require_readable(database: Database) -> None:
         raise StoreUnreachable(
             "there is no such database", database.name, "check --store; 'fleetexp run' makes a new one"
         )
+    _require_regular(path, database.name)
     for file in (path, *_beside(path)):
         if file.exists() and not os.access(file, os.R_OK):
             raise StoreUnreachable(f"user {os.geteuid()} may not read {file.name}", database.name, _OWNER)
@@ -98,6 +100,13 @@ def _require_way(path: Path, where: str) -> None:
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK) and folder.exists():
             raise StoreUnreachable(f"user {os.geteuid()} may not enter the folder {folder}", where, _OWNER)
+
+
+def _require_regular(path: Path, where: str) -> None:
+    """Refuse what SQLite would wait for, or take for an empty database: a pipe, a device."""
+    for file in (path, *_beside(path)):
+        if file.exists() and not file.is_file():
+            raise StoreUnreachable(f"{file.name} is not a regular file", where, "check --store")
 
 
 def _missing_to_write(path: Path) -> tuple[str, str] | None:

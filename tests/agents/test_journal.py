@@ -6,8 +6,10 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -333,3 +335,35 @@ def test_a_full_journal_begins_nothing_more_and_still_records_the_undo(
     journal.record(change())
     journal.close(Outcome.RELEASED)
     assert closed_journals(tmp_path)[0].outcome is Outcome.RELEASED
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"found": {f"sysctl/vm.k{number}": "1" for number in range(1001)}}, id="1,001 knobs"),
+        pytest.param({"found": {"thp/enabled": "x" * 4097}}, id="a value longer than a page"),
+        pytest.param(
+            {"found": {f"sysctl/vm.k{number}": "x" * 4096 for number in range(300)}}, id="longer than is read"
+        ),
+        pytest.param({"claim": "a b"}, id="a claim with a blank"),
+        pytest.param({"owner": "\ud800"}, id="half a character"),
+        pytest.param({"run": "r" * 100_001}, id="a long name of a run"),
+        pytest.param({"lease_seconds": float("inf")}, id="a lease for ever"),
+    ],
+)
+def test_a_claim_whose_journal_nobody_could_read_again_is_refused_before_it_is_written(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    with pytest.raises(JournalError, match="can't be read"):
+        Journal.create(tmp_path, replace(header(), **odd))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_names_more_knobs_than_a_claim_can_hold_is_refused_at_once(tmp_path: Path) -> None:
+    Journal.create(tmp_path, header()).leave()
+    path = tmp_path / "journal.jsonl"
+    record = json.loads(text(tmp_path))
+    record["found"] = {f"sysctl/vm.{number}": "1" for number in range(20_000)}
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(JournalError, match="20,000 knobs"):
+        Journal.open(tmp_path)

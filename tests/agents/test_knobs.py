@@ -54,6 +54,16 @@ def test_lists_the_sizes_this_kernel_has_and_no_others(host_tree: HostTree) -> N
     assert not any("1048576kB" in name for name in names)
 
 
+def test_sizes_that_no_kernel_gives_are_none_of_a_hosts(host_tree: HostTree) -> None:
+    root = host_tree(thp_sizes_kib=(2048,))
+    for size in range(3000, 3100):
+        made = root.root / f"sys/kernel/mm/transparent_hugepage/hugepages-{size}kB"
+        made.mkdir()
+        (made / "enabled").write_text("always [never]")
+    sizes = {knob.name.split("/")[1] for knob in find_knobs(root) if knob.name.startswith("thp/") and "kB" in knob.name}
+    assert sizes == {"2048kB"}
+
+
 def test_lists_knobs_of_every_kind_and_nothing_that_only_counts(host_tree: HostTree) -> None:
     root = host_tree(nodes=2, gigantic=True)
     names = [knob.name for knob in find_knobs(root)]

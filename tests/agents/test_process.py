@@ -198,3 +198,43 @@ def test_a_process_that_says_what_no_process_can_is_none(tmp_path: Path, monkeyp
     ):
         (tmp_path / "7/stat").write_text(said)
         assert (mark_process(7) is not None) == known
+
+
+WITHOUT_PIDFD = """
+import ctypes, errno, signal, struct, subprocess, sys
+from agents.process import is_alive, kill_with_group, mark_process, send_signal
+refused = int(sys.argv[1])
+PIDFD_OPEN = 434  # on every architecture
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, PIDFD_OPEN), (0x06, 0, 0, 0x00050000 | refused), (0x06, 0, 0, 0x7FFF0000)]
+code = b"".join(struct.pack("HBBI", *rule) for rule in rules)
+buffer = ctypes.create_string_buffer(code)
+program = struct.pack("HxxxxxxP", len(rules), ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+if refused == 0:  # a Python that was built where the kernel's headers had no pidfd
+    import os
+    del os.pidfd_open, signal.pidfd_send_signal
+one = subprocess.Popen(["sleep", "60"])
+leader = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
+mark, group = mark_process(one.pid), mark_process(leader.pid)
+try:
+    print(send_signal(mark, signal.SIGKILL), flush=True)
+    print(one.wait(5), send_signal(mark, signal.SIGKILL), kill_with_group(group), flush=True)
+finally:
+    for process in (one, leader):
+        process.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(errno.ENOSYS, id="a kernel before 5.3, as RHEL 8 has it"),
+        pytest.param(errno.EPERM, id="a container whose filter doesn't know the call"),
+        pytest.param(errno.EMFILE, id="no descriptor is left"),
+        pytest.param(0, id="a Python built without it"),
+    ],
+)
+def test_a_process_is_ended_also_where_it_can_not_be_held_by_a_descriptor(spawn: Spawn, refused: int) -> None:
+    child = spawn(WITHOUT_PIDFD, str(refused))
+    assert (line(child), line(child)) == ("True", "-9 False True")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -142,3 +144,22 @@ def test_on_a_full_disk_an_apply_is_refused_and_a_revert_works(
     assert claim_status(root) is None
     filler.unlink()
     claimer(root, THP_2M).release()
+
+
+@pytest.mark.parametrize("spoil", ["others may write it", "it is gone", "its lock is a pipe"])
+def test_a_state_folder_that_is_spoilt_in_mid_run_keeps_no_host_changed(
+    host_tree: HostTree, claimer: Claimer, spoil: str
+) -> None:
+    root = host_tree()
+    claim = claimer(root, THP_2M)
+    before = reads(root, THP_2M)
+    claim.apply(arm(thp_2M="always"))
+    if spoil == "others may write it":
+        root.state_dir.chmod(0o777)
+    elif spoil == "it is gone":
+        shutil.rmtree(root.state_dir)
+    else:
+        (root.state_dir / "state.lock").unlink()
+        os.mkfifo(root.state_dir / "state.lock")
+    assert all(change.ok for change in claim.revert())
+    assert reads(root, THP_2M) == before != "always"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fleetexp.errors import QueryRefused, StoreLocked
+from fleetexp.errors import QueryRefused, StoreLocked, StoreUnreachable
 from fleetexp.store.answer import BATCH_BYTES, in_batches
 from fleetexp.store.read_only_postgresql import _ONLY_LOOK, _VOLATILE
 from fleetexp.store.roles import grant
@@ -157,3 +157,25 @@ def test_a_question_has_its_time_as_a_whole(store: Store, store_url: str) -> Non
     with reader(store_url, timeout_seconds=0.3) as opened, pytest.raises(QueryRefused, match=r"longer than 0\.3 s"):
         for _ in opened.ask(rows, batch_rows=10).batches:
             pass
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a pipe in the place of the log"])
+def test_what_is_no_regular_file_is_no_store_and_nothing_waits_for_it(
+    migrated_file: Path, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "store.db"
+    if kind == "a device":
+        path = Path("/dev/zero")
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        shutil.copy(migrated_file, path)
+        os.mkfifo(tmp_path / "store.db-wal")
+    url = f"sqlite:///{path}"
+    for use in (
+        lambda: open_store(url, create=False, read_only=True),
+        lambda: open_store(url, create=True),
+        lambda: list(query(url, "SELECT 1", 1)[1]),
+    ):
+        with pytest.raises(StoreUnreachable, match="is not a regular file"):
+            use()
