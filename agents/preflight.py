@@ -9,7 +9,7 @@ from agents.errors import JournalError, KnobError
 from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
 from agents.means import SourcesCheck
-from agents.messages import Arm, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
+from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
 
@@ -25,14 +25,19 @@ def preflight(
     *,
     check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
     sources: Sequence[MetricSource] = (),
+    events: Sequence[str] = (),
+    own_events: Sequence[EventSupport] = (),
     check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
-    """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known."""
+    """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known.
+
+    `events` are the metrics of perf events that the experiment needs, `own_events` what its sources' would be here.
+    """
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
         found += check(spec, root)
     found += check_the_sources(sources, root, host=facts.host)
-    found += _confounders(facts, arms)
+    found += [*_events(facts, events), *_own_events(facts, sources, own_events), *_confounders(facts, arms)]
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 
 
@@ -73,6 +78,35 @@ def _knobs(root: SysRoot, facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Pro
             if name not in seen and not root.writable(knob.path):
                 yield _error("the knob can't be written", where, facts.not_writable_because or "run as root")
             seen.add(name)
+
+
+def _events(facts: HostFacts, events: Sequence[str]) -> Iterator[Problem]:
+    missing: dict[str, list[str]] = {}
+    of_host = {one.event: one for one in facts.perf_events}
+    for metric in events:
+        support = of_host.get(metric.removeprefix("cgroup_"))
+        if support is not None and not support.available:
+            missing.setdefault(support.reason, []).append(metric)
+    for reason, metrics in missing.items():
+        what = f"not counted here, and so is what is derived: {', '.join(metrics)}: {reason}"
+        yield _warning(
+            what, facts.host, "choose hosts or metrics by 'fleetexp doctor', which says what each host counts"
+        )
+
+
+def _own_events(
+    facts: HostFacts, sources: Sequence[MetricSource], own_events: Sequence[EventSupport]
+) -> Iterator[Problem]:
+    by_metric = {source.metric: source for source in sources}
+    for one in own_events:
+        if not one.available:
+            source = by_metric[one.event]
+            yield Problem(
+                severity=Severity.ERROR if source.needed else Severity.WARNING,
+                what=f"{source.metric} can't be counted as {source.perf}: {one.reason}",
+                where=f"{facts.host}, metrics.sources.{source.metric}",
+                remedy="name an event that 'perf list' has on this host, or leave the host out",
+            )
 
 
 def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
