@@ -21,11 +21,11 @@ level: a period's value is the mean over its samples. A source that a host does 
 there, with a reason; they are never zero. "Column" marks the metrics with a column of their own in the `sample` table.
 
 A CPU counts four to eight events at once and takes turns with more: before a run each host's preflight counts all that
-the spec wants for a tenth of a second, and says which of them are counted only part of the time, and how much. Of the metrics from perf_event_open, those up to
-`cpu_migrations` are counted always, the others where a metric of the spec is one of them or is derived from one.
-An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`; what it is
-on a host, `fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*` are one of
-them, `dtlb_*` both together.
+the spec wants for a tenth of a second, and says which of them are counted only part of the time, and how much. Of the
+metrics from perf_event_open, those up to `cpu_migrations` are counted always, the others where a metric of the spec is
+one of them or is derived from one. An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs
+in `agents/perf/tables`; what it is on a host, `fleetexp doctor` says. Not every CPU tells loads from stores:
+`dtlb_load_*` and `dtlb_store_*` are one of them, `dtlb_*` both together.
 """
 
 
