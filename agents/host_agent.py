@@ -39,6 +39,7 @@ from agents.messages import (
     WorkloadSpec,
     WorkloadState,
 )
+from agents.perf import probe_own_events
 from agents.period import Fed, Period
 from agents.preflight import preflight
 from agents.spool import Spool
@@ -76,7 +77,7 @@ class HostAgent:
         self._changing = threading.Lock()
         self._claim: HostClaim | None = None
         self._collectors: Collectors | None = None
-        self._collects_for: tuple[tuple[int, ...], str | None, tuple[str, ...]] = ((), None, ())
+        self._collects_for: tuple[object, ...] = ()
         self._watch_sizes: tuple[int, ...] = ()
         self._period: Period | None = None
         self._workload: RunningWorkload | None = None
@@ -140,7 +141,9 @@ class HostAgent:
         except JournalError as error:
             held_by = error
         ours = isinstance(held_by, ClaimStatus) and held_by.run == self.run
+        own_events = probe_own_events(self._root, request.sources)
         return PreflightReport(
+            own_events=own_events,
             problems=preflight(
                 self._root,
                 facts,
@@ -149,8 +152,10 @@ class HostAgent:
                 None if ours else held_by,
                 check=self._means.check_workload,
                 sources=request.sources,
+                events=request.events,
+                own_events=own_events,
                 check_the_sources=self._means.check_sources,
-            )
+            ),
         )
 
     def _boot_id(self) -> str:
@@ -248,7 +253,7 @@ class HostAgent:
             period = Period(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
-                source=self._sources(workload.cgroup if workload is not None else None, request.events),
+                source=self._sources(workload.cgroup if workload is not None else None, request),
                 claim=claim,
                 workload=workload,
                 workload_kind=request.workload.kind if request.workload is not None else "",
@@ -283,12 +288,15 @@ class HostAgent:
             raise
         return workload
 
-    def _sources(self, cgroup: str | None, events: tuple[str, ...]) -> Collectors:
-        wanted = (self._watch_sizes, cgroup, events)
+    def _sources(self, cgroup: str | None, request: Begin) -> Collectors:
+        events, own = request.events, tuple(source for source in request.sources if source.perf)
+        wanted = (self._watch_sizes, cgroup, events, own)
         if self._collectors is None or self._collects_for != wanted:
             if self._collectors is not None:
                 self._collectors.close()
-            self._collectors = Collectors(self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup, events=events)
+            self._collectors = Collectors(
+                self._root, watch_sizes_kib=self._watch_sizes, cgroup=cgroup, events=events, own_events=own
+            )
             self._collects_for = wanted
         return self._collectors
 

@@ -19,7 +19,7 @@ The store tells doubles apart by (period_id, sequence).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
@@ -54,12 +54,14 @@ class SourceForm(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSource:
-    """Where one metric of the user's own is read: a URL, a command or a file (one of the three), and what to pick."""
+    """Where one metric of the user's own is read: a URL, a command, a file, or a perf event (one of them), and how."""
 
     metric: str
     url: str = ""  # {host} in it stands for the name of the host
     argv: tuple[str, ...] = ()  # never a shell
     file: str = ""  # absolute
+    perf: str = ""  # an event as perf writes it: always a counter, read with the samples
+    in_cgroup: bool = False  # it counts the tasks in the workload's cgroup, not all of the host
     user: str | None = None  # who runs the command; None: who the agent is
     form: SourceForm = SourceForm.NUMBER
     pick: str = ""  # name of the series, or path in the JSON document
@@ -70,6 +72,12 @@ class MetricSource:
     every_seconds: float = 0.0  # least time between two readings; 0: as often as samples are taken
     timeout_seconds: float = 5.0
     needed: bool = False  # the run must not start on a host where this can't be read
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that is the source's: of an event also how long it was wanted and counted, and the share."""
+        endings = ("", "_time_enabled_seconds", "_time_running_seconds", "_coverage") if self.perf else ("",)
+        return tuple(self.metric + ending for ending in endings)
 
 
 class KnobReason(StrEnum):
@@ -188,6 +196,7 @@ class CountedEvent:
     encoding: str  # type=0x4,config=0x80e
     pmu: str  # '' for the kernel's generic events
     counts: str = ""  # where the metric's meaning, or the event's name, does not say it
+    in_cgroup: bool = False  # of the tasks in the workload's cgroup, not all of the host
 
     @property
     def meaning(self) -> str:
@@ -244,7 +253,8 @@ class HostFacts:
     def counted(self, metric: str) -> CountedEvent | None:
         """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""
         name = metric.removeprefix("cgroup_")
-        return next((one.counted for one in self.perf_events if one.event == name and one.available), None)
+        found = next((one.counted for one in self.perf_events if one.event == name and one.available), None)
+        return found and replace(found, in_cgroup=name != metric)
 
     def thp_switch(self, size_kib: int) -> str:
         """Return the knob that switches a size of `thp_sizes`: its own, or the top level where none has its own."""
@@ -280,6 +290,7 @@ class Preflight:
     arms: tuple[Arm, ...]
     workloads: tuple[WorkloadSpec, ...]
     sources: tuple[MetricSource, ...] = ()
+    events: tuple[str, ...] = ()  # metrics of perf events that the experiment's metrics need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +321,7 @@ class Begin:
     workload: WorkloadSpec | None
     time_limit_seconds: float
     sources: tuple[MetricSource, ...] = ()
-    events: tuple[str, ...] = ()  # metrics of perf events wanted beside those that are always counted
+    events: tuple[str, ...] = ()  # metrics of perf events that are wanted, beside those that are always counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +358,7 @@ Request: TypeAlias = Survey | Preflight | Claim | Apply | Begin | Poll | End | R
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightReport:
     problems: tuple[Problem, ...]
+    own_events: tuple[EventSupport, ...] = ()  # of the sources that are perf events
 
     @property
     def ok(self) -> bool:

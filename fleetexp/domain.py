@@ -169,7 +169,7 @@ class Plan:
     safety: Safety
     workloads: Mapping[str, WorkloadSpec] = field(default_factory=dict)  # arm -> workload; missing: watch only
     sources: tuple[MetricSource, ...] = ()  # where metrics of the user's own are read, on every host
-    events: tuple[str, ...] = ()  # metrics of perf events that its metrics need, beside those always counted
+    events: tuple[str, ...] = ()  # metrics of perf events that its metrics need
     assignment: AssignmentPlan = AssignmentPlan()
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric
 from agents.catalogue.metric import Metric, Owner
 from agents.catalogue.patterns import PATTERNS
-from agents.catalogue.table import CATALOGUE, COUNTED_ALWAYS
+from agents.catalogue.table import CATALOGUE
 
 _EVENT_TIME = re.compile(r"_time_(enabled|running)_seconds$")
 
@@ -44,18 +44,14 @@ def describe(name: str) -> Metric:
 
 
 def asked_events(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the metrics of perf events that these metrics need, each once, less those that are always counted."""
+    """Return the metrics of perf events that these metrics need, each once."""
     asked: dict[str, None] = {}
     for name in names:
         derived = find_derived(name)
         for term in (name,) if derived is None else derived.inputs:
             event = _EVENT_TIME.sub("", term)
             metric = _read(event)
-            if (
-                metric is not None
-                and metric.owner is Owner.PERF
-                and event.removeprefix("cgroup_") not in COUNTED_ALWAYS
-            ):
+            if metric is not None and metric.owner is Owner.PERF:
                 asked[event] = None
     return tuple(asked)
 

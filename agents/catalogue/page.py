@@ -20,11 +20,12 @@ A **counter** only rises while a host is up: a period's value is its last readin
 level: a period's value is the mean over its samples. A source that a host does not have makes its metrics *absent*
 there, with a reason; they are never zero. "Column" marks the metrics with a column of their own in the `sample` table.
 
-A CPU counts four to eight events at once and takes turns with more. Of the metrics from perf_event_open, those up to
-`cpu_migrations` are counted always, the others where a metric of the spec is one of them or is derived from one.
-An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`; what it is
-on a host, `fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*` are one of
-them, `dtlb_*` both together.
+A CPU counts four to eight events at once and takes turns with more: before a run each host's preflight counts all that
+the spec wants for a tenth of a second, and says which of them are counted only part of the time, and how much. Of the
+metrics from perf_event_open, those up to `cpu_migrations` are counted always, the others where a metric of the spec is
+one of them or is derived from one. An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs
+in `agents/perf/tables`; what it is on a host, `fleetexp doctor` says. Not every CPU tells loads from stores:
+`dtlb_load_*` and `dtlb_store_*` are one of them, `dtlb_*` both together.
 """
 
 
@@ -57,6 +58,7 @@ metrics:
     latency: {json: "http://127.0.0.1:8080/stats", path: 'http.p99[0].seconds', unit: seconds}
     queue: {command: [redis-cli, --raw, llen, mails], user: redis, timeout: 2s}
     temperature: {file: /sys/class/hwmon/hwmon0/temp1_input, every: 10s}
+    l2_misses: {perf: "cpu/event=0x24,umask=0x3f/", unit: misses}
   better: {requests: increase}
 ```
 
@@ -66,6 +68,8 @@ metrics:
 | `json` | address of a JSON document |
 | `command` | a program and its arguments, one word each; no shell reads them |
 | `file` | absolute path of a plain file |
+| `perf` | an event as perf writes it, counted with each sample; see below |
+| `scope` | of an event: `host` (all tasks, the default), or `cgroup`, where the workload is a service |
 | `name` | the series on a Prometheus page, also one that a command prints or a file holds; else the metric's own name |
 | `labels` | the series that has each of these labels exactly so |
 | `sum` | `true`: several series may match, and are added up; else more than one is no value |
@@ -95,6 +99,29 @@ line that breaks the format's rules, a series that is not there, NaN or infinity
 anew) is left out of that period, and so is a sum of which one series fell. What reading costs is part of
 `agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and for the primary metric
 an error, unless the workload has yet to start what answers there.
+
+## Any event: `perf`
+
+One event in the syntax of `perf stat -e`, for all CPUs:
+
+| is written | is |
+|---|---|
+| `cpu/event=0x24,umask=0x3f,cmask=1/` | terms of a PMU: any field in `/sys/bus/event_source/devices/PMU/format` |
+| `cpu/config=0x3f24,config1=0x1/` | the same by whole numbers: `config`, `config1`, `config2` |
+| `cpu/cache-misses/`, `msr/tsc/` | a name in `/sys/bus/event_source/devices/PMU/events` |
+| `r3f24` | a raw code of the CPU's own PMU, hexadecimal |
+| `cache-misses`, `dTLB-load-misses`, `page-faults` | the kernel's own events, as `perf list` names them |
+| `cpu/event=0x24/u`, `cycles:k` | only user code, only the kernel's |
+
+`name=...` among the terms names the event in tables and reports. What records instead of counting (`period`, `:p`),
+groups, tracepoints and PMUs that place probes (`kprobe`, `uprobe`) are refused, and so is a PMU that counts for a whole
+package. The spec is checked for its form; whether a host takes the event its preflight finds out, by opening it: where
+not, the metric is unavailable there, with the reason, and where it is the primary metric the run does not start.
+
+It is a counter like those above: scaled where it took turns, with `NAME_coverage`, the share of the time in which it
+was counted. What was asked of the kernel stands in `counted_event`. A code, or a generic event other than cycles,
+instructions and those of software, may count different things on two kinds of CPU: each kind is estimated alone, and
+the name that they share is not.
 """
 
 

@@ -23,7 +23,7 @@ from agents.collectors.parsers import (
     parse_pagetypeinfo,
 )
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
-from agents.messages import HostEventKind
+from agents.messages import HostEventKind, MetricSource
 from agents.numbers import whole_number
 from agents.page_sizes import HUGETLB, THP, sizes_in
 from agents.perf import ModelledCounters, PerfCounters, PerfEvent, open_counters
@@ -46,11 +46,12 @@ class Collectors:
         watch_sizes_kib: Sequence[int] = (),
         cgroup: str | None = None,
         events: Collection[str] = (),
+        own_events: Collection[MetricSource] = (),
     ) -> None:
         """Open the sources. `watch_sizes_kib`: THP sizes read at each sample, beside the PMD size and 1 GiB.
 
         `cgroup` is a path below the hierarchy, or a whole path below /sys/fs/cgroup. `events` are metrics of perf
-        events that are counted beside those that always are.
+        events that are counted beside those that always are, `own_events` sources that are perf events.
         """
         self._root = root
         self._notes = Notes()
@@ -60,10 +61,15 @@ class Collectors:
         self._rare_pools = tuple(size for size in sizes_in(root, HUGETLB) if size not in pools)
         self._sources = self._open_sources({**thp_files(root, watched), **pool_files(root, pools)})
         self._counters: list[PerfCounters | ModelledCounters] = [
-            open_counters(root, wanted=events, lost=self._notes.lost)
+            open_counters(root, wanted=events, own=_texts(own_events, in_cgroup=False), lost=self._notes.lost)
         ]
+        own = _texts(own_events, in_cgroup=True)
         if cgroup is not None:
-            self._open_cgroup(cgroup, events)
+            self._open_cgroup(cgroup, events, own)
+        elif own and root.real:
+            self._notes.missing(list(own), "the workload has no cgroup")
+        elif own:  # a model's workload has none, and counts all the same
+            self._counters.append(ModelledCounters(root, (), own=own))
         self._log = KernelLog(root)
         self._tainted = self._open_taint()
         self._taint = self._read_taint() or 0
@@ -89,17 +95,18 @@ class Collectors:
             sources.append(ParsedFile(root, f"proc/pressure/{resource}", parse, parse.metrics, notes))
         return [*sources, OwnCost(root, notes)]
 
-    def _open_cgroup(self, name: str, events: Collection[str]) -> None:
+    def _open_cgroup(self, name: str, events: Collection[str], own: Mapping[str, str]) -> None:
         places = find_cgroup(self._root, name)
         self._sources += cgroup_sources(self._root, places, self._notes)
         if places.perf is None and self._root.real:
             wanted = [metric for metric in events if metric.startswith("cgroup_")]
-            names = [*(f"cgroup_{event}" for event in COUNTED_ALWAYS), *wanted]
+            names = [*(f"cgroup_{event}" for event in COUNTED_ALWAYS), *wanted, *own]
             self._notes.missing(names, f"no cgroup {places.name!r} in a hierarchy with perf events")
             return
         folder = Path("/") / (places.perf or "")
-        found = open_counters(self._root, cgroup=folder, prefix="cgroup_", wanted=events, lost=self._notes.lost)
-        self._counters.append(found)
+        self._counters.append(
+            open_counters(self._root, cgroup=folder, prefix="cgroup_", wanted=events, own=own, lost=self._notes.lost)
+        )
 
     def _open_taint(self) -> Reader | None:
         try:
@@ -204,3 +211,7 @@ class Collectors:
         if self._tainted is not None:
             self._tainted.close()
             self._tainted = None
+
+
+def _texts(sources: Collection[MetricSource], *, in_cgroup: bool) -> dict[str, str]:
+    return {source.metric: source.perf for source in sources if source.in_cgroup is in_cgroup}

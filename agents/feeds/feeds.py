@@ -16,7 +16,7 @@ class Feeds:
     def __init__(
         self, sources: Sequence[MetricSource], root: SysRoot, *, host: str, sample_every_seconds: float
     ) -> None:
-        self.metrics = frozenset(source.metric for source in sources)
+        self.metrics = frozenset(name for source in sources for name in source.names)
         self._feeds = [
             Feed(place, root, every_seconds=place.first.every_seconds or sample_every_seconds)
             for place in places(sources, host)

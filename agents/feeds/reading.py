@@ -39,7 +39,7 @@ class Place:
 def places(sources: Sequence[MetricSource], host: str) -> tuple[Place, ...]:
     """Put sources that read the same thing in the same way together. `host` stands for {host} in an address."""
     together: dict[tuple[object, ...], list[MetricSource]] = {}
-    for source in sources:
+    for source in (one for one in sources if not one.perf):  # those are counted with the samples
         where = (source.url, source.argv, source.file)
         how = (source.user, source.every_seconds, source.timeout_seconds, source.form is SourceForm.PROMETHEUS)
         together.setdefault((*where, *how), []).append(source)

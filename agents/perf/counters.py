@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from agents.catalogue.table import COUNTED_ALWAYS
 from agents.perf.cpus import parse_numbers
 from agents.perf.events import find_events
 from agents.perf.group import EventGroup, grouped
+from agents.perf.own_events import find_own_events
 from agents.perf.scaling import COVERAGE_FLOOR, Reading
 from agents.perf.syscall import PerfEvent, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
@@ -20,8 +23,9 @@ ONLINE = "sys/devices/system/cpu/online"
 class PerfCounters:
     """Counters of these events that run from construction to `close`.
 
-    `cgroup` is the directory of a cgroup in a hierarchy with perf events (v2, or v1 perf_event). `unavailable` gives,
-    for each metric that is not counted, the reason. `lost` is called with a sentence when something goes away.
+    `own` are events of the user's, by metric, as perf writes them; `prefix` is that of the other metrics. `cgroup` is
+    the directory of a cgroup in a hierarchy with perf events (v2, or v1 perf_event). `unavailable` gives, for each
+    metric that is not counted, the reason. `lost` is called with a sentence when something goes away.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class PerfCounters:
         root: SysRoot,
         names: Sequence[str] = COUNTED_ALWAYS,
         *,
+        own: Mapping[str, str] = MappingProxyType({}),
         cgroup: Path | None = None,
         prefix: str = "",
         floor: float = COVERAGE_FLOOR,
@@ -37,6 +42,7 @@ class PerfCounters:
         self.unavailable: dict[str, str] = {}
         self._root = root
         self._names = names
+        self._own = own
         self._cgroup = cgroup
         self._prefix = prefix
         self._floor = floor
@@ -123,25 +129,27 @@ class PerfCounters:
         self._refuse([event.name for group in self._groups for event in group.events], reason)
         self._groups.clear()
 
-    def _refuse(self, names: Iterable[str], reason: str) -> None:
-        self.unavailable.update({self._prefix + name: reason for name in names})
+    def _refuse(self, metrics: Iterable[str], reason: str) -> None:
+        self.unavailable.update(dict.fromkeys(metrics, reason))
 
     def _open_all(self) -> None:
+        metrics = [*(self._prefix + name for name in self._names), *self._own]
         try:
             self._online = self._root.reader(ONLINE)
             self._online_text = self._online.read()
             cpus = parse_numbers(self._online_text)
             self._identity = self._identify()
         except OSError as error:
-            self._refuse(self._names, unreadable(error, ONLINE))
+            self._refuse(metrics, unreadable(error, ONLINE))
             return
         except ValueError as error:
-            self._refuse(self._names, f"/{ONLINE}: {error}")
+            self._refuse(metrics, f"/{ONLINE}: {error}")
             return
-        events, missing = find_events(self._root, self._names)
-        for name, reason in missing.items():
-            self._refuse([name], reason)
-        self._groups = grouped(events, prefix=self._prefix, floor=self._floor)
+        found, missing = find_events(self._root, self._names)
+        own, own_missing = find_own_events(self._root, self._own)
+        self.unavailable |= {self._prefix + name: reason for name, reason in missing.items()} | own_missing
+        events = [*(replace(event, name=self._prefix + event.name) for event in found), *own]
+        self._groups = grouped(events, floor=self._floor)
         self._open_on(self._groups, cpus)
 
     def _open_on(self, groups: Iterable[EventGroup], cpus: Iterable[int]) -> None:

@@ -34,6 +34,15 @@ def find_cpu_kinds(root: SysRoot) -> tuple[CpuKind, ...]:
     return tuple(dict.fromkeys(kind for kind in kinds if kind is not None))
 
 
+def cpu_words(root: SysRoot) -> str:
+    """Name the CPU as far as its numbers tell: what a generic event of its caches, or a code, means depends on it."""
+    try:
+        kinds = find_cpu_kinds(root)
+    except OSError:
+        kinds = ()
+    return " and ".join(map(str, kinds)) or "a CPU without numbers"
+
+
 def _kind(fields: dict[str, str]) -> CpuKind | None:
     try:
         if "CPU part" in fields:

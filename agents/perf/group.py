@@ -10,8 +10,9 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 
+from agents.event_text import TYPE_SOFTWARE
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
-from agents.perf.syscall import TYPE_SOFTWARE, PerfEvent, open_event
+from agents.perf.syscall import PerfEvent, open_event
 
 
 class _RefusedError(Exception):
@@ -24,15 +25,14 @@ class _RefusedError(Exception):
 
 
 class EventGroup:
-    """Events of one group, open on some CPUs, and their scaled counts under the names `prefix` + event."""
+    """Events of one group, open on some CPUs, and their scaled counts."""
 
-    __slots__ = ("_prefix", "_reading", "counts", "events", "fds")
+    __slots__ = ("_reading", "counts", "events", "fds")
 
-    def __init__(self, events: Sequence[PerfEvent], *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> None:
+    def __init__(self, events: Sequence[PerfEvent], *, floor: float = COVERAGE_FLOOR) -> None:
         self.events = tuple(events)
-        self.counts = ScaledCounts([prefix + event.name for event in events], floor)
+        self.counts = ScaledCounts([event.name for event in events], floor)
         self.fds: dict[int, tuple[int, ...]] = {}  # by CPU; the first one reads for all
-        self._prefix = prefix
         self._reading = _reading_of(self.events)
 
     def open_on(self, cpus: Iterable[int], cgroup_fd: int = -1) -> dict[str, OSError]:
@@ -48,7 +48,7 @@ class EventGroup:
                     if cpu not in self.fds:
                         self._open_on(cpu, cgroup_fd)
             except _RefusedError as refusal:
-                refused[self._prefix + refusal.event.name] = refusal.error
+                refused[refusal.event.name] = refusal.error
                 self._leave_out(refusal.event)
             else:
                 break
@@ -73,7 +73,7 @@ class EventGroup:
         self.counts.add({cpu: reading for cpu in self.fds if (reading := self.read(cpu)) is not None})
         self.close()
         self.events = tuple(one for one in self.events if one != event)
-        self.counts = self.counts.without(self._prefix + event.name)
+        self.counts = self.counts.without(event.name)
         self._reading = _reading_of(self.events)
 
     def read(self, cpu: int) -> Reading | None:
@@ -94,11 +94,11 @@ class EventGroup:
             self.close_on(cpu)
 
 
-def grouped(events: Sequence[PerfEvent], *, prefix: str = "", floor: float = COVERAGE_FLOOR) -> list[EventGroup]:
+def grouped(events: Sequence[PerfEvent], *, floor: float = COVERAGE_FLOOR) -> list[EventGroup]:
     """Return the groups in which events are counted: one for the software events, one for each other event."""
     software = [event for event in events if event.kind == TYPE_SOFTWARE]
     others = [[event] for event in events if event.kind != TYPE_SOFTWARE]
-    return [EventGroup(one, prefix=prefix, floor=floor) for one in (*others, software) if one]
+    return [EventGroup(one, floor=floor) for one in (*others, software) if one]
 
 
 def _reading_of(events: Sequence[PerfEvent]) -> struct.Struct:

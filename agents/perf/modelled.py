@@ -5,9 +5,12 @@ One line for each CPU: 'cpu count nanoseconds_enabled nanoseconds_running', as p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from agents.catalogue.table import COUNTED_ALWAYS
+from agents.perf.own_events import find_own_events
+from agents.perf.pmu import DEVICES
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
 from agents.sysroot import SysRoot
 
@@ -20,19 +23,21 @@ class ModelledCounters:
         root: SysRoot,
         names: Sequence[str] = COUNTED_ALWAYS,
         *,
+        own: Mapping[str, str] = MappingProxyType({}),
         prefix: str = "",
         floor: float = COVERAGE_FLOOR,
     ) -> None:
         offered = set(root.names("perf"))
+        metrics = [*(prefix + name for name in names), *own]
         self.unavailable: dict[str, str] = {
-            prefix + name: "perf events are counted on the machine's own root only, and this one models none"
-            for name in names
-            if prefix + name not in offered
+            metric: "perf events are counted on the machine's own root only, and this one models none"
+            for metric in metrics
+            if metric not in offered
         }
+        if root.names(DEVICES):  # where a PMU is shown, it says what it takes
+            self.unavailable |= find_own_events(root, own)[1]
         self._root = root
-        self._counts = {
-            prefix + name: ScaledCounts([prefix + name], floor) for name in names if prefix + name in offered
-        }
+        self._counts = {metric: ScaledCounts([metric], floor) for metric in metrics if metric not in self.unavailable}
 
     def collect(self, out: dict[str, float], *, boundary: bool = False) -> None:
         """Add each event's scaled count, and the times it was wanted and counted, to `out`."""

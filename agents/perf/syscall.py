@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-TYPE_HARDWARE, TYPE_SOFTWARE, TYPE_HW_CACHE = 0, 1, 3
 _READ_FORMAT = 0x1 | 0x2 | 0x8  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_GROUP
+_EXCLUDE_USER, _EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 4, 1 << 5, 1 << 6
 _FLAG_PID_CGROUP, _FLAG_FD_CLOEXEC = 1 << 2, 1 << 3
 # type, size, config, sample_period, sample_type, read_format, flag bits, wakeup_events, bp_type, config1, config2
 _ATTRIBUTE = struct.Struct("=IIQQQQQIIQQ")
@@ -46,6 +46,16 @@ class PerfEvent:
     config: int
     config1: int = 0
     config2: int = 0
+    exclude_user: bool = False
+    exclude_kernel: bool = False
+
+    @property
+    def flags(self) -> int:
+        """The bits that leave code out, as perf sets them for u and k: both leave the hypervisor out."""
+        if not (self.exclude_user or self.exclude_kernel):
+            return 0
+        left_out = _EXCLUDE_USER if self.exclude_user else _EXCLUDE_KERNEL
+        return left_out | _EXCLUDE_HYPERVISOR
 
 
 def open_event(event: PerfEvent, *, cpu: int, cgroup_fd: int = -1, leader: int = -1) -> int:
@@ -58,7 +68,7 @@ def open_event(event: PerfEvent, *, cpu: int, cgroup_fd: int = -1, leader: int =
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), os.uname().machine)
     packed = _ATTRIBUTE.pack(
-        event.kind, _ATTRIBUTE.size, event.config, 0, 0, _READ_FORMAT, 0, 0, 0, event.config1, event.config2
+        event.kind, _ATTRIBUTE.size, event.config, 0, 0, _READ_FORMAT, event.flags, 0, 0, event.config1, event.config2
     )
     attribute = ctypes.create_string_buffer(packed, len(packed))
     flags = _FLAG_FD_CLOEXEC | (_FLAG_PID_CGROUP if cgroup_fd >= 0 else 0)

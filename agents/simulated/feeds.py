@@ -19,7 +19,8 @@ class SimulatedFeeds:
     ) -> None:
         if not isinstance(root, SimulatedRoot):
             raise WorkloadError("only a simulated host has simulated sources", where=host, remedy="read them there")
-        self.metrics = frozenset(source.metric for source in sources)
+        self.metrics = frozenset(name for source in sources for name in source.names)
+        self._read = frozenset(source.metric for source in sources if not source.perf)
         self._root = root
         self._counters = frozenset(source.metric for source in sources if source.counter)
         self._totals = dict.fromkeys(self._counters, 0.0)
@@ -41,7 +42,7 @@ class SimulatedFeeds:
         seconds, self._asked_at = clock.monotonic() - self._asked_at, clock.monotonic()
         out: list[Measured] = []
         for metric, level in self._root.law.measure().items():
-            if metric not in self.metrics:
+            if metric not in self._read:
                 continue
             value = level
             if metric in self._counters:

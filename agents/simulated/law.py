@@ -108,6 +108,7 @@ class PlainLaw:
         "_counts",
         "_doses",
         "_drift",
+        "_events",
         "_given",
         "_host",
         "_laws",
@@ -122,6 +123,8 @@ class PlainLaw:
         self._machine = machine
         self._random = random.Random(f"{seed} {host}")  # noqa: S311 - a simulation
         self._laws = {**parameters.metrics, _USED: _MEMORY}
+        # Of any other metric so many are counted in a second as it is high: a source may be an event.
+        self._events = {**{name: law.mean for name, law in parameters.metrics.items()}, **_EVENTS}
         self._host = {name: 1.0 + law.host_spread * self._random.gauss() for name, law in self._laws.items()}
         self._at = 0.0
         self.restart(0.0)
@@ -130,7 +133,7 @@ class PlainLaw:
         self._at = at_seconds
         self._drift = {name: self._random.gauss() for name in self._laws}
         self._doses = [0.0] * len(self._p.treatments)
-        self._counts = dict.fromkeys((*_RATES, *_EVENTS), 0.0)
+        self._counts = dict.fromkeys((*_RATES, *self._events), 0.0)
         self._backed = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # share of the memory that is used
         self._given = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
         self._split = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
@@ -154,7 +157,7 @@ class PlainLaw:
             split = had * _SPLITS_PER_BACKED_PAGE_SECOND * seconds
             self._split[size] += split
             self._given[size] += split + max(0, self._pages(size) - had)  # what was split is given anew
-        for rates in (_RATES, _EVENTS):
+        for rates in (_RATES, self._events):
             for name, rate in rates.items():
                 self._counts[name] += rate * self._factor(name) * seconds
 
@@ -228,7 +231,7 @@ class PlainLaw:
         return 0
 
     def events(self) -> Mapping[str, int]:
-        return {name: int(self._counts[name]) for name in _EVENTS}
+        return {name: int(self._counts[name]) for name in self._events}
 
     def grant(self, size_kib: int, held_pages: int, asked_pages: int) -> int:
         free = int(self.meminfo_kib()["MemFree"] * self._p.pool_share / size_kib)

@@ -138,6 +138,7 @@ def plan(
 def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> list[RunError]:
     """Return what a run's preflight would find wrong with this machine; root '': hosts of a fleet look later."""
     from agents.messages import Severity
+    from agents.perf import probe_own_events
     from agents.preflight import preflight
     from agents.sysroot import FolderRoot
     from fleetexp.errors import RunError
@@ -147,6 +148,15 @@ def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> 
     plan, (facts,), here = prepared.plan, prepared.facts, FolderRoot(root)
     # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
     workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
-    problems = preflight(here, facts, plan.arms, workloads, found[0].claim, sources=sources)
+    problems = preflight(
+        here,
+        facts,
+        plan.arms,
+        workloads,
+        found[0].claim,
+        sources=sources,
+        events=plan.events,
+        own_events=probe_own_events(here, sources),
+    )
     errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
     return [RunError(one.what, one.where, one.remedy) for one in errors]

@@ -261,6 +261,7 @@ def _sources(experiment: Experiment) -> Iterator[Finding]:
         experiment.metrics.sources,
         measure_seconds=experiment.measure_seconds if experiment.switchback else None,
         taken={name: owned for name, owned in found.items() if owned is not None},
+        service=experiment.workload is not None and isinstance(experiment.workload.base, Service),
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ConfigDict, Field
 
 from agents.catalogue import Owned
+from agents.event_text import EventTextError, parse_event
 from agents.feeds.json_document import parse_path
 from agents.feeds.plain_file import SPLITTING
 from agents.messages import MetricSource, SourceForm
@@ -22,7 +23,7 @@ from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Argv, Section
 
-_PLACES = ("prometheus", "json", "command", "file")
+_PLACES = ("prometheus", "json", "command", "file", "perf")
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
 _BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
@@ -72,6 +73,14 @@ def _file(text: str) -> str:
     return text
 
 
+def _perf(text: str) -> str:
+    try:
+        parse_event(text)
+    except EventTextError as error:
+        raise Refused(error.what, error.remedy) from None
+    return text
+
+
 Address = Annotated[
     str,
     AfterValidator(_url),
@@ -83,7 +92,7 @@ Address = Annotated[
 
 
 class Source(Section):
-    """Where a metric of the user's own is read: one of an address, a command and a file, and what to pick there."""
+    """Where a metric of the user's own is read: one of an address, a command, a file, an event, and what to pick."""
 
     model_config = ConfigDict(json_schema_extra=exactly_one(*_PLACES))
 
@@ -102,6 +111,15 @@ class Source(Section):
     )
     file: Annotated[Text, AfterValidator(_file), text_like("path", "/[^\\0]*")] | None = key(
         "whole path of a plain file", "/sys/class/hwmon/hwmon0/temp1_input", default=None
+    )
+    perf: Annotated[Text, AfterValidator(_perf), text_like("event", "[!-~]{1,500}")] | None = key(
+        "an event as perf writes it, counted with each sample", "cpu/event=0x24,umask=0x3f/u", default=None
+    )
+    scope: Annotated[str, *check_word("host", "cgroup")] | None = key(
+        "whose events are counted: all tasks', or those of the workload's service",
+        "cgroup",
+        default=None,
+        otherwise="host",
     )
     name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern, numbers={})] | None = key(
         "the series on a page", "http_requests_total", default=None, otherwise="the metric's name"
@@ -122,7 +140,7 @@ class Source(Section):
     @property
     def places(self) -> tuple[str, ...]:
         """The kinds of place that are named: one, in a source that is right."""
-        values = (self.prometheus, self.json_page, self.command, self.file)
+        values = (self.prometheus, self.json_page, self.command, self.file, self.perf)
         return tuple(place for place, value in zip(_PLACES, values, strict=True) if value is not None)
 
     @property
@@ -135,6 +153,8 @@ class Source(Section):
         """Whether the values only rise: as the spec says, else by the name of the series."""
         if self.kind is not None:
             return self.kind == "counter"
+        if self.perf is not None:
+            return True
         return self.form is SourceForm.PROMETHEUS and (self.name or metric).endswith(_COUNTERS)
 
     def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
@@ -145,6 +165,8 @@ class Source(Section):
             url=self.prometheus or self.json_page or "",
             argv=self.command or (),
             file=self.file or "",
+            perf=self.perf or "",
+            in_cgroup=self.scope == "cgroup",
             user=self.user,
             form=self.form,
             pick=pick.get(self.form, ""),
@@ -161,15 +183,19 @@ class Source(Section):
 def asked_sources(sources: Mapping[str, Source], *, primary: str, workload: str) -> tuple[MetricSource, ...]:
     """Return what the agents read. Only what answers before the workload ('' for none) starts can be needed then."""
     early = workload in {"", "service"}
-    return tuple(source.as_asked(name, needed=early and name == primary) for name, source in sources.items())
+    return tuple(
+        source.as_asked(name, needed=name == primary and (early or source.perf is not None))
+        for name, source in sources.items()
+    )
 
 
 def source_problems(
-    sources: Mapping[str, Source], *, measure_seconds: float | None, taken: Mapping[str, Owned]
+    sources: Mapping[str, Source], *, measure_seconds: float | None, taken: Mapping[str, Owned], service: bool
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield what is wrong with the sources. `taken` are names that somebody else has.
 
-    `measure_seconds` is the length of a measured period, None where it is as long as the stages hold.
+    `measure_seconds` is the length of a measured period, None where it is as long as the stages hold; `service`:
+    whether the workload is one, and so has a cgroup.
     """
     for name, source in sources.items():
         path: Path = ("metrics", "sources", name)
@@ -181,11 +207,29 @@ def source_problems(
             yield from (((*path, key), what, remedy) for key, what, remedy in _keys(source))
         if name in taken:
             yield path, f"the name {name} is taken: {taken[name]}", "give the source another name"
+        if source.scope == "cgroup" and not service:
+            yield (
+                (*path, "scope"),
+                "the workload has no cgroup to count in",
+                "write 'workload: {service: ...}', or leave it out",
+            )
+        for other in (*source.as_asked(name, needed=False).names[1:], f"cgroup_{name}"):
+            if other in sources and source.perf is not None:
+                yield (
+                    ("metrics", "sources", other),
+                    f"the name {other} is taken by the event {name}",
+                    "give the source another name",
+                )
         yield from _lengths(measure_seconds, source, path)
 
 
 def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
     (place,) = source.places
+    if place == "perf":
+        yield from _keys_of_event(source)
+        return
+    if source.scope is not None:
+        yield "scope", "only an event of perf is counted in a scope", "leave it out"
     page = source.form is SourceForm.PROMETHEUS
     if source.name is not None and (place == "json" or source.path is not None):
         yield "name", "'name' picks a series of a Prometheus page", "write 'path' for JSON, and nothing else"
@@ -203,6 +247,14 @@ def _keys(source: Source) -> Iterator[tuple[str, str, str]]:
         yield "command", "no program is named", "give the program and its arguments, one word each"
 
 
+def _keys_of_event(source: Source) -> Iterator[tuple[str, str, str]]:
+    for name in ("name", "path", "labels", "sum", "user", "every", "timeout"):
+        if name in source.model_fields_set:
+            yield name, f"'{name}' says nothing of an event, which is counted with each sample", "leave it out"
+    if source.kind == "gauge":
+        yield "kind", "an event is counted: it is no gauge", "leave it out"
+
+
 def _lengths(measure_seconds: float | None, source: Source, path: Path) -> Iterator[tuple[Path, str, str]]:
     if measure_seconds is None or source.every is None:
         return
@@ -212,5 +264,6 @@ def _lengths(measure_seconds: float | None, source: Source, path: Path) -> Itera
 
 
 def counters_among(sources: Mapping[str, Source]) -> frozenset[str]:
-    """Return the names of the sources whose values only rise."""
-    return frozenset(name for name, source in sources.items() if source.counter(name))
+    """Return the names of the sources whose values only rise, and of an event's times."""
+    asked = (source.as_asked(name, needed=False) for name, source in sources.items() if source.counter(name))
+    return frozenset(name for one in asked for name in one.names if not name.endswith("_coverage") or not one.perf)

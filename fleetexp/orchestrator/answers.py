@@ -170,10 +170,14 @@ class Answers:
             return
         distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
         plan = desk.plan
-        desk.send(host, Preflight(arms=plan.arms, workloads=tuple(distinct.values()), sources=plan.sources))
+        workloads = tuple(distinct.values())
+        desk.send(host, Preflight(arms=plan.arms, workloads=workloads, sources=plan.sources, events=plan.events))
 
     def _checked(self, host: str, report: PreflightReport) -> None:
         desk, errors = self._desk, list[str]()
+        counted = {one.event: one.counted for one in report.own_events if one.available and one.counted is not None}
+        if counted:
+            desk.ledger.add(desk.entries.counted, (host, counted))
         for problem in report.problems:
             text = f"{problem.what} [{problem.where}] — {problem.remedy}"
             desk.note(f"preflight_{problem.severity.value}", text, host)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from agents.catalogue.table import COUNTED_ALWAYS
-from agents.messages import HostFacts, KnobChange
+from agents.messages import CountedEvent, HostFacts, KnobChange
 from fleetexp.domain import BrokenBy, PeriodState, Plan
 from fleetexp.orchestrator.ledger import Kind
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodStart
@@ -31,6 +31,7 @@ class Entries:
     """The kinds of a run. By rank: a period starts before it ends, and a block is struck out last of all."""
 
     facts: Kind[HostFacts]
+    counted: Kind[tuple[str, Mapping[str, CountedEvent]]]
     changes: Kind[tuple[str, tuple[KnobChange, ...]]]
     starts: Kind[PeriodStart]
     closings: Kind[Closing]  # answered by whether the period was still to be closed
@@ -46,12 +47,15 @@ class Entries:
         observe: Callable[[Sequence[int]], None],
         is_current: Callable[[str, int], bool],
     ) -> Entries:
-        counted = (*COUNTED_ALWAYS, *plan.events)
-        if plan.workloads:
-            counted = (*counted, *(f"cgroup_{event}" for event in COUNTED_ALWAYS))
+        cgroup = [f"cgroup_{event}" for event in COUNTED_ALWAYS] if plan.workloads else []
+        always = tuple(dict.fromkeys((*COUNTED_ALWAYS, *plan.events, *cgroup)))
 
         def facts(items: Sequence[HostFacts]) -> Sequence[None]:
-            store.record_many_host_facts(run_id, items, counted)
+            store.record_many_host_facts(run_id, items, always)
+            return [None] * len(items)
+
+        def counted(items: Sequence[tuple[str, Mapping[str, CountedEvent]]]) -> Sequence[None]:
+            store.record_counted_events(run_id, dict(items))
             return [None] * len(items)
 
         def changes(items: Sequence[tuple[str, tuple[KnobChange, ...]]]) -> Sequence[None]:
@@ -84,6 +88,7 @@ class Entries:
         periods = int(READINGS_AT_ONCE * plan.sample_every_seconds / max(longest, plan.sample_every_seconds))
         return Entries(
             facts=Kind(rank=1, act=facts),
+            counted=Kind(rank=1, act=counted),
             changes=Kind(rank=2, act=changes),
             starts=Kind(rank=3, act=starts),
             closings=Kind(rank=4, act=closings, at_once=max(1, min(periods, 200))),

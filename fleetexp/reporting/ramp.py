@@ -54,16 +54,16 @@ def series(store: Store, record: RunRecord, plan: AnalysisPlan) -> Iterator[Seri
         return
     names = [metric.name for role in _SHOWN for metric in plan.metrics if metric.role is role]
     for name in list(dict.fromkeys(names))[:MOST_SERIES]:
-        unit = next(metric.unit for metric in plan.metrics if metric.name == name)
+        planned = next(metric for metric in plan.metrics if metric.name == name)
         by_arm: dict[str, list[tuple[float, float]]] = {}
-        for arm, second, mean in store.series(record.run_id, name):
+        for arm, second, mean in store.series(record.run_id, name, counter=planned.counter):
             by_arm.setdefault(arm, []).append((second, mean))
         if all(mean == 0 for points in by_arm.values() for _, mean in points):
             continue  # the tables say 0, and a picture says no more
         for arm, points in by_arm.items():
             yield SeriesRow(
                 metric=name,
-                unit=unit,
+                unit=planned.unit,
                 arm=arm,
                 seconds=tuple(second for second, _ in points),
                 means=tuple(mean for _, mean in points),

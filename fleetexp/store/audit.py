@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from agents.messages import HostFacts, KnobChange, KnobReason
+from agents.messages import CountedEvent, HostFacts, KnobChange, KnobReason
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
@@ -91,23 +91,34 @@ def add_host_facts(
         for facts in every_hosts
     ]
     insert_new(connection, HostFactsRow, rows)
-    counted = [
+    counted = {
+        facts.host: {metric: one for metric in events if (one := facts.counted(metric)) is not None}
+        for facts in every_hosts
+    }
+    add_counted_events(connection, directory, run_id, counted)
+
+
+def add_counted_events(
+    connection: Connection, directory: Directory, run_id: int, counted: Mapping[str, Mapping[str, CountedEvent]]
+) -> None:
+    """Enter what metrics of perf events count, by host and metric, each once."""
+    host_ids = directory.hosts(connection, counted)
+    rows = [
         {
             "run_id": run_id,
-            "host_id": host_ids[facts.host],
+            "host_id": host_ids[host],
             "metric": metric,
             "event": one.event,
             "encoding": one.encoding,
             "pmu": one.pmu,
-            "scope": "cgroup" if metric.startswith("cgroup_") else "host",
+            "scope": "cgroup" if one.in_cgroup else "host",
             "meaning": one.meaning,
         }
-        for facts in every_hosts
-        for metric in events
-        if (one := facts.counted(metric)) is not None
+        for host, metrics in counted.items()
+        for metric, one in metrics.items()
     ]
-    if counted:
-        insert_new(connection, CountedEventRow, counted)
+    if rows:
+        insert_new(connection, CountedEventRow, rows)
 
 
 def counted_events(connection: Connection, run_id: int) -> list[CountedRecord]:

@@ -22,14 +22,17 @@ _EXTRA = {
 }
 
 
-def series(connection: Connection, run_id: int, metric: str) -> list[tuple[str, float, float]]:
+def series(
+    connection: Connection, run_id: int, metric: str, *, counter: bool = False
+) -> list[tuple[str, float, float]]:
     """Return (arm, seconds since the run's start, mean over the arm's hosts) in order; [] where nothing was read.
 
     A counter is a rate per second within each stretch; a ratio of counters is the ratio of what they rose by.
+    `counter`: it is one, though the catalogue doesn't know it.
     """
     if not metric.replace("_", "").isalnum():
         return []
-    for inner in (_of_samples(connection.dialect.name, metric), _of_measurements(metric)):
+    for inner in (_of_samples(connection.dialect.name, metric, counter), _of_measurements(metric)):
         rows = connection.execute(text(_over_hosts(inner, connection.dialect.name)), {"run": run_id}).all()
         found = [(str(arm), float(second), float(mean)) for arm, second, mean in rows if mean is not None]
         if found:
@@ -64,13 +67,13 @@ def _of_measurements(metric: str) -> str:
   FROM {_source("measurement")} AND s.metric = '{metric}' GROUP BY coalesce(a.arm, p.arm), p.period_id, 3"""
 
 
-def _of_samples(dialect: str, metric: str) -> str:
-    value = _value(dialect, metric)
+def _of_samples(dialect: str, metric: str, counter: bool) -> str:
+    value = _value(dialect, metric, counter)
     return f"""SELECT coalesce(a.arm, p.arm) AS arm, p.period_id, {_stretch()} AS stretch, {value} AS value
   FROM {_source("sample")} GROUP BY coalesce(a.arm, p.arm), p.period_id, 3"""
 
 
-def _value(dialect: str, metric: str) -> str:
+def _value(dialect: str, metric: str, counter: bool) -> str:
     """What the samples of one period in one stretch come to."""
     derived = find_derived(metric)
     if derived is not None:
@@ -81,7 +84,7 @@ def _value(dialect: str, metric: str) -> str:
         whole = top if not derived.denominator else f"({top}) / nullif({bottom}, 0)"
         return f"avg({whole}) * {derived.scale!r}"
     column = _column(dialect, metric)
-    if is_known(metric) and describe(metric).kind is MetricKind.COUNTER:
+    if counter or (is_known(metric) and describe(metric).kind is MetricKind.COUNTER):
         return f"({_rise(column)}) / nullif(max(s.boottime_seconds) - min(s.boottime_seconds), 0)"
     return f"avg({column})"
 

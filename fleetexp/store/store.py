@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 
 from agents.catalogue.table import COUNTED_ALWAYS
-from agents.messages import HostFacts, KnobChange, Reading
+from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
@@ -292,6 +292,11 @@ class Store:
         with self._transactions.writing() as connection:
             audit.add_host_facts(connection, self._directory, run_id, facts, events)
 
+    def record_counted_events(self, run_id: int, counted: Mapping[str, Mapping[str, CountedEvent]]) -> None:
+        """Enter what metrics of perf events count, by host and metric, each once."""
+        with self._transactions.writing() as connection:
+            audit.add_counted_events(connection, self._directory, run_id, counted)
+
     def counted_events(self, run_id: int) -> list[CountedRecord]:
         """Return what metrics of perf events really counted on the hosts of a run, by host and metric."""
         with self._transactions.reading() as connection:
@@ -366,10 +371,13 @@ class Store:
         with self._transactions.reading() as connection:
             return [tuple(row) for row in connection.execute(text(sql.replace(":", "\\:")))]
 
-    def series(self, run_id: int, metric: str) -> list[tuple[str, float, float]]:
-        """Return (arm, seconds since the start, mean over the arm's hosts) of a metric, in stretches of time."""
+    def series(self, run_id: int, metric: str, *, counter: bool = False) -> list[tuple[str, float, float]]:
+        """Return (arm, seconds since the start, mean over the arm's hosts) of a metric, in stretches of time.
+
+        `counter`: it only rises, though the catalogue doesn't know it.
+        """
         with self._transactions.reading() as connection:
-            return series.series(connection, run_id, metric)
+            return series.series(connection, run_id, metric, counter=counter)
 
     # ------------------------------------------------------------------ frames
     def observations(

@@ -466,3 +466,37 @@ def test_a_secret_in_a_spec_is_refused_and_no_message_repeats_it(metrics: str) -
 def test_what_only_looks_a_little_like_a_secret_is_no_obstacle(source: str) -> None:
     text = MINIMAL.replace("metrics: {", f"metrics: {{sources: {{x: {source}}}, better: {{x: increase}}, ")
     assert parse_experiment(text, "spec.yaml").sources
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ("{x: {perf: cache-mises}}", "did you mean 'cache-misses'"),
+        ('{x: {perf: "cpu/event=0x24,umask=/"}}', "is no term of an event"),
+        ("{x: {perf: uprobe/config=1/}}", "places probes"),
+        ("{x: {perf: cycles, file: /x}}", "a source is one place"),
+        ("{x: {perf: cycles, every: 10s}}", "says nothing of an event"),
+        ("{x: {perf: cycles, name: y}}", "says nothing of an event"),
+        ("{x: {perf: cycles, kind: gauge}}", "it is no gauge"),
+        ("{x: {perf: cycles, scope: cgroup}}", "no cgroup to count in"),
+        ("{x: {file: /x, scope: host}}", "only an event of perf"),
+        ("{cycles: {perf: cycles}}", "the name cycles is taken"),
+        ("{dtlb_walks_1g: {perf: cycles}}", "belongs to the host's perf events"),
+        ("{x: {perf: cycles}, x_coverage: {file: /x}}", "taken by the event x"),
+        ("{x: {perf: cycles}, x_time_running_seconds: {file: /x}}", "taken by the event x"),
+    ],
+)
+def test_a_source_that_is_no_event_says_what_to_write(sources: str, words: str) -> None:
+    error = refused(MINIMAL.replace("metrics: {", f"metrics: {{sources: {sources}, better: {{x: increase}}, "))
+    assert words in str(error)
+    assert "metrics.sources" in str(error)
+
+
+def test_an_event_is_a_counter_with_its_times() -> None:
+    text = MINIMAL.replace(
+        "metrics: {", "metrics: {sources: {x: {perf: 'cpu/event=0x24,umask=0x3f/u', unit: misses}}, "
+    )
+    experiment = parse_experiment(text, "spec.yaml")
+    (source,) = experiment.sources
+    assert (source.perf, source.counter, source.in_cgroup) == ("cpu/event=0x24,umask=0x3f/u", True, False)
+    assert experiment.counters == {"x", "x_time_enabled_seconds", "x_time_running_seconds"}

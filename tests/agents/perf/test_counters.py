@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from agents.catalogue.table import COUNTED_ALWAYS
+from agents.event_text import TYPE_SOFTWARE
 from agents.perf import PerfCounters
 from agents.perf.counters import ONLINE
 from agents.perf.events import find_events
 from agents.perf.group import EventGroup
-from agents.perf.syscall import TYPE_SOFTWARE, PerfEvent, open_event
+from agents.perf.syscall import PerfEvent, open_event
 from agents.sysroot import FolderRoot, Reader
 from tests.touched_pages import on_cpu, touch_pages
 
@@ -289,9 +290,9 @@ def totals_of(group: EventGroup) -> list[float]:
 @needs_perf_events
 def test_an_event_that_is_refused_is_left_out_and_the_others_go_on() -> None:
     faults, unknown, switches = (software_event(config) for config in (2, 9999, 3))
-    group = EventGroup([faults, unknown, switches], prefix="cgroup_")
+    group = EventGroup([faults, unknown, switches])
     refused = group.open_on([0])
-    assert list(refused) == ["cgroup_software_9999"]
+    assert list(refused) == ["software_9999"]
     assert group.events == (faults, switches)
     reading = group.read(0)
     assert reading is not None
@@ -369,6 +370,16 @@ def test_a_cgroups_events_are_its_tasks_alone(cgroup: Path) -> None:
     run_in(cgroup, TOUCH.format(n=5000))
     faults = take(made)["cgroup_page_faults"]
     assert 5000 <= faults < 15_000
+    made.close()
+
+
+@needs_perf_events
+def test_an_event_of_the_users_own_is_counted_in_the_cgroup_alone(cgroup: Path) -> None:
+    made = PerfCounters(FolderRoot(), (), own={"mine": "page-faults:u"}, cgroup=cgroup, prefix="cgroup_")
+    touch_pages(2000)  # ours: not in the cgroup
+    assert take(made)["mine"] == 0
+    run_in(cgroup, TOUCH.format(n=5000))
+    assert 5000 <= take(made)["mine"] < 15_000
     made.close()
 
 

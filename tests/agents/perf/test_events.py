@@ -47,9 +47,9 @@ def test_what_no_metric_asks_for_is_not_counted(host_tree: Tree) -> None:
 @pytest.mark.parametrize(
     ("metrics", "events"),
     [
-        (("throughput", "dtlb_load_misses_per_kilo_instruction", "dtlb_walk_cycles"), ()),
+        (("throughput", "dtlb_load_misses_per_kilo_instruction"), ("dtlb_load_misses", "instructions")),
         (("dtlb_walks_1g", "cgroup_dtlb_walks_1g", "dtlb_walks_1g"), ("dtlb_walks_1g", "cgroup_dtlb_walks_1g")),
-        (("itlb_walks_2m_coverage", "cgroup_cycles"), ("itlb_walks_2m",)),
+        (("itlb_walks_2m_coverage", "cgroup_cycles"), ("itlb_walks_2m", "cgroup_cycles")),
     ],
 )
 def test_metrics_ask_for_the_events_that_they_need(metrics: tuple[str, ...], events: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.catalogue.table import EVENT_NAMES
+from agents.event_text import GENERIC
 from agents.perf.cpu_kind import CpuKind
 from agents.perf.events import find_events
 from agents.perf.tables import EventTable, TableCpu, event_tables, find_table
@@ -89,6 +90,16 @@ def test_libpfm4_encodes_each_event_the_same(table: EventTable, cpu: TableCpu, l
             theirs[metric] = libpfm4.config(f"{cpu.libpfm4}::{said}")
     assert {metric: ours[metric][1] for metric in theirs} == theirs
     assert set(ours) - set(theirs) == _NOT_IN_LIBPFM4[cpu.libpfm4] & set(ours)
+
+
+def test_the_kernels_own_events_by_perfs_names_mean_what_libpfm4_says(libpfm4: Libpfm4) -> None:
+    known = []
+    for name, (_, config) in GENERIC.items():
+        with contextlib.suppress(LookupError):
+            assert libpfm4.config(f"perf::{name.upper()}") == config, name
+            known.append(name)
+    assert len(known) >= 30
+    assert {"cycles", "page-faults", "dTLB-load-misses", "LLC-stores"} <= set(known)
 
 
 def test_libpfm4_knows_seven_of_the_cpus(libpfm4: Libpfm4) -> None:

@@ -1,0 +1,58 @@
+"""Events that take turns on a CPU's few counters: preflight tells which, and for how much of the time they are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from agents.facts import survey
+from agents.messages import MetricSource, Severity
+from agents.perf.turns import shares_counted
+from agents.preflight import preflight
+from agents.sysroot import FolderRoot
+from tests.agents.perf.test_counters import needs_perf_events
+
+Tree = Callable[..., FolderRoot]
+SECOND = 1_000_000_000
+
+
+def counted(share: float) -> str:
+    return f"0 5 {SECOND} {int(SECOND * share)}\n1 5 {SECOND} {int(SECOND * share)}"
+
+
+def said(root: FolderRoot, events: tuple[str, ...], sources: tuple[MetricSource, ...] = ()) -> list[tuple[str, str]]:
+    problems = preflight(root, survey(root), (), (), None, events=events, sources=sources)
+    assert all(problem.severity is Severity.WARNING for problem in problems)
+    return [(problem.what, problem.remedy) for problem in problems if "turns" in problem.what]
+
+
+@pytest.mark.parametrize("watchdog", ["0", "1"])
+def test_preflight_says_which_events_take_turns_and_how_long_each_is_counted(host_tree: Tree, watchdog: str) -> None:
+    files = {
+        "perf/cycles": counted(1.0),
+        "perf/instructions": counted(0.5),
+        "perf/dtlb_walks_1g": counted(0.05),
+        "perf/mine": counted(0.0),
+        "proc/sys/kernel/nmi_watchdog": watchdog,
+    }
+    root, mine = host_tree(files=files), MetricSource(metric="mine", perf="r1a8")
+    ((what, remedy),) = said(root, ("cycles", "instructions", "cgroup_dtlb_walks_1g"), (mine,))
+    assert what.startswith("3 of 4 wanted events take turns")
+    for part in ("instructions is counted 50%", "dtlb_walks_1g is counted 5%", "mine is counted 0%"):
+        assert part in what
+    assert "cycles" not in what
+    assert ("nmi_watchdog" in remedy) == (watchdog == "1")
+    assert said(root, ("cycles",)) == []
+    assert said(root, ()) == []
+
+
+@needs_perf_events
+def test_software_events_of_this_machine_never_take_turns() -> None:
+    shares = shares_counted(FolderRoot(), ("page_faults", "context_switches"), own={"mine": "faults:u"}, twice=True)
+    assert shares == dict.fromkeys(("page_faults", "context_switches", "mine"), 1.0)
+
+
+@needs_perf_events
+def test_what_is_not_offered_has_no_share() -> None:
+    assert shares_counted(FolderRoot(), (), own={"mine": "nonsense_pmu/event=1/"}) == {}
