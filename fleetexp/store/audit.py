@@ -130,6 +130,15 @@ def host_facts(connection: Connection, run_id: int) -> list[HostFacts]:
     return sorted((from_document(HostFacts, facts) for facts in newest.values()), key=lambda facts: facts.host)
 
 
+def page_bytes(connection: Connection, run_id: int) -> dict[str, tuple[int, int]]:
+    """Return the sizes of a base page and of a PMD's huge page, 0 where not known, of each host of a run."""
+    row = HostFactsRow
+    base, pmd = (row.facts.op("->>")(name) for name in ("base_page_bytes", "thp_pmd_kib"))
+    statement = select(Host.name, base, pmd).join(Host, Host.host_id == row.host_id).where(row.run_id == run_id)
+    rows = connection.execute(statement.order_by(row.taken_at))
+    return {host: (int(of_base or 0), int(of_pmd or 0) * 1024) for host, of_base, of_pmd in rows}
+
+
 def add_event(connection: Connection, run_id: int, kind: str, detail: str, at: datetime) -> None:
     """Enter something that happened to the whole run."""
     connection.execute(insert(Event).values(run_id=run_id, kind=kind, detail=detail, at=at))
