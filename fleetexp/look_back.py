@@ -70,7 +70,7 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     looked = plan if whole else _early(plan, record.plan, stage)
     planned = not whole and not looked.unplanned_look
     words = _words(record, at, stage, planned=planned, whole=whole)
-    meanings = meanings_of(store.counted_events(run_id), [metric.name for metric in looked.metrics])
+    meanings = meanings_of(store, run_id, [metric.name for metric in looked.metrics])
     findings = analyze(rows, looked, periods, meanings=meanings)
     findings = replace(findings, reason=f"{words} {findings.reason}", warnings=(words, *findings.warnings))
     return LookBack(

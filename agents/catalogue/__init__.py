@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric, derive, derived_for
 from agents.catalogue.lookup import asked_events, describe, find_derived, is_known
-from agents.catalogue.metric import Better, Metric, MetricKind, Owner
+from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
 from agents.catalogue.ownership import FOR_A_SERVICE, Owned, find_foreign, owner_of
 from agents.catalogue.page import render_catalogue
 from agents.catalogue.patterns import PATTERNS, MetricPattern
-from agents.catalogue.table import CATALOGUE
+from agents.catalogue.table import CATALOGUE, COMMON_SIZES_KIB
 
 __all__ = [
     "CATALOGUE",
+    "COMMON_SIZES_KIB",
     "DERIVED",
     "DERIVED_PATTERNS",
     "FOR_A_SERVICE",
@@ -27,6 +28,7 @@ __all__ = [
     "MetricPattern",
     "Owned",
     "Owner",
+    "Page",
     "asked_events",
     "derive",
     "derived_for",

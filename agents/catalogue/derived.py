@@ -8,7 +8,7 @@ period, before they are divided: the ratio of sums, not the mean of ratios.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -21,7 +21,8 @@ Terms = tuple[tuple[str, float], ...]  # (metric, weight)
 class DerivedMetric:
     """A weighted sum of metrics over another, times `scale`. An empty denominator stands for 1.
 
-    `kind` says what the terms are: COUNTER: differences over the period; GAUGE: levels in one sample.
+    `where_read` are further terms of the numerator, on the hosts where these metrics are read. `kind` says what the
+    terms are: COUNTER: differences over the period; GAUGE: levels in one sample.
     """
 
     name: str
@@ -29,6 +30,7 @@ class DerivedMetric:
     kind: MetricKind
     numerator: Terms
     denominator: Terms = ()
+    where_read: Terms = ()
     scale: float = 1.0
     meaning: str
     better: Better | None = None
@@ -38,6 +40,10 @@ class DerivedMetric:
         """Names of the metrics it needs, each once."""
         return tuple(dict.fromkeys(name for name, _ in (*self.numerator, *self.denominator)))
 
+    def over(self, read: Container[str]) -> Terms:
+        """Return the terms of the numerator on a host on which these metrics are read."""
+        return (*self.numerator, *((name, weight) for name, weight in self.where_read if name in read))
+
 
 def derive(metric: DerivedMetric, values: Mapping[str, float]) -> float | None:
     """Compute a derived metric from levels (gauge) or differences (counter).
@@ -46,7 +52,7 @@ def derive(metric: DerivedMetric, values: Mapping[str, float]) -> float | None:
     """
     if any(name not in values for name in metric.inputs):
         return None
-    top = sum(values[name] * weight for name, weight in metric.numerator)
+    top = sum(values[name] * weight for name, weight in metric.over(values))
     if not metric.denominator:
         return top * metric.scale
     bottom = sum(values[name] * weight for name, weight in metric.denominator)
@@ -61,7 +67,9 @@ _FIXED = (
         unit="bytes",
         kind=_G,
         numerator=(("memory_total_bytes", 1.0), ("memory_available_bytes", -1.0)),
-        meaning="memory that could not be allocated without swapping: total minus available",
+        where_read=(("per_cpu_free_bytes", -1.0),),
+        meaning="memory that could not be allocated without swapping: total minus available, and minus the free pages "
+        "on the CPUs' own lists where these are read: there available leaves out much",
         better="decrease",
     ),
     DerivedMetric(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric
 from agents.catalogue.metric import Metric, Owner
 from agents.catalogue.patterns import PATTERNS
-from agents.catalogue.table import CATALOGUE
+from agents.catalogue.table import CATALOGUE, COMMON_SIZES_KIB
 
 _EVENT_TIME = re.compile(r"_time_(enabled|running)_seconds$")
 
@@ -35,7 +35,7 @@ def describe(name: str) -> Metric:
             name=name,
             unit=derived.unit,
             kind=derived.kind,
-            source=f"derived from {', '.join(derived.inputs)}",
+            source=f"derived from {', '.join((*derived.inputs, *(name for name, _ in derived.where_read)))}",
             meaning=derived.meaning,
             better=derived.better,
             owner=Owner.DERIVED,
@@ -72,6 +72,6 @@ def _read(name: str) -> Metric | None:
 
 def _hint(name: str) -> str:
     known = [*CATALOGUE, *DERIVED, *(pattern.example for pattern in PATTERNS)]
-    sizes = ("thp_2048kB_backed_bytes", "thp_1048576kB_backed_bytes", "thp_2048kB_fallback_share")
+    sizes = [f"thp_{size}kB_{what}" for size in COMMON_SIZES_KIB for what in ("backed_bytes", "fallback_share")]
     nearest = difflib.get_close_matches(name, [*known, *sizes], n=1, cutoff=0.5)
     return f"; the nearest is {nearest[0]!r}" if nearest else "; docs/METRICS.md lists them all"

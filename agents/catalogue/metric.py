@@ -16,6 +16,13 @@ class MetricKind(StrEnum):
     GAUGE = "gauge"  # a level: a period's value is the mean of its samples
 
 
+class Page(StrEnum):
+    """What a metric counts whose size is the host's own: two hosts may mean different amounts by one number."""
+
+    BASE = "base page"
+    HUGE = "huge page"  # of a PMD
+
+
 class Owner(StrEnum):
     """Who measures a metric: nobody else's value ever stands under its name."""
 
@@ -33,7 +40,7 @@ class Metric:
 
     `column` gives it a column of its own in the store's sample table. `better` is the direction that is good for the
     host whatever the experiment, None where that depends on what is tried. `reporters` are the kinds of workload whose
-    output it is.
+    output it is. `page` is what is counted, where that has another size on another host.
     """
 
     name: str
@@ -45,3 +52,4 @@ class Metric:
     better: Better | None = None
     owner: Owner = Owner.KERNEL
     reporters: tuple[str, ...] = ()
+    page: Page | None = None

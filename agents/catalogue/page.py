@@ -20,6 +20,9 @@ A **counter** only rises while a host is up: a period's value is its last readin
 level: a period's value is the mean over its samples. A source that a host does not have makes its metrics *absent*
 there, with a reason; they are never zero. "Column" marks the metrics with a column of their own in the `sample` table.
 
+Pages are the host's own: base pages, and under names with `thp_` but no size huge pages of a PMD, whatever these are
+there. Where the hosts of a run have pages of different sizes, such a metric is estimated for each size alone.
+
 A CPU counts four to eight events at once and takes turns with more: before a run each host's preflight counts all that
 the spec wants for a tenth of a second, and says which of them are counted only part of the time, and how much. Of the
 metrics from perf_event_open, those up to `cpu_migrations` are counted always, the others where a metric of the spec is
@@ -153,6 +156,7 @@ def _table(metrics: Iterable[Metric]) -> Iterator[str]:
 
 def _derived_row(metric: DerivedMetric, name: str) -> str:
     top = " ".join(f"{weight:+g} x {term}" for term, weight in metric.numerator)
+    top += "".join(f" [{weight:+g} x {term}]" for term, weight in metric.where_read)
     bottom = " ".join(f"{weight:+g} x {term}" for term, weight in metric.denominator)
     formula = f"({top}) / ({bottom})" if bottom else top
     if metric.scale != 1.0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from agents.catalogue.metric import Better, Metric, MetricKind, Owner
+from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
 
@@ -164,6 +164,33 @@ _MEMINFO: tuple[_Row, ...] = (
     ("direct_map_1g_bytes", "DirectMap1G", "bytes", _G, "kernel's own map in 1 GiB entries", False, None),
 )
 
+# (name, file, meaning): of the free memory, read for its own sake
+_FREE: tuple[tuple[str, str, str], ...] = (
+    (
+        "per_cpu_free_bytes",
+        "/proc/zoneinfo count",
+        "free memory on the CPUs' own lists, which free and available leave out; read where a PMD-sized page on each "
+        "would be 1 % of all memory or more",
+    ),
+    (
+        "free_huge_bytes",
+        "/proc/buddyinfo, all zones",
+        "free memory in blocks that hold a PMD-sized huge page; little of it with much free memory: fragmented; read "
+        "at period boundaries",
+    ),
+)
+
+# Lines that some architectures have and others never will (arch_report_meminfo, arch/x86/mm/pat/set_memory.c)
+ONLY_ON: Mapping[str, str] = MappingProxyType(
+    {
+        "direct_map_level2_splits": "x86",
+        "direct_map_level3_splits": "x86",
+        "direct_map_4k_bytes": "x86, s390 and ppc64",
+        "direct_map_2m_bytes": "x86 and ppc64",
+        "direct_map_1g_bytes": "x86 and ppc64",
+    }
+)
+
 _PRESSURE: tuple[tuple[str, str, str, bool], ...] = (
     # (resource, line, meaning, own column)
     ("memory", "some", "time in which at least one task waited for memory", True),
@@ -278,23 +305,40 @@ _WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
     ("throughput", "operations per second", ("command", "service"), "work done, as the workload counts it", "increase"),
 )
 
-_COLUMN_SIZES_KIB = (2048, 1048576)
+# The size that one PMD maps with base pages of 4, 16 and 64 KiB, and what a PUD maps with 4 KiB.
+COMMON_SIZES_KIB = (2048, 32768, 524288, 1048576)
 _COLUMN_STATS = ("nr_anon", "anon_fault_alloc", "anon_fault_fallback", "split")
 
 
 def _file_rows(rows: tuple[_Row, ...], file: str) -> Iterator[Metric]:
     for name, key, unit, kind, meaning, column, better in rows:
         yield Metric(
-            name=name, unit=unit, kind=kind, source=f"{file} {key}", meaning=meaning, column=column, better=better
+            name=name,
+            unit=unit,
+            kind=kind,
+            source=f"{file} {key}",
+            meaning=meaning,
+            column=column,
+            better=better,
+            page=_page(key.rpartition(" ")[2], unit),
         )
+
+
+def _page(key: str, unit: str) -> Page | None:
+    """Return what the kernel counts under a key: of huge pages, it counts those of a PMD and larger as one each."""
+    if key.startswith("thp_") or key == "nr_anon_transparent_hugepages":
+        return Page.HUGE
+    return Page.BASE if unit == "pages" and not key.startswith("htlb_") else None
 
 
 def _metrics() -> Iterator[Metric]:
     yield from _file_rows(_VMSTAT, "/proc/vmstat")
-    for size_kib in _COLUMN_SIZES_KIB:
+    for size_kib in COMMON_SIZES_KIB:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
+    for name, source, meaning in _FREE:
+        yield Metric(name=name, unit="bytes", kind=_G, source=source, meaning=meaning)
     for resource, line, meaning, column in _PRESSURE:
         yield Metric(
             name=f"psi_{resource}_{line}_seconds",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agents.catalogue.table import COUNTED_ALWAYS, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
+from agents.collectors.free_lists import add_free_huge, per_cpu_lists
 from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.collectors.notes import Notes, why
 from agents.collectors.own_cost import OwnCost
@@ -87,6 +88,7 @@ class Collectors:
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
             ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
+            *per_cpu_lists(root, notes),
             NumberFiles(root, numbers, notes),
         ]
         for resource in _RESOURCES:
@@ -149,6 +151,7 @@ class Collectors:
                 self._notes.found([family])
             except (OSError, ValueError) as error:
                 self._notes.missing([family], f"/{path}: {why(error)}")
+        add_free_huge(self._root, out, self._notes)
         self._notes.found(out)
         return out
 

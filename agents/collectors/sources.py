@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from agents.catalogue.table import ONLY_ON
 from agents.collectors.notes import Notes, why
 from agents.numbers import IMPLAUSIBLE, implausible, whole_number
 from agents.sysroot import Reader, SysRoot
@@ -102,7 +103,9 @@ class ParsedFile:
         self._reader = reader
         self._notes.found(seen)
         absent = [metric for metric in self._metrics if metric not in seen and metric not in self._notes.doubts]
-        self._notes.missing(absent, f"/{self._path} has no such line on this kernel")
+        for metric in absent:
+            where = f"; found on {ONLY_ON[metric]} only" if metric in ONLY_ON else ""
+            self._notes.missing([metric], f"/{self._path} has no such line on this kernel{where}")
 
     def close(self) -> None:
         if self._reader is not None:

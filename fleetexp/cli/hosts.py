@@ -128,7 +128,7 @@ def _thp(facts: HostFacts) -> str:
     return " ".join(
         f"{size(thp.size_kib)}:{(thp.effective or thp.enabled)[:1]}"
         for thp in facts.thp_sizes
-        if thp.size_kib >= (facts.thp_pmd_kib or 2048)
+        if thp.size_kib >= facts.thp_pmd_kib
     )
 
 

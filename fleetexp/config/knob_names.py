@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
+from agents.catalogue import COMMON_SIZES_KIB
 from fleetexp.config.document import kind_of
 from fleetexp.config.key import Written
 from fleetexp.config.problem import Refused, nearest
@@ -26,9 +27,9 @@ _FORMS: tuple[re.Pattern[str], ...] = (
 )
 _EXAMPLES = (
     *(f"thp/{name}" for name in _TOP),
-    *(f"thp/{size}kB/{name}" for size in (64, 2048, 1048576) for name in _PER_SIZE),
+    *(f"thp/{size}kB/{name}" for size in (64, *COMMON_SIZES_KIB) for name in _PER_SIZE),
     *(f"thp/khugepaged/{name}" for name in ("defrag", "max_ptes_none", "pages_to_scan", "scan_sleep_millisecs")),
-    *(f"hugetlb/{size}kB/{name}" for size in (2048, 1048576) for name in _POOL),
+    *(f"hugetlb/{size}kB/{name}" for size in COMMON_SIZES_KIB for name in _POOL),
     "hugetlb/node0/1048576kB/nr_hugepages",
     "sysctl/vm.compaction_proactiveness",
     "sysctl/kernel.numa_balancing",

@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from agents.catalogue import CATALOGUE, DERIVED, PATTERNS, Metric, MetricKind, describe, find_derived, is_known
+from agents.catalogue import (
+    CATALOGUE,
+    COMMON_SIZES_KIB,
+    DERIVED,
+    PATTERNS,
+    Metric,
+    MetricKind,
+    describe,
+    find_derived,
+    is_known,
+)
 from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, Rule, TradePlan
 from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
@@ -48,7 +58,7 @@ def worse(experiment: Experiment, guardrail: Guardrail) -> Direction | None:
 
 def nearest_metrics(experiment: Experiment, name: str) -> list[str]:
     """Return up to three legal names that look like this one."""
-    sizes = {size for knobs in experiment.arms.values() for size in thp_sizes(knobs)} or {2048}
+    sizes = {size for knobs in experiment.arms.values() for size in thp_sizes(knobs)} or COMMON_SIZES_KIB
     own = [f"thp_{size}kB_{what}" for size in sorted(sizes) for what in ("backed_bytes", "fallback_share", "split")]
     legal = [*CATALOGUE, *DERIVED, *(pattern.example for pattern in PATTERNS), *own, *experiment.metrics.sources]
     return difflib.get_close_matches(name, islice(dict.fromkeys(legal), _MOST_COMPARED), n=3, cutoff=0.5)

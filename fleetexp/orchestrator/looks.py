@@ -102,7 +102,7 @@ class Looks:
         yield tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL)
 
     def _meanings(self, plan: AnalysisPlan) -> Meanings:
-        return meanings_of(self.store.counted_events(self.run_id), [metric.name for metric in plan.metrics])
+        return meanings_of(self.store, self.run_id, [metric.name for metric in plan.metrics])
 
     def _note(self, checks: Iterable[GuardrailResult]) -> None:
         """Keep the verdicts for those who watch; of one metric under several treatments, the worst."""

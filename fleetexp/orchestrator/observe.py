@@ -81,8 +81,9 @@ def _summarise_into(out: dict[str, Summary], name: str, series: Series, kind: Ki
 
 def _levels(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
     """A derived gauge: computed in each sample that has all its inputs, as `derive` does it for one."""
-    common = _common(metric, samples)
-    top = _weighed(metric.numerator, samples, common)
+    terms = metric.over(samples)
+    common = _common([name for name, _ in (*terms, *metric.denominator)], samples)
+    top = _weighed(terms, samples, common)
     if metric.denominator:
         bottom = _weighed(metric.denominator, samples, common)
         common, top, bottom = (part[bottom != 0] for part in (common, top, bottom))
@@ -98,9 +99,9 @@ def _weighed(terms: Terms, samples: Mapping[str, Series], instants: Floats) -> F
     return total
 
 
-def _common(metric: DerivedMetric, samples: Mapping[str, Series]) -> Floats:
+def _common(names: Sequence[str], samples: Mapping[str, Series]) -> Floats:
     """The instants of the samples that have every input."""
-    inputs = [samples[name] for name in metric.inputs]
+    inputs = [samples[name] for name in names]
     common = inputs[0].seconds
     for series in inputs[1:]:
         if series.seconds.size != common.size or (series.seconds != common).any():
@@ -110,7 +111,7 @@ def _common(metric: DerivedMetric, samples: Mapping[str, Series]) -> Floats:
 
 def _ratio(metric: DerivedMetric, samples: Mapping[str, Series]) -> Series | None:
     """A derived counter: one value for the whole period, the ratio of the sums over the same stretch of time."""
-    common = _common(metric, samples)
+    common = _common(metric.inputs, samples)
     risen: dict[str, float] = {}
     for name in metric.inputs:
         series = samples[name]

@@ -30,7 +30,7 @@ from fleetexp.errors import RunError
 from fleetexp.meanings import meanings_of
 from fleetexp.reporting import kernel, queries, ramp
 from fleetexp.simulated import is_simulated, marked_findings
-from fleetexp.store.records import CountedRecord, RunRecord
+from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         events=events,
         exposure=tuple(exposed),
         unavailable=tuple(_unavailable(experiment, facts, measured, events)),
-        notes=tuple(_notes(experiment, store.counted_events(run_id))),
+        notes=tuple(_notes(experiment, store, run_id)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
@@ -238,9 +238,9 @@ def _reason(name: str, reasons: dict[str, str]) -> str:
     return "no source on this host gave a value for it"
 
 
-def _notes(experiment: Experiment, events: Sequence[CountedRecord]) -> Iterator[MetricNote]:
+def _notes(experiment: Experiment, store: Store, run_id: int) -> Iterator[MetricNote]:
     metrics = analysis_plan(experiment).metrics
-    meanings = meanings_of(events, [metric.name for metric in metrics])
+    meanings = meanings_of(store, run_id, [metric.name for metric in metrics])
     for metric in metrics:
         meaning = describe(metric.name).meaning if is_known(metric.name) else ""
         on_hosts = Counter(meanings.get(metric.name, {}).values())

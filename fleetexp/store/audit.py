@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Text, insert, literal, select
 
 from agents.messages import CountedEvent, HostFacts, KnobChange, KnobReason
 from fleetexp.store.column_types import clean_text
@@ -139,6 +139,15 @@ def host_facts(connection: Connection, run_id: int) -> list[HostFacts]:
     statement = select(row.host_id, row.facts).where(row.run_id == run_id).order_by(row.taken_at)
     newest = {found.host_id: found.facts for found in connection.execute(statement)}
     return sorted((from_document(HostFacts, facts) for facts in newest.values()), key=lambda facts: facts.host)
+
+
+def page_bytes(connection: Connection, run_id: int) -> dict[str, tuple[int, int]]:
+    """Return the sizes of a base page and of a PMD's huge page, 0 where not known, of each host of a run."""
+    row = HostFactsRow
+    base, pmd = (row.facts.op("->>")(literal(name, Text())) for name in ("base_page_bytes", "thp_pmd_kib"))
+    statement = select(Host.name, base, pmd).join(Host, Host.host_id == row.host_id).where(row.run_id == run_id)
+    rows = connection.execute(statement.order_by(row.taken_at))
+    return {host: (int(of_base or 0), int(of_pmd or 0) * 1024) for host, of_base, of_pmd in rows}
 
 
 def add_event(connection: Connection, run_id: int, kind: str, detail: str, at: datetime) -> None:

@@ -302,6 +302,11 @@ class Store:
         with self._transactions.reading() as connection:
             return audit.counted_events(connection, run_id)
 
+    def page_bytes(self, run_id: int) -> dict[str, tuple[int, int]]:
+        """Return the sizes of a base page and of a PMD's huge page, 0 where not known, of each host of a run."""
+        with self._transactions.reading() as connection:
+            return audit.page_bytes(connection, run_id)
+
     def host_facts(self, run_id: int) -> list[HostFacts]:
         """Return the newest facts of each host of a run, by host."""
         with self._transactions.reading() as connection:

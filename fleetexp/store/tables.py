@@ -25,7 +25,7 @@ from agents.catalogue import CATALOGUE
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 
 Json = Annotated[Any, mapped_column(Document())]
 

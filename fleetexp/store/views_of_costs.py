@@ -17,7 +17,8 @@ FAULT_OUTCOMES = View(
         "success_share": "allocated over all that wanted one, ratio; NULL where none did",
         "memory_free_bytes": "memory used for nothing, mean, bytes",
         "memory_free_share": "memory_free_bytes over all memory, ratio",
-        "free_order9_blocks": "free blocks of 512 base pages, mean, count; few with much free memory: fragmented",
+        "free_huge_bytes": "free memory in blocks that hold a PMD-sized huge page, mean, bytes; little of it with much "
+        "free memory: fragmented",
         "compact_stalls": "allocations that waited for compaction, count",
         "uptime_seconds": "time since boot at the first sample, seconds",
         "fault_p50_seconds": "median time of one big-page fault, seconds; NULL where no workload measured it",
@@ -30,7 +31,7 @@ FAULT_OUTCOMES = View(
   o.rise AS allocated, f.rise AS fallbacks, c.rise AS charge_refusals,
   o.mean / nullif(o.mean + f.mean, 0) AS success_share,
   m.mean AS memory_free_bytes, m.mean / nullif(t.mean, 0) AS memory_free_share,
-  b.mean AS free_order9_blocks, d.rise AS compact_stalls,
+  b.mean AS free_huge_bytes, d.rise AS compact_stalls,
   (SELECT s.boottime_seconds FROM sample s WHERE s.period_id = p.period_id ORDER BY s.sequence LIMIT 1)
     AS uptime_seconds,
   l.p50 AS fault_p50_seconds, l.p99 AS fault_p99_seconds, l.maximum AS fault_maximum_seconds, p.started_at
@@ -42,7 +43,7 @@ LEFT JOIN observation c ON c.period_id = p.period_id
   AND c.metric = replace(o.metric, '_anon_fault_alloc', '_anon_fault_fallback_charge')
 <mean:m:memory_free_bytes>
 <mean:t:memory_total_bytes>
-<mean:b:buddyinfo_order9_free_blocks>
+<mean:b:free_huge_bytes>
 <mean:d:compact_stall>
 <mean:l:fault_latency_seconds>""",
 )

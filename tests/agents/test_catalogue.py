@@ -14,6 +14,7 @@ from agents.catalogue import (
     PATTERNS,
     DerivedMetric,
     MetricKind,
+    Page,
     asked_events,
     derive,
     derived_for,
@@ -23,11 +24,11 @@ from agents.catalogue import (
     render_catalogue,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "METRICS.md"
+METRICS_PAGE = Path(__file__).parents[2] / "docs" / "METRICS.md"
 
 
 def test_the_page_in_the_repository_is_the_catalogue() -> None:
-    assert PAGE.read_text() == render_catalogue(), "write it again: see docs/METRICS.md, first line"
+    assert METRICS_PAGE.read_text() == render_catalogue(), "write it again: see docs/METRICS.md, first line"
 
 
 def test_every_row_of_the_page_has_as_many_cells_as_its_header() -> None:
@@ -52,7 +53,7 @@ def test_names_units_and_meanings_are_all_there() -> None:
 
 def test_the_store_gets_a_column_for_what_is_asked_most() -> None:
     columns = {name for name, metric in CATALOGUE.items() if metric.column}
-    assert 40 <= len(columns) <= 55
+    assert 40 <= len(columns) <= 65
     assert {"thp_split_pud", "thp_1048576kB_nr_anon", "dtlb_load_misses", "oom_kills", "agent_cpu_seconds"} <= columns
 
 
@@ -158,6 +159,7 @@ def test_no_two_derived_metrics_have_one_name() -> None:
 def test_used_memory_is_total_less_available() -> None:
     levels = {"memory_total_bytes": 100.0, "memory_available_bytes": 30.0}
     assert derive(DERIVED["memory_used_bytes"], levels) == 70.0
+    assert derive(DERIVED["memory_used_bytes"], {**levels, "per_cpu_free_bytes": 10.0}) == 60.0
 
 
 def test_backed_bytes_are_pages_times_their_size() -> None:
@@ -183,3 +185,23 @@ def test_every_family_of_derived_metrics_makes_what_its_shape_says() -> None:
         assert isinstance(made, DerivedMetric)
         assert family.expression.fullmatch(made.name)
         assert find_derived(made.name) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("pgscan_direct", Page.BASE),
+        ("nr_page_table_pages", Page.BASE),
+        ("buddyinfo_order9_free_blocks", Page.BASE),
+        ("pageblocks_movable", Page.BASE),
+        ("thp_fault_alloc", Page.HUGE),
+        ("thp_split_pmd", Page.HUGE),
+        ("cgroup_thp_fault_alloc", Page.HUGE),
+        ("thp_524288kB_split", None),
+        ("hugetlb_2048kB_free_pages", None),
+        ("page_table_bytes", None),
+        ("pgfault", None),
+    ],
+)
+def test_a_metric_says_whether_its_pages_are_the_hosts_own(name: str, page: Page | None) -> None:
+    assert describe(name).page is page

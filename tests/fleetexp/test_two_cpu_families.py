@@ -1,4 +1,4 @@
-"""A fleet whose hosts count different events under one name: stored host by host, and never averaged."""
+"""A fleet whose hosts count different events, or pages of different sizes: stored by host, and never averaged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from agents.perf.cpu_kind import CpuKind
 from agents.perf.tables import find_table
 from agents.simulated import Machine
+from agents.simulated.files import THP
 from analysis.results import Cause, Findings
 from fleetexp.reporting.content import report_content
 from tests.agents.perf.cpu_files import cpuinfo, pmu_files
@@ -78,3 +79,21 @@ def test_hosts_of_an_unknown_cpu_are_not_averaged_with_known_ones(tmp_path: Path
     _, found = run(tmp_path, dict.fromkeys(HOSTS[:12], AMD))
     assert found.arms[0].cause is Cause.MIXED_MEANINGS
     assert "what the kernel counts as dTLB-load-misses on a CPU without numbers" in found.arms[0].about
+
+
+def test_pages_of_two_sizes_are_never_averaged(tmp_path: Path) -> None:
+    larger = Machine(shows={f"{THP}/hpage_pmd_size": "536870912"})
+    text = SPEC.replace(f"primary: {RATIO}", "primary: thp_split_pmd")
+    ran = run_simulated(tmp_path, text, hosts=len(HOSTS), machines=dict.fromkeys(HOSTS[:12], larger))
+    with ran.store() as store:
+        found = store.findings(ran.outcome.run_id)
+        notes = report_content(store, ran.outcome.run_id).notes
+    assert found is not None
+    of_2m, of_512m = "huge pages of 2048 KiB", "huge pages of 524288 KiB"
+    assert (found.arms[0].cause, found.arms[0].about) == (Cause.MIXED_MEANINGS, ("thp_split_pmd", of_2m, of_512m))
+    rows = {row.metric: row for row in found.estimates if row.headline}
+    assert "thp_split_pmd" not in rows
+    for size in (of_2m, of_512m):
+        assert rows[f"thp_split_pmd ({size})"].n_control + rows[f"thp_split_pmd ({size})"].n_treatment == 12
+    (note,) = [note for note in notes if note.metric == "thp_split_pmd"]
+    assert note.meaning.endswith(f"; counted here: {of_2m} (12 hosts), {of_512m} (12 hosts)")

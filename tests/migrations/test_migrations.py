@@ -263,3 +263,26 @@ def test_an_upgraded_store_takes_new_findings(upgraded: str) -> None:
         ("always", Decision.BETTER_HERE, 1),
         ("madvise", Decision.INCONCLUSIVE, 0),
     ]
+
+
+# ---------------------------------------------------------------------- 0008: PMD sizes of larger base pages
+@pytest.mark.parametrize("make", [_on_sqlite, pytest.param(_on_postgresql, marks=pytest.mark.postgresql)])
+def test_what_was_read_of_a_512_mib_page_moves_to_its_column(
+    make: Callable[[pytest.FixtureRequest, Path], str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = make(request, tmp_path)
+    own = '{"thp_524288kB_nr_anon": 3, "thp_64kB_split": 7}'
+    old = "update sample set extra = '{}' where sequence = 2"
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+            connection.execute(old.format(own))
+    else:
+        with psycopg.connect(_plain(url)) as server:
+            server.execute(old.format(own))  # type: ignore[arg-type]
+    upgrade(url)
+    (found,) = query(url, "select thp_524288kb_nr_anon, thp_524288kb_split from sample where sequence = 2", 9)[1]
+    assert found == (3.0, None)
+    with contextlib.closing(open_store(url)) as store:
+        samples = store.period_readings(1).samples
+    assert samples["thp_524288kB_nr_anon"].values.tolist() == [3.0]
+    assert samples["thp_64kB_split"].values.tolist() == [1.0, 7.0, 3.0]

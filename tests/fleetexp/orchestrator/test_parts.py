@@ -262,6 +262,8 @@ def test_a_derived_level_and_a_derived_ratio_of_counters_trip_too() -> None:
     used = Tripwires([guardrail("memory_used_bytes", 50)], counters=frozenset())
     assert used.watch("a", [sample(memory_total_bytes=100.0, memory_available_bytes=60.0)]) is None
     assert used.watch("a", [sample(memory_total_bytes=100.0, memory_available_bytes=40.0)]) is not None
+    apart = sample(memory_total_bytes=100.0, memory_available_bytes=40.0, per_cpu_free_bytes=15.0)
+    assert used.watch("a", [apart]) is None  # free too, where a page on a CPU's own list is large
     cycles = Tripwires([guardrail("cycles_per_instruction", 3)], counters=frozenset())
     assert cycles.watch("a", [sample(cycles=1e9, instructions=1.0)]) is None  # nothing to compare with yet
     assert cycles.watch("a", [sample(cycles=1e9 + 20, instructions=11.0)]) is None
@@ -333,6 +335,16 @@ def test_a_value_stored_before_names_had_owners_never_stands_for_the_hosts_own()
     said = {name: Series(seconds=at, values=np.ones(2)) for name in ("memory_used_bytes", "memory_total_bytes")}
     found = observations(PeriodReadings(period_id=1, samples=samples, measured=said), frozenset(said))
     assert (found["memory_used_bytes"].mean, found["memory_total_bytes"].mean) == (5.0, 9.0)
+
+
+def test_used_memory_is_less_what_the_lists_of_cpus_hold_where_that_is_read() -> None:
+    levels = {
+        "memory_total_bytes": series((1.0, 100.0), (2.0, 100.0)),
+        "memory_available_bytes": series((1.0, 40.0), (2.0, 20.0)),
+    }
+    assert summaries(**levels)["memory_used_bytes"] == 70.0
+    lists = series((1.0, 0.0), (2.0, 10.0))
+    assert summaries(**levels, per_cpu_free_bytes=lists)["memory_used_bytes"] == 65.0
 
 
 # ---------------------------------------------------------------------- fleets

@@ -88,7 +88,7 @@ class _Host:
     arm: str
     stage: int
     free_share: float = 0.3
-    free_order9_blocks: float = 9000.0
+    free_huge_bytes: float = 18.0 * GIB
     uptime_seconds: float = 864_000.0
     gigabytes_given: int = 60  # 1 GB faults that succeed
     gigabytes_refused: int = 2
@@ -114,7 +114,7 @@ RUN_2 = (
         arm="thp-1g",
         stage=0,
         free_share=0.04,
-        free_order9_blocks=12.0,
+        free_huge_bytes=12.0 * 2**21,
         uptime_seconds=7_776_000.0,
         gigabytes_given=0,
         gigabytes_refused=64,
@@ -320,8 +320,8 @@ def _readings(
             "anon_bytes": 120.0 * GIB,
             "page_table_bytes": (0.5 + 0.002 * backed) * GIB,
             "oom_kills": 0.0,
-            "compact_stall": round(40 * share * (10 if host.free_order9_blocks < 100 else 1)),
-            "buddyinfo_order9_free_blocks": host.free_order9_blocks,
+            "compact_stall": round(40 * share * (10 if host.free_huge_bytes < GIB / 4 else 1)),
+            "free_huge_bytes": host.free_huge_bytes,
             "psi_memory_some_seconds": 0.002 * elapsed,
             "pgscan_direct": round(elapsed * (5 if host.free_share < 0.1 else 0)),
             "agent_cpu_seconds": 0.0008 * elapsed,

@@ -193,10 +193,12 @@ def test_knob_changes_come_back_in_order_and_once(store: Store) -> None:
 
 def test_host_facts_come_back_whole_and_the_newest_counts(store: Store) -> None:
     run_id = new_run(store, make_plan(["h2", "h1"]))
-    older, newer, other = facts("h1"), facts("h1", at=5), facts("h2")
+    older, other = facts("h1"), facts("h2")
+    newer = replace(facts("h1", at=5), base_page_bytes=65536, thp_pmd_kib=524288)
     for one in (newer, older, older, other):
         store.record_host_facts(run_id, one)
     assert store.host_facts(run_id) == [newer, other]
+    assert store.page_bytes(run_id) == {"h1": (65536, 2**29), "h2": (4096, 0)}
 
 
 def test_an_event_told_twice_with_its_instant_is_entered_once(store: Store) -> None:
