@@ -81,7 +81,7 @@ _DUMMY = PerfEvent(name="dummy", kind=TYPE_SOFTWARE, config=9)  # PERF_COUNT_SW_
 
 
 def require_cgroup(cgroup_fd: int, cgroup: Path, *, cpu: int) -> None:
-    """OSError where the kernel counts no event whatever for this cgroup: else each event would be said to be missing."""
+    """OSError where the kernel counts no event whatever for this cgroup: it is not the CPU that lacks them."""
     try:
         os.close(open_event(_DUMMY, cpu=cpu, cgroup_fd=cgroup_fd))
     except OSError as error:
@@ -102,8 +102,8 @@ def unreadable(error: OSError, path: str) -> str:
 
 
 _NO_EVENTS_OF_CGROUP = (
-    "the kernel counts no perf events for this cgroup; where no controller was ever enabled below the root, enable one, "
-    "such as +memory in the root's cgroup.subtree_control"
+    "the kernel counts no perf events for this cgroup; where no controller was ever enabled below the root, enable "
+    "one, such as +memory in the root's cgroup.subtree_control"
 )
 _NOT_OFFERED = "the CPU or hypervisor offers no such event"
 _NOT_PERMITTED = "not permitted; run as root, give CAP_PERFMON, or lower kernel.perf_event_paranoid"
