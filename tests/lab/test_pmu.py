@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
+from fleetexp.config import parse_experiment
+from fleetexp.domain import RunState
+from fleetexp.orchestrator.launch import launch
+from fleetexp.store.store import open_store
+from fleetexp.store.url import parse_url
 from tests.lab.conftest import lab_folder
-from tests.lab.pmu_guest import HOST, NEEDED, PmuGuest
+from tests.lab.pmu_guest import HOST, NEEDED, GuestInventory, PmuGuest
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -19,6 +26,21 @@ PERF = {"dtlb_load_misses": "dTLB-load-misses", "dtlb_store_misses": "dTLB-store
 DTLB = ("dtlb_load_misses", "dtlb_store_misses")
 PROGRAM, LONGER = (16, 30), (16, 100)  # MiB, repeats
 ROUNDS = 3
+SPEC = """\
+name: page-stride
+hypothesis: a program that touches 16 MiB misses the dTLB more often than one that touches 1 MiB
+design: switchback
+control: small
+arms:
+  small: {thp/enabled: never}
+  big: {thp/enabled: always}
+assignment: {order: pairs, seed: 5}
+periods: {washout: 2s, measure: 4s, blocks: 6, sample_every: 1s}
+workload:
+  command: {argv: [/usr/bin/python3, -S, /app/page_stride.py, /sys/kernel/mm/transparent_hugepage/enabled]}
+metrics: {primary: dtlb_load_misses, secondary: [dtlb_store_misses]}
+safety: {lease: 60s}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +124,39 @@ def test_where_no_table_has_the_cpu_the_generic_events_are_counted_and_the_rest_
     assert events["dtlb_walk_cycles"].reason == (
         "no table of events has this CPU (/proc/cpuinfo gives no family and model)"
     )
+
+
+def test_a_switchback_stores_dtlb_misses_and_its_difference_stands_in_its_interval(
+    guest: PmuGuest, tmp_path: Path
+) -> None:
+    url = parse_url(f"sqlite:///{tmp_path / 'pmu.db'}")
+    outcome = launch(
+        parse_experiment(SPEC), SPEC, store_url=url, observer=lambda _: None, inventory=GuestInventory(guest)
+    )
+    assert outcome.state is RunState.COMPLETED, outcome
+    with contextlib.closing(open_store(url, create=False)) as store:
+        effects = store.select(
+            "SELECT metric, control_mean, treatment_mean, difference, difference_low, difference_high FROM effects"
+            " WHERE headline = 1 AND metric LIKE 'dtlb_%_misses'"
+        )
+        counted = store.select(
+            "SELECT metric, event, encoding, scope FROM counted_event WHERE metric LIKE 'dtlb_%_misses' ORDER BY 1"
+        )
+        samples = store.select(
+            "SELECT p.arm, p.state, min(s.dtlb_load_misses), max(s.dtlb_load_misses), count(s.dtlb_load_misses)"
+            " FROM sample s JOIN period p ON p.period_id = s.period_id WHERE p.kind = 'measure' GROUP BY p.period_id"
+        )
+        written = store.select("SELECT reason, restored FROM knob_audit")
+    print(outcome, *effects, sep="\n")
+    assert sorted((arm, state) for arm, state, *_ in samples) == [("big", "complete")] * 6 + [("small", "complete")] * 6
+    assert all(rise >= 2 and most > least for _, _, least, most, rise in samples), samples
+    assert [tuple(row) for row in counted] == [
+        ("dtlb_load_misses", "dTLB-load-misses", "type=0x3,config=0x10003", "host"),
+        ("dtlb_store_misses", "dTLB-store-misses", "type=0x3,config=0x10103", "host"),
+    ]
+    assert len(effects) == len(DTLB)
+    for metric, small, big, difference, low, high in effects:
+        assert 0 < small < big, metric
+        assert low < difference < high, metric
+
+    assert {restored for _, restored in written} == {"yes"}
