@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS = {
     r"--fleet ray|ray job": "a Ray cluster: tests/cluster",
     r"postgresql://|db grant|db partition": "a PostgreSQL server: tests/fleetexp/store",
-    r"\brun (thp-2m-demo|my)\.yaml( --json.*)?( +#.*)?$": "to write this machine's kernel: tests marked real_knobs",
+    r"\brun (thp-2m-demo|my|first)\.yaml( --json| +#|$)": "to write this machine's kernel: tests marked real_knobs",
     r"fleetexp restore": "to write this machine's kernel: tests/fleetexp/cli/test_cli_host_commands.py",
     r"fleetexp (pause|resume|abort) \d": "a run that goes on: tests/fleetexp/cli/test_cli_run_command.py",
     r"--as-of 2026": "a run of that day: tests/fleetexp/cli/test_cli_store_commands.py",

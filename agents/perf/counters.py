@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from agents.perf.events import find_events
 from agents.perf.group import EventGroup, grouped
 from agents.perf.own_events import find_own_events
 from agents.perf.scaling import COVERAGE_FLOOR, Reading
-from agents.perf.syscall import PerfEvent, unreadable, why_not
+from agents.perf.syscall import PerfEvent, require_cgroup, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
 
 ONLINE = "sys/devices/system/cpu/online"
@@ -152,17 +152,18 @@ class PerfCounters:
         self._groups = grouped(events, floor=self._floor)
         self._open_on(self._groups, cpus)
 
-    def _open_on(self, groups: Iterable[EventGroup], cpus: Iterable[int]) -> None:
+    def _open_on(self, groups: Iterable[EventGroup], cpus: Collection[int]) -> None:
         """Open groups on these CPUs too; what is refused is left out, with the reason."""
         cgroup_fd = -1
         try:
             if self._cgroup is not None:
                 cgroup_fd = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                require_cgroup(cgroup_fd, self._cgroup, cpu=min(cpus))
             for group in groups:
                 for metric, error in group.open_on(cpus, cgroup_fd).items():
                     self.unavailable[metric] = why_not(error)
         except OSError as error:
-            self._refuse_all(why_not(error))  # the cgroup can't be opened
+            self._refuse_all(unreadable(error, str(self._cgroup)))  # the cgroup: no event raises here
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)

@@ -12,7 +12,10 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from agents.event_text import TYPE_SOFTWARE
 
 _READ_FORMAT = 0x1 | 0x2 | 0x8  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_GROUP
 _EXCLUDE_USER, _EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 4, 1 << 5, 1 << 6
@@ -86,6 +89,19 @@ def open_event(event: PerfEvent, *, cpu: int, cgroup_fd: int = -1, leader: int =
     return int(fd)
 
 
+_DUMMY = PerfEvent(name="dummy", kind=TYPE_SOFTWARE, config=9)  # PERF_COUNT_SW_DUMMY: every kernel since 3.12
+
+
+def require_cgroup(cgroup_fd: int, cgroup: Path, *, cpu: int) -> None:
+    """OSError where the kernel counts no event whatever for this cgroup: it is not the CPU that lacks them."""
+    try:
+        os.close(open_event(_DUMMY, cpu=cpu, cgroup_fd=cgroup_fd))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EBADF):
+            raise OSError(error.errno, _NO_EVENTS_OF_CGROUP, str(cgroup)) from error
+        # any other error is the events' own to tell
+
+
 def why_not(error: OSError) -> str:
     """Say what an error of perf_event_open means, with the remedy where there is one."""
     name = errno.errorcode.get(error.errno or 0, "error")
@@ -97,6 +113,10 @@ def unreadable(error: OSError, path: str) -> str:
     return why_not(error) if error.errno == errno.EMFILE else f"{error.strerror}: {error.filename or path}"
 
 
+_NO_EVENTS_OF_CGROUP = (
+    "the kernel counts no perf events for this cgroup; where no controller was ever enabled below the root, enable "
+    "one, such as +memory in the root's cgroup.subtree_control"
+)
 _NOT_OFFERED = "the CPU or hypervisor offers no such event"
 _NOT_PERMITTED = "not permitted; run as root, give CAP_PERFMON, or lower kernel.perf_event_paranoid"
 _REASONS = {

@@ -416,11 +416,17 @@ def test_a_cgroup_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
 
 
 @needs_perf_events
-def test_a_folder_that_is_no_cgroup_is_a_reason(tmp_path: Path) -> None:
-    made = PerfCounters(FolderRoot(), cgroup=tmp_path, prefix="cgroup_")
-    assert made.unavailable["cgroup_page_faults"]
-    assert take(made) == {}
-    made.close()
+def test_a_cgroup_whose_events_the_kernel_does_not_count_is_the_reason_and_not_the_cpu(tmp_path: Path) -> None:
+    # A folder that is none, and cgroups in hierarchies without perf events, where this machine has such.
+    others = (tmp_path, Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/systemd"))
+    for folder in others:
+        if folder.exists():
+            made = PerfCounters(FolderRoot(), ["cycles", "page_faults"], cgroup=folder, prefix="cgroup_")
+            for metric in ("cgroup_cycles", "cgroup_page_faults"):
+                assert "the kernel counts no perf events for this cgroup" in made.unavailable[metric]
+                assert made.unavailable[metric].endswith(str(folder))
+            assert take(made) == {}
+            made.close()
 
 
 @pytest.mark.parametrize("said", ["9" * 10_000, "-1", "0-", "\N{ARABIC-INDIC DIGIT ONE}", "0-99999999", "1-0"])

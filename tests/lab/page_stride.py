@@ -1,0 +1,60 @@
+"""Runs inside the guest: load, then store, one byte in each page of a region, so often; each sweep with an empty TLB.
+
+    python page_stride.py MIB REPEATS
+    python page_stride.py KNOB           twenty times a second until it is stopped: 16 MiB where [always] is set, else 1
+
+Nothing but the standard library: it is the program that fleetexp and `perf stat` count in turn, and the workload of an
+experiment whose arms differ in what it touches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+import time
+from pathlib import Path
+
+PAGE = 4096
+
+
+class Region:
+    """Memory of small pages, all of them there from the start."""
+
+    def __init__(self, mib: int) -> None:
+        self._size = mib << 20
+        self._memory = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self._ones = b"1" * (self._size // PAGE)
+        self._address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
+        self._libc = ctypes.CDLL(None)
+        self._memory[::PAGE] = self._ones
+
+    def sweep(self) -> None:
+        self._empty_the_tlb()
+        self._memory[::PAGE]
+        self._empty_the_tlb()
+        self._memory[::PAGE] = self._ones
+
+    def _empty_the_tlb(self) -> None:
+        """Protect and free again: the kernel flushes the TLB of a region of more than 64 pages as a whole."""
+        for protection in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
+            self._libc.mprotect(self._address, ctypes.c_size_t(self._size), protection)
+
+
+def main(words: list[str]) -> None:
+    if len(words) > 1:
+        region = Region(int(words[0]))
+        for _ in range(int(words[1])):
+            region.sweep()
+        return
+    region = Region(16 if "[always]" in Path(words[0]).read_text() else 1)
+    due = time.monotonic()
+    while True:
+        region.sweep()
+        due += 0.05
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
