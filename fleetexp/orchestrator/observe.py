@@ -35,7 +35,7 @@ def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset(
     samples = readings.samples
     chosen: dict[str, tuple[Series, Kind]] = {}
     for name, series in samples.items():
-        counter = name in counters or (is_known(name) and describe(name).kind is MetricKind.COUNTER)
+        counter = describe(name).kind is MetricKind.COUNTER if is_known(name) else name in counters
         chosen[name] = series, "counter" if counter else "gauge"
     for metric in derived_for(samples):
         if metric.name not in samples:
