@@ -16,8 +16,10 @@ SOURCES   := fleetexp agents analysis migrations tests
 PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
 LONG      := slow or ray or lab or postgresql or real_knobs
-# Of these, the kinds that have the machine to themselves: clusters, guests, and this machine's own knobs and pages.
-ALONE     := ray or lab or real_knobs
+# Of these, the kinds that have the machine to themselves: clusters, and this machine's own knobs and pages.
+ALONE     := ray or real_knobs
+# Guests take a core each: two beside each other, the tests of one guest in one process.
+GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
 # The others share it, a process for each core: as many as four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
 # A quarter of an hour by itself, so not in `make test`: `make mission`.
@@ -75,8 +77,9 @@ quick: $(INSTALLED)  ## the quick tests
 	$(PYTEST) -q $(SHARED) -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q --durations=10 $(SHARED) -m "($(LONG)) and not ($(ALONE) or benchmark)"
-	$(PYTEST) -q --durations=25 -m "($(ALONE)) and not benchmark" $(LONGEST)
+	$(PYTEST) -q --durations=10 $(SHARED) -m "($(LONG)) and not ($(ALONE) or lab or benchmark)"
+	$(PYTEST) -q --durations=10 $(GUESTS) $(LONGEST)
+	$(PYTEST) -q --durations=25 -m "($(ALONE)) and not (lab or benchmark)" $(LONGEST)
 
 cluster: $(INSTALLED) system  ## the Ray cluster in network namespaces: what is killed, cut off, never comes back
 	$(PYTEST) -v tests/cluster
