@@ -50,7 +50,7 @@ class HostLock:
     def acquire(self, patience_seconds: float) -> bool:
         """Try for so long; True where the lock is now ours."""
         try:
-            fd = self._folder.open(_NAME, os.O_RDWR | os.O_CREAT)
+            fd = self._folder.open_to_write(_NAME, os.O_CREAT)
         except OSError as error:
             raise JournalError(
                 f"the state folder can't be used: {error.strerror}",

@@ -85,7 +85,8 @@ class Journal:
         """Open the journal of the claim that holds this host; None where nobody does. JournalError if unreadable."""
         path = state_dir / _OPEN
         try:
-            fd = StateFolder(state_dir).open(_OPEN, os.O_RDONLY if read_only else os.O_RDWR)
+            folder = StateFolder(state_dir)
+            fd = folder.open(_OPEN) if read_only else folder.open_to_write(_OPEN)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

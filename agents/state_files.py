@@ -70,6 +70,15 @@ class StateFolder:
             raise
         return fd
 
+    def open_to_write(self, name: str, flags: int = 0) -> int:
+        """Open a file to read and write; on a disk that has become read-only, to read: what it says still holds."""
+        try:
+            return self.open(name, os.O_RDWR | flags)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return self.open(name)
+
     def create(self, name: str) -> int:
         """Return a descriptor of a new file, to read and write; a file, link or pipe of that name loses it."""
         with self._reached() as folder:

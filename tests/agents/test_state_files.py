@@ -13,7 +13,7 @@ import pytest
 
 from agents import state_files
 from agents.claim import HostClaim, Outcome, claim_status, closed_journals, restore, take_claim
-from agents.errors import AgentError, StateRefused, WorkloadError
+from agents.errors import AgentError, JournalError, StateRefused, WorkloadError
 from agents.guardian import LOG_NAME
 from agents.host_lock import HostLock
 from agents.journal import Journal
@@ -135,6 +135,22 @@ def test_what_an_earlier_fleetexp_left_readable_is_restored_and_closed_to_others
     claim_of(root).release()
     assert root.state_dir.stat().st_mode & 0o777 == 0o700
     assert (root.state_dir / "state.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_that_has_become_read_only_does_not_keep_a_host_from_being_put_back(
+    root: FolderRoot, mounted: Callable[..., None]
+) -> None:
+    root.state_dir.mkdir(parents=True)
+    mounted("-t", "tmpfs", "-o", "mode=0700", "own", str(root.state_dir))
+    left_behind(root)
+    mounted("-o", "remount,ro", str(root.state_dir))
+    assert all(change.ok for change in restore(root))
+    assert reads(root) == "inherit"
+    with pytest.raises(JournalError, match="Read-only"):
+        claim_of(root)
+    mounted("-o", "remount,rw", str(root.state_dir))
+    assert all(change.ok for change in restore(root))  # which closes what could not be closed
+    assert closed_journals(root)[0].outcome is Outcome.RESTORED
 
 
 def test_an_empty_folder_that_others_may_write_is_taken_and_closed(root: FolderRoot) -> None:
