@@ -32,6 +32,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _ENDING = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _NOT_RUN = 127
+_CHASING_SECONDS = 0.02
+_CHUNK = 65536
 _LOOK_AGAIN_SECONDS = 3600.0  # select(2) takes no infinite wait as a number
 
 
@@ -149,10 +151,28 @@ def _end_all(folder: Path | None, leader: int, ended: list[int]) -> bool:
         if folder is not None:
             strike_cgroup(folder)
         kill_descendants(os.getpid())
+        _chase(leader, ended)
         time.sleep(0.001)
     if folder is not None:
         remove_cgroup(folder)
     return True
+
+
+def _chase(leader: int, ended: list[int]) -> None:
+    """SIGKILL and reap our own children as fast as they can be listed, for a moment.
+
+    One that forks and leaves is our child only while its next fork takes: when all of /proc has been looked through,
+    a chain of them is hundreds of processes on. Needs CONFIG_PROC_CHILDREN.
+    """
+    deadline = time.monotonic() + _CHASING_SECONDS
+    with suppress(OSError):
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while _reap(leader, ended) and time.monotonic() < deadline:
+                for pid in os.pread(fd, _CHUNK, 0).split():
+                    os.kill(int(pid), signal.SIGKILL)
+        finally:
+            os.close(fd)
 
 
 def _reap(leader: int, ended: list[int]) -> bool:
