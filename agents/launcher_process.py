@@ -30,7 +30,7 @@ TERMINATE, KILL = b"t", b"k"
 _FILES = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _ENDING = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_NEVER_IGNORED = frozenset({signal.SIGKILL, signal.SIGSTOP})
 _NOT_RUN = 127
 _CHASING_SECONDS = 0.02
 _CHUNK = 65536
@@ -125,8 +125,9 @@ def _become(order: Mapping[str, Any], files: list[int], failing: int) -> None:
                 join_cgroup(Path(order["cgroup"]))
         for number, fd in enumerate(files):
             os.dup2(fd, number)
-        for ignored in _IGNORED_BY_PYTHON:
-            signal.signal(ignored, signal.SIG_DFL)
+        for number in signal.valid_signals() - _NEVER_IGNORED:  # Python ignores two, nohup(1) and service managers more
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if order["user"] is not None:
             uid, gid, groups = order["user"]
             os.setgroups(groups)
