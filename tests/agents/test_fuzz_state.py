@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.state_fuzz import SPOOL, Claimed, folder_in_memory, mutated_lines, notes, open_spool, read_notes
 
-QUICK = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=500, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

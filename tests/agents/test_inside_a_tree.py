@@ -342,7 +342,7 @@ def walked(folder: Path, path: str) -> tuple[int, int] | int:
         os.close(fd)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     made=st.lists(st.tuples(PLACES, st.sampled_from(["folder", "file", "link"]), TARGETS), max_size=10),
     asked=STEPS.map("/".join).filter(bool),

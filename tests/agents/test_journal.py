@@ -84,7 +84,7 @@ def test_nobody_holds_a_host_without_a_journal(tmp_path: Path) -> None:
     assert closed_journals(tmp_path) == ()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cut=st.integers(min_value=0, max_value=10_000))
 def test_a_line_torn_anywhere_loses_only_itself(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     state_dir = tmp_path_factory.mktemp("state")

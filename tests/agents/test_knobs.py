@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import KnobError, KnobMismatch, KnobNotWritable, KnobRefused, UnknownKnob
@@ -241,7 +241,6 @@ def test_the_effective_state_resolves_inherit_and_only_that(host_tree: HostTree)
 words = st.text(alphabet="abcdefghijklmnopqrstuvwxyz+_0123456789", min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(st.lists(words, min_size=1, max_size=6, unique=True), st.data())
 def test_the_chosen_word_is_found_wherever_it_stands(choices: list[str], data: st.DataObject) -> None:
     chosen = data.draw(st.sampled_from(choices))

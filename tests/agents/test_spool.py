@@ -86,7 +86,7 @@ def test_readings_are_numbered_from_one_and_handed_out_in_order(
     assert not (tmp_path / "s.jsonl").exists()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.integers(1, 4), st.just(-1), st.just(-2)), max_size=20))
 def test_killed_and_opened_again_nothing_unacknowledged_is_missing(
     tmp_path: Path, open_spool: Callable[[Path], Spool], story: list[int]

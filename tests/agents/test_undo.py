@@ -171,7 +171,7 @@ def test_pools_give_back_before_others_ask(host_tree: HostTree) -> None:
 arms = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in KNOBS.items()})
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.fixed_dictionaries({name: st.sampled_from(values) for name, values in KNOBS.items()}),
     sequence=st.lists(arms, min_size=1, max_size=5),

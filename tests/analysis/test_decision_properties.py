@@ -30,7 +30,7 @@ from tests.analysis.worlds import (
     World,
 )
 
-few = settings(deadline=None, max_examples=25, derandomize=True)
+few = settings(max_examples=25, derandomize=True)
 more = settings(few, max_examples=60)
 most = settings(few, max_examples=120)
 pytestmark = pytest.mark.slow

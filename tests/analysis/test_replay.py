@@ -151,7 +151,7 @@ def test_a_plan_that_could_not_have_drawn_the_arms_is_refused() -> None:
 
 # ------------------------------------------------------------------ p-values
 @given(st.integers(0, 10_000), st.sampled_from(["pairs", "balanced"]), st.integers(4, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_p_is_never_below_one_over_the_possible_assignments(seed: int, kind: str, pairs: int) -> None:
     draw = np.random.default_rng(seed)
     n = 2 * pairs

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from tests.host_file_fuzz import HOSTS, PARSERS, Gallery, mutated, parse_anything
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600), pytest.mark.usefixtures("no_log")]
-LONG = settings(
-    max_examples=10_000, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
+LONG = settings(max_examples=10_000, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def web() -> Iterator[Web]:
 def test_ten_thousand_mangled_pages_give_values_or_typed_reasons(web: Web) -> None:
     longest = 0.0
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(mangled_pages())
     def read_one(drawn: tuple[Page, list[MetricSource]]) -> None:
         nonlocal longest

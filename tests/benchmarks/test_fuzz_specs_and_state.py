@@ -32,7 +32,6 @@ def try_all(strategy: st.SearchStrategy[Any], act: Callable[[Any], object]) -> N
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

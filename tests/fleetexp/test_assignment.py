@@ -64,7 +64,7 @@ def by_stratum(plan: Plan) -> Mapping[str, Counter[str | None]]:
 
 # ------------------------------------------------------------------ independent
 @given(st.integers(0, 2**31), st.integers(20, 60), st.integers(0, 40), st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_hosts_that_join_move_nobody_whatever_their_strata(seed: int, before: int, more: int, pools: int) -> None:
     spec = experiment(f"seed: {seed}, strata: [pool]")
     first = arms_of(make_plan(spec, fleet(before, pools)))
@@ -74,7 +74,7 @@ def test_hosts_that_join_move_nobody_whatever_their_strata(seed: int, before: in
 
 # ------------------------------------------------------------------ complete
 @given(st.integers(0, 2**31), st.integers(12, 60), st.integers(1, 4), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_complete_keeps_the_ratio_in_every_stratum_to_within_one_host(
     seed: int, hosts: int, pools: int, part: int
 ) -> None:
@@ -120,7 +120,7 @@ def test_complete_makes_every_choice_equally_likely() -> None:
 
 # ------------------------------------------------------------------ matched pairs
 @given(st.integers(0, 2**31), st.integers(8, 40), st.integers(1, 3), st.booleans(), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_matched_hosts_share_a_stratum_and_get_one_arm_each(
     seed: int, hosts: int, pools: int, third: bool, two: bool
 ) -> None:
@@ -211,7 +211,7 @@ def test_a_host_without_a_number_to_balance_on_is_named() -> None:
 
 # ------------------------------------------------------------------ holdout
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_experiment_of_a_salt_spares_the_same_hosts_and_a_larger_share_spares_them_too(
     one: int, two: int
 ) -> None:

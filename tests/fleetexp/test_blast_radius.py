@@ -49,7 +49,7 @@ def treated(plan: Plan, hosts: list[HostInfo], label: str) -> Counter[str]:
     return Counter(of[unit.host] for unit in plan.units if unit.arm != plan.control)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(8, 12))
 def test_no_rack_and_no_pool_has_more_treated_hosts_than_allowed(seed: int, per_rack: int, count: int) -> None:
     hosts = racks(120, count)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.messages import Arm
@@ -226,7 +226,6 @@ def test_each_arm_that_does_what_an_earlier_one_does_is_named_once() -> None:
 
 
 @given(st.text(max_size=200))
-@settings(deadline=None)
 def test_any_text_is_an_experiment_or_a_clear_error(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_experiment(text, "spec.yaml")
@@ -235,7 +234,6 @@ def test_any_text_is_an_experiment_or_a_clear_error(text: str) -> None:
 
 
 @given(st.integers(0, len(MINIMAL)), st.text(alphabet="{}[]:,&*!|>-'\" \t\n%@#xe1", max_size=6))
-@settings(deadline=None)
 def test_a_spec_with_something_typed_in_is_an_experiment_or_a_clear_error(position: int, typed: str) -> None:
     try:
         assert isinstance(parse_experiment(MINIMAL[:position] + typed + MINIMAL[position:], "s"), Experiment)

@@ -70,7 +70,6 @@ seeds = st.integers(0, 2**63 - 1)
 
 # ------------------------------------------------------------------ chance
 @given(seeds, st.lists(st.text(max_size=5), max_size=4))
-@settings(deadline=None)
 def test_draws_are_in_the_unit_interval_and_repeat(seed: int, words: list[str]) -> None:
     assert 0 <= uniform(seed, *words) < 1
     assert uniform(seed, *words) == uniform(seed, *words)
@@ -90,7 +89,7 @@ def test_draws_are_evenly_spread() -> None:
 
 # ------------------------------------------------------------------ switchback
 @given(seeds, st.integers(1, 12), names, st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_block_has_every_arm_once_each_washed_out_first(
     seed: int, blocks: int, hosts: list[str], third: bool
 ) -> None:
@@ -140,7 +139,6 @@ def test_all_six_orders_of_three_arms_are_equally_likely() -> None:
 
 
 @given(seeds, st.integers(1, 6), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
-@settings(deadline=None)
 def test_a_linear_drift_cancels_in_abba(seed: int, pairs: int, slope: float, start: float) -> None:
     experiment = switchback(
         f"assignment: {{seed: {seed}, order: abba}}\nperiods: {{blocks: {2 * pairs}, washout: 2s, measure: 5s}}"
@@ -175,7 +173,7 @@ def test_a_switchback_can_be_staged_too() -> None:
 
 # ------------------------------------------------------------------ parallel
 @given(seeds, st.integers(40, 80), st.integers(1, 60))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_adding_hosts_never_moves_an_assigned_host(seed: int, number: int, added: int) -> None:
     experiment = parallel(f"assignment: {{seed: {seed}, ratio: {{control: 2, treatment: 1}}}}")
     before = arms_of(make_plan(experiment, fleet(number)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.spec_fuzz import addresses, hides_the_password, read_address, read_spec_text, specs, trees
 
-QUICK = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=500, suppress_health_check=list(HealthCheck))
 
 
 @QUICK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetexp.config.problem import Refused
@@ -74,18 +74,15 @@ def test_what_is_no_count_is_refused(value: object) -> None:
 
 
 @given(st.integers(0, MAX_DURATION_SECONDS * 1000))
-@settings(deadline=None)
 def test_durations_survive_being_written(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 
 
 @given(st.integers(0, 2**49))
-@settings(deadline=None)
 def test_sizes_survive_being_written(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
 @given(st.decimals(0, 1000, places=6).map(float))
-@settings(deadline=None)
 def test_shares_survive_being_written(share: float) -> None:
     assert parse_share(format_share(share)) == share

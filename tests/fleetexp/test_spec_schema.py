@@ -193,7 +193,7 @@ TEXTS = st.one_of(
     ids=["duration", "size", "count", "share"],
 )
 @given(value=st.one_of(TEXTS, st.integers(-5, 5), st.floats(-2, 2).filter(lambda x: x != int(x)), st.booleans()))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_quantity_is_valid_just_where_it_is_read(
     written: object, parse: Callable[[object], float], value: object
 ) -> None:

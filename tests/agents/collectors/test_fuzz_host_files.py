@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from tests.host_file_fuzz import HOSTILE, HOSTS, PARSERS, Gallery, mutated, parse_anything
 
-QUICK = settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+QUICK = settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> FolderRoot:
     return build_host(tmp_path_factory.mktemp("kernel") / "host")
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(records())
 def test_mutated_records_are_events_of_few_words_or_nothing(host: FolderRoot, data: bytes) -> None:
     hear(host, data)

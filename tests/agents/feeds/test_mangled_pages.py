@@ -19,7 +19,7 @@ def web() -> Iterator[Web]:
         yield server
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(mangled_pages())
 def test_a_mangled_page_gives_a_value_or_a_typed_reason(web: Web, drawn: tuple[Page, list[MetricSource]]) -> None:
     read_mangled(web, *drawn)

@@ -26,7 +26,7 @@ def test_little_output_is_kept_whole(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "out").stat().st_mode & 0o777 == 0o600
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(0, 3 * HEAD_BYTES), max_size=6))
 def test_the_first_and_the_last_bytes_are_kept_within_the_bound(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]

@@ -92,7 +92,6 @@ def test_what_hides_is_spelled_out_and_letters_stay(text: str, shown: str) -> No
     assert visible(text) == shown
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 def test_visible_text_holds_nothing_that_hides(text: str) -> None:
     shown = visible(text)
@@ -102,7 +101,6 @@ def test_visible_text_holds_nothing_that_hides(text: str) -> None:
     shown.encode()
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 @example("-- -")
 @example("a\\|b")
@@ -137,7 +135,7 @@ class Prose(Text):
         self.ended = True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(LINKS | ANYTHING, st.sampled_from([markdown_text, markdown_code]))
 @example("www.evil.example", markdown_text)
 @example("mail ada@evil.example, @ada", markdown_text)
@@ -156,7 +154,6 @@ def test_github_makes_no_link_no_picture_and_no_mention_of_it(text: str, escape:
         assert not MENTION.search(found.text), found.text
 
 
-@settings(deadline=None)
 @given(ANYTHING, st.sampled_from([markdown_text, markdown_code]))
 @example("a|b\\|c\\\\|d", markdown_text)
 @example("`a``b|", markdown_code)
@@ -179,7 +176,6 @@ def test_table_cell_stays_one_cell(text: str, escape: object) -> None:
     assert found.text.split() == ["a", "b", *one_line(text).split(), "x"]
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 @example("````\n```")
 def test_listing_is_not_left_by_what_it_lists(text: str) -> None:

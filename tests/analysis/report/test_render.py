@@ -91,7 +91,7 @@ def test_hostile_text_in_every_place_changes_no_markup(
     assert hostile.text.count(visible(text)) >= 100
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(text=ANYTHING)
 def test_any_text_is_read_back_from_the_page(samples: ModuleType, reading: type, text: str) -> None:
     found = reading(page_as_html(page(with_text(samples.sample(), text)), {}))
@@ -101,7 +101,7 @@ def test_any_text_is_read_back_from_the_page(samples: ModuleType, reading: type,
         assert visible(text).strip("\n") in found.text
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(text=ANYTHING)
 def test_any_text_is_read_back_from_markdown(samples: ModuleType, reading: type, text: str) -> None:
     shown = one_line(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -63,7 +63,6 @@ def test_nothing_asked_for_has_no_interval() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 10_000), st.floats(0, 1)), min_size=3, max_size=40))
-@settings(deadline=None)
 def test_interval_holds_the_rate_and_is_never_empty(clusters: list[tuple[int, float]]) -> None:
     asked = np.array([float(size) for size, _ in clusters])
     given_ = np.floor(asked * np.array([share for _, share in clusters]))

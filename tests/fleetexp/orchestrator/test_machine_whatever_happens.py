@@ -66,7 +66,7 @@ _IN_TURN = st.sampled_from([*_ALWAYS, "finished", "not restored"])
 _IN_A_RAMP = st.sampled_from([*_ALWAYS, "tripwire", "approve", "fails the test"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 12), _IN_TURN, st.integers(0, 2)), max_size=12))
 def test_whatever_happens_no_reachable_host_is_left_changed(story: Story) -> None:
     world = World(Machine(plan=make_plan(hosts=3, blocks=2, max_failed=1)))
@@ -75,7 +75,7 @@ def test_whatever_happens_no_reachable_host_is_left_changed(story: Story) -> Non
     assert_nothing_left(world)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, 12), _IN_A_RAMP, st.integers(0, 3)), max_size=10),
     st.sampled_from(["auto", "manual"]),

@@ -129,7 +129,7 @@ def test_a_turn_takes_as_few_statements_for_many_hosts_as_for_one(store: Store, 
     assert said(["h1"], 2) == said(HOSTS, 3)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     turns=st.lists(
         st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(st.integers(1, 12), max_size=6)), max_size=6

@@ -148,7 +148,7 @@ def test_measured_values_of_one_instant_get_rising_seconds(store: Store, period_
     assert series.seconds[-1] - NOW.timestamp() < 1e-5
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
         st.lists(st.tuples(st.sampled_from("smeo"), st.integers(1, 12)), min_size=1, max_size=12), max_size=8
