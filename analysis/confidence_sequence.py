@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analysis.contrast import Contrast
-from analysis.errors import BadPlan, NotEnoughData
-from analysis.results import Interval
+from analysis.errors import BadPlan
 
 FEWEST_HOSTS = 20
 
@@ -21,23 +19,6 @@ def widening(n: float, alpha: float, tuned_for: float) -> float:
         raise BadPlan(f"no sequence at {n:g} units and alpha {alpha:g}", "confidence sequence", "give positive numbers")
     scaled = n * _rho_squared(tuned_for, alpha)
     return math.sqrt((scaled + 1) / scaled * math.log((scaled + 1) / alpha**2))
-
-
-def sequence_interval(contrast: Contrast, level: float, planned_hosts: float | None = None) -> Interval | None:
-    """Confidence interval of a difference that may be looked at after every host; None without spread.
-
-    Tuned for the planned number of hosts (default: those that are in). Raises NotEnoughData below 20 hosts: the
-    theory is asymptotic.
-    """
-    n = contrast.n_control + contrast.n_treatment
-    if n < FEWEST_HOSTS:
-        raise NotEnoughData(
-            f"{n} hosts of at least {FEWEST_HOSTS}", "confidence sequence", "wait, or plan the looks in advance"
-        )
-    if contrast.variance == 0:
-        return None
-    half = widening(n, 1 - level, planned_hosts or n) * contrast.standard_error
-    return Interval(low=contrast.difference - half, high=contrast.difference + half, level=level)
 
 
 def sequence_level(n: int, alpha: float, planned_hosts: float | None = None) -> float:

@@ -67,10 +67,3 @@ def _crossed_with(chance: float, start: _Floats, mass: _Floats, scale: float) ->
 def level_at(fractions: tuple[float, ...], look: int, alpha: float) -> float:
     """Two-sided error rate that a single look may use; its interval has 1 minus this."""
     return alpha if len(fractions) == 1 else 2 * float(stats.norm.sf(bounds(fractions, alpha)[look]))
-
-
-def information_fraction(variance_now: float, variance_at_end: float) -> float:
-    """Share of the planned information that is in, as 1 / Var(estimate); at most 1."""
-    if not (0 < variance_now < math.inf and 0 < variance_at_end < math.inf):
-        raise BadPlan("information needs positive variances", "information_fraction", "estimate them from data")
-    return min(1.0, variance_at_end / variance_now)

@@ -23,16 +23,11 @@ ON_RESUME = {"pause": "takes it up again", "abort": "ends it"}  # what `resume` 
 _LOOK_EVERY_SECONDS = 0.25
 
 
-def request_stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> None:
-    """Leave a request to pause a run ('pause') or to end it ('abort'). RunError where the run is over."""
-    with contextlib.closing(open_store(store_url, create=False)) as store:
-        _leave(store, run_id, how, who)
-
-
 def stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> bool:
-    """As `request_stop`, and wait until that is heard; False where the run is paused: then `resume` will hear it.
+    """Ask a run to pause ('pause') or to end ('abort'), and wait until that is heard.
 
-    RunError also where the run is under way and nobody hears: the request stays, for whoever resumes the run.
+    False where the run is paused: then `resume` will hear it.
+    RunError where the run is over, or is under way and nobody hears: the request stays, for whoever resumes the run.
     """
     with contextlib.closing(open_store(store_url, create=False)) as store:
         if _leave(store, run_id, how, who) is RunState.PAUSED:

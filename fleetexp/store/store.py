@@ -19,7 +19,7 @@ from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
-from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
+from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, Plan, RunState
 from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
@@ -181,10 +181,6 @@ class Store:
         with self._transactions.writing() as connection:
             return runs.take_request(connection, run_id)
 
-    def host_busy(self, host: str) -> int | None:
-        """Return the run that holds a host (it is under way and neither paused nor over), None where it is free."""
-        return self.hosts_busy([host]).get(host)
-
     def hosts_busy(self, hosts: Collection[str]) -> dict[str, int]:
         """Return host -> run, of these hosts, for those that a run holds."""
         with self._transactions.reading() as connection:
@@ -201,27 +197,11 @@ class Store:
         with self._transactions.writing() as connection:
             return periods.add(connection, run_id, self._directory.hosts(connection, [host])[host], plans)
 
-    def start_period(self, period_id: int, started_at: datetime, boot_id: str) -> None:
-        """Note that sampling has begun, and in which boot of the host."""
-        self.start_periods([PeriodStart(period_id=period_id, started_at=started_at, boot_id=boot_id)])
-
     def start_periods(self, starts: Sequence[PeriodStart]) -> None:
         """Note the start of many periods; NoSuchRun, and none is noted, where one is not there."""
         with self._transactions.writing() as connection:
             self._directory.periods(connection, {one.period_id for one in starts})
             periods.start(connection, starts)
-
-    def end_period(
-        self,
-        period_id: int,
-        ended_at: datetime,
-        state: PeriodState,
-        reason: str = "",
-        broken_by: BrokenBy = BrokenBy.NOTHING,
-    ) -> None:
-        """Note the end of a period and whether it may be used; `reason` says why not, `broken_by` what broke it."""
-        end = PeriodEnd(period_id=period_id, ended_at=ended_at, state=state, reason=reason, broken_by=broken_by)
-        self.end_periods([end])
 
     def end_periods(self, ends: Sequence[PeriodEnd]) -> None:
         """Note the end of many periods; NoSuchRun, and none is noted, where one is not there."""
@@ -281,10 +261,6 @@ class Store:
         with self._transactions.reading() as connection:
             return audit.knob_changes(connection, run_id)
 
-    def record_host_facts(self, run_id: int, facts: HostFacts) -> None:
-        """Enter what a host was when the run surveyed it."""
-        self.record_many_host_facts(run_id, [facts])
-
     def record_many_host_facts(
         self, run_id: int, facts: Sequence[HostFacts], events: Collection[str] = COUNTED_ALWAYS
     ) -> None:
@@ -330,10 +306,6 @@ class Store:
             return audit.events(connection, run_id, kinds)
 
     # ------------------------------------------------------------------ what was found
-    def save_observations(self, period_id: int, summaries: Mapping[str, Summary]) -> None:
-        """Enter one summary per metric of a period, in place of those there are."""
-        self.save_many_observations({period_id: summaries})
-
     def save_many_observations(self, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
         """Enter summaries of many periods, by period and metric, in place of those there are."""
         with self._transactions.writing() as connection:

@@ -16,10 +16,9 @@ from analysis.errors import AnalysisError, BadObservations, BadPlan, NotEnoughDa
 from analysis.exposure import Arm, dose_response, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
-from analysis.power import spread_of
 from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.rule_power import ParallelShape, rule_detectable, rule_hosts_needed, rule_power
-from analysis.sequential import bounds, information_fraction, spent
+from analysis.sequential import bounds, spent
 from analysis.srm import ratio_p
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio, welch
@@ -48,8 +47,6 @@ OF_VALUES: dict[str, Callable[[Floats], object]] = {
     "wald": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=bad, dose=2 * GOOD), 0.95),
     "wald, dose": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=GOOD, dose=bad), 0.95),
     "dose-response": lambda bad: dose_response(bad, GOOD, 0.95),
-    "spread": spread_of,
-    "spread, earlier": lambda bad: spread_of(GOOD, bad),
 }
 
 
@@ -73,7 +70,6 @@ def test_a_value_that_is_no_number_is_refused(name: str, wrong: float) -> None:
         lambda: randomisation_p(EMPTY, np.zeros(0, dtype=bool), ONE[:0], 0),
         lambda: sign_flip_p(EMPTY, 0),
         lambda: heterogeneity([], []),
-        lambda: spread_of(EMPTY),
     ],
 )
 def test_an_empty_arm_is_refused(call: Callable[[], object]) -> None:
@@ -94,7 +90,6 @@ def test_a_plan_that_is_no_number_is_refused(wrong: float) -> None:
         lambda: spent(0.5, wrong),
         lambda: bounds((0.5, wrong), 0.05),
         lambda: bounds((0.5, 1.0), wrong),
-        lambda: information_fraction(wrong, 1.0),
         lambda: widening(wrong, 0.05, 100),
         lambda: ratio_p([5, 5], [1, wrong]),
         lambda: holm([0.5, wrong]),

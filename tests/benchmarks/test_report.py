@@ -19,6 +19,7 @@ from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from tests.fleetexp.reporting.fleet_run import SPEC, surveyed_hosts
 from tests.fleetexp.store.rows import NOW
+from tests.fleetexp.store.single import end_period, save_observations, start_period
 
 HOSTS, METRICS = 2_000, 40
 MOST_BYTES = 5_000_000
@@ -45,11 +46,11 @@ def test_a_report_on_2000_hosts_and_40_metrics(tmp_path: Path) -> None:
         )  # fmt: skip
         for record in store.periods(run_id):
             values = 1000 * np.exp(draw.normal(0, 0.1, len(names)))
-            store.start_period(record.period_id, NOW, "boot")
-            store.save_observations(
-                record.period_id, {name: _summary(x) for name, x in zip(names, values, strict=True)}
+            start_period(store, record.period_id, NOW, "boot")
+            save_observations(
+                store, record.period_id, {name: _summary(x) for name, x in zip(names, values, strict=True)}
             )
-            store.end_period(record.period_id, NOW, PeriodState.COMPLETE)
+            end_period(store, record.period_id, NOW, PeriodState.COMPLETE)
         findings = analyze(
             store.observations(run_id), analysis_plan(experiment, assigned_units(plan)), store.periods_frame(run_id)
         )

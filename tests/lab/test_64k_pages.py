@@ -20,6 +20,7 @@ from fleetexp.domain import PeriodState
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store, open_store, query
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
+from tests.fleetexp.store.single import end_period, record_host_facts, start_period
 from tests.lab.conftest import HERE, lab_folder
 from tests.lab.guest_64k_pages import LEASE_SECONDS, MARK, PAGES, SIZE, SIZE_KIB
 
@@ -59,12 +60,12 @@ def store_url(seen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
         run_id = new_run(store, make_plan(["h1"]))
         own = [period.period_id for period in store.periods(run_id)][:2]
         assert own == [1, 2]
-        store.record_host_facts(run_id, seen["facts"])
+        record_host_facts(store, run_id, seen["facts"])
         for period_id in own:
-            store.start_period(period_id, NOW, seen["facts"].boot_id)
+            start_period(store, period_id, NOW, seen["facts"].boot_id)
         store.append("h1", seen["readings"])
         for period_id in own:
-            store.end_period(period_id, NOW + timedelta(seconds=10), PeriodState.COMPLETE)
+            end_period(store, period_id, NOW + timedelta(seconds=10), PeriodState.COMPLETE)
         observe(store, own)
     return url
 

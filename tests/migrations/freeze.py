@@ -32,6 +32,7 @@ from tests.fleetexp.store.rows import (
     new_run,
     sample,
 )
+from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
 
 
 def freeze(path: Path) -> None:
@@ -40,16 +41,16 @@ def freeze(path: Path) -> None:
     with contextlib.closing(open_store(f"sqlite:///{path}")) as store:
         run_id = new_run(store, make_plan(["h1", "h2"]))
         period_id = store.periods(run_id)[0].period_id
-        store.record_host_facts(run_id, facts())
+        record_host_facts(store, run_id, facts())
         store.record_knob_changes(
             run_id, "h1", [knob_change("inherit", "always"), knob_change("always", "inherit", at=9)]
         )
-        store.start_period(period_id, NOW, "boot-1")
+        start_period(store, period_id, NOW, "boot-1")
         samples = [sample(period_id, number) for number in (1, 2, 3)]
         store.append("h1", [*samples, measurement(period_id, 101), host_event(period_id, 102)])
-        store.end_period(period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
+        end_period(store, period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
         summary = Summary(n=1, mean=1.0, variance=0.0, minimum=1.0, maximum=1.0, p50=1.0, p99=1.0)
-        store.save_observations(period_id, {"pgfault": replace(summary, rise=30.0), "access_seconds": summary})
+        save_observations(store, period_id, {"pgfault": replace(summary, rise=30.0), "access_seconds": summary})
         store.save_findings(run_id, findings())
         store.set_run_state(run_id, RunState.COMPLETED)
         _harmful(store)
@@ -74,9 +75,9 @@ def _run(store: Store, name: str, units: tuple[UnitPlan, ...], arms: tuple[str, 
     run_id = new_run(store, plan, name)
     *measured, broken = store.periods(run_id)
     for record in measured:
-        store.start_period(record.period_id, NOW, "boot-1")
-        store.end_period(record.period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
-    store.end_period(broken.period_id, NOW, PeriodState.INVALID, "host lost: gone")
+        start_period(store, record.period_id, NOW, "boot-1")
+        end_period(store, record.period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
+    end_period(store, broken.period_id, NOW, PeriodState.INVALID, "host lost: gone")
     store.save_findings(run_id, found)
     store.set_run_state(run_id, RunState.COMPLETED)
     return run_id

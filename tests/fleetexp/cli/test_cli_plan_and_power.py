@@ -29,6 +29,7 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.planned_power import planned_power, require_power
 from fleetexp.pre_period import with_measures
 from fleetexp.store.store import open_store, schema_version
+from tests.fleetexp.store.single import end_period, save_observations, start_period
 from tests.postgresql_server import Server
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -69,10 +70,10 @@ def stored_run(url: str, hosts: int = 60, *, cv: float = 0.2, correlation: float
             place = int(period.host.removeprefix("web-"))
             own = before if period.plan.kind is PeriodKind.BASELINE else after
             value = 1e9 * (1 + cv * float(own[place]))
-            store.start_period(period.period_id, began, "boot")
-            store.end_period(period.period_id, began + timedelta(minutes=10), PeriodState.COMPLETE)
+            start_period(store, period.period_id, began, "boot")
+            end_period(store, period.period_id, began + timedelta(minutes=10), PeriodState.COMPLETE)
             flat = Summary(n=10, mean=value, variance=1.0, minimum=value, maximum=value, p50=value, p99=value)
-            store.save_observations(period.period_id, {"memory_used_bytes": flat})
+            save_observations(store, period.period_id, {"memory_used_bytes": flat})
 
 
 def pool(make_facts: Callable[..., HostFacts], number: int) -> list[HostFacts]:

@@ -15,6 +15,7 @@ from fleetexp.cli.status_screen import Incoming, Look, NewsView, look, status_ro
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.errors import StoreUnreachable
 from fleetexp.store.store import Store
+from tests.fleetexp.store.single import start_period
 
 BEGAN = datetime(2026, 2, 2, 10, 30, tzinfo=UTC)
 
@@ -71,7 +72,7 @@ def test_the_store_tells_rate_and_lag_from_another_machine(store: Store, url: st
     run_id = new_run()
     store.set_run_state(run_id, RunState.RUNNING)
     first = store.periods(run_id)[0]
-    store.start_period(first.period_id, BEGAN, "boot")
+    start_period(store, first.period_id, BEGAN, "boot")
     for place in range(11):
         taken_at = BEGAN + timedelta(seconds=2 * place)
         one = Sample(

@@ -17,6 +17,7 @@ from click.testing import Result
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import Store
+from tests.fleetexp.store.single import end_period, start_period
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 README = Path(__file__).parents[3] / "README.md"
@@ -31,9 +32,9 @@ def running(store: Store, new_run: Callable[[], int]) -> int:
     store.set_run_state(run_id, RunState.RUNNING)
     first, second, third, *_ = store.periods(run_id)
     for place, period in enumerate((first, second, third)):
-        store.start_period(period.period_id, BEGAN + timedelta(seconds=10 * place), "boot")
-    store.end_period(first.period_id, BEGAN + timedelta(seconds=5), PeriodState.COMPLETE)
-    store.end_period(second.period_id, BEGAN + timedelta(seconds=15), PeriodState.INVALID, "somebody wrote the knob")
+        start_period(store, period.period_id, BEGAN + timedelta(seconds=10 * place), "boot")
+    end_period(store, first.period_id, BEGAN + timedelta(seconds=5), PeriodState.COMPLETE)
+    end_period(store, second.period_id, BEGAN + timedelta(seconds=15), PeriodState.INVALID, "somebody wrote the knob")
     return run_id
 
 

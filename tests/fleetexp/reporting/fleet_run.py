@@ -16,6 +16,7 @@ from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, Run
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store
 from tests.fleetexp.store.rows import NOW, facts
+from tests.fleetexp.store.single import end_period, record_host_facts, start_period
 
 KNOB = "thp/1048576kB/enabled"
 GIB = 2.0**30
@@ -64,7 +65,7 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
         fleet="ray",
     )
     for one in surveyed:
-        store.record_host_facts(run_id, one)
+        record_host_facts(store, run_id, one)
     store.set_run_state(run_id, RunState.RUNNING)
     load = {name: float(np.exp(draw.normal(7, 0.1))) for name in names}
     arms = {unit.host: str(unit.arm) for unit in plan.units}
@@ -80,12 +81,12 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
         _written(store, run_id, record, arms[record.host], begun)
         readings = list(_readings(record, draw, load[record.host], treated=treated, samples=samples))
         store.append(record.host, readings)
-        store.start_period(record.period_id, begun, f"boot-{record.host}")
+        start_period(store, record.period_id, begun, f"boot-{record.host}")
         if record.host == broken and treated:
             reason = "drift: somebody wrote it"
-            store.end_period(record.period_id, ended, PeriodState.INVALID, reason, BrokenBy.HOST)
+            end_period(store, record.period_id, ended, PeriodState.INVALID, reason, BrokenBy.HOST)
         else:
-            store.end_period(record.period_id, ended, PeriodState.COMPLETE)
+            end_period(store, record.period_id, ended, PeriodState.COMPLETE)
         observe(store, [record.period_id])
     for name in names:
         _restored(store, run_id, name, start[name])
@@ -114,7 +115,7 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         fleet="ray",
     )
     for one in surveyed:
-        store.record_host_facts(run_id, one)
+        record_host_facts(store, run_id, one)
     store.set_run_state(run_id, RunState.RUNNING)
     for stage in (0, 1):
         store.record_event(run_id, "stage_opened", str(stage), at=NOW + timedelta(minutes=12 * stage))
@@ -123,9 +124,9 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         if record.host not in joined:
             continue
         store.append(record.host, list(_readings(record, draw, 1000.0, treated=False, samples=4)))
-        store.start_period(record.period_id, NOW, "boot")
+        start_period(store, record.period_id, NOW, "boot")
         if record.plan.kind is not PeriodKind.MEASURE:
-            store.end_period(record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
+            end_period(store, record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
             observe(store, [record.period_id])
     store.record_event(run_id, "host_lost", "no answer to Poll in time", host=plan.units[0].host)
     return run_id

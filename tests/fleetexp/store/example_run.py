@@ -62,6 +62,7 @@ from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.tables import Event, Experiment, GuardrailCheck, Host, Run
 from tests.fleetexp.store.rows import facts
+from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
 
 GIB = 1 << 30
 KNOB = "thp/1048576kB/enabled"
@@ -196,7 +197,7 @@ def _first(store: Store, run_id: int) -> None:
     store.set_run_state(run_id, RunState.RUNNING)
     for place, host in enumerate(RUN_1):
         began = FIRST_AT + timedelta(minutes=5 + 60 * host.stage)
-        store.record_host_facts(run_id, _facts(host.name, FIRST_AT))
+        record_host_facts(store, run_id, _facts(host.name, FIRST_AT))
         ended = _baseline(store, run_id, host, began, place)
         _apply(store, run_id, host, ended)
         measured = ended + timedelta(minutes=1)
@@ -204,8 +205,8 @@ def _first(store: Store, run_id: int) -> None:
             broken = measured + timedelta(minutes=4)
             period_id = _measure(store, run_id, host, measured, 240.0, place + 50)
             store.record_event(run_id, "drift", f"{KNOB} reads never, not always", host=host.name, at=broken)
-            store.end_period(
-                period_id, broken, PeriodState.INVALID, f"drift: {KNOB} reads never, not always", BrokenBy.HOST
+            end_period(
+                store, period_id, broken, PeriodState.INVALID, f"drift: {KNOB} reads never, not always", BrokenBy.HOST
             )
             again = _period(1, PeriodKind.MEASURE, host.arm, host.stage, MEASURE_SECONDS, attempt=1)
             store.add_periods(run_id, host.name, [again])
@@ -232,7 +233,7 @@ def _second(store: Store, run_id: int) -> None:
     store.set_run_state(run_id, RunState.RUNNING)
     for place, host in enumerate(RUN_2):
         began = SECOND_AT + timedelta(minutes=5)
-        store.record_host_facts(run_id, _facts(host.name, SECOND_AT))
+        record_host_facts(store, run_id, _facts(host.name, SECOND_AT))
         ended = _baseline(store, run_id, host, began, place + 10)
         _apply(store, run_id, host, ended)
         measured = ended + timedelta(minutes=1)
@@ -242,7 +243,7 @@ def _second(store: Store, run_id: int) -> None:
         over = measured + timedelta(seconds=seconds)
         if lost:
             store.record_event(run_id, "host_lost", "no answer for 60 s", host=host.name, at=over)
-            store.end_period(period_id, over, PeriodState.INVALID, "the host was lost", BrokenBy.HOST)
+            end_period(store, period_id, over, PeriodState.INVALID, "the host was lost", BrokenBy.HOST)
             continue
         _complete(store, period_id, over)
         _revert(store, run_id, host, over + timedelta(seconds=3))
@@ -260,7 +261,7 @@ def _second(store: Store, run_id: int) -> None:
 
 def _baseline(store: Store, run_id: int, host: _Host, began: datetime, seed: int) -> datetime:
     period_id = _number(store, run_id, host, PeriodKind.BASELINE)
-    store.start_period(period_id, began, "boot-1")
+    start_period(store, period_id, began, "boot-1")
     as_control = replace(host, arm="control")
     store.append(host.name, _readings(period_id, as_control, began, BASELINE_SECONDS, seed + 100, after=0.0))
     ended = began + timedelta(seconds=BASELINE_SECONDS)
@@ -272,15 +273,15 @@ def _measure(  # noqa: PLR0917 - in the order in which one says them
     store: Store, run_id: int, host: _Host, began: datetime, seconds: float, seed: int, gap_at: int | None = None
 ) -> int:
     period_id = _number(store, run_id, host, PeriodKind.MEASURE)
-    store.start_period(period_id, began, "boot-1")
+    start_period(store, period_id, began, "boot-1")
     after = 2 * BASELINE_SECONDS
     store.append(host.name, _readings(period_id, host, began, seconds, seed, after=after, gap_at=gap_at))
     return period_id
 
 
 def _complete(store: Store, period_id: int, ended: datetime) -> None:
-    store.end_period(period_id, ended, PeriodState.COMPLETE)
-    store.save_observations(period_id, observations(store.period_readings(period_id)))
+    end_period(store, period_id, ended, PeriodState.COMPLETE)
+    save_observations(store, period_id, observations(store.period_readings(period_id)))
 
 
 def _number(store: Store, run_id: int, host: _Host, kind: PeriodKind) -> int:

@@ -24,6 +24,7 @@ from fleetexp.store.failures import refused_query, translate
 from fleetexp.store.rows import Row, Target
 from fleetexp.store.store import check, open_store, query
 from tests.fleetexp.store.rows import NOW, host_event, measurement, new_run, sample
+from tests.fleetexp.store.single import end_period
 from tests.postgresql_server import Server, programs
 
 
@@ -322,7 +323,7 @@ def test_a_server_killed_in_mid_append_and_restarted_loses_and_doubles_nothing(
         assert stored(url) == 300  # what was acknowledged, and no part of what was not
         assert store.append("h1", batch(period_id, range(50, 200))) == 300
         assert store.append("h1", batch(period_id, range(200))) == 0
-        store.end_period(period_id, NOW, PeriodState.COMPLETE)
+        end_period(store, period_id, NOW, PeriodState.COMPLETE)
     assert stored(url) == 600
     assert check(url) == []
 

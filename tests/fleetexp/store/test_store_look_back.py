@@ -22,6 +22,7 @@ from fleetexp.errors import RunError
 from fleetexp.look_back import information_fractions, look_back
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import PeriodEnd, Store, open_store
+from tests.fleetexp.store.single import end_period, start_period
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def simulate(store: Store, until: datetime) -> int:
         if start > until:
             continue
         end = min(end, until)
-        store.start_period(period.period_id, start, "boot")
+        start_period(store, period.period_id, start, "boot")
         host = int(period.host.removeprefix("web-"))
         level = 1e9 * (1 + 0.01 * (host * 7 % 11)) * (1.02 if period.plan.arm == "treatment" else 1.0)
         readings = []
@@ -97,7 +98,7 @@ def simulate(store: Store, until: datetime) -> int:
             )
             at, number = at + EVERY, number + 1
         store.append(period.host, readings)
-        store.end_period(period.period_id, end, PeriodState.COMPLETE)
+        end_period(store, period.period_id, end, PeriodState.COMPLETE)
         observe(store, [period.period_id])
     if until >= OVER:
         store.set_run_state(run_id, RunState.COMPLETED)

@@ -17,6 +17,7 @@ from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError, StoreLocked
 from fleetexp.store.store import EventRecord, PeriodEnd, PeriodStart, Store, open_store, query
 from tests.fleetexp.store.rows import NOW, facts, host_event, knob_change, make_plan, measurement, new_run, sample
+from tests.fleetexp.store.single import end_period, start_period
 from tests.fleetexp.store.test_store_readings import SUMMARY, counts
 
 HOSTS = [f"h{number}" for number in range(1, 31)]
@@ -179,7 +180,7 @@ def test_what_fails_together_leaves_nothing(store: Store, store_url: str, first_
     with pytest.raises(NoSuchRun, match="no period 4711"), store.together():
         store.set_run_state(run_id, RunState.RUNNING)
         store.append_many(turn(first_periods, 1))
-        store.end_period(4711, NOW, PeriodState.COMPLETE)
+        end_period(store, 4711, NOW, PeriodState.COMPLETE)
     with pytest.raises(KeyError), store.together():
         store.set_run_state(run_id, RunState.RUNNING)
         raise KeyError("a defect of the caller")
@@ -193,7 +194,7 @@ def test_an_error_that_was_caught_inside_does_not_let_a_half_through(store: Stor
     with pytest.raises(NoSuchRun, match="no period 4711"), store.together():
         store.set_run_state(run_id, RunState.RUNNING)
         with contextlib.suppress(StoreError):
-            store.end_period(4711, NOW, PeriodState.COMPLETE)
+            end_period(store, 4711, NOW, PeriodState.COMPLETE)
         with pytest.raises(NoSuchRun, match="no period 4711"):
             store.set_run_state(run_id, RunState.HALTING)
     assert store.run(run_id).state is RunState.PLANNED
@@ -297,7 +298,7 @@ def test_a_block_is_struck_out_in_one_statement_and_nothing_else_is(store: Store
         if (record.host, record.plan.block, record.plan.attempt) == ("h1", 1, 0)
     ]
     early = NOW - timedelta(seconds=90)
-    store.end_period(ours[0], early, PeriodState.COMPLETE)
+    end_period(store, ours[0], early, PeriodState.COMPLETE)
     with statements(store) as said:
         store.void_block(run_id, "h1", 1, 0, "drift", BrokenBy.HOST, NOW)
     assert sum("UPDATE" in one for one in said) == 1
@@ -315,10 +316,10 @@ def test_a_block_is_struck_out_in_one_statement_and_nothing_else_is(store: Store
 def test_what_broke_a_block_broke_the_period_under_way_and_not_the_others(store: Store) -> None:
     run_id = new_run(store, make_plan(["h1"], blocks=2))
     whole, under_way, broken, not_begun = (record.period_id for record in store.periods(run_id))
-    store.end_period(whole, NOW, PeriodState.COMPLETE)
-    store.start_period(under_way, NOW, "boot-1")
+    end_period(store, whole, NOW, PeriodState.COMPLETE)
+    start_period(store, under_way, NOW, "boot-1")
     store.void_block(run_id, "h1", 0, 0, "interrupted", BrokenBy.RUN, NOW)
-    store.end_period(broken, NOW, PeriodState.INVALID, "drift", BrokenBy.HOST)
+    end_period(store, broken, NOW, PeriodState.INVALID, "drift", BrokenBy.HOST)
     store.void_block(run_id, "h1", 1, 0, "drift", BrokenBy.HOST, NOW)
     assert {record.period_id: record.broken_by for record in store.periods(run_id)} == {
         whole: BrokenBy.BLOCK,

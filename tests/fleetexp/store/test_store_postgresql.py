@@ -26,6 +26,7 @@ from fleetexp.store.store import Store, check, open_store, query, schema_version
 from fleetexp.store.tables import SCHEMA_VERSION
 from fleetexp.store.views import VIEWS
 from tests.fleetexp.store.rows import NOW, facts, findings, host_event, knob_change, measurement, new_run, sample
+from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
 from tests.fleetexp.store.test_store_readings import SUMMARY
 from tests.postgresql_server import Server
 
@@ -107,8 +108,8 @@ def test_old_days_are_dropped_and_old_rows_of_the_default_deleted_and_no_other(
     partition(url, ahead_days=0, drop_older_days=None, today=TODAY)
     batch = [one for number, days in enumerate((-40, 0, 20)) for one in on_day(period_id, number, days)]
     store.append("h1", batch)
-    store.save_observations(period_id, {"pgfault": SUMMARY})
-    store.end_period(period_id, NOW, PeriodState.COMPLETE)
+    save_observations(store, period_id, {"pgfault": SUMMARY})
+    end_period(store, period_id, NOW, PeriodState.COMPLETE)
     early = partition(url, ahead_days=0, drop_older_days=30, today=TODAY + timedelta(days=30))
     assert (early.dropped, early.rows_deleted) == ((), 2)
     assert in_partitions(url) == {"sample_20260202": 1, "sample_default": 1}
@@ -223,15 +224,15 @@ def test_a_writer_can_do_all_of_a_run(as_role: dict[str, str]) -> None:
         run_id = new_run(store)
         period_id = store.periods(run_id)[0].period_id
         store.set_run_state(run_id, RunState.RUNNING)
-        store.record_host_facts(run_id, facts())
+        record_host_facts(store, run_id, facts())
         store.record_knob_changes(run_id, "h1", [knob_change("inherit", "always")])
-        store.start_period(period_id, NOW, "boot-1")
+        start_period(store, period_id, NOW, "boot-1")
         batch: list[Reading] = [sample(period_id, 1), measurement(period_id, 2), host_event(period_id, 3)]
         assert store.append("h1", batch) == 3
         assert store.append("h1", [*batch, sample(period_id, 4)]) == 1
-        store.end_period(period_id, NOW, PeriodState.COMPLETE)
+        end_period(store, period_id, NOW, PeriodState.COMPLETE)
         for _ in range(2):
-            store.save_observations(period_id, {"pgfault": SUMMARY})
+            save_observations(store, period_id, {"pgfault": SUMMARY})
             store.save_findings(run_id, findings())
         store.request(run_id, "pause", "ann")
         assert store.requested(run_id) == ("pause", "ann")

@@ -22,6 +22,7 @@ from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import METRIC_COLUMNS
 from tests.fleetexp.store.rows import NOW, decided, findings, host_event, make_plan, measurement, new_run, sample
+from tests.fleetexp.store.single import end_period, save_observations, start_period
 
 SUMMARY = Summary(n=3, mean=1.5, variance=0.25, minimum=1.0, maximum=2.0, p50=1.5, p99=2.0)
 
@@ -179,8 +180,8 @@ def test_any_interleaving_of_overlapping_batches_gives_each_reading_once(
 
 
 def complete(store: Store, period_id: int, seconds: float = 30.0) -> None:
-    store.start_period(period_id, NOW, "boot-1")
-    store.end_period(period_id, NOW + timedelta(seconds=seconds), PeriodState.COMPLETE)
+    start_period(store, period_id, NOW, "boot-1")
+    end_period(store, period_id, NOW + timedelta(seconds=seconds), PeriodState.COMPLETE)
 
 
 def test_observations_are_rows_of_complete_periods(store: Store) -> None:
@@ -188,7 +189,7 @@ def test_observations_are_rows_of_complete_periods(store: Store) -> None:
     first, second = (record.period_id for record in store.periods(run_id))
     complete(store, second, 29.5)
     for period_id in (first, second):
-        store.save_observations(period_id, {"pgfault": SUMMARY, "access_seconds": SUMMARY})
+        save_observations(store, period_id, {"pgfault": SUMMARY, "access_seconds": SUMMARY})
     frame = store.observations(run_id)
     of_period = ["period_id", "host", "stratum", "arm", "kind", "stage", "block", "attempt", "position", "seconds"]
     figures = ["metric", "n", "mean", "variance", "minimum", "maximum", "p50", "p99", "rise"]
@@ -211,7 +212,7 @@ def test_observations_can_be_read_with_few_figures_and_across_many_slices(
     for number, record in enumerate(store.periods(run_id)):
         complete(store, record.period_id)
         values = replace(SUMMARY, mean=float(number), rise=None if number % 2 else 4.0)
-        store.save_observations(record.period_id, {"pswpin": values, "pgfault": values})
+        save_observations(store, record.period_id, {"pswpin": values, "pgfault": values})
     whole = store.observations(run_id)
     assert whole["host"].tolist() == ["h1"] * 8 + ["h2"] * 8 + ["h3"] * 8
     assert whole["rise"].isna().sum() == 12
@@ -227,10 +228,10 @@ def test_observations_of_a_period_are_replaced(store: Store) -> None:
     run_id = new_run(store)
     period_id = store.periods(run_id)[0].period_id
     complete(store, period_id)
-    store.save_observations(period_id, {"pgfault": SUMMARY, "pswpin": SUMMARY})
-    store.save_observations(period_id, {"pgfault": SUMMARY})
+    save_observations(store, period_id, {"pgfault": SUMMARY, "pswpin": SUMMARY})
+    save_observations(store, period_id, {"pgfault": SUMMARY})
     assert store.observations(run_id)["metric"].tolist() == ["pgfault"]
-    store.save_observations(period_id, {})
+    save_observations(store, period_id, {})
     assert store.observations(run_id).empty
 
 
@@ -246,8 +247,8 @@ def test_a_run_without_data_gives_empty_frames_with_their_columns(store: Store) 
 def test_the_frame_of_periods_has_all_states_with_reasons(store: Store) -> None:
     run_id = new_run(store)
     first, second = (record.period_id for record in store.periods(run_id))
-    store.start_period(first, NOW, "boot-1")
-    store.end_period(first, NOW + timedelta(seconds=7), PeriodState.INVALID, "drift")
+    start_period(store, first, NOW, "boot-1")
+    end_period(store, first, NOW + timedelta(seconds=7), PeriodState.INVALID, "drift")
     frame = store.periods_frame(run_id)
     assert frame["period_id"].tolist() == [first, second]
     assert frame["state"].tolist() == ["invalid", "planned"]

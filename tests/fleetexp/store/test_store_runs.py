@@ -13,6 +13,7 @@ from fleetexp.domain import BrokenBy, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from tests.fleetexp.store.rows import NOW, facts, knob_change, make_plan, new_run, schedule
+from tests.fleetexp.store.single import end_period, record_host_facts, start_period
 
 
 def test_a_run_comes_back_as_it_was_entered(store: Store) -> None:
@@ -117,8 +118,8 @@ def test_a_host_is_busy_while_its_run_is_live(store: Store) -> None:
     }
     for state, busy in expected.items():
         store.set_run_state(run_id, state)
-        assert store.host_busy("h1") == busy, state
-    assert store.host_busy("unheard-of") is None
+        assert store.hosts_busy(["h1"]).get("h1") == busy, state
+    assert store.hosts_busy(["unheard-of"]).get("unheard-of") is None
 
 
 def test_planned_periods_are_there_from_the_start(store: Store) -> None:
@@ -147,9 +148,9 @@ def test_a_period_keeps_when_it_ran_and_how_it_ended(store: Store) -> None:
     run_id = new_run(store)
     period_id = store.periods(run_id)[0].period_id
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
-    store.start_period(period_id, elsewhere, "boot-1")
+    start_period(store, period_id, elsewhere, "boot-1")
     assert store.periods(run_id)[0].state is PeriodState.RUNNING
-    store.end_period(period_id, NOW + timedelta(seconds=30), PeriodState.INVALID, "drift", BrokenBy.HOST)
+    end_period(store, period_id, NOW + timedelta(seconds=30), PeriodState.INVALID, "drift", BrokenBy.HOST)
     record = store.periods(run_id)[0]
     assert (record.state, record.reason, record.broken_by) == (PeriodState.INVALID, "drift", BrokenBy.HOST)
     assert record.started_at == NOW
@@ -161,7 +162,7 @@ def test_a_period_keeps_when_it_ran_and_how_it_ended(store: Store) -> None:
 def test_a_period_or_host_that_is_not_there_is_named(store: Store) -> None:
     run_id = new_run(store)
     with pytest.raises(NoSuchRun, match="there is no period 77"):
-        store.start_period(77, NOW, "boot-1")
+        start_period(store, 77, NOW, "boot-1")
     with pytest.raises(NoSuchRun, match="there is no period 77"):
         store.period_readings(77)
     with pytest.raises(NoSuchRun, match="'nobody'"):
@@ -169,14 +170,14 @@ def test_a_period_or_host_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(NoSuchRun, match="'nobody'"):
         store.record_knob_changes(run_id, "nobody", [knob_change("a", "b")])
     with pytest.raises(NoSuchRun, match="'nobody'"):
-        store.record_host_facts(run_id, facts("nobody"))
+        record_host_facts(store, run_id, facts("nobody"))
 
 
 def test_an_instant_without_a_time_zone_is_refused_and_nothing_is_stored(store: Store) -> None:
     run_id = new_run(store)
     period_id = store.periods(run_id)[0].period_id
     with pytest.raises(StoreError, match="no time zone"):
-        store.start_period(period_id, datetime(2026, 2, 2), "boot-1")  # noqa: DTZ001 - what is refused
+        start_period(store, period_id, datetime(2026, 2, 2), "boot-1")  # noqa: DTZ001 - what is refused
     assert store.periods(run_id)[0].state is PeriodState.PLANNED
 
 
@@ -196,7 +197,7 @@ def test_host_facts_come_back_whole_and_the_newest_counts(store: Store) -> None:
     older, other = facts("h1"), facts("h2")
     newer = replace(facts("h1", at=5), base_page_bytes=65536, thp_pmd_kib=524288)
     for one in (newer, older, older, other):
-        store.record_host_facts(run_id, one)
+        record_host_facts(store, run_id, one)
     assert store.host_facts(run_id) == [newer, other]
     assert store.page_bytes(run_id) == {"h1": (65536, 2**29), "h2": (4096, 0)}
 

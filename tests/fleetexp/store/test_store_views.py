@@ -29,6 +29,7 @@ from tests.fleetexp.store.rows import (
     new_run,
     sample,
 )
+from tests.fleetexp.store.single import end_period, save_observations, start_period
 
 
 def summary(mean: float) -> Summary:
@@ -43,8 +44,8 @@ def run_id(store: Store) -> int:
     run_id = new_run(store, make_plan(["h1", "h2"]))
     store.set_run_state(run_id, RunState.RUNNING)
     first, second, *_ = store.periods(run_id)
-    store.start_period(first.period_id, NOW, "boot-1")
-    store.end_period(first.period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
+    start_period(store, first.period_id, NOW, "boot-1")
+    end_period(store, first.period_id, NOW + timedelta(seconds=30), PeriodState.COMPLETE)
     observed = {
         "thp_2048kB_backed_bytes": 1024.0,
         "thp_1048576kB_backed_bytes": 0.0,
@@ -64,9 +65,9 @@ def run_id(store: Store) -> int:
         "agent_cpu_seconds": 0.01,
         "access_seconds": 1.5,
     }
-    store.save_observations(first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
-    store.start_period(second.period_id, NOW + timedelta(seconds=40), "boot-1")
-    store.end_period(second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift", BrokenBy.HOST)
+    save_observations(store, first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
+    start_period(store, second.period_id, NOW + timedelta(seconds=40), "boot-1")
+    end_period(store, second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift", BrokenBy.HOST)
     samples = [sample(first.period_id, number) for number in (1, 2, 5)]
     store.append("h1", [*samples, measurement(first.period_id, 7)])
     store.append("h1", [replace(host_event(second.period_id, 1), taken_at=NOW + timedelta(seconds=45))])
@@ -227,9 +228,9 @@ def test_host_state_names_the_worst_that_holds(run_id: int, store: Store, store_
 
     assert states() == ["done", "waiting"]
     period_id = next(period.period_id for period in store.periods(run_id) if period.host == "h2")
-    store.start_period(period_id, NOW, "boot-1")
+    start_period(store, period_id, NOW, "boot-1")
     assert states() == ["done", "measuring"]
-    store.end_period(period_id, NOW + timedelta(seconds=1), PeriodState.COMPLETE)
+    end_period(store, period_id, NOW + timedelta(seconds=1), PeriodState.COMPLETE)
     assert states() == ["done", "between periods"]
     store.record_event(run_id, "host_lost", "no answer", host="h1")
     assert states() == ["lost", "between periods"]
