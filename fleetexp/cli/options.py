@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,7 +16,7 @@ from fleetexp.secret import Secret
 from fleetexp.store.url import clean, parse_url
 
 if TYPE_CHECKING:
-    from fleetexp.config import Experiment
+    from fleetexp.store.url import Database
 
 DEFAULT_STORE = "sqlite:///fleetexp.db"
 
@@ -106,7 +109,54 @@ def simulation_options(function: F, *, hosts: str = "--hosts") -> F:
     return function
 
 
-def refuse_simulation_options(fleet: str) -> None:
+def preparing(function: Callable[..., None], *, hosts: str = "--hosts", preflight: bool = False) -> Callable[..., None]:
+    """Add SPEC and every option that says what is to be run, where: the command is given it `prepared`."""
+
+    @functools.wraps(function)
+    def command(
+        *,
+        spec: Path,
+        fleet: str,
+        address: str,
+        acknowledge_power: bool,
+        host_count: int,
+        seed: int,
+        effects: tuple[str, ...],
+        actors: int,
+        root: str,
+        store_url: Database,
+        as_json: bool,
+        **others: object,
+    ) -> None:
+        from fleetexp.api import prepare
+        from fleetexp.simulated import WORDS
+
+        _refuse_simulation_options(fleet)
+        simulated = fleet == "simulated"
+        prepared = prepare(
+            spec,
+            store=store_url,
+            fleet=fleet,
+            address=address,
+            root=root,
+            acknowledge_power=acknowledge_power,
+            preflight=preflight,
+            hosts=host_count if simulated else None,
+            seed=seed if simulated else None,
+            effects=effects,
+            actors=actors,
+        )
+        if simulated:
+            click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
+        with contextlib.closing(prepared):
+            function(prepared=prepared, as_json=as_json, **others)
+
+    named = click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    below = root_option(store_option(json_option(command)))
+    return named(fleet_options(power_option(simulation_options(below, hosts=hosts))))
+
+
+def _refuse_simulation_options(fleet: str) -> None:
     """Refuse options of a simulation where the fleet is a real one: a usage error that names them."""
     if fleet == "simulated":
         return
@@ -117,17 +167,6 @@ def refuse_simulation_options(fleet: str) -> None:
     ]
     if given:
         raise click.UsageError(f"{', '.join(given)}: only for --fleet simulated, and this one is {fleet}")
-
-
-def simulated_address(
-    experiment: Experiment, hosts: int, seed: int, effects: Sequence[str], actors: int, *, as_json: bool
-) -> str:
-    """Return what a simulated fleet for this experiment is made of, and say that nothing real is touched."""
-    from fleetexp.orchestrator.simulated_choice import SimulationChoice
-    from fleetexp.simulated import WORDS
-
-    click.echo(f"{WORDS}: nothing real is touched, and no number below tells of a real host\n", err=as_json)
-    return str(SimulationChoice.of(experiment, hosts=hosts, seed=seed, effects=effects, actors=actors))
 
 
 def json_option(function: F) -> F:

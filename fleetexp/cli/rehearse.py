@@ -59,26 +59,23 @@ def rehearse(
     'sim-' before the name, and everything that is shown says SIMULATED.
     """
     from agents.sysroot import FolderRoot
-    from fleetexp.config import parse_experiment, read_spec
+    from fleetexp.api import prepare
+    from fleetexp.config import load_experiment
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
     from fleetexp.orchestrator.inventory import sort_out
     from fleetexp.orchestrator.simulated_choice import SimulationChoice
     from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
     from fleetexp.simulated import WORDS
 
-    text = read_spec(spec)
-    experiment = parse_experiment(text, str(spec))
+    experiment = load_experiment(spec)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as real:
         usable, _ = sort_out(real.survey(), {}, one_machine=real.one_machine)
     chosen = SimulationChoice.of(experiment, hosts=max(1, len(usable)), seed=seed, effects=effects)
     click.echo(f"{WORDS}: nothing real is changed, and no number below tells of a real host\n", err=as_json)
+    models = SimulatedInventory(chosen.simulation(usable), address=str(chosen))
     drive(
-        experiment,
-        text,
-        SimulatedInventory(chosen.simulation(usable), address=str(chosen)),
-        acknowledged=True,
+        prepare(spec, store=store_url, fleet=models, acknowledge_power=True),
         page=("", None),
-        store_url=store_url,
         reports=reports,
         require_decision=False,
         as_json=as_json,

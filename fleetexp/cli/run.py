@@ -12,22 +12,17 @@ import click
 from fleetexp.cli.failures import failure_lines
 from fleetexp.cli.options import (
     address_option,
-    fleet_options,
     json_option,
     metrics_page_options,
-    power_option,
-    refuse_simulation_options,
+    preparing,
     root_option,
-    simulated_address,
-    simulation_options,
     store_option,
 )
 from fleetexp.cli.output import emit_json, width
 from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from fleetexp.config import Experiment
-    from fleetexp.orchestrator.inventory import FoundHost, Inventory
+    from fleetexp.orchestrator.prepare import PreparedRun
     from fleetexp.orchestrator.progress import Outcome, Progress
     from fleetexp.store.url import Database
 
@@ -57,32 +52,17 @@ _reports = click.option(
       fleetexp run my.yaml --json --require-decision > result.json
     """
 )
-@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@fleet_options
-@power_option
-@simulation_options
+@preparing
 @_require_decision
 @_reports
 @metrics_page_options
-@root_option
-@store_option
-@json_option
 def run(
     *,
-    spec: Path,
-    fleet: str,
-    address: str,
-    acknowledge_power: bool,
-    host_count: int,
-    seed: int,
-    effects: tuple[str, ...],
-    actors: int,
+    prepared: PreparedRun,
     require_decision: bool,
     reports: Path,
     metrics_port: int | None,
     metrics_address: str,
-    root: str,
-    store_url: Database,
     as_json: bool,
 ) -> None:
     """Run the experiment in SPEC on this host or on a fleet.
@@ -96,97 +76,50 @@ def run(
     Every knob is put back at the end, however the run ends. Ctrl-C stops it
     cleanly: the hosts are restored, what was measured is kept and marked.
     """
-    from agents.sysroot import FolderRoot
-    from fleetexp.config import parse_experiment, read_spec
-    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
-
-    refuse_simulation_options(fleet)
-    text = read_spec(spec)
-    experiment = parse_experiment(text, str(spec))
-    if fleet == "simulated":
-        address = simulated_address(experiment, host_count, seed, effects, actors, as_json=as_json)
-    with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
-        drive(
-            experiment,
-            text,
-            inventory,
-            acknowledged=acknowledge_power,
-            page=(metrics_address, metrics_port),
-            store_url=store_url,
-            reports=reports,
-            require_decision=require_decision,
-            as_json=as_json,
-        )
-
-
-def drive(
-    experiment: Experiment,
-    text: str,
-    inventory: Inventory,
-    *,
-    acknowledged: bool,
-    page: tuple[str, int | None],
-    store_url: Database,
-    reports: Path,
-    require_decision: bool,
-    as_json: bool,
-) -> None:
-    """Show the plan over the hosts of an inventory, run it, show its answer; leave with the exit code."""
-    found = inventory.survey()
-    _show_plan(
-        experiment,
-        inventory,
-        found,
-        store_url=store_url,
-        acknowledged=acknowledged,
-        as_json=as_json,
-    )
-    from fleetexp.config import analysis_plan
-    from fleetexp.orchestrator.launch import launch
-
-    metrics = tuple(metric.name for metric in analysis_plan(experiment).metrics)
-    _watched(
-        lambda observer: launch(
-            experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
-        ),
-        metrics=metrics,
-        page=page,
-        store_url=store_url,
+    drive(
+        prepared,
+        page=(metrics_address, metrics_port),
         reports=reports,
         require_decision=require_decision,
         as_json=as_json,
     )
 
 
-def _show_plan(
-    experiment: Experiment,
-    inventory: Inventory,
-    found: Sequence[FoundHost],
-    *,
-    store_url: Database,
-    acknowledged: bool,
-    as_json: bool,
+def drive(
+    prepared: PreparedRun, *, page: tuple[str, int | None], reports: Path, require_decision: bool, as_json: bool
 ) -> None:
-    """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
+    """Show what was prepared, run it, show its answer; leave with the exit code."""
+    from fleetexp import api
+    from fleetexp.config import analysis_plan
+
+    prepared.require()
+    if not as_json:
+        _show_plan(prepared)
+    _watched(
+        lambda watch: api.run(prepared, watch=watch),
+        metrics=tuple(metric.name for metric in analysis_plan(prepared.experiment).metrics),
+        page=page,
+        store_url=prepared.store,
+        reports=reports,
+        require_decision=require_decision,
+        as_json=as_json,
+    )
+
+
+def _show_plan(prepared: PreparedRun) -> None:
+    """Show what is about to happen."""
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import warnings_of
-    from fleetexp.orchestrator.prepare import prepare
-    from fleetexp.planned_power import planned_power, require_power
 
-    prepared = prepare(experiment, inventory, found, store_url)
-    power = planned_power(experiment, prepared.plan, store_url)
-    prepared.require()
-    require_power(power, acknowledged=acknowledged)
-    if as_json:
-        return
+    experiment = prepared.experiment
     for line in plan_lines(
         experiment.name,
         experiment.hypothesis,
         prepared.plan,
-        prepared.facts,
+        prepared.hosts.facts,
         columns=width(),
-        left_out=prepared.by_condition,
-        power=power.text,
+        left_out=prepared.hosts.by_condition,
+        power=prepared.power.text,
         warnings=warnings_of(experiment),
     ):
         click.echo(line)
@@ -226,11 +159,10 @@ def resume(
     A run of a fleet is taken up where it was launched, or at --address where
     the head of its cluster has moved.
     """
-    from agents.sysroot import FolderRoot
-    from fleetexp.orchestrator.launch import resume as go_on
+    from fleetexp import api
 
     _watched(
-        lambda observer: go_on(run_id, store_url=store_url, observer=observer, root=FolderRoot(root), address=address),
+        lambda watch: api.resume(run_id, store=store_url, address=address, root=root, watch=watch),
         metrics=(),
         page=(metrics_address, metrics_port),
         store_url=store_url,

@@ -11,7 +11,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +30,12 @@ from fleetexp.orchestrator.asking import approve
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
-from fleetexp.orchestrator.inventory import FoundHost, Inventory, shown
+from fleetexp.orchestrator.inventory import Inventory, shown
 from fleetexp.orchestrator.looks import Looks
 from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
-from fleetexp.orchestrator.prepare import prepare
+from fleetexp.orchestrator.prepare import PreparedRun
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
@@ -65,42 +65,29 @@ _EXIT = {
 }
 
 
-def launch(
-    experiment: Experiment,
-    spec_text: str,
-    *,
-    store_url: StoreUrl,
-    observer: Observer,
-    fleet: str = "local",
-    root: SysRoot | None = None,
-    inventory: Inventory | None = None,
-    found: Sequence[FoundHost] | None = None,
-) -> Outcome:
-    """Run an experiment from plan to findings; returns when every host is restored.
+def launch(prepared: PreparedRun, observer: Observer) -> Outcome:
+    """Run exactly what was prepared, to its findings; returns when every host is restored, the inventory closed.
 
-    Hosts come from the `inventory`, by default from the one that `fleet` names ('local': the agent of this machine is
-    a Ray actor; 'inline': it is in this process); `found`: its survey, where that has just been made. RunError where
-    the design needs more hosts than there are, or too few can be put on its arms; every other error of store, fleet
-    or agent comes through as it is, after the hosts are restored.
+    RunError where it is refused, or a host has been taken meanwhile; every other error of store, fleet or agent comes
+    through as it is, after the hosts are restored.
     """
-    with contextlib.closing(inventory or open_inventory(FleetChoice.parse(fleet), root)) as hosts:
-        found = hosts.survey() if found is None else found
-        prepared = prepare(experiment, hosts, found, store_url)
+    with contextlib.closing(prepared.inventory) as hosts:
         prepared.require()
-        plan = prepared.plan
-        with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:
+        prepared.require_free_hosts()
+        experiment, plan = prepared.experiment, prepared.plan
+        with contextlib.closing(open_store(prepared.store, wait_seconds=STORE_WAIT_SECONDS)) as store:
             run_id = store.create_run(
                 experiment_name=experiment.name,
                 hypothesis=experiment.hypothesis,
-                spec_text=spec_text,
+                spec_text=prepared.spec_text,
                 spec_json=json.loads(experiment_to_json(experiment)),
                 plan=plan,
                 launched_by=who(),
                 versions=_versions(),
                 fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
             )
-            if prepared.left_out:
-                store.record_event(run_id, "hosts_left_out", shown(prepared.left_out))
+            if prepared.hosts.left_out:
+                store.record_event(run_id, "hosts_left_out", shown(prepared.hosts.left_out))
             machine = Machine(plan=plan)
             return _drive(
                 store,

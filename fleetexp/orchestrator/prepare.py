@@ -1,24 +1,29 @@
 """What is known of a run before it starts: who takes part and who not, the plan, and why it would not start.
 
-`fleetexp plan`, `fleetexp run` and `launch` prepare here: what is shown is what would happen.
+Whoever plans, runs or rehearses prepares here, and `launch` takes what was prepared: what is shown is what happens.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agents.knobs import missing_knob_hint
-from agents.messages import HostFacts
+from agents.messages import HostFacts, Severity
+from agents.perf import probe_own_events
+from agents.preflight import preflight
+from agents.sysroot import FolderRoot
+from analysis.quantities import counted
 from fleetexp.config import Experiment
 from fleetexp.design import host_info, left_out_of
 from fleetexp.domain import Design, PeriodKind, Plan
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
+from fleetexp.planned_power import PlannedPower, lacking_power, planned_power
 from fleetexp.pre_period import reading_store
 from fleetexp.simulated import is_simulated
-from fleetexp.store.url import StoreUrl
+from fleetexp.store.url import Database, StoreUrl, parse_url
 
 _SAMPLES = 720  # of a simulated host in a run
 _FEWEST_SAMPLES = 6  # of it in a measured period
@@ -26,48 +31,113 @@ _LEASE_SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A plan over hosts that were found. `refusals` say why a run of it would not start; nothing has been touched."""
+class PlannedHosts:
+    """A plan over hosts that were found."""
 
     plan: Plan
     facts: tuple[HostFacts, ...]  # of the hosts of the plan
     left_out: Mapping[str, str]  # host -> why it can't take part whatever the spec says: held, out of reach
     by_condition: Mapping[str, int]  # condition of the population -> how many hosts it took away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PreparedRun:
+    """A run that could be launched. `refusals` say why it would not start; nothing has been touched."""
+
+    experiment: Experiment
+    spec_text: str
+    inventory: Inventory  # open: `launch` or `close` lets go of it
+    store: Database
+    hosts: PlannedHosts
+    power: PlannedPower  # what it can show
     refusals: tuple[RunError, ...]
+
+    @property
+    def plan(self) -> Plan:
+        return self.hosts.plan
 
     def require(self) -> None:
         """Raise the first refusal; return where there is none."""
         for refusal in self.refusals:
             raise refusal
 
+    def require_free_hosts(self) -> None:
+        """Raise where another run of the store has taken a host of the plan since this was prepared."""
+        for host, run_id in _busy(self.inventory, [unit.host for unit in self.plan.units], self.store).items():
+            raise RunError(
+                f"{host} is in run {run_id}, which took it after this run was prepared",
+                where=self.experiment.name,
+                remedy="prepare again: the plan is made over the hosts that are free",
+            )
 
-def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl) -> Prepared:
-    """Plan over the hosts that a survey of the inventory found; the store is only read.
+    def close(self) -> None:
+        """Let go of what the hosts were found by, where the run is not launched."""
+        self.inventory.close()
 
+    def __repr__(self) -> str:
+        plan, refused = self.plan, "; ".join(str(refusal) for refusal in self.refusals)
+        what = f"{self.experiment.name}: {plan.design.value}, {counted(len(plan.units), 'host')}, {plan.seconds:.0f} s"
+        return f"<PreparedRun {what}{refused and f', REFUSED: {refused}'}>"
+
+
+def prepare(
+    experiment: Experiment,
+    spec_text: str,
+    inventory: Inventory,
+    store_url: StoreUrl,
+    *,
+    power_acknowledged: bool = False,
+    preflight_root: str = "",
+) -> PreparedRun:
+    """Survey the hosts of an inventory and plan over them; the store is only read.
+
+    With `preflight_root`, where the files of this one machine are, also what a run's preflight would refuse is found.
     RunError, ConfigError where the experiment does not fit these hosts, so that there is no plan to be shown.
     """
+    found = inventory.survey()
+    hosts = _planned(experiment, inventory, found, store_url)
+    power = planned_power(experiment, hosts.plan, store_url)
+    refusals = [*_refusals(hosts.plan, hosts.facts)]
+    if preflight_root and inventory.one_machine and not refusals:
+        refusals += _of_this_host(hosts, found, FolderRoot(preflight_root))
+    if (refusal := lacking_power(power)) is not None and not power_acknowledged:
+        refusals.append(refusal)
+    return PreparedRun(
+        experiment=experiment,
+        spec_text=spec_text,
+        inventory=inventory,
+        store=parse_url(store_url),
+        hosts=hosts,
+        power=power,
+        refusals=tuple(refusals),
+    )
+
+
+def _planned(
+    experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl
+) -> PlannedHosts:
     _require_fitting(experiment, one_machine=inventory.one_machine)
-    usable, left_out = sort_out(found, _busy(inventory, found, store_url), one_machine=inventory.one_machine)
+    busy = _busy(inventory, [one.host for one in found], store_url)
+    usable, left_out = sort_out(found, busy, one_machine=inventory.one_machine)
     plan = plan_over(experiment, usable, left_out, store_url)
     if is_simulated(inventory.name):
         plan = _in_virtual_time(plan)
     by_host = {facts.host: facts for facts in usable}
     facts = tuple(by_host[unit.host] for unit in plan.units)
-    return Prepared(
+    return PlannedHosts(
         plan=plan,
         facts=facts,
         left_out=left_out,
         by_condition=Counter(left.condition for left in left_out_of(experiment, map(host_info, usable)).values()),
-        refusals=tuple(_refusals(plan, facts)),
     )
 
 
-def _busy(inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl) -> Mapping[str, int]:
+def _busy(inventory: Inventory, hosts: Collection[str], store_url: StoreUrl) -> Mapping[str, int]:
     """Return host -> the run of this store that holds it."""
     if inventory.one_machine or is_simulated(inventory.name):  # every simulation has hosts of its own
         return {}
     with reading_store(store_url) as store:
-        return {} if store is None else store.hosts_busy([one.host for one in found])
+        return {} if store is None else store.hosts_busy(hosts)
 
 
 def _in_virtual_time(plan: Plan) -> Plan:
@@ -128,6 +198,25 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
         )
 
 
+def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderRoot) -> list[RunError]:
+    """Return what a run's preflight would find wrong with this machine."""
+    plan, (facts,) = hosts.plan, hosts.facts
+    # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
+    workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
+    problems = preflight(
+        here,
+        facts,
+        plan.arms,
+        workloads,
+        found[0].claim,
+        sources=sources,
+        events=plan.events,
+        own_events=probe_own_events(here, sources),
+    )
+    errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
+    return [RunError(one.what, one.where, one.remedy) for one in errors]
+
+
 def instead_of(knob: str, facts: HostFacts) -> str:
     """Say what to write instead of a knob that a host does not have."""
     thp = [size.size_kib for size in facts.thp_sizes]
@@ -147,4 +236,4 @@ def _stuck(plan: Plan, facts: HostFacts) -> list[str]:
     return [knob for knob in plan.knobs if knob in facts.knobs and knob not in facts.writable_knobs]
 
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["PlannedHosts", "PreparedRun", "prepare"]

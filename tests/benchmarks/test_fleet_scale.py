@@ -25,7 +25,6 @@ from agents.messages import Measurement, Reading, Sample
 from agents.simulated import Fault, Handled, Vanish
 from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState, UnitState
-from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Progress
 from fleetexp.orchestrator.simulated_actors import ActorPools
 from fleetexp.orchestrator.simulated_fleet import SimulatedFleet
@@ -35,6 +34,7 @@ from fleetexp.store.bulk import PostgresqlBulk
 from fleetexp.store.rows import MEASUREMENTS, SAMPLES, Row, SampleRows, Target, measurement_rows
 from fleetexp.store.store import Store
 from tests.fleetexp.orchestrator.requests_to_runs import request_stop
+from tests.launching import launch
 from tests.postgresql_server import Server
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]

@@ -12,13 +12,13 @@ from agents.simulated import Fault, Machine, Plainly, Treatment
 from agents.simulated.files import THP
 from fleetexp.config import parse_experiment
 from fleetexp.domain import PeriodState
-from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.orchestrator.simulated_fleet import SimulatedFleet
 from fleetexp.orchestrator.simulated_hosts import Simulation
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
 from fleetexp.store.schema import check
 from fleetexp.store.store import Store, open_store
+from tests.launching import launch
 
 KNOB = "thp/1048576kB/enabled"
 PATH = f"{THP}/hugepages-1048576kB/enabled"

@@ -13,11 +13,11 @@ import pytest
 
 from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState
-from fleetexp.orchestrator.launch import launch
 from fleetexp.store.store import open_store
 from fleetexp.store.url import parse_url
 from tests.lab.conftest import lab_folder
 from tests.lab.pmu_guest import HOST, NEEDED, GuestInventory, PmuGuest
+from tests.launching import launch
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -15,9 +15,10 @@ import pytest
 from agents.sysroot import FolderRoot
 from fleetexp.config import parse_experiment
 from fleetexp.domain import BrokenBy
-from fleetexp.orchestrator.launch import launch, resume
+from fleetexp.orchestrator.launch import resume
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.store.store import Store, open_store
+from tests.launching import launch
 
 KNOB = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 

@@ -27,11 +27,12 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator import hosts, restoring
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inline_fleet import InlineInventory
-from fleetexp.orchestrator.launch import launch, restore_run, resume
+from fleetexp.orchestrator.launch import restore_run, resume
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.store.store import Store, open_store, query
 from tests.fleetexp.orchestrator.conftest import holds
 from tests.fleetexp.orchestrator.requests_to_runs import request_stop
+from tests.launching import launch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

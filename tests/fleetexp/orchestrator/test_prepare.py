@@ -14,7 +14,7 @@ from fleetexp.config import parse_experiment
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inline_fleet import InlineInventory
 from fleetexp.orchestrator.inventory import FoundHost
-from fleetexp.orchestrator.prepare import Prepared, prepare
+from fleetexp.orchestrator.prepare import PreparedRun, prepare
 from fleetexp.orchestrator.simulated_choice import SimulationChoice
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
 
@@ -39,6 +39,9 @@ class Found(InlineInventory):
         self.one_machine = len(facts) == 1
         self.found = [FoundHost(host=one.host, labels=one.labels, facts=one) for one in facts]
 
+    def survey(self) -> Sequence[FoundHost]:
+        return self.found
+
 
 @pytest.fixture
 def facts(host_tree: HostTree) -> HostFacts:
@@ -47,12 +50,11 @@ def facts(host_tree: HostTree) -> HostFacts:
 
 def prepared(
     facts: Sequence[HostFacts], population: str = "", knob: str = "thp/2048kB/enabled", design: str = ""
-) -> Prepared:
+) -> PreparedRun:
     design = design or ("switchback" if len(facts) == 1 else "parallel")
     stages = "" if design == "switchback" else RAMP
     spec = SPEC.format(design=design, population=population, knob=knob, stages=stages)
-    inventory = Found(facts)
-    return prepare(parse_experiment(spec), inventory, inventory.found, "sqlite:///none.db")
+    return prepare(parse_experiment(spec), spec, Found(facts), "sqlite:///none.db")
 
 
 def fleet(facts: HostFacts, count: int = 24) -> list[HostFacts]:
@@ -62,7 +64,7 @@ def fleet(facts: HostFacts, count: int = 24) -> list[HostFacts]:
 
 def test_each_condition_says_how_many_hosts_it_took_away(facts: HostFacts) -> None:
     found = prepared(fleet(facts), population='exclude: [web-0], where: {sku: "6226", memory: ">=1GiB"}')
-    assert found.by_condition == {"exclude": 1, "where sku ==6226": 16}
+    assert found.hosts.by_condition == {"exclude": 1, "where sku ==6226": 16}
     assert {unit.host for unit in found.plan.units} == {f"web-{n}" for n in range(3, 24, 3)}
     assert found.refusals == ()
 
@@ -103,7 +105,7 @@ def test_one_machine_is_no_fleet(facts: HostFacts) -> None:
 def test_made_up_hosts_wait_for_nobody_and_are_sampled_less_in_a_long_run(facts: HostFacts) -> None:
     spec = parse_experiment(SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP))
     inventory = SimulatedInventory(SimulationChoice.of(spec, hosts=8, seed=1).simulation())
-    made = prepare(spec, inventory, inventory.survey(), "sqlite:///none.db").plan
+    made = prepare(spec, "", inventory, "sqlite:///none.db").plan
     real = prepared(fleet(facts, 8)).plan
     assert [stage.approve for stage in real.stages] == ["manual", "auto"]
     assert [stage.approve for stage in made.stages] == ["auto", "auto"]

@@ -10,8 +10,8 @@ import pytest
 from fleetexp.config import parse_experiment
 from fleetexp.domain import BrokenBy, RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Outcome
+from tests.launching import launch
 
 Bench = Any  # conftest.py
 

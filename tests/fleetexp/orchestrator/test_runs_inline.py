@@ -21,10 +21,10 @@ from fleetexp.domain import BrokenBy, RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator import ledger, runner
-from fleetexp.orchestrator.launch import launch
 from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 from tests.fleetexp.orchestrator.requests_to_runs import request_stop
+from tests.launching import launch
 
 KNOB = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 Bench = Any  # conftest.py

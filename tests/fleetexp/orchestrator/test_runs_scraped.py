@@ -13,10 +13,10 @@ import pytest
 from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.progress import Outcome, Progress
 from fleetexp.reporting import report_content
 from tests.fleetexp.orchestrator.conftest import holds
+from tests.launching import launch
 from tests.web_server import Web, serving
 
 Bench = Any  # conftest.py

@@ -9,7 +9,7 @@ import pytest
 from fleetexp.config import Experiment, load_experiment, parse_experiment
 from fleetexp.design import host_info, left_out_of
 from fleetexp.errors import RunError
-from fleetexp.orchestrator.prepare import Prepared, prepare
+from fleetexp.orchestrator.prepare import PreparedRun, prepare
 from fleetexp.orchestrator.simulated_choice import SimulationChoice
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
 from tests.fleetexp.test_config import CONFIGS
@@ -30,32 +30,31 @@ def experiment(population: str = "", assignment: str = "", safety: str = "") -> 
     return parse_experiment(SPEC.format(population=population, assignment=assignment, safety=safety))
 
 
-def prepared(spec: Experiment, hosts: int = 24) -> Prepared:
+def prepared(spec: Experiment, hosts: int = 24) -> PreparedRun:
     """Prepare over the hosts that are made up for a spec; what the run's record keeps makes the same ones."""
     chosen = SimulationChoice.of(spec, hosts=hosts, seed=1)
     again = SimulationChoice.parse(str(chosen))
     assert again.simulation().labels == chosen.simulation().labels
     assert again.simulation().machine == chosen.simulation().machine
-    inventory = SimulatedInventory(again.simulation())
-    return prepare(spec, inventory, inventory.survey(), "sqlite:///none.db")
+    return prepare(spec, "", SimulatedInventory(again.simulation()), "sqlite:///none.db")
 
 
 def test_the_web_rollout_of_the_readme_finds_its_hosts() -> None:
     found = prepared(load_experiment(CONFIGS / "thp-1g-web.yaml"), hosts=60)
     assert len(found.plan.units) == 60
-    assert found.by_condition == {}
+    assert found.hosts.by_condition == {}
     assert found.refusals == ()
-    assert Counter(facts.labels["pool"] for facts in found.facts) == {"web-a": 30, "web-b": 30}
-    assert len({(facts.labels["pool"], facts.labels["sku"]) for facts in found.facts}) == 4
-    assert {facts.kernel for facts in found.facts} == {"6.19-simulated"}
-    assert all("thp/1048576kB/enabled" in facts.knobs for facts in found.facts)
+    assert Counter(facts.labels["pool"] for facts in found.hosts.facts) == {"web-a": 30, "web-b": 30}
+    assert len({(facts.labels["pool"], facts.labels["sku"]) for facts in found.hosts.facts}) == 4
+    assert {facts.kernel for facts in found.hosts.facts} == {"6.19-simulated"}
+    assert all("thp/1048576kB/enabled" in facts.knobs for facts in found.hosts.facts)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("hosts", [20, 60])
 def test_every_spec_that_is_shipped_finds_hosts_of_its_own(path: object, hosts: int) -> None:
     found = prepared(load_experiment(path), hosts=hosts)  # type: ignore[arg-type]
-    assert found.by_condition == {}
+    assert found.hosts.by_condition == {}
     assert found.refusals == ()
 
 
@@ -85,15 +84,15 @@ def test_whatever_a_population_asks_for_is_met(population: str) -> None:
     spec = experiment(population)
     found = prepared(spec)
     assert len(found.plan.units) >= 4
-    assert found.by_condition == {}
-    assert left_out_of(spec, map(host_info, found.facts)) == {}
+    assert found.hosts.by_condition == {}
+    assert left_out_of(spec, map(host_info, found.hosts.facts)) == {}
 
 
 def test_what_the_hosts_are_compared_balanced_and_limited_by_is_there() -> None:
     found = prepared(experiment(assignment=", strata: [sku, zone]", safety="max_per: {rack: 2}"))
     assert len({unit.stratum for unit in found.plan.units}) == 4
     assert len(found.plan.units) == 24
-    assert len({facts.labels["rack"] for facts in found.facts}) == 12
+    assert len({facts.labels["rack"] for facts in found.hosts.facts}) == 12
     balanced = parse_experiment(
         SPEC.format(population="", assignment=", balance: [shelf]", safety="").replace("complete", "matched_pairs")
     )
