@@ -116,7 +116,7 @@ def parallel_findings(
     )
     checks = finite_checks(
         (
-            ratio_check(table.counts(plan.arms), plan.ratio or [1.0] * len(plan.arms)),
+            ratio_check(table.counts(plan.arms), plan.odds),
             *_crossovers(table),
             *_attrition(table, treatments, plan),
             *missing_checks,

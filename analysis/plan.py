@@ -128,10 +128,16 @@ class AnalysisPlan:
     information_fractions: tuple[float, ...] = (1.0,)  # of the planned looks, the last is 1
     look: int = 0  # which of them this is, from 0
     order: str = "pairs"  # switchback: 'pairs' or 'abba', what the randomisation drew from
-    ratio: tuple[float, ...] = ()  # of the arms, in their order, that assignment aimed at; () is the same for all
+    # Of the arms, in their order, that assignment aimed at; () is the same for all, None: nobody knows.
+    ratio: tuple[float, ...] | None = ()
     stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts
     unplanned_look: bool = False  # at no planned look: intervals that hold at every moment (confidence sequences)
     trade: TradePlan | None = None
     # How the arms of a parallel design were drawn: 'independent', 'complete', 'matched_pairs' or 'rerandomise'.
     method: str = "independent"
     balance_rule: BalanceRule | None = None  # which draw 'rerandomise' accepted
+
+    @property
+    def odds(self) -> tuple[float, ...] | None:
+        """Each arm's parts of the hosts, None where nobody knows."""
+        return (1.0,) * len(self.arms) if self.ratio == () else self.ratio

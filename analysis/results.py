@@ -303,3 +303,8 @@ class Findings:
     trades: tuple[Trade, ...] = ()
     arms: tuple[ArmDecision, ...] = ()
     preference: Preference | None = None
+
+    def _repr_html_(self) -> str:
+        from analysis.report.notebook import findings_fragment  # noqa: PLC0415 - it needs SciPy, these types don't
+
+        return findings_fragment(self)

@@ -38,12 +38,14 @@ def ratio_p(counts: Sequence[int], ratio: Sequence[float]) -> float | None:
     return float(stats.chisquare(counts, expected).pvalue)
 
 
-def ratio_check(groups: Mapping[str, tuple[Sequence[int], Sequence[str]]], ratio: Sequence[float]) -> Check:
+def ratio_check(groups: Mapping[str, tuple[Sequence[int], Sequence[str]]], ratio: Sequence[float] | None) -> Check:
     """Check the whole and each part (stratum, stage): `groups` maps a part's name ('' the whole) to counts and arms.
 
     Alarm at .001 for the whole; the parts share another .001 (Bonferroni).
     """
     name = "sample-ratio mismatch"
+    if ratio is None:
+        return Check(name=name, passed=None, p_value=None, detail="Nobody said in which ratio the arms were drawn.")
     found = {part: ratio_p(counts, ratio) for part, (counts, _) in groups.items()}
     tested = {part: p for part, p in found.items() if p is not None}
     if "" not in tested:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
 from agents.catalogue import (
@@ -96,6 +96,11 @@ def _trade(experiment: Experiment, planned: Mapping[str, MetricPlan]) -> TradePl
             memory_bound_share=said.memory_bound,
             rule=Rule(said.decides),
         )
+    return usual_trade(planned)
+
+
+def usual_trade(planned: Collection[str]) -> TradePlan | None:
+    """Return the trade of throughput against memory, where both are estimated."""
     usual = TradePlan(throughput="throughput", memory="memory_used_bytes")
     return usual if {usual.throughput, usual.memory} <= set(planned) else None
 

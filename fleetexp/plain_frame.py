@@ -1,0 +1,221 @@
+"""What a plain frame of measurements shows: the analysis that a run gets, for data that somebody else has brought.
+
+A frame says who measured what. How the arms came about, who was to be measured and was not, which looks were planned:
+none of that is in it, so that it is asked for, or told as not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from agents.catalogue import MetricKind
+from analysis.errors import BadObservations, BadPlan
+from analysis.findings import analyze as analyze_observations
+from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.results import Findings
+from fleetexp.config.metrics import known, usual_trade
+
+__all__ = ["analyze"]
+
+AT_RANDOM = "at random"
+TAKEN_ON_TRUST = "That chance decided which arm came where was said of this frame; nothing in it shows that."
+_NEEDED = ("host", "arm", "metric", "value")
+_OF_PERIOD = ["host", "kind", "period"]
+_KINDS = {"baseline", "measure"}
+
+
+def analyze(
+    frame: pd.DataFrame,
+    *,
+    control: str,
+    assigned: str = "",
+    primary: str = "",
+    better: str | Mapping[str, str] = "",
+    guardrails: Mapping[str, float] | None = None,
+    ratio: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> Findings:
+    """Decide on each arm against the control from one row a host and metric: columns host, arm, metric, value.
+
+    With a column `period` a host may have many rows of a metric: numbers in the order of time. With `period` and
+    `block` hosts may change arms: each block holds every arm once, in an order of its own. `stratum` keeps hosts apart
+    that differ; rows whose `kind` is 'baseline' were measured before the arms differed, `seconds` is how long a period
+    took. A value that is missing (NaN) counts as lost there, a row that is missing does not show that it is.
+
+    Chance must have decided which host (with blocks: which place in each block) got which arm, each for itself or in
+    fixed numbers within a stratum, and `assigned="at random"` says so. Matched pairs, re-randomised draws and ABBA
+    orders need `analysis.analyze` and a plan that names them. `primary` decides: the only metric if there is but one.
+    `better` is 'increase' or 'decrease', or says it by metric; the catalogue's direction where there is one.
+    `guardrails`: metric -> relative harm that is not accepted, 0.05 is 5 %. With `ratio` (arm -> its parts of the
+    hosts) the sizes of the arms are tested; without one they are taken as they are.
+
+    BadObservations and BadPlan name the column or the argument, and the remedy.
+    """
+    if assigned != AT_RANDOM:
+        raise BadPlan(
+            "nobody says how the arms were assigned, and a frame doesn't show it",
+            "analyze, assigned",
+            "say assigned='at random' where chance decided; else no difference can be put down to the arm",
+        )
+    rows = _rows(frame)
+    arms = tuple(sorted(rows["arm"].unique(), key=lambda arm: (arm != control, arm)))
+    if control not in arms:
+        raise BadPlan(f"no row has the arm {control!r}", "analyze, control", f"name one of {', '.join(arms)}")
+    names = tuple(dict.fromkeys(rows["metric"]))
+    limits = dict(guardrails or {})
+    primary = primary or _only(names, limits)
+    if strangers := [name for name in (primary, *limits) if name not in names]:
+        raise BadPlan(
+            f"no row has the metric {strangers[0]!r}", "analyze, primary and guardrails", f"name of {', '.join(names)}"
+        )
+    directions = {primary: better} if isinstance(better, str) else dict(better)
+    metrics = {name: _metric(name, primary, limits, directions) for name in (primary, *limits, *names)}
+    plan = AnalysisPlan(
+        design="switchback" if "block" in frame.columns else "parallel",
+        control=control,
+        arms=arms,
+        metrics=tuple(metrics.values()),
+        guardrails=tuple(_guardrail(metrics[name], margin) for name, margin in limits.items()),
+        alpha=alpha,
+        seed=seed,
+        ratio=None if ratio is None else _parts(ratio, arms),
+        trade=usual_trade(metrics),
+    )
+    periods = rows.drop_duplicates("period_id").drop(columns=["metric", "mean"]).assign(state="complete", reason="")
+    findings = analyze_observations(rows, plan, periods)
+    return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
+
+
+def _rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame as observations of periods; BadObservations with the first fault."""
+    if missing := [name for name in _NEEDED if name not in frame.columns]:
+        raise BadObservations(
+            f"the frame has no column {missing[0]!r}",
+            f"frame, columns {', '.join(map(str, frame.columns))}",
+            f"rename one: frame.rename(columns={{'...': {missing[0]!r}}}); {', '.join(_NEEDED)} are needed",
+        )
+    if frame.empty:
+        raise BadObservations("the frame has no rows", "frame", "give one row a host and metric")
+    rows = frame.reset_index(drop=True)
+    for name in ("host", "arm", "metric"):
+        if (gone := rows[name].isna()).any():
+            raise BadObservations(
+                f"the {name} is missing", f"frame, column {name}, row {_first(gone)}", "name it, or drop the row"
+            )
+        rows[name] = rows[name].astype(str)
+    rows["mean"] = _numbers(rows, "value")
+    rows["kind"] = rows["kind"].astype(str) if "kind" in rows else "measure"
+    if strange := sorted(set(rows["kind"]) - _KINDS):
+        raise BadObservations(f"{strange[0]!r} is no kind of period", "frame, column kind", "'baseline' or 'measure'")
+    _check_blocks(rows)
+    rows["period"] = _numbers(rows, "period") if "period" in rows else 0.0
+    if (twice := rows.duplicated([*_OF_PERIOD, "metric"])).any():
+        row = _first(twice)
+        raise BadObservations(
+            f"host {rows['host'][row]!r} has two values of {rows['metric'][row]!r}",
+            f"frame, row {row}",
+            "add a column 'period' that numbers them in the order of time, or drop the copy",
+        )
+    strata = rows["stratum"].astype(str) if "stratum" in rows else pd.Series("all", index=rows.index)
+    for name in [name for name in ("arm", "block") if name in rows]:
+        if (mixed := rows.groupby(_OF_PERIOD)[name].transform("nunique") > 1).any():
+            host = rows["host"][_first(mixed)]
+            raise BadObservations(
+                f"a period of host {host!r} is in more than one {name}", "frame, column period", "number each by itself"
+            )
+    if (mixed := strata.groupby(rows["host"]).nunique() > 1).any():
+        raise BadObservations(
+            f"host {mixed.idxmax()!r} is in two strata", "frame, column stratum", "name one for each host"
+        )
+    return pd.DataFrame(
+        {
+            "period_id": rows.groupby(_OF_PERIOD).ngroup() + 1,
+            "host": rows["host"],
+            "stratum": strata,
+            "arm": rows["arm"],
+            "kind": rows["kind"],
+            "block": pd.factorize(rows["block"], sort=True)[0] if "block" in rows else -1,
+            "attempt": 0,
+            "position": pd.factorize(rows["period"], sort=True)[0],
+            "seconds": _numbers(rows, "seconds") if "seconds" in rows else 1.0,
+            "metric": rows["metric"],
+            "mean": rows["mean"],
+        }
+    )
+
+
+def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return a column as numbers, NaN where it says nothing."""
+    numbers = pd.to_numeric(rows[name], errors="coerce").astype(np.float64)
+    if (text := numbers.isna() & rows[name].notna()).any():
+        row = _first(text)
+        raise BadObservations(
+            f"{rows[name][row]!r} is no number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
+        )
+    return numbers
+
+
+def _first(mask: pd.Series[bool]) -> int:
+    return int(np.argmax(mask.to_numpy()))
+
+
+def _check_blocks(rows: pd.DataFrame) -> None:
+    """Refuse hosts that change arms where nothing says when."""
+    if "block" in rows:
+        if "period" not in rows:
+            raise BadObservations(
+                "there are blocks, and nothing says in which order they held the arms",
+                "frame, column block",
+                "add a column 'period' that numbers each host's periods in the order of time",
+            )
+        return
+    measured = rows[rows["kind"] == "measure"]
+    if (changing := measured.groupby("host")["arm"].nunique() > 1).any():
+        raise BadObservations(
+            f"host {changing.idxmax()!r} was measured under two arms",
+            "frame, columns host and arm",
+            "add columns 'block' and 'period': which values were taken in turn, and their order in time",
+        )
+
+
+def _only(names: tuple[str, ...], limits: Mapping[str, float]) -> str:
+    """Return the one metric that can be meant."""
+    free = [name for name in names if name not in limits]
+    if len(free) != 1:
+        raise BadPlan(
+            f"{len(free)} metrics could be the one that decides", "analyze, primary", f"name one of {', '.join(names)}"
+        )
+    return free[0]
+
+
+def _metric(name: str, primary: str, limits: Mapping[str, float], directions: Mapping[str, str]) -> MetricPlan:
+    role = Role.PRIMARY if name == primary else Role.GUARDRAIL if name in limits else Role.SECONDARY
+    metric = known(name)
+    said = directions.get(name) or (metric.better if metric is not None else None)
+    if said is None and role is not Role.SECONDARY:
+        raise BadPlan(
+            f"nobody says which way {name} is better",
+            f"analyze, metric {name}",
+            f"say better={{{name!r}: 'increase'}}, or 'decrease'",
+        )
+    if said is not None and said not in set(Direction):
+        raise BadPlan(f"{said!r} is no direction", "analyze, better", "'increase' or 'decrease'")
+    gauge = metric is not None and metric.kind is not MetricKind.COUNTER  # of a counter we don't know: total or rate
+    unit = metric.unit if metric is not None and gauge else ""
+    return MetricPlan(name=name, unit=unit, role=role, better=None if said is None else Direction(said))
+
+
+def _guardrail(metric: MetricPlan, margin: float) -> GuardrailPlan:
+    worse = Direction.DECREASE if metric.better is Direction.INCREASE else Direction.INCREASE
+    return GuardrailPlan(metric=metric.name, worse=worse, margin=margin)
+
+
+def _parts(ratio: Mapping[str, float], arms: tuple[str, ...]) -> tuple[float, ...]:
+    if set(ratio) != set(arms):
+        raise BadPlan("the ratio does not name each arm", "analyze, ratio", f"give a part for {', '.join(arms)}")
+    return tuple(float(ratio[arm]) for arm in arms)

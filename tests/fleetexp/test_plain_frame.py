@@ -1,0 +1,191 @@
+"""`fleetexp.analyze`: a plain frame gets the findings that the same data get through a store, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fleetexp
+from analysis.errors import AnalysisError, BadObservations, BadPlan
+from analysis.results import Cause, Decision, EstimateKind, Findings
+from fleetexp.plain_frame import TAKEN_ON_TRUST
+from tests.fleetexp.simulated_runs import LAW, run_simulated, spec
+
+METRICS = ("throughput", "memory_used_bytes")
+
+
+def fleet(hosts: int = 24, effect: float = 0.1) -> pd.DataFrame:
+    draw = np.random.default_rng(1)
+    arms = draw.permutation(["4k", "2m"] * (hosts // 2))
+    means = 100 * (1 + effect * (arms == "2m")) * draw.normal(1, 0.03, hosts)
+    return pd.DataFrame({"host": [f"web-{n}" for n in range(hosts)], "arm": arms, "metric": "rate", "value": means})
+
+
+def turns(hosts: int = 6, blocks: int = 8) -> pd.DataFrame:
+    draw = np.random.default_rng(2)
+    rows = [
+        (f"web-{host}", block, 2 * block + place, arm, "rate", 100 + 10 * (arm == "2m") + draw.normal())
+        for host in range(hosts)
+        for block in range(blocks)
+        for place, arm in enumerate(draw.permutation(["4k", "2m"]))
+    ]
+    return pd.DataFrame(rows, columns=["host", "block", "period", "arm", "metric", "value"])
+
+
+def told(value: object) -> object:
+    """Return what findings say, numbers to 9 figures: sums of floats follow the order of the rows."""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, list | tuple):
+        return [told(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: told(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def analysed(frame: pd.DataFrame, **more: object) -> Findings:
+    return fleetexp.analyze(frame, **{"control": "4k", "better": "increase", "assigned": "at random", **more})
+
+
+def test_three_lines_are_enough() -> None:
+    found = analysed(fleet())
+    assert (found.decision, found.arms[0].cause) == (Decision.SHIP, Cause.BETTER)
+    (row,) = [row for row in found.estimates if row.headline]
+    assert (row.metric, row.control, row.treatment) == ("rate", "4k", "2m")
+    assert found.guardrails == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        spec(
+            stages="[{share: 100%, hold: 3m}]", guardrails="[{metric: memory_used_bytes, worse: increase, margin: 10%}]"
+        ),
+        spec(design="switchback", stages="", baseline="", blocks="measure: 1m, blocks: 6, ").replace(
+            "primary: throughput", "primary: throughput\n  secondary: [memory_used_bytes]"
+        ),
+    ],
+    ids=["parallel", "switchback"],
+)
+def test_the_same_data_get_the_same_findings_through_a_store(text: str, tmp_path: Path) -> None:
+    ran = run_simulated(tmp_path, text, hosts=12, law=LAW)
+    with ran.store() as store:
+        stored = store.findings(ran.outcome.run_id)
+        rows = store.observations(ran.outcome.run_id, metrics=METRICS)
+    assert stored is not None
+    switchback = "switchback" in text
+    frame = rows[rows["kind"] != "washout"].rename(columns={"mean": "value", "position": "period"})
+    frame = frame[["host", "arm", "metric", "value", "period", "kind", "seconds", *(["block"] if switchback else [])]]
+    rails = {} if switchback else {"memory_used_bytes": 0.1}
+    said = {"control": "control", "primary": "throughput", "better": "increase", "assigned": "at random"}
+    found = fleetexp.analyze(frame, **said, guardrails=rails, seed=3)
+    received = {EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE}  # by pages that the frame does not have
+    rows_of = [row for row in stored.estimates if row.metric in METRICS and row.kind not in received]
+    ours = replace(stored, estimates=tuple(rows_of))
+    for part in ("decision", "alpha", "estimates", "trades", "preference"):
+        assert told(getattr(found, part)) == told(getattr(ours, part)), part
+    assert told(found.contrasts) == told([row for row in stored.contrasts if row.metric in METRICS])
+    assert [told(replace(arm, sentence="")) for arm in found.arms] == [
+        told(replace(arm, sentence="")) for arm in stored.arms
+    ]
+    rails = [rail for rail in stored.guardrails if not rail.built_in]
+    assert told(found.guardrails) == told(rails)
+    # What only a run knows is left out: hosts that were planned, the ratio that was aimed at, what watching cost.
+    named = {check.name for check in found.checks}
+    assert told([check for check in found.checks if check.passed is not None]) == told(
+        [check for check in stored.checks if check.name in named and check.name != "sample-ratio mismatch"]
+    )
+
+
+def test_blocks_make_a_switchback() -> None:
+    found = analysed(turns())
+    assert found.decision is Decision.SHIP
+    assert len(found.contrasts) == 48
+    few = analysed(turns(hosts=2))
+    assert few.decision is Decision.BETTER_HERE
+
+
+def test_what_a_frame_does_not_show_is_not_claimed() -> None:
+    found = analysed(fleet())
+    assert TAKEN_ON_TRUST in found.warnings
+    (ratio,) = [check for check in found.checks if check.name == "sample-ratio mismatch"]
+    assert ratio.passed is None  # nobody said what the sizes should have been
+    assert not [check for check in found.checks if "lost" in check.name or "attrition" in check.name]
+    tested = [check for check in analysed(fleet(), ratio={"4k": 1, "2m": 1}).checks if check.name == ratio.name]
+    assert tested[0].passed is True
+    lopsided = pd.concat([fleet(), fleet(60).query("arm == '2m'").assign(host=lambda rows: "more-" + rows["host"])])
+    assert analysed(lopsided).decision is Decision.SHIP
+    assert analysed(lopsided, ratio={"4k": 1, "2m": 1}).arms[0].cause is Cause.CHECK_FAILED
+
+
+def test_a_value_that_is_missing_counts_as_lost_on_its_host() -> None:
+    frame = fleet(effect=0.03)
+    frame.loc[frame[frame["arm"] == "2m"].index[:5], "value"] = np.nan
+    found = analysed(frame)
+    assert found.decision is Decision.DO_NOT_SHIP
+    assert found.arms[0].about == ("hosts_lost",)
+    assert {(one.metric, one.arm, one.lost) for one in found.arms[0].missing} == {("rate", "2m", 5), ("rate", "4k", 0)}
+
+
+def test_few_hosts_bear_no_claim() -> None:
+    assert analysed(fleet(6)).arms[0].cause is Cause.TOO_FEW_UNITS
+
+
+WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[AnalysisError], str]] = {
+    "nobody says how": (fleet, {"assigned": ""}, BadPlan, "say assigned='at random'"),
+    "not by chance": (fleet, {"assigned": "by rack"}, BadPlan, "no difference can be put down to the arm"),
+    "no column": (lambda: fleet().drop(columns="value"), {}, BadObservations, "no column 'value'.*rename"),
+    "no rows": (lambda: fleet().head(0), {}, BadObservations, "no rows"),
+    "no host": (lambda: fleet().assign(host=None), {}, BadObservations, "column host, row 0"),
+    "text": (lambda: fleet().assign(value="fast"), {}, BadObservations, "'fast' is no number.*column value, row 0"),
+    "no such control": (fleet, {"control": "2M"}, BadPlan, "no row has the arm '2M'.*2m, 4k"),
+    "no such metric": (fleet, {"primary": "speed"}, BadPlan, "no row has the metric 'speed'"),
+    "no such guardrail": (fleet, {"guardrails": {"speed": 0.1}}, BadPlan, "no row has the metric 'speed'"),
+    "which decides": (
+        lambda: pd.concat([fleet(), fleet().assign(metric="other")]), {}, BadPlan, "2 metrics could be.*rate, other",
+    ),
+    "which way": (fleet, {"better": ""}, BadPlan, "which way rate is better.*'increase'"),
+    "no direction": (fleet, {"better": "up"}, BadPlan, "'up' is no direction"),
+    "guardrail without direction": (
+        lambda: pd.concat([fleet(), fleet().assign(metric="other")]), {"guardrails": {"other": 0.1}}, BadPlan,
+        "which way other is better",
+    ),
+    "twice": (lambda: pd.concat([fleet(), fleet()]), {}, BadObservations, "two values of 'rate'.*column 'period'"),
+    "two arms": (
+        lambda: turns().drop(columns=["block", "period"]), {}, BadObservations, "under two arms.*'block' and 'period'",
+    ),
+    "no order": (lambda: turns().drop(columns="period"), {}, BadObservations, "which order.*column 'period'"),
+    "one period, two arms": (lambda: turns().assign(period=1), {}, BadObservations, "number"),
+    "two strata": (
+        lambda: fleet().assign(host=lambda rows: rows["host"].where(rows["host"] != "web-1", "web-0"), period=range(24),
+                               arm="4k", stratum=lambda rows: rows.index.astype(str)),
+        {}, BadObservations, "in two strata",
+    ),
+    "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is no kind"),
+    "ratio": (fleet, {"ratio": {"4k": 1}}, BadPlan, "does not name each arm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_error_names_the_column_or_the_argument_and_the_remedy(name: str) -> None:
+    frame, more, kind, said = WRONG[name]
+    with pytest.raises(kind, match=said) as caught:
+        analysed(frame(), **more)
+    assert caught.value.where and caught.value.remedy
+
+
+def test_the_catalogue_knows_directions_and_units() -> None:
+    frame = fleet().assign(metric="memory_used_bytes", value=lambda rows: rows["value"] * 2**20)
+    found = fleetexp.analyze(frame, control="4k", assigned="at random")
+    assert found.decision is Decision.DO_NOT_SHIP
+    assert found.estimates[0].unit == "bytes"
+
+
+def test_equal_frames_give_equal_findings_in_whatever_order() -> None:
+    frame = turns()
+    assert analysed(frame.sample(frac=1, random_state=1)) == analysed(frame)
