@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
+from agents.catalogue.reporter import Reported, reporters
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
 
@@ -287,24 +289,6 @@ _ALWAYS: tuple[EventRow, ...] = (
 )
 _EVENTS: tuple[EventRow, ...] = (*_ALWAYS, *tlb_rows())
 
-_WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
-    # (name, unit, kinds of workload, meaning, better)
-    ("access_seconds", "seconds", ("pointer_chase",), "time for all dereferences of one repeat", "decrease"),
-    (
-        "access_nanoseconds_per_dereference",
-        "nanoseconds",
-        ("pointer_chase",),
-        "mean time of one dereference",
-        "decrease",
-    ),
-    ("fault_seconds", "seconds", ("pointer_chase",), "time to fault the whole region in", "decrease"),
-    ("fault_latency_seconds", "seconds", ("page_fault",), "time of one big-page fault", "decrease"),
-    ("acquire_seconds", "seconds", ("acquire",), "time to obtain the pages asked for", "decrease"),
-    ("pages_asked", "pages", ("acquire", "page_fault"), "big pages asked for", None),
-    ("pages_granted", "pages", ("acquire", "page_fault"), "big pages really given", "increase"),
-    ("throughput", "operations per second", ("command", "service"), "work done, as the workload counts it", "increase"),
-)
-
 # The size that one PMD maps with base pages of 4, 16 and 64 KiB, and what a PUD maps with 4 KiB.
 COMMON_SIZES_KIB = (2048, 32768, 524288, 1048576)
 _COLUMN_STATS = ("nr_anon", "anon_fault_alloc", "anon_fault_fallback", "split")
@@ -381,21 +365,47 @@ def _metrics() -> Iterator[Metric]:
         better="decrease",
         owner=Owner.FLEETEXP,
     )
-    for name, unit, kinds, meaning, better in _WORKLOAD:
+    yield from _reported()
+
+
+def _reported() -> Iterator[Metric]:
+    """What workloads report; one that several have is all of theirs."""
+    kinds: dict[Reported, list[str]] = {}
+    for reporter in reporters():
+        for reported in reporter.reports:
+            kinds.setdefault(reported, []).append(reporter.name)
+    for reported, names in kinds.items():
         yield Metric(
-            name=name,
-            unit=unit,
+            name=reported.name,
+            unit=reported.unit,
             kind=_G,
-            source=f"workload {', '.join(kinds)}",
-            meaning=meaning,
-            better=better,
+            source=f"workload {', '.join(names)}",
+            meaning=reported.meaning,
+            better=reported.better,
             owner=Owner.WORKLOAD,
-            reporters=kinds,
+            reporters=tuple(names),
         )
+
+
+class _Catalogue(Mapping[str, Metric]):
+    """Filled when it is first looked into: what workloads report is declared in modules that import this one."""
+
+    @cached_property
+    def _metrics(self) -> Mapping[str, Metric]:
+        return {metric.name: metric for metric in _metrics()}
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
 
 
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric
 MEMINFO_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _MEMINFO})
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
 COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
-CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _metrics()})
+CATALOGUE: Mapping[str, Metric] = _Catalogue()

@@ -13,7 +13,7 @@ from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
 from fleetexp.config.problem import MOST_PROBLEMS, Refused, SpecProblem, choose, nearest, raise_all
-from fleetexp.config.workload import KINDS, AnyOptions, Workload, shorthand
+from fleetexp.config.workload import OptionsSection, Workload, kinds, shorthand
 
 _EXPECTED = {
     "string_type": "text",
@@ -58,17 +58,18 @@ def _workload(document: Document, raw: object) -> tuple[Workload | None, list[Sp
     here: Path = ("workload",)
     if raw is None:
         return None, []
-    kinds = ", ".join(sorted(KINDS))
+    legal = kinds()
     if not isinstance(raw, dict):
-        return None, [document.problem(here, f"{kind_of(raw)} is no workload", f"write one of {kinds} with options")]
-    chosen = [key for key in raw if key in KINDS]
+        remedy = f"write one of {', '.join(sorted(legal))} with options"
+        return None, [document.problem(here, f"{kind_of(raw)} is no workload", remedy)]
+    chosen = [key for key in raw if key in legal]
     if len(chosen) != 1:
         if chosen:
             what = f"a workload is one thing, here are {' and '.join(chosen)}"
             return None, [document.problem((*here, chosen[1]), what, "keep one")]
         first = next((key for key in raw if key != "per_arm"), "")
         path: Path = (*here, first) if first else here
-        return None, [document.problem(path, "no workload is named", choose(first, KINDS, noun="workload"))]
+        return None, [document.problem(path, "no workload is named", choose(first, legal, noun="workload"))]
     kind = chosen[0]
     own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
     if own is None:
@@ -90,7 +91,7 @@ def _options(
         what = f"{kind_of(per_arm)} names no arms"
         problems.append(document.problem(("workload", "per_arm"), what, "write {ARM: {option: value}}"))
         per_arm = None
-    arms: dict[str, AnyOptions] = {}
+    arms: dict[str, OptionsSection] = {}
     for arm, override in (per_arm or {}).items():
         path: Path = ("workload", "per_arm", arm)
         if not isinstance(override, dict):
@@ -112,8 +113,8 @@ def _options(
 
 def _validate(
     document: Document, kind: str, options: Mapping[str, Any], path: Path
-) -> tuple[AnyOptions | None, list[SpecProblem]]:
-    model = KINDS[kind]
+) -> tuple[OptionsSection | None, list[SpecProblem]]:
+    model = kinds()[kind]
     try:
         return model.model_validate(options), []
     except ValidationError as error:
