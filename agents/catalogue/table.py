@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 
+from agents.catalogue.declared import Reported, collected, reporters
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
-from agents.catalogue.reporter import Reported, reporters
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
 
@@ -166,22 +166,6 @@ _MEMINFO: tuple[_Row, ...] = (
     ("direct_map_1g_bytes", "DirectMap1G", "bytes", _G, "kernel's own map in 1 GiB entries", False, None),
 )
 
-# (name, file, meaning): of the free memory, read for its own sake
-_FREE: tuple[tuple[str, str, str], ...] = (
-    (
-        "per_cpu_free_bytes",
-        "/proc/zoneinfo count",
-        "free memory on the CPUs' own lists, which free and available leave out; read where a PMD-sized page on each "
-        "would be 1 % of all memory or more",
-    ),
-    (
-        "free_huge_bytes",
-        "/proc/buddyinfo, all zones",
-        "free memory in blocks that hold a PMD-sized huge page; little of it with much free memory: fragmented; read "
-        "at period boundaries",
-    ),
-)
-
 # Lines that some architectures have and others never will (arch_report_meminfo, arch/x86/mm/pat/set_memory.c)
 ONLY_ON: Mapping[str, str] = MappingProxyType(
     {
@@ -193,15 +177,7 @@ ONLY_ON: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_PRESSURE: tuple[tuple[str, str, str, bool], ...] = (
-    # (resource, line, meaning, own column)
-    ("memory", "some", "time in which at least one task waited for memory", True),
-    ("memory", "full", "time in which all tasks that could run waited for memory", True),
-    ("cpu", "some", "time in which at least one task waited for a CPU", True),
-    ("io", "some", "time in which at least one task waited for I/O", True),
-    ("io", "full", "time in which all tasks that could run waited for I/O", False),
-)
-
+_STAT = "memory.stat "
 _CGROUP: tuple[_Row, ...] = (
     ("cgroup_memory_bytes", "memory.current", "bytes", _G, "memory charged", True, "decrease"),
     ("cgroup_memory_peak_bytes", "memory.peak", "bytes", _G, "most memory ever charged", False, "decrease"),
@@ -321,18 +297,8 @@ def _metrics() -> Iterator[Metric]:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
-    for name, source, meaning in _FREE:
-        yield Metric(name=name, unit="bytes", kind=_G, source=source, meaning=meaning)
-    for resource, line, meaning, column in _PRESSURE:
-        yield Metric(
-            name=f"psi_{resource}_{line}_seconds",
-            unit="seconds",
-            kind=_C,
-            source=f"/proc/pressure/{resource} {line} total",
-            meaning=meaning,
-            column=column,
-            better="decrease",
-        )
+    for collector in collected():
+        yield from collector.metrics
     yield from _file_rows(_CGROUP, "cgroup")
     for name, unit, event, meaning, column, better in _EVENTS:
         yield Metric(
@@ -388,7 +354,7 @@ def _reported() -> Iterator[Metric]:
 
 
 class _Catalogue(Mapping[str, Metric]):
-    """Filled when it is first looked into: what workloads report is declared in modules that import this one."""
+    """Filled when it is first looked into: what is declared elsewhere is declared in modules that import this one."""
 
     @cached_property
     def _metrics(self) -> Mapping[str, Metric]:
@@ -406,6 +372,9 @@ class _Catalogue(Mapping[str, Metric]):
 
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric
 MEMINFO_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _MEMINFO})
+CGROUP_STAT_KEYS: Mapping[str, str] = MappingProxyType(
+    {key.removeprefix(_STAT): name for name, key, *_ in _CGROUP if key.startswith(_STAT)}
+)
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
 COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
 CATALOGUE: Mapping[str, Metric] = _Catalogue()

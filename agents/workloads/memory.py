@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from agents.catalogue.reporter import Reported
+from agents.catalogue.declared import Reported
 from agents.messages import Problem
 from agents.sysroot import SysRoot
 from agents.workloads.fields import refusal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from agents.catalogue.reporter import Reporter, reporters
+from agents.catalogue.declared import Reporter, reporters
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
 from agents.workloads.option import Options

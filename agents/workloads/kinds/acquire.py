@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from agents.catalogue.reporter import Reported
+from agents.catalogue.declared import Reported
 from agents.errors import WorkloadError
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agents.catalogue.reporter import THROUGHPUT
+from agents.catalogue.declared import THROUGHPUT
 from agents.workloads.option import Options, Wrong, program, seconds, switch, text, variables
 from agents.workloads.workload import Workload
 

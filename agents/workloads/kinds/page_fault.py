@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agents.catalogue.reporter import Reported
+from agents.catalogue.declared import Reported
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
 from agents.workloads.host_pages import Backing, faults_granted, largest_page_kib

@@ -9,7 +9,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from agents.catalogue.reporter import Reported
+from agents.catalogue.declared import Reported
 from agents.errors import WorkloadError
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit

@@ -1,10 +1,10 @@
-"""Who reports metrics that nobody reads from the host: what each workload declares of them."""
+"""Metrics that are declared where they are measured: by each workload, and by each collector of files of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.catalogue.metric import Better
+from agents.catalogue.metric import Better, Metric
 from agents.registry import declared_in
 
 
@@ -32,6 +32,18 @@ class Reporter:
 
     name: str
     reports: tuple[Reported, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """A collector, as far as its metrics go."""
+
+    metrics: tuple[Metric, ...]
+
+
+def collected() -> tuple[Collected, ...]:
+    """Return every collector that has files of its own."""
+    return declared_in("agents.collectors.kinds", Collected)
 
 
 def reporters() -> tuple[Reporter, ...]:
