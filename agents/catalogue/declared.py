@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.catalogue.metric import Better, Metric
+from agents.extensions import Group, extensions
 from agents.registry import declared_in
 
 
@@ -41,11 +42,16 @@ class Collected:
     metrics: tuple[Metric, ...]
 
 
-def collected() -> tuple[Collected, ...]:
-    """Return every collector that has files of its own."""
+def own_collectors() -> tuple[Collected, ...]:
+    """Return every collector of fleetexp's that has files of its own."""
     return declared_in("agents.collectors.kinds", Collected)
 
 
+def added_collectors() -> tuple[Collected, ...]:
+    """Return those of users' packages."""
+    return extensions(Group.COLLECTORS, Collected)
+
+
 def reporters() -> tuple[Reporter, ...]:
-    """Return every kind of workload."""
-    return declared_in("agents.workloads.kinds", Reporter)
+    """Return every kind of workload, fleetexp's before those of users' packages."""
+    return (*declared_in("agents.workloads.kinds", Reporter), *extensions(Group.WORKLOADS, Reporter))

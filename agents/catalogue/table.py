@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 
-from agents.catalogue.declared import Reported, collected, reporters
+from agents.catalogue.declared import Reported, added_collectors, own_collectors, reporters
+from agents.catalogue.derived import DERIVED
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
+
+log = logging.getLogger(__name__)
 
 # (name, key in the file, unit, kind, meaning, own column, better)
 _Row = tuple[str, str, str, MetricKind, str, bool, Better | None]
@@ -297,7 +302,7 @@ def _metrics() -> Iterator[Metric]:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
-    for collector in collected():
+    for collector in own_collectors():
         yield from collector.metrics
     yield from _file_rows(_CGROUP, "cgroup")
     for name, unit, event, meaning, column, better in _EVENTS:
@@ -331,7 +336,6 @@ def _metrics() -> Iterator[Metric]:
         better="decrease",
         owner=Owner.FLEETEXP,
     )
-    yield from _reported()
 
 
 def _reported() -> Iterator[Metric]:
@@ -353,12 +357,22 @@ def _reported() -> Iterator[Metric]:
         )
 
 
+_FAMILIES = ("thp_", "hugetlb_", "buddyinfo_", "pageblocks_", "cgroup_", "agent_", "fleetexp_")
+
+
 class _Catalogue(Mapping[str, Metric]):
     """Filled when it is first looked into: what is declared elsewhere is declared in modules that import this one."""
 
     @cached_property
     def _metrics(self) -> Mapping[str, Metric]:
-        return {metric.name: metric for metric in _metrics()}
+        metrics = {metric.name: metric for metric in _metrics()}
+        for metric in (*_reported(), *(metric for added in added_collectors() for metric in added.metrics)):
+            if metric.name in metrics or metric.name in DERIVED or metric.name.startswith(_FAMILIES):
+                if metrics.get(metric.name) != metric:
+                    log.warning("the metric %s of %s is another's already", metric.name, metric.source)
+                continue
+            metrics[metric.name] = replace(metric, column=False)  # a column takes a migration
+        return metrics
 
     def __getitem__(self, name: str) -> Metric:
         return self._metrics[name]

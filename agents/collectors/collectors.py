@@ -9,10 +9,11 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from agents.catalogue.declared import collected
+from agents.catalogue.declared import added_collectors, own_collectors
 from agents.catalogue.table import COUNTED_ALWAYS, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
 from agents.collectors.collector import Collector
+from agents.collectors.fenced import FencedCollector
 from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.collectors.notes import Notes, why
 from agents.collectors.own_cost import OwnCost
@@ -93,8 +94,10 @@ class Collectors:
         return [*sources, *self._open_collectors(rare=False), OwnCost(root, notes)]
 
     def _open_collectors(self, *, rare: bool) -> list[Source]:
-        wanted = (one for one in collected() if isinstance(one, Collector) and one.rare is rare)
-        return [source for collector in wanted for source in collector.open(self._root, self._notes)]
+        own = (one for one in own_collectors() if isinstance(one, Collector) and one.rare is rare)
+        added = (one for one in added_collectors() if isinstance(one, Collector) and one.rare is rare)
+        sources = [source for collector in own for source in collector.open(self._root, self._notes)]
+        return [*sources, *(FencedCollector(collector, self._root, self._notes) for collector in added)]
 
     def _open_cgroup(self, name: str, events: Collection[str], own: Mapping[str, str]) -> None:
         places = find_cgroup(self._root, name)

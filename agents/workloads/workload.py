@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from agents.catalogue.declared import Reporter, reporters
+from agents.extensions import Group, refusals
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
 from agents.workloads.option import Options
@@ -27,5 +28,14 @@ class Workload(Reporter):
 
 @cache
 def workloads() -> Mapping[str, Workload]:
-    """Return every kind of workload by its name."""
-    return {one.name: one for one in reporters() if isinstance(one, Workload)}
+    """Return every kind of workload by its name; the first that has a name keeps it, and fleetexp's own come first."""
+    kinds: dict[str, Workload] = {}
+    for one in reporters():
+        if isinstance(one, Workload):
+            kinds.setdefault(one.name, one)
+    return kinds
+
+
+def refused_workload(name: str) -> str:
+    """Say why a workload that a user's package would add is not used here; '' where none has this name."""
+    return next((f"{refused}" for refused in refusals(Group.WORKLOADS) if refused.name == name), "")

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from agents.workloads.workload import refused_workload
 from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
@@ -69,7 +70,8 @@ def _workload(document: Document, raw: object) -> tuple[Workload | None, list[Sp
             return None, [document.problem((*here, chosen[1]), what, "keep one")]
         first = next((key for key in raw if key != "per_arm"), "")
         path: Path = (*here, first) if first else here
-        return None, [document.problem(path, "no workload is named", choose(first, legal, noun="workload"))]
+        remedy = refused_workload(first) or choose(first, legal, noun="workload")
+        return None, [document.problem(path, "no workload is named", remedy)]
     kind = chosen[0]
     own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
     if own is None:
