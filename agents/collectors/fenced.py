@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agents.catalogue.table import CATALOGUE
 from agents.collectors.collector import Collector
@@ -19,9 +20,8 @@ class FencedCollector:
     """Takes of a collector the metrics that are its own in the catalogue, where they can be true."""
 
     def __init__(self, collector: Collector, root: SysRoot, notes: Notes) -> None:
-        self._names = tuple(
-            metric.name for metric in collector.metrics if CATALOGUE[metric.name].source == metric.source
-        )
+        own = (metric for metric in collector.metrics if CATALOGUE.get(metric.name) == replace(metric, column=False))
+        self._names = tuple(metric.name for metric in own)
         self._notes = notes
         self._sources: Sequence[Source] = ()
         self._attempt(lambda: self._open(collector, root))
@@ -32,7 +32,8 @@ class FencedCollector:
 
     def collect(self, out: dict[str, float]) -> None:
         seen: dict[str, float] = {}
-        self._attempt(lambda: self._each(lambda source: source.collect(seen)))
+        if not self._attempt(lambda: self._each(lambda source: source.collect(seen))):
+            return
         own = {name: float(seen[name]) for name in self._names if isinstance(seen.get(name), int | float)}
         for name, value in own.items():
             if 0 <= value < IMPLAUSIBLE:
@@ -53,10 +54,12 @@ class FencedCollector:
         for source in self._sources:
             do(source)
 
-    def _attempt(self, do: Callable[[], None]) -> None:
+    def _attempt(self, do: Callable[[], None]) -> bool:
         try:
             do()
+            return True
         except Exception as error:
             log.exception("the collector of %s failed", ", ".join(self._names))
             for name in self._names:
                 self._notes.doubted(name, f"its collector has a defect: {error!r}")
+            return False
