@@ -51,7 +51,12 @@ def done(section: str, project: Path) -> list[str]:
 
 
 def test_the_page_has_every_kind_of_thing() -> None:
-    assert {"A workload", "A sysctl", "A knob family", "A metric of /proc/vmstat", PACKAGE} <= set(SECTIONS)
+    assert {"A workload", "A sysctl", "A knob family", "A metric of /proc/vmstat"} < set(SECTIONS)
+    assert {
+        "A collector: metrics from another file",
+        "A place that metrics of a service are read from",
+        PACKAGE,
+    } <= set(SECTIONS)
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != PACKAGE])
@@ -75,6 +80,7 @@ def test_a_package_of_ones_own_adds_the_same_where_it_is_allowed(tmp_path: Path)
     modules = {
         "copymeter": page["agents/workloads/kinds/copy_memory.py"],
         "copymeter_load": page["agents/collectors/kinds/load.py"],
+        "copymeter_socket": page["agents/feeds/kinds/unix_socket.py"],
     }
     project = tomllib.loads(page["pyproject.toml"])["project"]
     user_package.install(site, project["name"], modules, project["entry-points"])
@@ -84,8 +90,9 @@ def test_a_package_of_ones_own_adds_the_same_where_it_is_allowed(tmp_path: Path)
 from agents.collectors import Collectors
 from agents.sysroot import FolderRoot
 from agents.workloads.workload import workloads
-result = ["copy_memory" in workloads(), Collectors(FolderRoot({str(tmp_path / "host")!r})).sample()]
+from fleetexp.config.sources import Source
+result = ["copy_memory" in workloads(), "unix_socket" in Source.model_fields, Collectors(FolderRoot({str(tmp_path / "host")!r})).sample()]
 """
-    assert user_package.beside(site, tmp_path / "none", code) == [False, {}]
+    assert user_package.beside(site, tmp_path / "none", code) == [False, False, {}]
     allowed = user_package.allow(tmp_path / "etc", page["/etc/fleetexp/extensions"])
-    assert user_package.beside(site, allowed, code) == [True, {"runnable_tasks": 3.0}]
+    assert user_package.beside(site, allowed, code) == [True, True, {"runnable_tasks": 3.0}]

@@ -9,11 +9,13 @@ from typing import Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from agents.feeds.place_kind import refused_place
 from agents.workloads.workload import refused_workload
 from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
 from fleetexp.config.problem import MOST_PROBLEMS, Refused, SpecProblem, choose, nearest, raise_all
+from fleetexp.config.sources import SourceKeys
 from fleetexp.config.workload import OptionsSection, Workload, kinds, shorthand
 
 _EXPECTED = {
@@ -152,7 +154,9 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[st
         return cause.what, cause.remedy
     key = path[-1] if path else ""
     if kind == "extra_forbidden":
-        return f"unknown key {key!r}", choose(str(key), _legal_keys(model, path[:-1]), noun="key")
+        legal = _legal_keys(model, path[:-1])
+        refused = refused_place(str(key)) if set(SourceKeys.model_fields) <= {*legal, "json_page"} else ""
+        return f"unknown key {key!r}", refused or choose(str(key), legal, noun="key")
     if kind == "missing":
         return f"the key {key!r} is missing", f"add '{key}: ...'"
     if kind in _EXPECTED:
