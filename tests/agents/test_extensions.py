@@ -146,6 +146,41 @@ result = [workloads()["acquire"].options.__module__, describe("acquire_seconds")
     assert beside(site, allowed, code) == ["agents.workloads.kinds.acquire", "seconds"]
 
 
+PLACE = """
+from agents.feeds.place_kind import PlaceKind
+
+ECHO = PlaceKind(
+    key="echo", meaning="says itself", example="5", called="text", pattern=".*",
+    wrong=lambda at: None, read=lambda at, root, timeout_seconds, cut: at.encode(),
+)
+"""
+READ = """
+from agents.feeds.cut import Cut
+from agents.feeds.reading import places, read_place
+from agents.messages import MetricSource
+from agents.sysroot import FolderRoot
+from fleetexp.config import parse_experiment
+from fleetexp.errors import ConfigError
+(place,) = places([MetricSource(metric="m", place="echo", at="41")], "host")
+read = read_place(place, FolderRoot(), Cut())["m"]
+try:
+    said = parse_experiment("{name: t, design: switchback, arms: {control: {}, b: {thp/enabled: never}}, "
+        "metrics: {primary: m, better: {m: decrease}, sources: {m: {echo: '41'}}}}").sources[0].at
+except ConfigError as error:
+    said = str(error)
+result = [getattr(read, "value", None), getattr(read, "what", ""), getattr(read, "remedy", ""), said]
+"""
+
+
+def test_a_place_of_a_source_is_read_where_it_is_allowed_and_told_where_not(tmp_path: Path) -> None:
+    points = {"fleetexp.sources": {"echo": "echo_place:ECHO"}}
+    site = install(tmp_path / "site", "echo-place", {"echo_place": PLACE}, points)
+    assert beside(site, allow(tmp_path / "etc", "echo-place"), READ) == [41.0, "", "", "41"]
+    value, what, remedy, said = beside(site, allow(tmp_path / "etc", "# nobody"), READ)
+    assert (value, what) == (None, "this host knows no place 'echo'")
+    assert "add the line echo-place" in remedy and "add the line echo-place" in said
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_collector_adds_its_own_metrics_and_a_defect_of_it_costs_only_these(tmp_path: Path, broken: bool) -> None:
     text = COLLECTOR.replace("BROKEN = False", f"BROKEN = {broken}")
