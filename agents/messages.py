@@ -54,12 +54,13 @@ class SourceForm(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSource:
-    """Where one metric of the user's own is read: a URL, a command, a file, or a perf event (one of them), and how."""
+    """Where a metric of the user's own is read (a URL, a command, a perf event or a registered place), and how."""
 
     metric: str
     url: str = ""  # {host} in it stands for the name of the host
     argv: tuple[str, ...] = ()  # never a shell
-    file: str = ""  # absolute
+    place: str = ""  # a key of `agents.feeds.place_kind`, and
+    at: str = ""  # what stands there
     perf: str = ""  # an event as perf writes it: always a counter, read with the samples
     in_cgroup: bool = False  # it counts the tasks in the workload's cgroup, not all of the host
     user: str | None = None  # who runs the command; None: who the agent is

@@ -39,7 +39,7 @@ Each name on this page belongs to who measures it: the host's kernel, its perf e
 it (all of `agent_*` and `fleetexp_*`), or the workload named under source; so do `thp_<N>kB_*` and `pageblocks_*` of
 kernels to come. Other letters make no other name: `OOM_kills` is the kernel's. Every other name is yours: a `command`
 prints it, or a source has it, not both, and no two sources. `throughput` is for a `command` or a source. What
-`pointer_chase`, `page_fault` and `acquire` report is theirs alone: a `command` calls its own times otherwise.
+fleetexp's own workloads report is theirs alone: a `command` calls its own times otherwise.
 
 A spec whose source has the name of another, or that wants from a `command` what is not its to report, is refused. What
 a `command` prints is known only then: under the name of another it is never stored, it is a `foreign_metric` event with

@@ -12,7 +12,7 @@ from agents.catalogue.thp_stats import thp_stat
 
 _C, _G = MetricKind.COUNTER, MetricKind.GAUGE
 
-_HUGETLB_COUNTS = {
+HUGETLB_COUNTS = {  # of a pool: metric -> its file, and what that counts
     "total_pages": ("nr_hugepages", "pages in the pool"),
     "free_pages": ("free_hugepages", "pages of the pool that nobody uses"),
     "reserved_pages": ("resv_hugepages", "pages promised to a mapping"),
@@ -35,7 +35,7 @@ def _thp(match: re.Match[str]) -> Metric:
 
 
 def _hugetlb(match: re.Match[str]) -> Metric:
-    file, meaning = _HUGETLB_COUNTS[match[2]]
+    file, meaning = HUGETLB_COUNTS[match[2]]
     return Metric(
         name=match[0],
         unit="pages",
@@ -103,7 +103,7 @@ PATTERNS: tuple[MetricPattern, ...] = (
     ),
     MetricPattern(
         shape="hugetlb_<N>kB_{total,free,reserved,surplus}_pages",
-        expression=re.compile(r"hugetlb_([1-9]\d*)kB_((?:total|free|reserved|surplus)_pages)"),
+        expression=re.compile(rf"hugetlb_([1-9]\d*)kB_({'|'.join(HUGETLB_COUNTS)})"),
         describe=_hugetlb,
         example="hugetlb_1048576kB_free_pages",
     ),

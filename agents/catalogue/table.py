@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
+from agents.catalogue.declared import Reported, added_collectors, own_collectors, reporters
+from agents.catalogue.derived import DERIVED
 from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
+
+log = logging.getLogger(__name__)
 
 # (name, key in the file, unit, kind, meaning, own column, better)
 _Row = tuple[str, str, str, MetricKind, str, bool, Better | None]
@@ -164,22 +171,6 @@ _MEMINFO: tuple[_Row, ...] = (
     ("direct_map_1g_bytes", "DirectMap1G", "bytes", _G, "kernel's own map in 1 GiB entries", False, None),
 )
 
-# (name, file, meaning): of the free memory, read for its own sake
-_FREE: tuple[tuple[str, str, str], ...] = (
-    (
-        "per_cpu_free_bytes",
-        "/proc/zoneinfo count",
-        "free memory on the CPUs' own lists, which free and available leave out; read where a PMD-sized page on each "
-        "would be 1 % of all memory or more",
-    ),
-    (
-        "free_huge_bytes",
-        "/proc/buddyinfo, all zones",
-        "free memory in blocks that hold a PMD-sized huge page; little of it with much free memory: fragmented; read "
-        "at period boundaries",
-    ),
-)
-
 # Lines that some architectures have and others never will (arch_report_meminfo, arch/x86/mm/pat/set_memory.c)
 ONLY_ON: Mapping[str, str] = MappingProxyType(
     {
@@ -191,15 +182,7 @@ ONLY_ON: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_PRESSURE: tuple[tuple[str, str, str, bool], ...] = (
-    # (resource, line, meaning, own column)
-    ("memory", "some", "time in which at least one task waited for memory", True),
-    ("memory", "full", "time in which all tasks that could run waited for memory", True),
-    ("cpu", "some", "time in which at least one task waited for a CPU", True),
-    ("io", "some", "time in which at least one task waited for I/O", True),
-    ("io", "full", "time in which all tasks that could run waited for I/O", False),
-)
-
+_STAT = "memory.stat "
 _CGROUP: tuple[_Row, ...] = (
     ("cgroup_memory_bytes", "memory.current", "bytes", _G, "memory charged", True, "decrease"),
     ("cgroup_memory_peak_bytes", "memory.peak", "bytes", _G, "most memory ever charged", False, "decrease"),
@@ -287,24 +270,6 @@ _ALWAYS: tuple[EventRow, ...] = (
 )
 _EVENTS: tuple[EventRow, ...] = (*_ALWAYS, *tlb_rows())
 
-_WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
-    # (name, unit, kinds of workload, meaning, better)
-    ("access_seconds", "seconds", ("pointer_chase",), "time for all dereferences of one repeat", "decrease"),
-    (
-        "access_nanoseconds_per_dereference",
-        "nanoseconds",
-        ("pointer_chase",),
-        "mean time of one dereference",
-        "decrease",
-    ),
-    ("fault_seconds", "seconds", ("pointer_chase",), "time to fault the whole region in", "decrease"),
-    ("fault_latency_seconds", "seconds", ("page_fault",), "time of one big-page fault", "decrease"),
-    ("acquire_seconds", "seconds", ("acquire",), "time to obtain the pages asked for", "decrease"),
-    ("pages_asked", "pages", ("acquire", "page_fault"), "big pages asked for", None),
-    ("pages_granted", "pages", ("acquire", "page_fault"), "big pages really given", "increase"),
-    ("throughput", "operations per second", ("command", "service"), "work done, as the workload counts it", "increase"),
-)
-
 # The size that one PMD maps with base pages of 4, 16 and 64 KiB, and what a PUD maps with 4 KiB.
 COMMON_SIZES_KIB = (2048, 32768, 524288, 1048576)
 _COLUMN_STATS = ("nr_anon", "anon_fault_alloc", "anon_fault_fallback", "split")
@@ -337,18 +302,8 @@ def _metrics() -> Iterator[Metric]:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
-    for name, source, meaning in _FREE:
-        yield Metric(name=name, unit="bytes", kind=_G, source=source, meaning=meaning)
-    for resource, line, meaning, column in _PRESSURE:
-        yield Metric(
-            name=f"psi_{resource}_{line}_seconds",
-            unit="seconds",
-            kind=_C,
-            source=f"/proc/pressure/{resource} {line} total",
-            meaning=meaning,
-            column=column,
-            better="decrease",
-        )
+    for collector in own_collectors():
+        yield from collector.metrics
     yield from _file_rows(_CGROUP, "cgroup")
     for name, unit, event, meaning, column, better in _EVENTS:
         yield Metric(
@@ -381,21 +336,59 @@ def _metrics() -> Iterator[Metric]:
         better="decrease",
         owner=Owner.FLEETEXP,
     )
-    for name, unit, kinds, meaning, better in _WORKLOAD:
+
+
+def _reported() -> Iterator[Metric]:
+    """What workloads report; one that several have is all of theirs."""
+    kinds: dict[Reported, list[str]] = {}
+    for reporter in reporters():
+        for reported in reporter.reports:
+            kinds.setdefault(reported, []).append(reporter.name)
+    for reported, names in kinds.items():
         yield Metric(
-            name=name,
-            unit=unit,
+            name=reported.name,
+            unit=reported.unit,
             kind=_G,
-            source=f"workload {', '.join(kinds)}",
-            meaning=meaning,
-            better=better,
+            source=f"workload {', '.join(names)}",
+            meaning=reported.meaning,
+            better=reported.better,
             owner=Owner.WORKLOAD,
-            reporters=kinds,
+            reporters=tuple(names),
         )
+
+
+_FAMILIES = ("thp_", "hugetlb_", "buddyinfo_", "pageblocks_", "cgroup_", "agent_", "fleetexp_")
+
+
+class _Catalogue(Mapping[str, Metric]):
+    """Filled when it is first looked into: what is declared elsewhere is declared in modules that import this one."""
+
+    @cached_property
+    def _metrics(self) -> Mapping[str, Metric]:
+        metrics = {metric.name: metric for metric in _metrics()}
+        for metric in (*_reported(), *(metric for added in added_collectors() for metric in added.metrics)):
+            if metric.name in metrics or metric.name in DERIVED or metric.name.startswith(_FAMILIES):
+                if metrics.get(metric.name) != metric:
+                    log.warning("the metric %s of %s is another's already", metric.name, metric.source)
+                continue
+            metrics[metric.name] = replace(metric, column=False)  # a column takes a migration
+        return metrics
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
 
 
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric
 MEMINFO_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _MEMINFO})
+CGROUP_STAT_KEYS: Mapping[str, str] = MappingProxyType(
+    {key.removeprefix(_STAT): name for name, key, *_ in _CGROUP if key.startswith(_STAT)}
+)
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
 COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
-CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _metrics()})
+CATALOGUE: Mapping[str, Metric] = _Catalogue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agents.catalogue.table import CGROUP_STAT_KEYS
 from agents.collectors.notes import Notes
 from agents.collectors.parsers import KeyedTable, Pressure
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
@@ -14,19 +15,6 @@ MOUNT = "sys/fs/cgroup"
 UNIFIED = f"{MOUNT}/unified"
 _HIERARCHIES = ("unified", "memory", "perf_event", "cpu", "cpu,cpuacct", "cpuacct", "systemd", "pids")
 
-_STAT_V2 = {
-    "anon": "cgroup_anon_bytes",
-    "anon_thp": "cgroup_anon_thp_bytes",
-    "file": "cgroup_file_bytes",
-    "file_thp": "cgroup_file_thp_bytes",
-    "shmem_thp": "cgroup_shmem_thp_bytes",
-    "pagetables": "cgroup_page_table_bytes",
-    "pgfault": "cgroup_pgfault",
-    "pgmajfault": "cgroup_pgmajfault",
-    "thp_fault_alloc": "cgroup_thp_fault_alloc",
-    "thp_collapse_alloc": "cgroup_thp_collapse_alloc",
-    "thp_swpout_fallback": "cgroup_thp_swpout_fallback",
-}
 # total_*: with the cgroups below it, as version 2 counts
 _STAT_V1 = {
     "total_rss": "cgroup_anon_bytes",
@@ -37,7 +25,7 @@ _STAT_V1 = {
 }
 _OOM = {"oom_kill": "cgroup_oom_kills"}
 _PRESSURE = ("cgroup_psi_memory_some_seconds", "cgroup_psi_memory_full_seconds")
-METRICS = ("cgroup_memory_bytes", "cgroup_memory_peak_bytes", *_STAT_V2.values(), *_OOM.values(), *_PRESSURE)
+METRICS = ("cgroup_memory_bytes", "cgroup_memory_peak_bytes", *CGROUP_STAT_KEYS.values(), *_OOM.values(), *_PRESSURE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +93,9 @@ def cgroup_sources(root: SysRoot, places: CgroupPlaces, notes: Notes) -> list[So
         notes.missing(METRICS, f"no cgroup {places.name!r} with a memory controller below /{MOUNT}")
     elif places.memory_version == 2:
         numbers = {"cgroup_memory_bytes": "memory.current", "cgroup_memory_peak_bytes": "memory.peak"}
-        sources += _memory(root, memory, numbers, {"memory.stat": _STAT_V2, "memory.events": _OOM}, notes)
+        sources += _memory(root, memory, numbers, {"memory.stat": CGROUP_STAT_KEYS, "memory.events": _OOM}, notes)
     else:
-        notes.missing(_STAT_V2.values(), "cgroup version 1 does not count it")
+        notes.missing(CGROUP_STAT_KEYS.values(), "cgroup version 1 does not count it")
         numbers = {"cgroup_memory_bytes": "usage_in_bytes", "cgroup_memory_peak_bytes": "max_usage_in_bytes"}
         numbers = {metric: f"memory.{file}" for metric, file in numbers.items()}
         sources += _memory(root, memory, numbers, {"memory.stat": _STAT_V1, "memory.oom_control": _OOM}, notes)

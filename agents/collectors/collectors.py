@@ -9,16 +9,17 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from agents.catalogue.declared import added_collectors, own_collectors
 from agents.catalogue.table import COUNTED_ALWAYS, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
-from agents.collectors.free_lists import add_free_huge, per_cpu_lists
+from agents.collectors.collector import Collector
+from agents.collectors.fenced import FencedCollector
 from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.collectors.notes import Notes, why
 from agents.collectors.own_cost import OwnCost
 from agents.collectors.pages import pool_files, thp_files, watched_sizes
 from agents.collectors.parsers import (
     KeyedTable,
-    Pressure,
     more_than_there_is,
     parse_buddyinfo,
     parse_pagetypeinfo,
@@ -31,7 +32,6 @@ from agents.perf import ModelledCounters, PerfCounters, PerfEvent, open_counters
 from agents.sysroot import Reader, SysRoot
 
 _TAINTED = "proc/sys/kernel/tainted"
-_RESOURCES = ("memory", "cpu", "io")
 
 
 class Collectors:
@@ -61,6 +61,7 @@ class Collectors:
         pools = tuple(size for size in sizes_in(root, HUGETLB) if size in {*watched, *watch_sizes_kib})
         self._rare_pools = tuple(size for size in sizes_in(root, HUGETLB) if size not in pools)
         self._sources = self._open_sources({**thp_files(root, watched), **pool_files(root, pools)})
+        self._rare_sources = self._open_collectors(rare=True)
         self._counters: list[PerfCounters | ModelledCounters] = [
             open_counters(root, wanted=events, own=_texts(own_events, in_cgroup=False), lost=self._notes.lost)
         ]
@@ -88,14 +89,15 @@ class Collectors:
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
             ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
-            *per_cpu_lists(root, notes),
             NumberFiles(root, numbers, notes),
         ]
-        for resource in _RESOURCES:
-            # The kernel leaves 'full' of the CPU undefined for the whole system, and prints 0: no metric.
-            parse = Pressure(f"psi_{resource}", ("some",) if resource == "cpu" else ("some", "full"))
-            sources.append(ParsedFile(root, f"proc/pressure/{resource}", parse, parse.metrics, notes))
-        return [*sources, OwnCost(root, notes)]
+        return [*sources, *self._open_collectors(rare=False), OwnCost(root, notes)]
+
+    def _open_collectors(self, *, rare: bool) -> list[Source]:
+        own = (one for one in own_collectors() if isinstance(one, Collector) and one.rare is rare)
+        added = (one for one in added_collectors() if isinstance(one, Collector) and one.rare is rare)
+        sources = [source for collector in own for source in collector.open(self._root, self._notes)]
+        return [*sources, *(FencedCollector(collector, self._root, self._notes) for collector in added)]
 
     def _open_cgroup(self, name: str, events: Collection[str], own: Mapping[str, str]) -> None:
         places = find_cgroup(self._root, name)
@@ -133,7 +135,7 @@ class Collectors:
 
     def boundary(self) -> dict[str, float]:
         """Read a sample and what is too dear for one: every page size, fragmentation. Tries lost sources again."""
-        for source in self._sources:
+        for source in (*self._sources, *self._rare_sources):
             source.retry()
         out = self._sample(boundary=True)
         rare = {**thp_files(self._root, self._rare_thp_sizes), **pool_files(self._root, self._rare_pools)}
@@ -151,7 +153,8 @@ class Collectors:
                 self._notes.found([family])
             except (OSError, ValueError) as error:
                 self._notes.missing([family], f"/{path}: {why(error)}")
-        add_free_huge(self._root, out, self._notes)
+        for source in self._rare_sources:
+            source.collect(out)
         self._notes.found(out)
         return out
 
@@ -206,7 +209,7 @@ class Collectors:
 
     def close(self) -> None:
         """Close every descriptor; more than once does no harm."""
-        for source in self._sources:
+        for source in (*self._sources, *self._rare_sources):
             source.close()
         for counters in self._counters:
             counters.close()

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.catalogue.patterns import HUGETLB_COUNTS
 from agents.page_sizes import HUGETLB, THP, pmd_kib, sizes_in
 from agents.sysroot import SysRoot
 
 _GIGANTIC_KIB = 1048576
-_POOL_FILES = {
-    "total_pages": "nr_hugepages",
-    "free_pages": "free_hugepages",
-    "reserved_pages": "resv_hugepages",
-    "surplus_pages": "surplus_hugepages",
-}
 
 
 def watched_sizes(root: SysRoot, named: Sequence[int]) -> tuple[int, ...]:
@@ -38,5 +33,5 @@ def pool_files(root: SysRoot, sizes: Sequence[int]) -> dict[str, str]:
         f"hugetlb_{size}kB_{count}": f"{HUGETLB}/hugepages-{size}kB/{file}"
         for size in sizes
         if size in have
-        for count, file in _POOL_FILES.items()
+        for count, (file, _) in HUGETLB_COUNTS.items()
     }

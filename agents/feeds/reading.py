@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from agents.collectors.notes import why
 from agents.feeds.command_output import run_command
 from agents.feeds.cut import Cut
 from agents.feeds.instants import check_instant
 from agents.feeds.page import Page
 from agents.feeds.picking import Found
-from agents.feeds.plain_file import read_file
+from agents.feeds.place_kind import place_kinds, refused_place
 from agents.feeds.prometheus_text import ACCEPT, SeriesValue
 from agents.feeds.reader import READERS
 from agents.feeds.unreadable import Unreadable
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An address, a command or a file, and the sources that pick from it."""
+    """An address, a command, or a place of a registered kind, and the sources that pick from it."""
 
     name: str
     sources: tuple[MetricSource, ...]
@@ -40,14 +41,14 @@ def places(sources: Sequence[MetricSource], host: str) -> tuple[Place, ...]:
     """Put sources that read the same thing in the same way together. `host` stands for {host} in an address."""
     together: dict[tuple[object, ...], list[MetricSource]] = {}
     for source in (one for one in sources if not one.perf):  # those are counted with the samples
-        where = (source.url, source.argv, source.file)
+        where = (source.url, source.argv, source.place, source.at)
         how = (source.user, source.every_seconds, source.timeout_seconds, source.form is SourceForm.PROMETHEUS)
         together.setdefault((*where, *how), []).append(source)
     return tuple(Place(name=_name(group[0], host), sources=tuple(group)) for group in together.values())
 
 
 def _name(source: MetricSource, host: str) -> str:
-    return source.url.replace("{host}", host) or source.file or shlex.join(source.argv)
+    return source.url.replace("{host}", host) or source.at or shlex.join(source.argv)
 
 
 def read_place(place: Place, root: SysRoot, cut: Cut) -> Found:
@@ -79,7 +80,13 @@ def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
     if first.argv:
         said = run_command(first.argv, user=first.user, timeout_seconds=first.timeout_seconds, cut=cut)
         return Page(body=said, whole=True)
-    return Page(body=read_file(root, first.file))
+    kind = place_kinds().get(first.place)
+    if kind is None:
+        raise Unreadable(f"this host knows no place {first.place!r}", refused_place(first.place))
+    try:
+        return Page(body=kind.read(first.at, root, timeout_seconds=first.timeout_seconds, cut=cut))
+    except (OSError, ValueError) as error:
+        raise Unreadable(why(error)) from error
 
 
 def _asked_at(one: SeriesValue | Unreadable, boottime_seconds: float) -> SeriesValue | Unreadable:

@@ -1,11 +1,4 @@
-"""What runs, or is watched, on a host in a measured period.
-
-pointer_chase   random dependent dereferences in a region; fault-in and access apart
-page_fault      the latency of each big-page fault
-acquire         how many of N big pages the host grants
-command         a program of the user's own, which prints its measurements
-service         a systemd unit or a cgroup that runs anyway
-"""
+"""What runs, or is watched, on a host in a measured period; `kinds` has one module for each."""
 
 from __future__ import annotations
 

@@ -83,6 +83,11 @@ def step_of(key: Words, slot: np.uint64) -> np.uint64:
             return at
 
 
+def word_at(key: Words, steps: int) -> np.uint64:
+    """Return the word that a chase from the beginning has reached after some steps."""
+    return np.uint64(slot_at(key, np.uint64(steps % int(key[0])))) * WORDS_PER_LINE
+
+
 @native("void(uint64[::1], uint64[::1])")
 def lay_cycle(words: Words, key: Words) -> None:
     """Write the cycle into a region: `slots` cache lines, each written once, in the order of their addresses."""

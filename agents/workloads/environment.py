@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 
 from agents.errors import WorkloadError
-from agents.workloads.options import Command
+from agents.workloads.kinds.command import Command
 
 # The agent's environment may hold a cluster's token: only this much of it goes on.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")

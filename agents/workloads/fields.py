@@ -27,6 +27,11 @@ def unfit_word(word: str) -> tuple[str, str] | None:
     return None
 
 
+def refusal(what: str, where: str, remedy: str) -> Problem:
+    """Return a problem for which a workload does not start."""
+    return Problem(severity=Severity.ERROR, what=what, where=where, remedy=remedy)
+
+
 class Fields:
     """The options of one spec. A wrong one is noted and answered with a stand-in, so that all are found at once."""
 
@@ -45,6 +50,14 @@ class Fields:
             self.refuse(name, f"{value!r} is not a whole number from {least}", "give a whole number in base units")
             return least
         return value
+
+    def page_size(self, name: str, *, default: int | None) -> int:
+        """Read a page size in KiB; required where it has no default."""
+        size = self.count(name, default=default, least=4 if default is None else 0)
+        if size and (size < 4 or size & (size - 1)):
+            self.refuse(name, f"{size} KiB is no page size", "choose a power of two, 4 or more")
+            return 0
+        return size
 
     def seconds(self, name: str) -> float | None:
         """Read a positive time, or None where it is absent."""
@@ -91,9 +104,7 @@ class Fields:
         return words
 
     def refuse(self, name: str, what: str, remedy: str) -> None:
-        self._problems.append(
-            Problem(severity=Severity.ERROR, what=what, where=f"workload {self._kind}, {name}", remedy=remedy)
-        )
+        self._problems.append(refusal(what, f"workload {self._kind}, {name}", remedy))
 
     def finish(self) -> tuple[Problem, ...]:
         """Return every problem, with those options that nobody asked for."""

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable
+from enum import StrEnum
 
 from agents.errors import AgentError, WorkloadError
 from agents.knobs import effective_thp
 from agents.numbers import whole_number
 from agents.page_sizes import HUGETLB, THP, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
-from agents.workloads.options import KIB, Backing
+from agents.workloads.option import KIB
 
 BASE_PAGE_KIB = mmap.PAGESIZE // KIB
+
+
+class Backing(StrEnum):
+    """Where the memory of a workload comes from."""
+
+    ANONYMOUS = "anonymous"
+    HUGETLB = "hugetlb"
 
 
 def page_sizes_kib(root: SysRoot, backing: Backing) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The process that a memory workload of ours runs in: `python -m agents.workloads.run`, one spec on stdin.
+"""The process that a workload of ours runs in: `python -m agents.workloads.run`, one spec on stdin.
 
 Stdin stays open as long as the agent lives. When it ends, for whatever reason, this process ends itself at once: a
 death signal from the kernel (PR_SET_PDEATHSIG) would follow the thread that started us, not the agent. SIGTERM has
@@ -18,8 +18,10 @@ from agents.errors import WorkloadError
 from agents.messages import WorkloadSpec
 from agents.sysroot import FolderRoot, SysRoot
 from agents.workloads.emit import Emit
-from agents.workloads.host_pages import BASE_PAGE_KIB
-from agents.workloads.options import Acquire, Backing, Memory, PageFault, PointerChase, read_options
+from agents.workloads.host_pages import BASE_PAGE_KIB, Backing
+from agents.workloads.memory import MemoryOptions
+from agents.workloads.options import read_options
+from agents.workloads.workload import workloads
 
 ORPHANED = 70
 
@@ -43,28 +45,17 @@ def main() -> int:
 
 
 def run_spec(spec: WorkloadSpec, root: SysRoot, emit: Emit) -> None:
-    """Run one memory workload to its end; WorkloadError where it can't run or must not be believed."""
+    """Run one of our workloads to its end; WorkloadError where it can't run or must not be believed."""
     options = read_options(spec)
-    if not isinstance(options, Memory):
+    run = workloads()[spec.kind].run
+    if run is None:
         raise WorkloadError(f"{spec.kind} does not run in this process", where="workload", remedy="start it as it is")
-    _check_not_switched_off(options, root)
-    # Compiled, or read from the cache on disk, by being imported: only what is needed, and before anything is measured.
-    match options:
-        case PointerChase():
-            from agents.workloads.pointer_chase import run_pointer_chase  # noqa: PLC0415
-
-            run_pointer_chase(options, root, emit)
-        case PageFault():
-            from agents.workloads.page_fault import run_page_fault  # noqa: PLC0415
-
-            run_page_fault(options, root, emit)
-        case Acquire():
-            from agents.workloads.acquire import run_acquire  # noqa: PLC0415
-
-            run_acquire(options, root, emit)
+    if isinstance(options, MemoryOptions):
+        _check_not_switched_off(options, root)
+    run(options, root, emit)
 
 
-def _check_not_switched_off(options: Memory, root: SysRoot) -> None:
+def _check_not_switched_off(options: MemoryOptions, root: SysRoot) -> None:
     """Refuse where PR_SET_THP_DISABLE was inherited: no knob of any arm would reach this process."""
     if options.backing is Backing.HUGETLB or options.page_size_kib == BASE_PAGE_KIB:
         return

@@ -12,7 +12,8 @@ from agents.collectors.cgroup import MOUNT, find_cgroup
 from agents.errors import WorkloadError
 from agents.messages import WorkloadSpec, WorkloadState
 from agents.sysroot import SysRoot
-from agents.workloads.options import Service, read_options
+from agents.workloads.kinds.service import Service
+from agents.workloads.options import read_options
 from agents.workloads.printed import quoted
 from agents.workloads.running import Measured
 

@@ -14,7 +14,10 @@ from agents.messages import Severity, WorkloadSpec
 from agents.sysroot import SysRoot
 from agents.workloads.checks import check_workload
 from agents.workloads.environment import command_environment, find_identity, find_program, kept_environment
-from agents.workloads.options import Command, Memory, Service, read_options
+from agents.workloads.kinds.command import Command
+from agents.workloads.kinds.service import Service
+from agents.workloads.option import Options
+from agents.workloads.options import read_options
 from agents.workloads.printed import CommandLines, NotRead, OwnLines
 from agents.workloads.process import GO, ProcessWorkload
 from agents.workloads.running import RunningWorkload
@@ -54,7 +57,7 @@ def start_workload(
 
 
 def _start_own(
-    options: Memory, *, name: str, order: bytes, root: SysRoot, work_dir: Path, time_limit_seconds: float
+    options: Options, *, name: str, order: bytes, root: SysRoot, work_dir: Path, time_limit_seconds: float
 ) -> ProcessWorkload:
     path = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
     environment = {**kept_environment(), "PYTHONPATH": path}
@@ -71,7 +74,7 @@ def _start_own(
         name=name,
         printed=OwnLines(),
         work_dir=work_dir,
-        may_run_out=options.repeats == 0,
+        may_run_out=options.endless,
         order=order,
     )
 

@@ -98,7 +98,7 @@ def _workloads(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _sources(plan: Plan) -> Iterator[tuple[str, str]]:
     for source in plan.sources:
-        where = source.url or source.file or source.perf or shlex.join(source.argv)
+        where = source.url or source.at or source.perf or shlex.join(source.argv)
         where += " in the workload's cgroup" if source.in_cgroup else ""
         labels = ", ".join(f'{name}="{value}"' for name, value in source.labels.items())
         pick = f", {source.pick}{f'{{{labels}}}' if labels else ''}" if source.pick else ""

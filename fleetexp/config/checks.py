@@ -8,15 +8,17 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from agents.catalogue import FOR_A_SERVICE, find_foreign, owner_of
+from agents.workloads.host_pages import Backing
+from agents.workloads.memory import RegionOptions
+from agents.workloads.option import KIB
 from agents.workloads.options import parse_options
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
-from fleetexp.config.metrics import REPORTING_WORKLOADS, analysis_plan, better, known, nearest_metrics, worse
+from fleetexp.config.metrics import analysis_plan, better, known, nearest_metrics, worse
 from fleetexp.config.model import BALANCED, Experiment, Stage
 from fleetexp.config.problem import choose
 from fleetexp.config.quantities import format_duration, format_size
 from fleetexp.config.sources import source_problems
-from fleetexp.config.workload import PageFault, PointerChase, Service
 from fleetexp.population import parse_conditions
 
 Finding: TypeAlias = tuple[Path, str, str]
@@ -49,8 +51,7 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
         )
     if experiment.switchback and experiment.periods.washout == 0:
         out.append("without a washout one arm's memory is measured under the next; set periods.washout")
-    workload = experiment.workload
-    if workload is not None and isinstance(workload.base, Service) and workload.base.restart == "never":
+    if experiment.workload is not None and experiment.workload.never_restarted:
         out.append(
             "the service is never restarted: memory that it has already faulted in doesn't see the arm; "
             "set workload.restart to on_apply"
@@ -198,31 +199,32 @@ def _workload(experiment: Experiment) -> Iterator[Finding]:
         if arm not in experiment.arms:
             yield ("workload", "per_arm", arm), f"no arm is called {arm!r}", choose(arm, experiment.arms, noun="arm")
     for arm, knobs in experiment.arms.items():
-        options = workload.per_arm.get(arm, workload.base)
         path: Path = ("workload", "per_arm", arm) if arm in workload.per_arm else ("workload", workload.kind)
-        if isinstance(options, PointerChase | PageFault):
-            if options.page_size is not None and options.region < options.page_size:
-                what = f"the region of {format_size(options.region)} is smaller than one page"
-                yield (*path, "region"), what, f"make it at least {format_size(options.page_size)}"
-            yield from _pool(options, arm, dict(knobs), path)
         # What the agent would refuse on every host is refused here already, in its words.
-        for problem in parse_options(workload.for_arm(arm))[1]:
+        options, problems = parse_options(workload.for_arm(arm))
+        if isinstance(options, RegionOptions):
+            page_bytes = options.page_size_kib * KIB
+            if options.region_bytes < page_bytes:
+                what = f"the region of {format_size(options.region_bytes)} is smaller than one page"
+                yield (*path, "region"), what, f"make it at least {format_size(page_bytes)}"
+            yield from _pool(options, arm, dict(knobs), path)
+        for problem in problems:
             yield path, problem.what, problem.remedy
 
 
-def _pool(options: PointerChase | PageFault, arm: str, knobs: dict[str, str], path: Path) -> Iterator[Finding]:
-    if options.backing != "hugetlb":
+def _pool(options: RegionOptions, arm: str, knobs: dict[str, str], path: Path) -> Iterator[Finding]:
+    if options.backing is not Backing.HUGETLB:
         return
-    if options.page_size is None:
+    if not options.page_size_kib:
         yield (*path, "page_size"), "hugetlb needs to know its page size", "write for example 'page_size: 1GiB'"
         return
     for knob, value in knobs.items():
         size_kib = pool_of(knob)
-        if size_kib is None or size_kib * 1024 != options.page_size or not value.isdigit():
+        if size_kib != options.page_size_kib or not value.isdigit():
             continue
-        needed = -(-options.region // options.page_size)
+        needed = -(-options.region_bytes // (options.page_size_kib * KIB))
         if int(value) < needed:
-            what = f"a pool of {value} pages can't hold a region of {format_size(options.region)}"
+            what = f"a pool of {value} pages can't hold a region of {format_size(options.region_bytes)}"
             yield ("arms", arm, knob), what, f"write {needed} or more"
 
 
@@ -261,7 +263,7 @@ def _sources(experiment: Experiment) -> Iterator[Finding]:
         experiment.metrics.sources,
         measure_seconds=experiment.measure_seconds if experiment.switchback else None,
         taken={name: owned for name, owned in found.items() if owned is not None},
-        service=experiment.workload is not None and isinstance(experiment.workload.base, Service),
+        service=experiment.workload is not None and experiment.workload.is_service,
     )
 
 
@@ -271,7 +273,8 @@ def _reported(experiment: Experiment, name: str) -> bool:
 
 def _metric(experiment: Experiment, path: Path, name: str) -> Iterator[Finding]:
     """A metric must come from somewhere: the host's counters, a source, or this experiment's workload."""
-    kind = experiment.workload.kind if experiment.workload else None
+    workload = experiment.workload
+    kind = workload.kind if workload else None
     if name in experiment.metrics.sources or (kind == "command" and owner_of(name) is None):
         return
     metric = known(name)
@@ -281,7 +284,7 @@ def _metric(experiment: Experiment, path: Path, name: str) -> Iterator[Finding]:
         yield path, f"no metric is called {name!r}", f"{hint}A metric of your own is declared under metrics.sources"
         return
     from_workloads = metric.reporters
-    if from_workloads and kind not in REPORTING_WORKLOADS.intersection(from_workloads):
+    if from_workloads and (workload is None or workload.is_service or workload.kind not in from_workloads):
         what = f"{name} is reported by {' or '.join(from_workloads)}, and the workload here is {kind or 'none'}"
         may_be_declared = find_foreign(name, reporter=FOR_A_SERVICE) is None
         own = "declare it under metrics.sources" if may_be_declared else "give one of your own another name"

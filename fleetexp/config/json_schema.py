@@ -17,15 +17,7 @@ from pydantic.fields import FieldInfo
 
 from fleetexp.config.key import Written
 from fleetexp.config.model import Experiment
-from fleetexp.config.workload import (
-    CGROUP_WRITTEN,
-    KINDS,
-    UNIT_WRITTEN,
-    AnyOptions,
-    Command,
-    Service,
-    Workload,
-)
+from fleetexp.config.workload import OptionsSection, Workload, kinds
 
 Schema = dict[str, Any]
 
@@ -130,10 +122,10 @@ def _bounded(schema: Schema, bound: object) -> Schema:
 
 def _workload() -> Schema:
     """Return the schema of a workload: one kind with its options, alone or beside it, or in short."""
-    return {"anyOf": [form for kind, model in KINDS.items() for form in _forms(kind, model)]}
+    return {"anyOf": [form for kind, model in kinds().items() for form in _forms(kind, model)]}
 
 
-def _forms(kind: str, model: type[AnyOptions]) -> Iterator[Schema]:
+def _forms(kind: str, model: type[OptionsSection]) -> Iterator[Schema]:
     options = section_schema(model)
     some = {"type": "object", "properties": options["properties"], "additionalProperties": False}
     per_arm = {
@@ -144,11 +136,8 @@ def _forms(kind: str, model: type[AnyOptions]) -> Iterator[Schema]:
         (options, {}, set()),
         (_NOTHING, options["properties"], set(options["required"])),
     ]
-    if model is Command:
-        forms.append((options["properties"]["argv"], options["properties"], set(options["required"]) - {"argv"}))
-    if model is Service:
-        named = {"anyOf": [UNIT_WRITTEN.schema, CGROUP_WRITTEN.schema]}
-        forms.append((named, options["properties"], set(options["required"])))
+    if alone := model.workload.options.alone:
+        forms.append((_alone(model, alone), options["properties"], set(options["required"]) - set(alone)))
     for value, beside, needed in forms:
         yield {
             "type": "object",
@@ -156,3 +145,11 @@ def _forms(kind: str, model: type[AnyOptions]) -> Iterator[Schema]:
             "required": [kind, *sorted(needed)],
             "additionalProperties": False,
         }
+
+
+def _alone(model: type[OptionsSection], names: Sequence[str]) -> Schema:
+    """Return the schema of an option that stands in the place of the mapping."""
+    schemas = [key_schema(model.model_fields[name]) for name in names]
+    if len(schemas) == 1:
+        return schemas[0]
+    return {"anyOf": [next(one for one in schema["anyOf"] if one != _NOTHING) for schema in schemas]}

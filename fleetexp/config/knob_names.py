@@ -9,30 +9,19 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from agents.catalogue import COMMON_SIZES_KIB
+from agents.knobs.families import FAMILIES, NODE_POOLS, POOL_SIZE, POOLS, THP_SIZES
 from fleetexp.config.document import kind_of
 from fleetexp.config.key import Written
 from fleetexp.config.problem import Refused, nearest
 
-_TOP = ("enabled", "defrag", "shmem_enabled", "shrink_underused", "use_zero_page")
-_PER_SIZE = ("enabled", "shmem_enabled")
-_POOL = ("nr_hugepages", "nr_overcommit_hugepages")
-_SYSCTL = re.compile(r"sysctl/(vm|kernel)\.[a-z][a-z0-9_]*")
-_FORMS: tuple[re.Pattern[str], ...] = (
-    re.compile(rf"thp/({'|'.join(_TOP)})"),
-    re.compile(rf"thp/[1-9][0-9]{{0,8}}kB/({'|'.join(_PER_SIZE)})"),
-    re.compile(r"thp/khugepaged/[a-z][a-z0-9_]*"),
-    re.compile(rf"hugetlb/[1-9][0-9]{{0,8}}kB/({'|'.join(_POOL)})"),
-    re.compile(r"hugetlb/node[0-9]{1,4}/[1-9][0-9]{0,8}kB/nr_hugepages"),
-    _SYSCTL,
-)
-_EXAMPLES = (
-    *(f"thp/{name}" for name in _TOP),
-    *(f"thp/{size}kB/{name}" for size in (64, *COMMON_SIZES_KIB) for name in _PER_SIZE),
-    *(f"thp/khugepaged/{name}" for name in ("defrag", "max_ptes_none", "pages_to_scan", "scan_sleep_millisecs")),
-    *(f"hugetlb/{size}kB/{name}" for size in COMMON_SIZES_KIB for name in _POOL),
-    "hugetlb/node0/1048576kB/nr_hugepages",
-    "sysctl/vm.compaction_proactiveness",
-    "sysctl/kernel.numa_balancing",
+_FORMS: tuple[re.Pattern[str], ...] = tuple(re.compile(family.pattern) for family in FAMILIES)
+_EXAMPLES = tuple(
+    dict.fromkeys(
+        family.name.format(size=size, node=0, file=file)
+        for family in FAMILIES
+        for size in (64, *COMMON_SIZES_KIB)
+        for file in family.files
+    )
 )
 _VALUE = r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?"  # one line of plain characters
 _UNITS: Mapping[str, int] = {"k": 1, "m": 1024, "g": 1024 * 1024}
@@ -50,8 +39,7 @@ def check_knob_name(name: str) -> str:
     hint = f"did you mean {close!r}? " if close else ""
     raise Refused(
         f"{name!r} is no knob",
-        hint + "forms: thp/KNOB, thp/<N>kB/KNOB, thp/khugepaged/KNOB, hugetlb/[node<K>/]<N>kB/nr_hugepages, "
-        "sysctl/vm.NAME; 'fleetexp doctor' lists what this host has",
+        f"{hint}forms: {', '.join(family.form for family in FAMILIES)}; 'fleetexp doctor' lists what this host has",
     )
 
 
@@ -71,20 +59,18 @@ def check_knob_value(value: object) -> str:
 
 def pool_of(knob: str) -> int | None:
     """Return the page size in KiB where the knob is a hugetlb pool's size over all nodes, else None."""
-    match = re.fullmatch(r"hugetlb/([0-9]+)kB/nr_hugepages", knob)
-    return int(match[1]) if match else None
+    return POOLS.size_in(knob) if knob.endswith(POOL_SIZE) else None
 
 
 def pool_sizes(knobs: Mapping[str, str]) -> tuple[int, ...]:
     """Return the sizes in KiB of the hugetlb pools that these knobs set, of the host or of a node, ascending."""
-    found = (re.fullmatch(r"hugetlb/(?:node[0-9]+/)?([0-9]+)kB/nr_hugepages", name) for name in knobs)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    sizes = (family.size_in(name) for family in (POOLS, NODE_POOLS) for name in knobs if name.endswith(POOL_SIZE))
+    return tuple(sorted({size for size in sizes if size is not None}))
 
 
 def thp_sizes(knobs: Mapping[str, str]) -> tuple[int, ...]:
     """Return the transparent-huge-page sizes in KiB that these knobs name, ascending."""
-    found = (re.fullmatch(r"thp/([0-9]+)kB/.*", name) for name in knobs)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    return tuple(sorted({size for name in knobs if (size := THP_SIZES.size_in(name)) is not None}))
 
 
 def _kernel_size(part: str) -> str:

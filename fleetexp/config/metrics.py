@@ -21,8 +21,6 @@ from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, 
 from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
-OWN_WORKLOADS = frozenset({"pointer_chase", "page_fault", "acquire"})  # what they report is known before they run
-REPORTING_WORKLOADS = OWN_WORKLOADS | {"command"}  # of a service only sources tell
 _MOST_COMPARED = 500  # names that a misspelt one is compared with
 OBSERVER_METRIC = "agent_cpu_seconds"
 _EXPOSURE_OF_A_POOL = ("total_pages", "free_pages")
@@ -142,9 +140,8 @@ def _roles(experiment: Experiment) -> Iterator[tuple[str, Role]]:
             yield f"hugetlb_{size}kB_{what}", Role.EXPOSURE
     yield OBSERVER_METRIC, Role.OBSERVER
     if experiment.workload is not None:
-        for name, metric in CATALOGUE.items():
-            if experiment.workload.kind in metric.reporters and experiment.workload.kind in OWN_WORKLOADS:
-                yield name, Role.EXPLORATORY
+        for name in experiment.workload.reports:
+            yield name, Role.EXPLORATORY
 
 
 def _guardrails(experiment: Experiment) -> Iterator[GuardrailPlan]:

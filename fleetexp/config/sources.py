@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field, create_model
 
 from agents.catalogue import Owned
 from agents.event_text import EventTextError, parse_event
 from agents.feeds.json_document import parse_path
-from agents.feeds.plain_file import SPLITTING
+from agents.feeds.place_kind import PlaceKind, place_kinds
 from agents.messages import MetricSource, SourceForm
 from agents.secret_words import holds_a_secret
 from fleetexp.config.document import Path
@@ -23,7 +22,6 @@ from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import Duration, format_duration, lasting
 from fleetexp.config.workload import Argv, Section
 
-_PLACES = ("prometheus", "json", "command", "file", "perf")
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
 _BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
@@ -64,15 +62,6 @@ def _series(text: str) -> str:
     return text
 
 
-def _file(text: str) -> str:
-    path = PurePosixPath(text)
-    if not path.is_absolute() or ".." in path.parts or "\0" in text:
-        raise Refused(f"{text!r} is no whole path", "write it from '/' on, without '..'")
-    if path.name in SPLITTING:
-        raise Refused(f"reading {path.name} splits 1 GB pages", "read another file")
-    return text
-
-
 def _perf(text: str) -> str:
     try:
         parse_event(text)
@@ -91,10 +80,8 @@ Address = Annotated[
 ]
 
 
-class Source(Section):
+class SourceKeys(Section):
     """Where a metric of the user's own is read: one of an address, a command, a file, an event, and what to pick."""
-
-    model_config = ConfigDict(json_schema_extra=exactly_one(*_PLACES))
 
     prometheus: Address | None = key(
         "address of a page of Prometheus or OpenMetrics, without a secret; {host} is each host's name",
@@ -108,9 +95,6 @@ class Source(Section):
         "program and arguments, one word each, no secret among them; no shell reads them",
         ["redis-cli", "--raw", "llen", "mails"],
         default=None,
-    )
-    file: Annotated[Text, AfterValidator(_file), text_like("path", "/[^\\0]*")] | None = key(
-        "whole path of a plain file", "/sys/class/hwmon/hwmon0/temp1_input", default=None
     )
     perf: Annotated[Text, AfterValidator(_perf), text_like("event", "[!-~]{1,500}")] | None = key(
         "an event as perf writes it, counted with each sample", "cpu/event=0x24,umask=0x3f/u", default=None
@@ -140,8 +124,12 @@ class Source(Section):
     @property
     def places(self) -> tuple[str, ...]:
         """The kinds of place that are named: one, in a source that is right."""
-        values = (self.prometheus, self.json_page, self.command, self.file, self.perf)
-        return tuple(place for place, value in zip(_PLACES, values, strict=True) if value is not None)
+        return tuple(place for place, key in _PLACES.items() if getattr(self, key) is not None)
+
+    @property
+    def registered(self) -> tuple[str, str]:
+        """The place's kind and what stands there, both '' for an address, a command or an event."""
+        return next(((place, getattr(self, place)) for place in self.places if place in place_kinds()), ("", ""))
 
     @property
     def form(self) -> SourceForm:
@@ -159,12 +147,14 @@ class Source(Section):
 
     def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
         """Return the source in the agents' words."""
+        place, at = self.registered
         pick = {SourceForm.PROMETHEUS: self.name or metric, SourceForm.JSON: self.path or ""}
         return MetricSource(
             metric=metric,
             url=self.prometheus or self.json_page or "",
             argv=self.command or (),
-            file=self.file or "",
+            place=place,
+            at=at,
             perf=self.perf or "",
             in_cgroup=self.scope == "cgroup",
             user=self.user,
@@ -178,6 +168,31 @@ class Source(Section):
             timeout_seconds=self.timeout,
             needed=needed,
         )
+
+
+def _place_key(kind: PlaceKind) -> tuple[object, object]:
+    def check(text: str) -> str:
+        if (problem := kind.wrong(text)) is not None:
+            raise Refused(*problem)
+        return text
+
+    written = Annotated[Text, AfterValidator(check), text_like(kind.called, kind.pattern)]
+    return written | None, key(kind.meaning, kind.example, default=None)
+
+
+_PLACES = {  # how a spec writes it -> its field
+    "prometheus": "prometheus",
+    "json": "json_page",
+    "command": "command",
+    **{name: name for name in place_kinds()},
+    "perf": "perf",
+}
+if TYPE_CHECKING:
+    Source: TypeAlias = SourceKeys
+else:
+    _KEYS = {name: _place_key(kind) for name, kind in place_kinds().items() if name not in SourceKeys.model_fields}
+    Source = create_model("Source", __base__=SourceKeys, __doc__=SourceKeys.__doc__, **_KEYS)
+    Source.model_config["json_schema_extra"] = exactly_one(*_PLACES)
 
 
 def asked_sources(sources: Mapping[str, Source], *, primary: str, workload: str) -> tuple[MetricSource, ...]:

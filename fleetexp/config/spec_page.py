@@ -16,7 +16,7 @@ from fleetexp.config.json_schema import flat, keys_of
 from fleetexp.config.key import Written
 from fleetexp.config.model import Experiment
 from fleetexp.config.quantities import format_duration, format_share, format_size
-from fleetexp.config.workload import KINDS, Workload
+from fleetexp.config.workload import Workload, kinds
 
 _HEAD = """\
 # The keys of an experiment
@@ -58,7 +58,7 @@ def render_spec() -> str:
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield every mapping of a spec with the path of its keys: '', 'stages[]', 'metrics.sources.NAME', ..."""
     yield from _sections("", Experiment)
-    yield from ((f"workload.{kind}", model) for kind, model in KINDS.items())
+    yield from ((f"workload.{kind}", model) for kind, model in kinds().items())
 
 
 def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

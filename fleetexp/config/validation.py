@@ -9,11 +9,14 @@ from typing import Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from agents.feeds.place_kind import refused_place
+from agents.workloads.workload import refused_workload
 from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
 from fleetexp.config.problem import MOST_PROBLEMS, Refused, SpecProblem, choose, nearest, raise_all
-from fleetexp.config.workload import KINDS, AnyOptions, Workload, shorthand
+from fleetexp.config.sources import SourceKeys
+from fleetexp.config.workload import OptionsSection, Workload, kinds, shorthand
 
 _EXPECTED = {
     "string_type": "text",
@@ -58,17 +61,19 @@ def _workload(document: Document, raw: object) -> tuple[Workload | None, list[Sp
     here: Path = ("workload",)
     if raw is None:
         return None, []
-    kinds = ", ".join(sorted(KINDS))
+    legal = kinds()
     if not isinstance(raw, dict):
-        return None, [document.problem(here, f"{kind_of(raw)} is no workload", f"write one of {kinds} with options")]
-    chosen = [key for key in raw if key in KINDS]
+        remedy = f"write one of {', '.join(sorted(legal))} with options"
+        return None, [document.problem(here, f"{kind_of(raw)} is no workload", remedy)]
+    chosen = [key for key in raw if key in legal]
     if len(chosen) != 1:
         if chosen:
             what = f"a workload is one thing, here are {' and '.join(chosen)}"
             return None, [document.problem((*here, chosen[1]), what, "keep one")]
         first = next((key for key in raw if key != "per_arm"), "")
         path: Path = (*here, first) if first else here
-        return None, [document.problem(path, "no workload is named", choose(first, KINDS, noun="workload"))]
+        remedy = refused_workload(first) or choose(first, legal, noun="workload")
+        return None, [document.problem(path, "no workload is named", remedy)]
     kind = chosen[0]
     own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
     if own is None:
@@ -90,7 +95,7 @@ def _options(
         what = f"{kind_of(per_arm)} names no arms"
         problems.append(document.problem(("workload", "per_arm"), what, "write {ARM: {option: value}}"))
         per_arm = None
-    arms: dict[str, AnyOptions] = {}
+    arms: dict[str, OptionsSection] = {}
     for arm, override in (per_arm or {}).items():
         path: Path = ("workload", "per_arm", arm)
         if not isinstance(override, dict):
@@ -112,8 +117,8 @@ def _options(
 
 def _validate(
     document: Document, kind: str, options: Mapping[str, Any], path: Path
-) -> tuple[AnyOptions | None, list[SpecProblem]]:
-    model = KINDS[kind]
+) -> tuple[OptionsSection | None, list[SpecProblem]]:
+    model = kinds()[kind]
     try:
         return model.model_validate(options), []
     except ValidationError as error:
@@ -149,7 +154,9 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[st
         return cause.what, cause.remedy
     key = path[-1] if path else ""
     if kind == "extra_forbidden":
-        return f"unknown key {key!r}", choose(str(key), _legal_keys(model, path[:-1]), noun="key")
+        legal = _legal_keys(model, path[:-1])
+        refused = refused_place(str(key)) if set(SourceKeys.model_fields) <= {*legal, "json_page"} else ""
+        return f"unknown key {key!r}", refused or choose(str(key), legal, noun="key")
     if kind == "missing":
         return f"the key {key!r} is missing", f"add '{key}: ...'"
     if kind in _EXPECTED:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, create_model
+from pydantic_core import PydanticUndefined
 
 from agents.messages import Scalar, WorkloadSpec
 from agents.secret_words import command_holds_a_secret, holds_a_secret, names_a_secret
-from agents.workloads.options import UNIT
+from agents.workloads.kinds.service import Service
+from agents.workloads.option import Form, Option, options_of, written_name
+from agents.workloads.options import parse_options
+from agents.workloads.workload import Workload as Declared
+from agents.workloads.workload import workloads
 from fleetexp.config.key import Written, exactly_one, key
 from fleetexp.config.names import Text, check_word, text_like
 from fleetexp.config.problem import Refused
 from fleetexp.config.quantities import SIZE_WRITTEN, Count, Duration, Size, format_size, parse_size
 
-Options = Mapping[str, Scalar | tuple[Scalar, ...]]
+Sent: TypeAlias = Scalar | tuple[Scalar, ...]
 
 
 class Section(BaseModel):
@@ -38,84 +44,8 @@ PageSize = Annotated[
     PlainSerializer(format_size, when_used="json-unless-none"),
     SIZE_WRITTEN,
 ]
-UNIT_WRITTEN = text_like("unit", UNIT.pattern)
-CGROUP_WRITTEN = text_like("control group", "/.*[^/].*")
 VARIABLE_WRITTEN = Written(called="name", schema={"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
-LARGEST = "the largest that is enabled"
 _FROM_A_FILE = "let the program read it from a file of the host"
-Backing = Annotated[str, *check_word("anonymous", "hugetlb")]
-
-
-def _page_size_kib(size: int | None) -> int:
-    return 0 if size is None else size // 1024
-
-
-class PointerChase(Section):
-    """Random dependent dereferences in a region, after faulting it in."""
-
-    kind: ClassVar[str] = "pointer_chase"
-    region: Size = key("memory that is worked on", "4GiB", default=2**30)
-    dereferences: Annotated[Count, Field(ge=1)] = key("of one repeat", "4M", default=4_000_000)
-    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
-    page_size: PageSize | None = key("region is aligned to it", "1GiB", default=None, otherwise=LARGEST)
-    repeats: Count = key("0: until the period ends", 10, default=0)
-    pretouch: bool = key("touch small pages once before: fresh memory of a guest is slow at first", False, default=True)
-    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
-    seed: Count = key("of the order of dereferences", 7, default=0)
-
-    def options(self) -> Options:
-        return {
-            "region_bytes": self.region,
-            "dereferences": self.dereferences,
-            "backing": self.backing,
-            "page_size_kib": _page_size_kib(self.page_size),
-            "repeats": self.repeats,
-            "pretouch": self.pretouch,
-            "madvise": self.madvise,
-            "seed": self.seed,
-        }
-
-
-class PageFault(Section):
-    """The latency of each big-page fault over a region."""
-
-    kind: ClassVar[str] = "page_fault"
-    region: Size = key("memory that is worked on", "4GiB", default=2**30)
-    page_size: PageSize | None = key("of the pages that are faulted in", "1GiB", default=None, otherwise=LARGEST)
-    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
-    repeats: Count = key("passes over the region; 0: until the period ends", 10, default=1)
-    pretouch: bool = key("touch small pages once before: fresh memory of a guest is slow at first", False, default=True)
-    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
-
-    def options(self) -> Options:
-        return {
-            "region_bytes": self.region,
-            "page_size_kib": _page_size_kib(self.page_size),
-            "backing": self.backing,
-            "repeats": self.repeats,
-            "pretouch": self.pretouch,
-            "madvise": self.madvise,
-        }
-
-
-class Acquire(Section):
-    """Ask for big pages, count what is granted, give them back."""
-
-    kind: ClassVar[str] = "acquire"
-    pages: Annotated[Count, Field(ge=1)] = key("how many are asked for", 4, unit="pages")
-    page_size: PageSize = key("of the pages", "1GiB")
-    backing: Backing = key("where the pages come from", "hugetlb", default="anonymous")
-    repeats: Count = key("0: until the period ends", 10, default=1)
-    madvise: bool = key("ask with MADV_HUGEPAGE", True, default=False)
-
-    def options(self) -> Options:
-        return {
-            "pages": self.pages,
-            "page_size_kib": _page_size_kib(self.page_size),
-            "backing": self.backing,
-            "repeats": self.repeats,
-            "madvise": self.madvise,
-        }
 
 
 def split_argv(value: object) -> object:
@@ -139,59 +69,77 @@ def _no_secret(variables: dict[str, str]) -> dict[str, str]:
 
 
 Argv = Annotated[tuple[Text, ...], BeforeValidator(split_argv), Field(min_length=1), AfterValidator(_without_secrets)]
+Variables = Annotated[dict[Annotated[str, VARIABLE_WRITTEN], Text], AfterValidator(_no_secret)]
 
 
-class Command(Section):
-    """A program of the user's own, which prints its measurements."""
+class OptionsSection(Section):
+    """The options of a workload as a spec writes them, made from what its module declares."""
 
-    kind: ClassVar[str] = "command"
-    argv: Argv = key("program and arguments, one word each; no shell reads them", ["/opt/bench", "--rate", 500])
-    timeout: Duration | None = key("after which it is ended", "5m", default=None, otherwise="its period's end")
-    user: Text | None = key("who runs it", "nobody", default=None, otherwise="the agent's")
-    env: Annotated[dict[Annotated[str, VARIABLE_WRITTEN], Text], AfterValidator(_no_secret)] = key(
-        "variables beside a small clean environment, no secrets: the spec is stored", {"THREADS": 4}, default=dict
-    )
-    capture: Annotated[str, *check_word("metrics", "none")] = key(
-        "whether its output is read as measurements", "none", default="metrics"
-    )
+    workload: ClassVar[Declared]
 
-    def options(self) -> Options:
-        out: dict[str, Scalar | tuple[Scalar, ...]] = {"argv": self.argv, "capture": self.capture}
-        if self.timeout is not None:
-            out["timeout_seconds"] = self.timeout
-        if self.user is not None:
-            out["user"] = self.user
-        if self.env:
-            out["env"] = tuple(f"{name}={value}" for name, value in sorted(self.env.items()))
-        return out
+    def sent(self) -> Iterator[tuple[str, Sent]]:
+        """Yield what an agent is told: names with units, values in them; nothing of an option that was left out."""
+        for name, option in options_of(self.workload.options).items():
+            value = getattr(self, written_name(name))
+            if option.form is Form.PAGE_SIZE:
+                yield name, (value or 0) // 1024
+            elif option.form is Form.VARIABLES and value:
+                yield name, tuple(f"{variable}={text}" for variable, text in sorted(value.items()))
+            elif option.form is not Form.VARIABLES and value is not None:
+                yield name, value
 
 
-class Service(Section):
-    """A service that runs on the host anyway: watched, and restarted after a knob was written where asked for."""
-
-    kind: ClassVar[str] = "service"
-    model_config = ConfigDict(json_schema_extra=exactly_one("unit", "cgroup"))
-
-    unit: Annotated[Text, UNIT_WRITTEN] | None = key("unit of systemd", "web.service", default=None)
-    cgroup: Annotated[Text, CGROUP_WRITTEN] | None = key(
-        "or a control group", "/system.slice/web.service", default=None
-    )
-    restart: Annotated[str, *check_word("on_apply", "never")] = key(
-        "whether it is restarted after its arm was applied", "on_apply"
-    )
-
-    def options(self) -> Options:
-        out: dict[str, Scalar | tuple[Scalar, ...]] = {"restart": self.restart}
-        if self.unit is not None:
-            out["unit"] = self.unit
-        if self.cgroup is not None:
-            out["cgroup"] = self.cgroup
-        return out
+@cache
+def kinds() -> Mapping[str, type[OptionsSection]]:
+    """Return the section of every kind of workload, by its name."""
+    return {name: _section(workload) for name, workload in workloads().items()}
 
 
-AnyOptions = PointerChase | PageFault | Acquire | Command | Service
-KINDS: Mapping[str, type[AnyOptions]] = {
-    model.kind: model for model in (PointerChase, PageFault, Acquire, Command, Service)
+def _section(workload: Declared) -> type[OptionsSection]:
+    options = workload.options
+    keys: dict[str, Any] = {written_name(name): _key(option) for name, option in options_of(options).items()}
+    section = create_model(options.__name__, __base__=OptionsSection, __doc__=options.__doc__, **keys)
+    section.workload = workload
+    if options.exactly_one_of:
+        section.model_config["json_schema_extra"] = exactly_one(*options.exactly_one_of)
+    return section
+
+
+def _key(option: Option) -> tuple[object, Any]:
+    """Return the type of a key, and the key."""
+    kind: Any = value_type(option)
+    default: Any = None if option.optional else option.default
+    if option.form is Form.VARIABLES:
+        default = dict
+    elif not option.optional and (default is None or option.must_be_said):
+        default = PydanticUndefined
+    elif option.choices:
+        default = str(default)
+    said = key(option.meaning, option.example, default=default, otherwise=option.otherwise, unit=option.unit)
+    return kind | None if option.optional else kind, said
+
+
+def value_type(option: Option) -> object:
+    """Return the type of an option's value as a spec writes it, with what is checked of it."""
+    match option.form:
+        case Form.COUNT:
+            return Annotated[Count, Field(ge=option.least)] if option.least else Count
+        case Form.CHOICE | Form.SWITCH:
+            return Annotated[str, *check_word(*map(str, option.choices))]
+        case Form.TEXT if option.pattern:
+            return Annotated[Text, text_like(option.called, option.pattern)]
+        case form:
+            return _TYPES[form]
+
+
+_TYPES: Mapping[Form, object] = {
+    Form.SIZE: Size,
+    Form.PAGE_SIZE: PageSize,
+    Form.SECONDS: Duration,
+    Form.FLAG: bool,
+    Form.TEXT: Text,
+    Form.ARGV: Argv,
+    Form.VARIABLES: Variables,
 }
 
 
@@ -199,12 +147,29 @@ class Workload(Section):
     """What runs, or is watched, in every period: options for all arms, and whole options for arms of their own."""
 
     kind: str
-    base: AnyOptions
-    per_arm: dict[str, AnyOptions] = Field(default_factory=dict)
+    base: OptionsSection
+    per_arm: dict[str, OptionsSection] = Field(default_factory=dict)
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """The metrics that it is known to report before it runs."""
+        kind = self.base.workload
+        return () if kind.run is None else tuple(reported.name for reported in kind.reports)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it runs anyway: only sources tell what it does."""
+        return issubclass(self.base.workload.options, Service)
+
+    @property
+    def never_restarted(self) -> bool:
+        """Whether it is a service whose memory does not see its arm."""
+        options, _ = parse_options(WorkloadSpec(kind=self.kind, options=dict(self.base.sent())))
+        return isinstance(options, Service) and not options.restart
 
     def for_arm(self, arm: str) -> WorkloadSpec:
         options = self.per_arm.get(arm, self.base)
-        return WorkloadSpec(kind=self.kind, options=options.options())
+        return WorkloadSpec(kind=self.kind, options=dict(options.sent()))
 
     def as_spec(self) -> dict[str, Any]:
         """Write the workload in the language of the spec."""
@@ -220,8 +185,6 @@ def shorthand(kind: str, value: object) -> dict[str, Any] | None:
     """Read `service: web.service` and `command: [argv]` as options; None where the value is no shorthand."""
     if value is None:
         return {}
-    if kind == "service" and isinstance(value, str):
-        return {"cgroup" if value.startswith("/") else "unit": value}
-    if kind == "command" and isinstance(value, str | tuple):
-        return {"argv": value}
-    return None
+    options = workloads()[kind].options
+    name = options.shorthand(value) if isinstance(value, str | tuple) else None
+    return None if name is None else {written_name(name): value}

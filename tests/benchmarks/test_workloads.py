@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agents.workloads.cycle import LINE_BYTES, WORDS_PER_LINE, Words, chase, lay_cycle, make_key, slot_at, touch
-from agents.workloads.options import Backing
+from agents.workloads.host_pages import Backing
 from agents.workloads.region import Region
 
 pytestmark = pytest.mark.benchmark

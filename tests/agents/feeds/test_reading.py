@@ -204,7 +204,7 @@ def test_what_a_command_prints_is_whole_where_it_ends_well_and_what_a_file_holds
 ) -> None:
     assert read(command("print('x 12', end='')", form=SourceForm.PROMETHEUS, pick="x")) == 12
     (tmp_path / "x.prom").write_text("x 12")  # whoever writes it may not have finished
-    half = MetricSource(metric="x", file="/x.prom", form=SourceForm.PROMETHEUS, pick="x")
+    half = MetricSource(metric="x", place="file", at="/x.prom", form=SourceForm.PROMETHEUS, pick="x")
     assert "cut off" in str(read(half, FolderRoot(tmp_path)))
 
 
@@ -312,7 +312,7 @@ def test_what_a_command_costs_is_counted_as_the_agents_own() -> None:
 def test_a_file_of_the_host_is_read(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var/rps").write_text("31\n")
-    source = MetricSource(metric="rps", file="/var/rps")
+    source = MetricSource(metric="rps", place="file", at="/var/rps")
     assert read(source, FolderRoot(tmp_path)) == 31
     (tmp_path / "var/rps").unlink()
     assert "ENOENT" in str(read(source, FolderRoot(tmp_path)))
@@ -320,9 +320,11 @@ def test_a_file_of_the_host_is_read(tmp_path: Path) -> None:
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert read(MetricSource(metric="m", file="/pipe"), FolderRoot(tmp_path)) == "EINVAL: not a regular file"
-    assert read(MetricSource(metric="m", file="/"), FolderRoot(tmp_path)) == "EISDIR: Is a directory"
-    assert read(MetricSource(metric="m", file="/dev/zero")) == "it is no plain file"
+    assert (
+        read(MetricSource(metric="m", place="file", at="/pipe"), FolderRoot(tmp_path)) == "EINVAL: not a regular file"
+    )
+    assert read(MetricSource(metric="m", place="file", at="/"), FolderRoot(tmp_path)) == "EISDIR: Is a directory"
+    assert read(MetricSource(metric="m", place="file", at="/dev/zero")) == "it is no plain file"
 
 
 # ------------------------------------------------------------------ before a run

@@ -24,10 +24,10 @@ from agents.errors import WorkloadError
 from agents.launcher import Launch
 from agents.messages import Scalar, WorkloadSpec, WorkloadState
 from agents.sysroot import FolderRoot
-from agents.workloads import clock, pointer_chase, region, run
+from agents.workloads import clock, cycle, region, run
 from agents.workloads.clock import clock_cost_nanoseconds, time_touches
 from agents.workloads.emit import Emit
-from agents.workloads.options import Backing
+from agents.workloads.host_pages import Backing
 from agents.workloads.printed import OwnLines
 from agents.workloads.process import ProcessWorkload
 from agents.workloads.region import Region
@@ -63,13 +63,13 @@ def test_a_pointer_chase_reports_fault_in_and_each_repeat() -> None:
 
 
 def test_memory_that_does_not_keep_what_was_written_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    lay = pointer_chase.lay_cycle
+    lay = cycle.lay_cycle
 
     def lay_and_lose(words: np.ndarray[Any, np.dtype[np.uint64]], key: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
         lay(words, key)
         words[:] = 8
 
-    monkeypatch.setattr(pointer_chase, "lay_cycle", lay_and_lose)
+    monkeypatch.setattr(cycle, "lay_cycle", lay_and_lose)
     with pytest.raises(WorkloadError, match="memory lost what was written"):
         said("pointer_chase", **SMALL)
 

@@ -14,13 +14,13 @@ from agents.messages import Severity, WorkloadSpec
 from agents.sysroot import FolderRoot
 from agents.workloads import check_workload, environment, start_workload
 from agents.workloads.host_pages import (
+    Backing,
     available_bytes,
     faults_granted,
     free_hugetlb_bytes,
     largest_page_kib,
     page_sizes_kib,
 )
-from agents.workloads.options import Backing
 
 Given: TypeAlias = Any
 GIB = 2**30

@@ -9,7 +9,11 @@ import pytest
 from agents.errors import WorkloadError
 from agents.messages import WorkloadSpec
 from agents.workloads import metric_names
-from agents.workloads.options import Backing, Command, PointerChase, Service, parse_options, read_options
+from agents.workloads.host_pages import Backing
+from agents.workloads.kinds.command import Command
+from agents.workloads.kinds.pointer_chase import PointerChase
+from agents.workloads.kinds.service import Service
+from agents.workloads.options import parse_options, read_options
 
 GIB = 2**30
 

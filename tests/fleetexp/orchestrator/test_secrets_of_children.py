@@ -18,7 +18,7 @@ from agents.feeds.page import Page
 from agents.feeds.reader import Readers
 from agents.messages import MetricSource, SourceForm
 from agents.workloads.environment import command_environment
-from agents.workloads.options import Command
+from agents.workloads.kinds.command import Command
 from fleetexp.orchestrator.ray_link import RayLink
 from tests.fleetexp.store.odd_urls import pieces
 

@@ -5,18 +5,32 @@ The benchmark of the RFC "mm: PUD (1GB) THP implementation" (2026-02-02): 4 GB, 
 
 from __future__ import annotations
 
+import itertools
 import time
-from itertools import count
+from dataclasses import dataclass
 
-import numpy as np
-
+from agents.catalogue.declared import Reported
 from agents.errors import WorkloadError
 from agents.sysroot import SysRoot
-from agents.workloads.cycle import LINE_BYTES, WORDS_PER_LINE, chase, lay_cycle, make_key, slot_at, touch
 from agents.workloads.emit import Emit
-from agents.workloads.host_pages import BASE_PAGE_KIB, largest_page_kib
-from agents.workloads.options import KIB, Backing, PointerChase
-from agents.workloads.region import Region
+from agents.workloads.host_pages import BASE_PAGE_KIB, Backing, largest_page_kib
+from agents.workloads.memory import RegionOptions, backing_option, madvise_option, pretouch_option
+from agents.workloads.option import KIB, count, page_size, size
+from agents.workloads.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointerChase(RegionOptions):
+    """Random dependent dereferences in a region, after faulting it in."""
+
+    region_bytes: int = size("memory that is worked on", "4GiB", default=2**30)
+    dereferences: int = count("of one repeat", "4M", default=4_000_000, least=1)
+    backing: Backing = backing_option()
+    page_size_kib: int = page_size("region is aligned to it")
+    repeats: int = count("0: until the period ends", 10, default=0)
+    pretouch: bool = pretouch_option()
+    madvise: bool = madvise_option()
+    seed: int = count("of the order of dereferences", 7, default=0)
 
 
 def run_pointer_chase(options: PointerChase, root: SysRoot, emit: Emit) -> None:
@@ -26,12 +40,15 @@ def run_pointer_chase(options: PointerChase, root: SysRoot, emit: Emit) -> None:
     for one gigabyte were seen to get none. A repeat goes on where the last one ended, so that it finds other lines.
     WorkloadError where the chase ends elsewhere than computed: the memory did not keep what was written.
     """
+    from agents.workloads.cycle import LINE_BYTES, chase, lay_cycle, make_key, touch, word_at
+    from agents.workloads.region import Region, touch_once
+
     page_kib = options.page_size_kib or largest_page_kib(
         root, options.backing, options.region_bytes, madvise=options.madvise
     )
     stride_words = BASE_PAGE_KIB * KIB // 8
     if options.pretouch:
-        pretouch(options.region_bytes, options.backing, page_kib, madvise=options.madvise)
+        touch_once(options.region_bytes, options.backing, page_kib, madvise=options.madvise)
     key = make_key(options.region_bytes // LINE_BYTES, options.seed)
     with Region(
         options.region_bytes, backing=options.backing, page_size_kib=page_kib, madvise=options.madvise
@@ -41,13 +58,13 @@ def run_pointer_chase(options: PointerChase, root: SysRoot, emit: Emit) -> None:
         touch(region.words, stride_words)
         emit.measured({"fault_seconds": (time.perf_counter_ns() - begun) / 1e9})
         lay_cycle(region.words, key)
-        at, steps = _word_at(key, 0), 0
-        for _ in range(options.repeats) if options.repeats else count():
+        at, steps = word_at(key, 0), 0
+        for _ in range(options.repeats) if options.repeats else itertools.count():
             begun = time.perf_counter_ns()
             at = chase(region.words, at, options.dereferences)
             took = time.perf_counter_ns() - begun
             steps += options.dereferences
-            if at != _word_at(key, steps):
+            if at != word_at(key, steps):
                 raise WorkloadError(
                     f"the memory lost what was written: step {steps} of the chase ended at word {at}",
                     where=f"a region of {options.region_bytes:,} bytes",
@@ -58,14 +75,23 @@ def run_pointer_chase(options: PointerChase, root: SysRoot, emit: Emit) -> None:
             )
 
 
-def pretouch(region_bytes: int, backing: Backing, page_size_kib: int, *, madvise: bool) -> None:
-    """Touch as much memory as will be measured, and give it back.
-
-    A guest's memory that was never used is first given to it by the host, at up to 20 times the cost.
-    """
-    with Region(region_bytes, backing=backing, page_size_kib=page_size_kib, madvise=madvise) as region:
-        touch(region.words, BASE_PAGE_KIB * KIB // 8)
-
-
-def _word_at(key: np.ndarray[tuple[int], np.dtype[np.uint64]], steps: int) -> np.uint64:
-    return np.uint64(slot_at(key, np.uint64(steps % int(key[0])))) * WORDS_PER_LINE
+WORKLOAD = Workload(
+    name="pointer_chase",
+    options=PointerChase,
+    reports=(
+        Reported(
+            name="access_seconds",
+            unit="seconds",
+            meaning="time for all dereferences of one repeat",
+            better="decrease",
+        ),
+        Reported(
+            name="access_nanoseconds_per_dereference",
+            unit="nanoseconds",
+            meaning="mean time of one dereference",
+            better="decrease",
+        ),
+        Reported(name="fault_seconds", unit="seconds", meaning="time to fault the whole region in", better="decrease"),
+    ),
+    run=run_pointer_chase,
+)
