@@ -147,15 +147,16 @@ def units_of(experiment: Experiment) -> int:
     return experiment.blocks // (2 if experiment.order == "abba" else 1)
 
 
-def require_power(power: PlannedPower, *, acknowledged: bool) -> None:
-    """Refuse to run what will probably show nothing, unless that was acknowledged; nothing has been touched."""
-    if power.too_small and not acknowledged:
-        raise RunError(
-            power.text,
-            where="metrics.expected",
-            remedy="use more hosts or blocks, a pre-period, a less noisy metric; or run it all the same with "
-            "--acknowledge-power",
-        )
+def power_refusal(power: PlannedPower) -> RunError | None:
+    """Why a plan should not be run that will probably not show what is expected of it; None where it will."""
+    if not power.too_small:
+        return None
+    return RunError(
+        power.text,
+        where="metrics.expected",
+        remedy="use more hosts or blocks, a pre-period, a less noisy metric; or run it all the same with "
+        "--acknowledge-power",
+    )
 
 
 def _percent(share: float) -> str:

@@ -76,10 +76,8 @@ def plan(
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, blast_radius_by_pool, blast_radius_by_stage, plan_lines
     from fleetexp.config import load_experiment, warnings_of
-    from fleetexp.errors import RunError
     from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
     from fleetexp.orchestrator.prepare import prepare
-    from fleetexp.planned_power import planned_power, require_power
 
     refuse_simulation_options(fleet)
     experiment = load_experiment(spec)
@@ -87,14 +85,11 @@ def plan(
         address = simulated_address(experiment, host_count, seed, effects, actors, as_json=as_json)
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         seen = inventory.survey()
-    prepared = prepare(experiment, inventory, seen, store_url)
-    made, facts = prepared.plan, prepared.facts
-    power = planned_power(experiment, made, store_url)
-    refusals = [*prepared.refusals] or _of_this_host(prepared, seen, root if inventory.one_machine else "")
-    try:
-        require_power(power, acknowledged=acknowledge_power)
-    except RunError as error:
-        refusals.append(error)
+    prepared = prepare(experiment, inventory, seen, store_url, acknowledged=acknowledge_power, show_power=True)
+    made, facts, power = prepared.plan, prepared.facts, prepared.power
+    refusals = [*prepared.refusals]
+    if not prepared.unfit and inventory.one_machine:
+        refusals[:0] = _of_this_host(prepared, seen, root)
     if as_json:
         emit_json(
             {
@@ -111,7 +106,7 @@ def plan(
                 "blast_radius_by_stage": blast_radius_by_stage(made),
                 "blast_radius_by_pool": {pool: off for pool, (off, _) in blast_radius_by_pool(made, facts).items()},
                 "expected_seconds": made.seconds,
-                "power": {**plain(power), "too_small": power.too_small},
+                "power": None if power is None else {**plain(power), "too_small": power.too_small},
                 "refusals": [problem_of(refusal) for refusal in refusals],
             }
         )
@@ -124,7 +119,7 @@ def plan(
             columns=width(),
             every_host=every_host,
             left_out=prepared.by_condition,
-            power=power.text,
+            power=power.text if power is not None else "",
             warnings=warnings_of(experiment),
         ):
             click.echo(line)
@@ -136,15 +131,13 @@ def plan(
 
 
 def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> list[RunError]:
-    """Return what a run's preflight would find wrong with this machine; root '': hosts of a fleet look later."""
+    """Return what a run's preflight would find wrong with this machine; hosts of a fleet look later."""
     from agents.messages import Severity
     from agents.perf import probe_own_events
     from agents.preflight import preflight
     from agents.sysroot import FolderRoot
     from fleetexp.errors import RunError
 
-    if not root:
-        return []
     plan, (facts,), here = prepared.plan, prepared.facts, FolderRoot(root)
     # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
     workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())

@@ -27,7 +27,8 @@ from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from fleetexp.config import Experiment
-    from fleetexp.orchestrator.inventory import FoundHost, Inventory
+    from fleetexp.orchestrator.inventory import Inventory
+    from fleetexp.orchestrator.prepare import Prepared
     from fleetexp.orchestrator.progress import Outcome, Progress
     from fleetexp.store.url import Database
 
@@ -132,22 +133,20 @@ def drive(
     as_json: bool,
 ) -> None:
     """Show the plan over the hosts of an inventory, run it, show its answer; leave with the exit code."""
-    found = inventory.survey()
-    _show_plan(
-        experiment,
-        inventory,
-        found,
-        store_url=store_url,
-        acknowledged=acknowledged,
-        as_json=as_json,
-    )
+    from fleetexp.orchestrator.prepare import prepare
+
+    seen = inventory.survey()
+    prepared = prepare(experiment, inventory, seen, store_url, acknowledged=acknowledged, show_power=True)
+    prepared.require()
+    if not as_json:
+        _show_plan(experiment, prepared)
     from fleetexp.config import analysis_plan
     from fleetexp.orchestrator.launch import launch
 
     metrics = tuple(metric.name for metric in analysis_plan(experiment).metrics)
     _watched(
         lambda observer: launch(
-            experiment, text, store_url=store_url, observer=observer, inventory=inventory, found=found
+            experiment, text, store_url=store_url, observer=observer, inventory=inventory, prepared=prepared
         ),
         metrics=metrics,
         page=page,
@@ -158,27 +157,11 @@ def drive(
     )
 
 
-def _show_plan(
-    experiment: Experiment,
-    inventory: Inventory,
-    found: Sequence[FoundHost],
-    *,
-    store_url: Database,
-    acknowledged: bool,
-    as_json: bool,
-) -> None:
-    """Show what is about to happen; stop where it would show too little, on one machine where it can't be written."""
+def _show_plan(experiment: Experiment, prepared: Prepared) -> None:
+    """Show what is about to happen."""
     from fleetexp.cli.plan_screen import plan_lines
     from fleetexp.config import warnings_of
-    from fleetexp.orchestrator.prepare import prepare
-    from fleetexp.planned_power import planned_power, require_power
 
-    prepared = prepare(experiment, inventory, found, store_url)
-    power = planned_power(experiment, prepared.plan, store_url)
-    prepared.require()
-    require_power(power, acknowledged=acknowledged)
-    if as_json:
-        return
     for line in plan_lines(
         experiment.name,
         experiment.hypothesis,
@@ -186,7 +169,7 @@ def _show_plan(
         prepared.facts,
         columns=width(),
         left_out=prepared.by_condition,
-        power=power.text,
+        power=prepared.power.text if prepared.power is not None else "",
         warnings=warnings_of(experiment),
     ):
         click.echo(line)

@@ -11,7 +11,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +30,12 @@ from fleetexp.orchestrator.asking import approve
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
-from fleetexp.orchestrator.inventory import FoundHost, Inventory, shown
+from fleetexp.orchestrator.inventory import Inventory, shown
 from fleetexp.orchestrator.looks import Looks, Measured
 from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
-from fleetexp.orchestrator.prepare import prepare
+from fleetexp.orchestrator.prepare import Prepared, prepare
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
@@ -74,18 +74,17 @@ def launch(
     fleet: str = "local",
     root: SysRoot | None = None,
     inventory: Inventory | None = None,
-    found: Sequence[FoundHost] | None = None,
+    prepared: Prepared | None = None,
 ) -> Outcome:
     """Run an experiment from plan to findings; returns when every host is restored.
 
     Hosts come from the `inventory`, by default from the one that `fleet` names ('local': the agent of this machine is
-    a Ray actor; 'inline': it is in this process); `found`: its survey, where that has just been made. RunError where
-    the design needs more hosts than there are, or too few can be put on its arms; every other error of store, fleet
-    or agent comes through as it is, after the hosts are restored.
+    a Ray actor; 'inline': it is in this process). What was `prepared` over it is what is run, by default what is found
+    now. RunError where that has refusals; every other error of store, fleet or agent comes through as it is, after the
+    hosts are restored.
     """
     with contextlib.closing(inventory or open_inventory(FleetChoice.parse(fleet), root)) as hosts:
-        found = hosts.survey() if found is None else found
-        prepared = prepare(experiment, hosts, found, store_url)
+        prepared = prepared or prepare(experiment, hosts, hosts.survey(), store_url)
         prepared.require()
         plan = prepared.plan
         with contextlib.closing(open_store(store_url, wait_seconds=STORE_WAIT_SECONDS)) as store:

@@ -1,6 +1,7 @@
 """What is known of a run before it starts: who takes part and who not, the plan, and why it would not start.
 
-`fleetexp plan`, `fleetexp run` and `launch` prepare here: what is shown is what would happen.
+`fleetexp plan`, `run`, `rehearse` and `launch` prepare here, and `launch` carries out what was prepared: what was shown
+is what happens.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fleetexp.design import host_info, left_out_of
 from fleetexp.domain import Design, PeriodKind, Plan
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inventory import FoundHost, Inventory, plan_over, shown, sort_out
+from fleetexp.planned_power import PlannedPower, planned_power, power_refusal
 from fleetexp.pre_period import reading_store
 from fleetexp.simulated import is_simulated
 from fleetexp.store.url import StoreUrl
@@ -27,13 +29,22 @@ _LEASE_SAMPLES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A plan over hosts that were found. `refusals` say why a run of it would not start; nothing has been touched."""
+    """A plan over hosts that were found. `refusals` say why a run of it would not start; nothing has been touched.
+
+    `power` is None where nobody wants to see it and nothing is expected of it: it takes seconds.
+    """
 
     plan: Plan
     facts: tuple[HostFacts, ...]  # of the hosts of the plan
     left_out: Mapping[str, str]  # host -> why it can't take part whatever the spec says: held, out of reach
     by_condition: Mapping[str, int]  # condition of the population -> how many hosts it took away
-    refusals: tuple[RunError, ...]
+    power: PlannedPower | None
+    unfit: tuple[RunError, ...]  # no host, or too few of them, can be put on the arms
+    too_small: RunError | None  # the effect that is expected will probably not be seen, and nobody acknowledged that
+
+    @property
+    def refusals(self) -> tuple[RunError, ...]:
+        return self.unfit if self.too_small is None else (*self.unfit, self.too_small)
 
     def require(self) -> None:
         """Raise the first refusal; return where there is none."""
@@ -41,9 +52,18 @@ class Prepared:
             raise refusal
 
 
-def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundHost], store_url: StoreUrl) -> Prepared:
+def prepare(
+    experiment: Experiment,
+    inventory: Inventory,
+    found: Sequence[FoundHost],
+    store_url: StoreUrl,
+    *,
+    acknowledged: bool = False,
+    show_power: bool = False,
+) -> Prepared:
     """Plan over the hosts that a survey of the inventory found; the store is only read.
 
+    `acknowledged`: it is known that the plan may be too small, and no reason to refuse it. `show_power`: say how small.
     RunError, ConfigError where the experiment does not fit these hosts, so that there is no plan to be shown.
     """
     _require_fitting(experiment, one_machine=inventory.one_machine)
@@ -53,12 +73,16 @@ def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundH
         plan = _in_virtual_time(plan)
     by_host = {facts.host: facts for facts in usable}
     facts = tuple(by_host[unit.host] for unit in plan.units)
+    wanted = show_power or (experiment.metrics.expected is not None and not acknowledged)
+    power = planned_power(experiment, plan, store_url) if wanted else None
     return Prepared(
         plan=plan,
         facts=facts,
         left_out=left_out,
         by_condition=Counter(left.condition for left in left_out_of(experiment, map(host_info, usable)).values()),
-        refusals=tuple(_refusals(plan, facts)),
+        power=power,
+        unfit=tuple(_refusals(plan, facts)),
+        too_small=None if power is None or acknowledged else power_refusal(power),
     )
 
 

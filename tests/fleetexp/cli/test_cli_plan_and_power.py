@@ -24,9 +24,8 @@ from fleetexp.cli.plan_screen import plan_lines
 from fleetexp.config import experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, host_info, make_plan
 from fleetexp.domain import PeriodKind, PeriodState
-from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
-from fleetexp.planned_power import planned_power, require_power
+from fleetexp.planned_power import planned_power, power_refusal
 from fleetexp.pre_period import with_measures
 from fleetexp.store.store import open_store, schema_version
 from tests.postgresql_server import Server
@@ -160,10 +159,9 @@ def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assum
     assert not known.assumed
     assert known.detectable is not None and guess.detectable is not None
     assert known.detectable < 0.07 < guess.detectable
-    require_power(guess, acknowledged=True)
-    with pytest.raises(RunError, match=r"5\.9 % is expected: TOO SMALL TO BE SEEN") as caught:
-        require_power(guess, acknowledged=False)
-    assert "--acknowledge-power" in caught.value.remedy
+    refusal = power_refusal(guess)
+    assert refusal is not None and "5.9 % is expected: TOO SMALL TO BE SEEN" in refusal.what
+    assert "--acknowledge-power" in refusal.remedy
 
 
 @pytest.mark.parametrize(
@@ -180,13 +178,12 @@ def test_a_plan_that_can_never_be_decided_has_power_0_and_is_refused_where_an_ef
     found = planned_power(spec, make_plan(spec, fleet), url)
     assert found.detectable is None and found.chance == 0
     assert "(power 0)" in found.text and why in found.text
-    with pytest.raises(RunError, match="IT CANNOT BE SEEN"):
-        require_power(found, acknowledged=False)
-    require_power(found, acknowledged=True)
+    refusal = power_refusal(found)
+    assert refusal is not None and "IT CANNOT BE SEEN" in refusal.what
     spec = parse_experiment(SPEC.replace("{hosts: 10", "{hosts: 4").replace(", expected: 5.9%", ""))
     silent = planned_power(spec, make_plan(spec, fleet), url)
     assert "(power 0)" in silent.text
-    require_power(silent, acknowledged=False)
+    assert power_refusal(silent) is None
 
 
 def test_a_plan_counts_its_strata_looks_and_the_coins_of_a_switchback(tmp_path: Path) -> None:

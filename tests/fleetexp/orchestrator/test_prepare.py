@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,11 @@ from fleetexp.config import parse_experiment
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inline_fleet import InlineInventory
 from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.prepare import Prepared, prepare
 from fleetexp.orchestrator.simulated_choice import SimulationChoice
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+from fleetexp.store.store import open_store
 
 SPEC = """
 name: x
@@ -38,6 +42,9 @@ class Found(InlineInventory):
         super().__init__({})
         self.one_machine = len(facts) == 1
         self.found = [FoundHost(host=one.host, labels=one.labels, facts=one) for one in facts]
+
+    def survey(self) -> list[FoundHost]:
+        return self.found
 
 
 @pytest.fixture
@@ -111,3 +118,27 @@ def test_made_up_hosts_wait_for_nobody_and_are_sampled_less_in_a_long_run(facts:
     assert 60.0 < made.sample_every_seconds <= 300.0
     assert made.safety.lease_seconds >= 4 * made.sample_every_seconds
     assert made.seconds == real.seconds
+
+
+def test_a_plan_too_small_for_what_is_expected_is_refused_unless_that_is_acknowledged(facts: HostFacts) -> None:
+    text = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
+    spec = parse_experiment(text.replace("memory_used_bytes}", "memory_used_bytes, expected: 1%}"))
+    inventory = Found(fleet(facts))
+    refused = prepare(spec, inventory, inventory.found, "sqlite:///none.db")
+    assert [refusal.where for refusal in refused.refusals] == ["metrics.expected"]
+    prepare(spec, inventory, inventory.found, "sqlite:///none.db", acknowledged=True).require()
+    with pytest.raises(RunError, match="TOO SMALL TO BE SEEN"):  # also without the command line
+        launch(spec, text, store_url="sqlite:///none.db", observer=lambda _: None, inventory=inventory)
+
+
+def test_what_was_prepared_is_what_is_launched(facts: HostFacts, tmp_path: Path) -> None:
+    text = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
+    spec, url = parse_experiment(text), f"sqlite:///{tmp_path / 'runs.db'}"
+    inventory = SimulatedInventory(SimulationChoice.of(spec, hosts=8, seed=1).simulation())
+    made = prepare(spec, inventory, inventory.survey(), url)
+    shown = replace(
+        made, plan=replace(made.plan, units=made.plan.units[::-1])
+    )  # what a second preparation would not give
+    outcome = launch(spec, text, store_url=url, observer=lambda _: None, inventory=inventory, prepared=shown)
+    with contextlib.closing(open_store(url)) as store:
+        assert store.run(outcome.run_id).plan == shown.plan
