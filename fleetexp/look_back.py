@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from analysis import analyze
-from analysis.aggregate import FIGURES
-from analysis.plan import AnalysisPlan
 from analysis.results import Findings
 from fleetexp.config import analysis_plan, recall_experiment
 from fleetexp.design import assigned_units
-from fleetexp.domain import Design, PeriodKind, PeriodState, Plan
+from fleetexp.domain import PeriodKind, PeriodState
 from fleetexp.errors import RunError
 from fleetexp.meanings import meanings_of
-from fleetexp.orchestrator.observe import observations
-from fleetexp.store.records import PeriodReadings, RunRecord, Series
+from fleetexp.orchestrator.looks import Measured, analysis_at
+from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 STAGE_OPENED = "stage_opened"  # the event that the machine records
-_AT_A_TIME = 200  # periods whose readings are cut with one query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +55,11 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
         raise RunError(f"run {run_id} had measured nothing at {at:%Y-%m-%d %H:%M:%S} UTC", "--as-of", remedy)
     periods = _periods_at(every, at)
     experiment = recall_experiment(record.spec_text, run_id)
-    cut = None
-    if record.plan.design is Design.PARALLEL:
-        cut = _cut_observations(store, run_id, periods, at, experiment.counters)
-    rows, periods = _rows_at(store, run_id, periods, cut)
+    measured = Measured(store=store, run_id=run_id, plan=record.plan, counters=experiment.counters)
+    rows, periods = _all_of(measured.by(at, periods, past=True))
     plan = analysis_plan(experiment, assigned_units(record.plan))
     whole = _is_whole(every, at)
-    looked = plan if whole else _early(plan, record.plan, stage)
+    looked = plan if whole else analysis_at(plan, record.plan, stage)
     planned = not whole and not looked.unplanned_look
     words = _words(record, at, stage, planned=planned, whole=whole)
     meanings = meanings_of(store, run_id, [metric.name for metric in looked.metrics])
@@ -85,35 +77,13 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     )
 
 
-def information_fractions(plan: Plan) -> tuple[float | None, ...]:
-    """Planned share of the last look's information at each stage's end; None where an arm has no host yet.
-
-    The information of a comparison of arms of n and m hosts goes with nm / (n + m), of a switchback with its hosts.
-    """
-    amounts = [_information(plan, stage.index) for stage in plan.stages]
-    last = amounts[-1] if amounts else 0.0
-    return tuple(None if amount == 0 or last == 0 else amount / last for amount in amounts)
-
-
-def _information(plan: Plan, stage: int) -> float:
-    joined = [unit.arm for unit in plan.units if unit.stage <= stage]
-    if plan.design is Design.SWITCHBACK:
-        return float(len(joined))
-    control = joined.count(plan.control)
-    sizes = [joined.count(arm.name) for arm in plan.arms if arm.name != plan.control]
-    return min((control * size / (control + size) if control + size else 0.0 for size in sizes), default=0.0)
-
-
-def _early(plan: AnalysisPlan, design: Plan, stage: int | None) -> AnalysisPlan:
-    """The plan of an early look: at a stage that can be compared alpha is spent, else nothing was planned."""
-    fractions = information_fractions(design)
-    if stage is None or fractions[stage] is None:
-        return replace(plan, unplanned_look=True)
-    shares = [share for share in fractions if share is not None]
-    if any(later <= earlier for earlier, later in pairwise(shares)):
-        return replace(plan, unplanned_look=True)
-    look = sum(share is not None for share in fractions[:stage])
-    return replace(plan, information_fractions=tuple(shares), look=look)
+def _all_of(slices: Generator[None, None, tuple[DataFrame, DataFrame]]) -> tuple[DataFrame, DataFrame]:
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            found: tuple[DataFrame, DataFrame] = end.value
+            return found
 
 
 def _stage_end(store: Store, record: RunRecord, stage: int) -> datetime:
@@ -150,61 +120,6 @@ def _periods_at(every: DataFrame, at: datetime) -> DataFrame:
 def _is_whole(every: DataFrame, at: datetime) -> bool:
     measured = every[every["kind"] == PeriodKind.MEASURE.value]
     return bool((measured["ended_at"] <= at).all())
-
-
-def _rows_at(store: Store, run_id: int, periods: DataFrame, cut: DataFrame | None) -> tuple[DataFrame, DataFrame]:
-    """Observations of the periods that were complete, and of those that ran, up to the cut; these count as complete."""
-    import pandas as pd  # noqa: PLC0415 - half a second
-
-    stored = store.observations(run_id)
-    complete = set(periods.loc[periods["state"] == PeriodState.COMPLETE.value, "period_id"])
-    rows = stored[stored["period_id"].isin(complete)]
-    if cut is None or cut.empty:
-        return rows, periods
-    used = periods["period_id"].isin(cut["period_id"])
-    periods = periods.assign(state=periods["state"].where(~used, PeriodState.COMPLETE.value))
-    parts = [part for part in (rows, cut[rows.columns]) if not part.empty]
-    return pd.concat(parts, ignore_index=True), periods
-
-
-def _cut_observations(
-    store: Store, run_id: int, periods: DataFrame, at: datetime, counters: frozenset[str]
-) -> DataFrame:
-    """Summarise what had been read of the periods that were under way."""
-    import pandas as pd  # noqa: PLC0415
-
-    kinds = [PeriodKind.BASELINE.value, PeriodKind.MEASURE.value]
-    running = periods[(periods["state"] == PeriodState.RUNNING.value) & periods["kind"].isin(kinds)]
-    of = running.set_index("period_id")
-    out: list[dict[str, object]] = []
-    for numbers in _pieces([int(number) for number in of.index]):
-        taken = store.samples(run_id, period_ids=numbers)
-        taken = taken[taken["taken_at"] <= at]
-        limits = taken.groupby("period_id")["boottime_seconds"].max().to_dict()
-        for number in numbers:
-            found = observations(_until(store.period_readings(number), limits.get(number, -np.inf), at), counters)
-            about = {**{str(key): value for key, value in of.loc[number].items()}, "period_id": number}
-            for metric, summary in found.items():
-                out.append({**about, "metric": metric, **{name: getattr(summary, name) for name in FIGURES}})
-    return pd.DataFrame(out)
-
-
-def _until(readings: PeriodReadings, boottime: float, at: datetime) -> PeriodReadings:
-    def before(series: Series, limit: float) -> Series:
-        kept = series.seconds <= limit
-        return Series(seconds=series.seconds[kept], values=series.values[kept])
-
-    limits = ((readings.samples, boottime), (readings.measured, at.timestamp()))
-    samples, measured = (
-        {name: short for name, series in of.items() if (short := before(series, limit)).seconds.size}
-        for of, limit in limits
-    )
-    return PeriodReadings(period_id=readings.period_id, samples=samples, measured=measured)
-
-
-def _pieces(numbers: Sequence[int]) -> Iterator[list[int]]:
-    for first in range(0, len(numbers), _AT_A_TIME):
-        yield list(numbers[first : first + _AT_A_TIME])
 
 
 def _words(record: RunRecord, at: datetime, stage: int | None, *, planned: bool, whole: bool) -> str:

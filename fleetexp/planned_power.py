@@ -113,9 +113,9 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl) -> Pl
 def planned_shape(experiment: Experiment, plan: Plan, correlation: float | None = None) -> Shape:
     """What the decision will be made from: of several treatments the one with the fewest hosts."""
     from analysis.rule_power import ParallelShape, SwitchbackShape  # noqa: PLC0415
-    from fleetexp.orchestrator.looks import information_fractions  # noqa: PLC0415
+    from fleetexp.orchestrator.looks import planned_looks  # noqa: PLC0415
 
-    comparisons, fractions = len(plan.arms) - 1, tuple(sorted(set(information_fractions(plan))))
+    comparisons, fractions = len(plan.arms) - 1, planned_looks(plan)
     if plan.design is Design.SWITCHBACK:
         return SwitchbackShape(
             hosts=len(plan.units),

@@ -31,7 +31,7 @@ from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
 from fleetexp.orchestrator.inventory import Inventory, shown
-from fleetexp.orchestrator.looks import Looks
+from fleetexp.orchestrator.looks import Looks, Measured
 from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
@@ -207,14 +207,8 @@ def _drive(
         state = RunState.PAUSED if machine.again else RunState.FAILED
         store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
-    looks = Looks(
-        store=store,
-        run_id=run_id,
-        plan=plan,
-        analysis=analysis,
-        now=fleet.clock.now,
-        counters=experiment.counters,
-    )
+    measured = Measured(store=store, run_id=run_id, plan=plan, counters=experiment.counters)
+    looks = Looks(measured=measured, analysis=analysis, now=fleet.clock.now)
     try:
         runner = Runner(
             run_id=run_id,

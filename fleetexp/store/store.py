@@ -319,7 +319,7 @@ class Store:
             results.replace_findings(connection, run_id, findings, look=look, at=at or datetime.now(UTC))
 
     def save_guardrail_checks(
-        self, run_id: int, found: Sequence[GuardrailResult], *, stage: int, look: int, at: datetime
+        self, run_id: int, found: Sequence[GuardrailResult], *, stage: int, look: int | None, at: datetime
     ) -> None:
         """Enter what the guardrails said at the end of a stage, in place of what they said before."""
         with self._transactions.writing() as connection:

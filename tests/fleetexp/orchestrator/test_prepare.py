@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,11 @@ from fleetexp.config import parse_experiment
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.inline_fleet import InlineInventory
 from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.orchestrator.launch import launch
 from fleetexp.orchestrator.prepare import PreparedRun, prepare
 from fleetexp.orchestrator.simulated_choice import SimulationChoice
 from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+from fleetexp.store.store import open_store
 
 SPEC = """
 name: x
@@ -113,3 +117,24 @@ def test_made_up_hosts_wait_for_nobody_and_are_sampled_less_in_a_long_run(facts:
     assert 60.0 < made.sample_every_seconds <= 300.0
     assert made.safety.lease_seconds >= 4 * made.sample_every_seconds
     assert made.seconds == real.seconds
+
+
+def test_a_plan_too_small_for_what_is_expected_is_refused_unless_that_is_acknowledged(facts: HostFacts) -> None:
+    text = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
+    spec = parse_experiment(text.replace("memory_used_bytes}", "memory_used_bytes, expected: 1%}"))
+    hosts, url = fleet(facts), "sqlite:///none.db"
+    refused = prepare(spec, text, Found(hosts), url)
+    assert [refusal.where for refusal in refused.refusals] == ["metrics.expected"]
+    prepare(spec, text, Found(hosts), url, power_acknowledged=True).require()
+    with pytest.raises(RunError, match="TOO SMALL TO BE SEEN"):  # also without the command line
+        launch(refused, lambda _: None)
+
+
+def test_what_was_prepared_is_what_is_launched(facts: HostFacts, tmp_path: Path) -> None:
+    text = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
+    spec, url = parse_experiment(text), f"sqlite:///{tmp_path / 'runs.db'}"
+    made = prepare(spec, text, SimulatedInventory(SimulationChoice.of(spec, hosts=8, seed=1).simulation()), url)
+    turned = replace(made.plan, units=made.plan.units[::-1])  # what a second preparation would not give
+    outcome = launch(replace(made, hosts=replace(made.hosts, plan=turned)), lambda _: None)
+    with contextlib.closing(open_store(url)) as store:
+        assert store.run(outcome.run_id).plan == turned

@@ -17,9 +17,10 @@ from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, make_plan
-from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.errors import RunError
-from fleetexp.look_back import information_fractions, look_back
+from fleetexp.look_back import look_back
+from fleetexp.orchestrator.looks import Looks, Measured, analysis_at, information_fractions, planned_looks
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import PeriodEnd, Store, open_store
 from tests.fleetexp.store.single import end_period, start_period
@@ -228,6 +229,30 @@ def test_planned_information_is_that_of_the_hosts_of_each_stage() -> None:
     first, last = information_fractions(make_plan(canary, [HostInfo(name=f"h{n}", labels={}) for n in range(HOSTS)]))
     assert first is None
     assert last == 1.0
+
+
+def staged(sizes: str) -> Plan:
+    spec = parse_experiment(SPEC.replace("{hosts: 24, hold: 1h}, {share: 100%, hold: 1h}", sizes))
+    return make_plan(spec, [HostInfo(name=f"web-{number:02}", labels={}) for number in range(HOSTS)])
+
+
+def test_a_stage_at_which_nobody_joins_is_the_same_look_once_more_and_only_the_end_is_the_last() -> None:
+    plan = staged("{hosts: 1, hold: 1h}, {hosts: 12, hold: 1h}, {share: 25%, hold: 2h}, {hosts: 48, hold: 1h}")
+    assert planned_looks(plan) == pytest.approx((0.25, 1.0))
+    looks = [analysis_at(analysis_plan(experiment(), assigned_units(plan)), plan, stage) for stage in range(4)]
+    assert [(look.unplanned_look, look.look) for look in looks] == [(True, 0), (False, 0), (False, 0), (False, 1)]
+    full = staged("{hosts: 12, hold: 1h}, {hosts: 48, hold: 1h}, {share: 100%, hold: 1h}")
+    early = analysis_at(analysis_plan(experiment(), assigned_units(full)), full, 1)
+    assert early.unplanned_look  # a decision before the end is never the run's own
+
+
+def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same(store: Store) -> None:
+    plan = staged("{hosts: 24, hold: 1h}, {share: 50%, hold: 1h}, {share: 100%, hold: 1h}")
+    run_id = simulate(store, BEGAN + timedelta(minutes=40))
+    measured = Measured(store=store, run_id=run_id, plan=plan)
+    looks = Looks(measured=measured, analysis=analysis_plan(experiment(), assigned_units(plan)), now=lambda: OVER)
+    assert [list(looks.test_guardrails(stage))[-1] for stage in (0, 1)] == [(), ()]
+    assert not [event for event in store.events(run_id) if event.kind == "guardrail_test_failed"]
 
 
 def test_no_reading_is_a_number_out_of_thin_air(store: Store) -> None:
