@@ -13,9 +13,6 @@ from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json, visible, wrapped
 
 if TYPE_CHECKING:
-    from analysis.report.content import ReportInput
-    from fleetexp.store.records import RunRecord
-    from fleetexp.store.store import Store
     from fleetexp.store.url import Database
 
 
@@ -72,6 +69,7 @@ def report(
         return
     from fleetexp.cli.chosen_run import chosen_run
     from fleetexp.cli.result import print_decision, print_effects, print_questions, write_html
+    from fleetexp.reporting import report_content
     from fleetexp.store.store import open_store
 
     if force and html is None:
@@ -88,12 +86,9 @@ def report(
         look = None
         if as_of is not None:
             from fleetexp.look_back import look_back
-            from fleetexp.reporting import report_content
 
             look = look_back(store, record.run_id, _moment(as_of))
-            content = report_content(store, record.run_id, look)
-        else:
-            content = _content(store, record)
+        content = report_content(store, record.run_id, look)
     if html is not None:
         write_html(content, html, force=force)
     if as_json:
@@ -139,30 +134,17 @@ def _moment(text: str) -> datetime | int:
     return at
 
 
-def _content(store: Store, record: RunRecord) -> ReportInput:
-    """Read a run's report; RunError where it has not been analysed."""
-    from fleetexp.errors import RunError
-    from fleetexp.reporting import report_content
-
-    if store.findings(record.run_id) is None:
-        raise RunError(
-            f"run {record.run_id} has no findings: it is {record.state.value.replace('_', ' ')}",
-            where=f"run {record.run_id}",
-            remedy=f"'fleetexp status {record.run_id}' says how far it is",
-        )
-    return report_content(store, record.run_id)
-
-
 def _compare(
     runs: tuple[int, int], html: Path | None, *, force: bool, markdown: bool, store_url: Database, as_json: bool
 ) -> None:
     """Show two runs beside each other: Markdown on the terminal, HTML, or both documents as JSON."""
     from analysis.report import render_comparison_html, render_comparison_markdown
     from fleetexp.cli.result import write_page
+    from fleetexp.reporting import report_content
     from fleetexp.store.store import open_store
 
     with contextlib.closing(open_store(store_url, read_only=True)) as store:
-        first, second = (_content(store, store.run(run_id)) for run_id in runs)
+        first, second = (report_content(store, run_id) for run_id in runs)
     if html is not None:
         write_page(render_comparison_html(first, second), html, force=force)
     if as_json:

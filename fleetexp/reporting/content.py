@@ -50,7 +50,9 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     findings = store.findings(run_id) if look is None else look.findings
     if findings is None:
         raise RunError(
-            f"run {run_id} has not been analysed", where=f"run {run_id}", remedy="see 'fleetexp status' for its state"
+            f"run {run_id} has no findings: it is {record.state.value.replace('_', ' ')}",
+            where=f"run {run_id}",
+            remedy=f"'fleetexp status {run_id}' says how far it is",
         )
     findings = marked_findings(findings, record.fleet)
     experiment = recall_experiment(record.spec_text, run_id)
