@@ -29,18 +29,20 @@ def preflight(
     check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
     sources: Sequence[MetricSource] = (),
     events: Sequence[str] = (),
+    needed_events: Sequence[str] = (),
     own_events: Sequence[EventSupport] = (),
     check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
     """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known.
 
-    `events` are the metrics of perf events that the experiment needs, `own_events` what its sources' would be here.
+    `events` are the metrics of perf events that the experiment's metrics need, `needed_events` those of them that
+    it must not start without, `own_events` what its sources' would be here.
     """
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
         found += check(spec, root)
     found += check_the_sources(sources, root, host=facts.host)
-    found += [*_events(facts, events), *_own_events(facts, sources, own_events)]
+    found += [*_events(facts, events, needed_events), *_own_events(facts, sources, own_events)]
     service = any(spec.kind == "service" for spec in workloads)
     found += [*_turns(root, facts, events, sources, service=service), *_confounders(facts, arms)]
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
@@ -85,18 +87,14 @@ def _knobs(root: SysRoot, facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Pro
             seen.add(name)
 
 
-def _events(facts: HostFacts, events: Sequence[str]) -> Iterator[Problem]:
-    missing: dict[str, list[str]] = {}
-    of_host = {one.event: one for one in facts.perf_events}
-    for metric in events:
-        support = of_host.get(metric.removeprefix("cgroup_"))
-        if support is not None and not support.available:
-            missing.setdefault(support.reason, []).append(metric)
-    for reason, metrics in missing.items():
+def _events(facts: HostFacts, events: Sequence[str], needed: Sequence[str]) -> Iterator[Problem]:
+    remedy = "choose hosts or metrics by 'fleetexp doctor', which says what each host counts"
+    for reason, metrics in facts.uncounted(needed).items():
+        what = f"the primary metric or a guardrail needs {', '.join(metrics)}, not counted here: {reason}"
+        yield _error(what, facts.host, remedy)
+    for reason, metrics in facts.uncounted(one for one in events if one not in needed).items():
         what = f"not counted here, and so is what is derived: {', '.join(metrics)}: {reason}"
-        yield _warning(
-            what, facts.host, "choose hosts or metrics by 'fleetexp doctor', which says what each host counts"
-        )
+        yield _warning(what, facts.host, remedy)
 
 
 def _own_events(

@@ -25,7 +25,7 @@ from fleetexp.cli.output import emit_json, plain, width
 from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from fleetexp.errors import RunError
+    from agents.messages import Problem
     from fleetexp.orchestrator.inventory import FoundHost
     from fleetexp.orchestrator.prepare import Prepared
     from fleetexp.store.url import Database
@@ -73,6 +73,7 @@ def plan(
     It ends as a run would: where that would be refused, with the reasons and
     the exit code of the refusal.
     """
+    from agents.messages import Severity
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import blast_radius, blast_radius_by_pool, blast_radius_by_stage, plan_lines
     from fleetexp.config import load_experiment, warnings_of
@@ -90,7 +91,11 @@ def plan(
     prepared = prepare(experiment, inventory, seen, store_url)
     made, facts = prepared.plan, prepared.facts
     power = planned_power(experiment, made, store_url)
-    refusals = [*prepared.refusals] or _of_this_host(prepared, seen, root if inventory.one_machine else "")
+    refusals, warnings = [*prepared.refusals], list(prepared.warnings)
+    if inventory.one_machine and not refusals:
+        here = _of_this_host(prepared, seen, root)
+        refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
+        warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
     try:
         require_power(power, acknowledged=acknowledge_power)
     except RunError as error:
@@ -100,7 +105,7 @@ def plan(
             {
                 "experiment": experiment.name,
                 "hypothesis": experiment.hypothesis,
-                "warnings": warnings_of(experiment),
+                "warnings": [*warnings_of(experiment), *warnings],
                 "plan": made,
                 "found": {knob: facts[0].knobs.get(knob) for knob in made.knobs},
                 "writable": {knob: all(knob in one.writable_knobs for one in facts) for knob in made.knobs},
@@ -125,7 +130,7 @@ def plan(
             every_host=every_host,
             left_out=prepared.by_condition,
             power=power.text,
-            warnings=warnings_of(experiment),
+            warnings=[*warnings_of(experiment), *warnings],
         ):
             click.echo(line)
         for refusal in refusals:
@@ -135,20 +140,16 @@ def plan(
         click.get_current_context().exit(ExitCode.ERROR)
 
 
-def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> list[RunError]:
-    """Return what a run's preflight would find wrong with this machine; root '': hosts of a fleet look later."""
-    from agents.messages import Severity
+def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> tuple[Problem, ...]:
+    """Return what a run's preflight would find on this machine; hosts of a fleet look later."""
     from agents.perf import probe_own_events
     from agents.preflight import preflight
     from agents.sysroot import FolderRoot
-    from fleetexp.errors import RunError
 
-    if not root:
-        return []
     plan, (facts,), here = prepared.plan, prepared.facts, FolderRoot(root)
     # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
     workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
-    problems = preflight(
+    return preflight(
         here,
         facts,
         plan.arms,
@@ -156,7 +157,6 @@ def _of_this_host(prepared: Prepared, found: Sequence[FoundHost], root: str) -> 
         found[0].claim,
         sources=sources,
         events=plan.events,
+        needed_events=plan.needed_events,
         own_events=probe_own_events(here, sources),
     )
-    errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
-    return [RunError(one.what, one.where, one.remedy) for one in errors]

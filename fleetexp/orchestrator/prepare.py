@@ -34,6 +34,7 @@ class Prepared:
     left_out: Mapping[str, str]  # host -> why it can't take part whatever the spec says: held, out of reach
     by_condition: Mapping[str, int]  # condition of the population -> how many hosts it took away
     refusals: tuple[RunError, ...]
+    warnings: tuple[str, ...]  # what a run would do without
 
     def require(self) -> None:
         """Raise the first refusal; return where there is none."""
@@ -59,6 +60,7 @@ def prepare(experiment: Experiment, inventory: Inventory, found: Sequence[FoundH
         left_out=left_out,
         by_condition=Counter(left.condition for left in left_out_of(experiment, map(host_info, usable)).values()),
         refusals=tuple(_refusals(plan, facts)),
+        warnings=tuple(_warnings(plan, facts)),
     )
 
 
@@ -110,6 +112,14 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
                 where=facts[0].host if len(facts) == 1 else "arms",
                 remedy=f"{instead_of(knob, facts[0])}; see 'fleetexp doctor'",
             )
+    for event in plan.needed_events:
+        if facts and all(reasons := [one.uncounted([event]) for one in facts]):
+            who = "this host does not count" if len(facts) == 1 else f"none of {len(facts)} hosts counts"
+            yield RunError(
+                f"{who} {event}, which the primary metric or a guardrail needs: {', '.join(reasons[0])}",
+                where=f"{facts[0].host}, metrics" if len(facts) == 1 else "metrics",
+                remedy="name metrics that can be measured, or other hosts; 'fleetexp doctor' says what each counts",
+            )
     unfit = {one.host: reason for one in facts if (reason := _unfit(plan, one))}
     if len(facts) == 1 and (refused := _stuck(plan, facts[0])):
         yield RunError(
@@ -128,6 +138,21 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
         )
 
 
+def _warnings(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[str]:
+    """Yield which metrics some hosts will not have, and what only the hosts themselves can tell."""
+    for event in plan.events:
+        lacking = [(one.host, reason) for one in facts for reason in one.uncounted([event])]
+        if lacking and event not in plan.needed_events:
+            host, reason = lacking[0]
+            yield f"{event} is not counted on {len(lacking)} of {len(facts)} hosts: {host}: {reason}"
+    wanted = [*plan.events, *(source.metric for source in plan.sources if source.perf)]
+    if wanted:
+        yield (
+            f"a CPU has few counters: how long each of {len(wanted)} wanted events is counted, each host's preflight "
+            "finds out before anything is changed"
+        )
+
+
 def instead_of(knob: str, facts: HostFacts) -> str:
     """Say what to write instead of a knob that a host does not have."""
     thp = [size.size_kib for size in facts.thp_sizes]
@@ -135,12 +160,13 @@ def instead_of(knob: str, facts: HostFacts) -> str:
 
 
 def _unfit(plan: Plan, facts: HostFacts) -> str:
-    """Say why a host would fail its preflight for the plan's knobs; '' where it would not."""
-    if lacking := [knob for knob in plan.knobs if knob not in facts.knobs]:
-        return f"no {', '.join(lacking)}"
+    """Say why a host would fail its preflight for the plan's knobs and perf events; '' where it would not."""
+    if absent := [knob for knob in plan.knobs if knob not in facts.knobs]:
+        return f"no {', '.join(absent)}"
     if stuck := _stuck(plan, facts):
         return f"{', '.join(stuck)} can't be written: {facts.not_writable_because or 'the kernel refuses it'}"
-    return ""
+    lacking = facts.uncounted(plan.needed_events).items()
+    return "; ".join(f"{', '.join(events)} not counted: {reason}" for reason, events in lacking)
 
 
 def _stuck(plan: Plan, facts: HostFacts) -> list[str]:

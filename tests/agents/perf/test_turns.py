@@ -47,6 +47,16 @@ def test_preflight_says_which_events_take_turns_and_how_long_each_is_counted(hos
     assert said(root, ()) == []
 
 
+def test_what_the_answer_needs_is_an_error_where_it_is_not_counted_and_the_rest_a_warning(host_tree: Tree) -> None:
+    root = host_tree(files={"perf/cycles": counted(1.0)})
+    asked = ("cycles", "instructions", "cgroup_dtlb_load_misses")
+    found = preflight(root, survey(root), (), (), None, events=asked, needed_events=("cycles", "instructions"))
+    told = [(problem.severity, problem.what) for problem in found if "counted here" in problem.what]
+    assert [severity for severity, _ in told] == [Severity.ERROR, Severity.WARNING]
+    assert "the primary metric or a guardrail needs instructions, not counted here" in told[0][1]
+    assert "derived: cgroup_dtlb_load_misses" in told[1][1]
+
+
 @needs_perf_events
 def test_software_events_of_this_machine_never_take_turns() -> None:
     shares = shares_counted(FolderRoot(), ("page_faults", "context_switches"), own={"mine": "faults:u"}, twice=True)

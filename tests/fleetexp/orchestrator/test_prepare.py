@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agents.facts import survey
-from agents.messages import HostFacts
+from agents.messages import EventSupport, HostFacts
 from agents.sysroot import FolderRoot
 from fleetexp.config import parse_experiment
 from fleetexp.errors import RunError
@@ -111,3 +111,52 @@ def test_made_up_hosts_wait_for_nobody_and_are_sampled_less_in_a_long_run(facts:
     assert 60.0 < made.sample_every_seconds <= 300.0
     assert made.safety.lease_seconds >= 4 * made.sample_every_seconds
     assert made.seconds == real.seconds
+
+
+def counting(facts: HostFacts, *events: str) -> HostFacts:
+    """A host that counts these of three events."""
+    names = ("dtlb_load_misses", "instructions", "dtlb_walk_cycles")
+    support = tuple(EventSupport(event=one, available=one in events, reason="no PMU in this guest") for one in names)
+    return replace(facts, perf_events=support)
+
+
+def prepared_for(facts: Sequence[HostFacts], metrics: str) -> Prepared:
+    design, stages = ("switchback", "") if len(facts) == 1 else ("parallel", RAMP)
+    spec = SPEC.format(design=design, population="", knob="thp/2048kB/enabled", stages=stages)
+    inventory = Found(facts)
+    text = spec.replace("{primary: memory_used_bytes}", metrics)
+    return prepare(parse_experiment(text), inventory, inventory.found, "sqlite:///none.db")
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        "{primary: dtlb_load_misses_per_kilo_instruction}",
+        "{primary: memory_used_bytes, guardrails: [{metric: cgroup_dtlb_load_misses, worse: increase, margin: 5%}]}",
+    ],
+)
+def test_a_primary_or_guardrail_that_is_not_counted_is_refused_with_the_reason(facts: HostFacts, metrics: str) -> None:
+    none = counting(facts, "instructions")
+    for hosts, words in (([none], "this host does not count"), (fleet(none), "none of 24 hosts counts")):
+        with pytest.raises(RunError, match=f"{words} .*dtlb_load_misses.*: no PMU in this guest") as caught:
+            prepared_for(hosts, metrics).require()
+        assert "fleetexp doctor" in caught.value.remedy
+    whole = counting(facts, "instructions", "dtlb_load_misses")
+    prepared_for([whole], metrics).require()
+    some = [*fleet(none, 2), *fleet(whole)[2:]]
+    with pytest.raises(RunError, match="2 of 24 hosts can't be put on the arms") as caught:
+        prepared_for(some, metrics).require()
+    assert "dtlb_load_misses not counted: no PMU in this guest" in caught.value.what
+
+
+def test_a_secondary_that_is_not_counted_is_a_warning(facts: HostFacts) -> None:
+    whole = counting(facts, "instructions", "dtlb_load_misses")
+    metrics = "{primary: dtlb_load_misses_per_kilo_instruction, secondary: [dtlb_walk_cycles]}"
+    found = prepared_for(fleet(whole), metrics)
+    assert found.refusals == ()
+    missing, turns = found.warnings
+    assert missing.startswith("dtlb_walk_cycles is not counted on 24 of 24 hosts: web-")
+    assert missing.endswith(": no PMU in this guest")
+    assert "3 wanted events" in turns
+    assert "preflight" in turns
+    assert prepared([facts]).warnings == ()
