@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from agents.catalogue.table import COUNTED_ALWAYS, EVENT_NAMES
 from agents.claim import ClaimStatus
 from agents.errors import JournalError, KnobError
 from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
 from agents.means import SourcesCheck
 from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
-from agents.perf.turns import shares_counted
+from agents.perf.turns import Turns, try_turns
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
 
@@ -43,8 +42,7 @@ def preflight(
         found += check(spec, root)
     found += check_the_sources(sources, root, host=facts.host)
     found += [*_events(facts, events, needed_events), *_own_events(facts, sources, own_events)]
-    service = any(spec.kind == "service" for spec in workloads)
-    found += [*_turns(root, facts, events, sources, service=service), *_confounders(facts, arms)]
+    found += [*_turns(root, facts, events, sources), *_confounders(facts, arms)]
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 
 
@@ -113,24 +111,33 @@ def _own_events(
 
 
 def _turns(
-    root: SysRoot, facts: HostFacts, events: Sequence[str], sources: Sequence[MetricSource], *, service: bool
+    root: SysRoot, facts: HostFacts, events: Sequence[str], sources: Sequence[MetricSource]
 ) -> Iterator[Problem]:
     """Warn where the CPU has fewer counters than events."""
-    own = {source.metric: source.perf for source in sources if source.perf}
-    wanted = {name.removeprefix("cgroup_") for name in events}
-    if not wanted and not own:
+    wanted = {*events, *(source.metric for source in sources if source.perf)}
+    if not wanted:
         return
-    names = [name for name in EVENT_NAMES if name in COUNTED_ALWAYS or name in wanted]
-    shares = shares_counted(root, names, own=own, twice=service)
-    partly = {name: share for name, share in shares.items() if share < WHOLE and (name in wanted or name in own)}
-    if partly:
-        said = ", ".join(f"{name} is counted {share:.0%} of the time" for name, share in partly.items())
-        watchdog = ", or set kernel.nmi_watchdog to 0, which holds a counter" if _has_watchdog(root) else ""
+    turns = try_turns(root, events, sources)
+    watchdog = ", or set kernel.nmi_watchdog to 0, which holds a counter" if _has_watchdog(root) else ""
+    if partly := turns_words(turns, wanted):
         yield _warning(
-            f"{len(partly)} of {len(wanted | set(own))} wanted events take turns on the CPU's counters: {said}",
+            f"{len(partly)} of {len(wanted)} wanted events take turns on the CPU's counters: {', '.join(partly)}",
             facts.host,
             f"name fewer events to have each counted longer, and so with less noise{watchdog}",
         )
+    if apart := [name for name in turns.apart if name in wanted]:
+        yield _warning(
+            f"the CPU's counters do not hold {', '.join(apart)} together with what is divided by or into it: "
+            "they are counted at different moments",
+            facts.host,
+            f"name fewer events, or expect noisier ratios{watchdog}",
+        )
+
+
+def turns_words(turns: Turns, wanted: Collection[str]) -> list[str]:
+    """Say of each event that is counted only part of the time how much of it."""
+    partly = {name: share for name, share in turns.shares.items() if name in wanted and share < WHOLE}
+    return [f"{name} is counted {share:.0%} of the time" for name, share in partly.items()]
 
 
 def _has_watchdog(root: SysRoot) -> bool:

@@ -253,7 +253,7 @@ _CGROUP: tuple[_Row, ...] = (
 
 _CPU_DECIDES = "as the host's CPU counts them"
 # Counted on every host; the others only where a metric asks for them: a CPU counts four to eight events at once.
-_ALWAYS: tuple[EventRow, ...] = (
+_HARDWARE: tuple[EventRow, ...] = (
     ("instructions", "instructions", "instructions", "instructions retired", True, None),
     ("cycles", "cycles", "cycles", "core cycles not halted", True, None),
     (
@@ -281,11 +281,14 @@ _ALWAYS: tuple[EventRow, ...] = (
         False,
         "decrease",
     ),
+)
+# The kernel's own counts: they take no counter of a CPU.
+_SOFTWARE: tuple[EventRow, ...] = (
     ("page_faults", "faults", "page-faults", "page faults, counted by perf", False, "decrease"),
     ("context_switches", "switches", "context-switches", "context switches", True, None),
     ("cpu_migrations", "migrations", "cpu-migrations", "tasks moved to another CPU", False, None),
 )
-_EVENTS: tuple[EventRow, ...] = (*_ALWAYS, *tlb_rows())
+_EVENTS: tuple[EventRow, ...] = (*_HARDWARE, *_SOFTWARE, *tlb_rows())
 
 _WORKLOAD: tuple[tuple[str, str, tuple[str, ...], str, Better | None], ...] = (
     # (name, unit, kinds of workload, meaning, better)
@@ -397,5 +400,7 @@ def _metrics() -> Iterator[Metric]:
 VMSTAT_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _VMSTAT})  # file key -> metric
 MEMINFO_KEYS: Mapping[str, str] = MappingProxyType({key: name for name, key, *_ in _MEMINFO})
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
-COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
+COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in (*_HARDWARE, *_SOFTWARE))
+# Of a cgroup's tasks: the host's count of a hardware event serves, until a metric asks for the cgroup's as well.
+COUNTED_IN_CGROUPS: tuple[str, ...] = tuple(row[0] for row in _SOFTWARE)
 CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _metrics()})
