@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from agents.claim import ClaimStatus
 from agents.errors import JournalError, KnobError
@@ -10,12 +10,11 @@ from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
 from agents.means import SourcesCheck
 from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
-from agents.perf.turns import Turns, try_turns
+from agents.perf.turns import try_turns
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
 
 GIGANTIC_KIB = 1048576
-WHOLE = 0.98  # of the time: what is above was counted all along, but for the moments of opening it
 
 
 def preflight(
@@ -119,7 +118,7 @@ def _turns(
         return
     turns = try_turns(root, events, sources)
     watchdog = ", or set kernel.nmi_watchdog to 0, which holds a counter" if _has_watchdog(root) else ""
-    if partly := turns_words(turns, wanted):
+    if partly := turns.partly(wanted):
         yield _warning(
             f"{len(partly)} of {len(wanted)} wanted events take turns on the CPU's counters: {', '.join(partly)}",
             facts.host,
@@ -132,12 +131,6 @@ def _turns(
             facts.host,
             f"name fewer events, or expect noisier ratios{watchdog}",
         )
-
-
-def turns_words(turns: Turns, wanted: Collection[str]) -> list[str]:
-    """Say of each event that is counted only part of the time how much of it."""
-    partly = {name: share for name, share in turns.shares.items() if name in wanted and share < WHOLE}
-    return [f"{name} is counted {share:.0%} of the time" for name, share in partly.items()]
 
 
 def _has_watchdog(root: SysRoot) -> bool:

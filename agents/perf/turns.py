@@ -15,6 +15,7 @@ from agents.perf import open_counters
 from agents.perf.scaling import TURN_SECONDS
 from agents.sysroot import SysRoot
 
+_WHOLE = 0.98  # of the time: what is above was counted all along, but for the moments of opening it
 _ANY = 1e-9  # times are wanted, not counts: no share is too small
 
 
@@ -27,6 +28,11 @@ class Turns:
 
     shares: Mapping[str, float]
     apart: tuple[str, ...]
+
+    def partly(self, among: Collection[str]) -> list[str]:
+        """Say for each of these that is counted only part of the time how much of it."""
+        shares = {name: share for name, share in self.shares.items() if name in among and share < _WHOLE}
+        return [f"{name} is counted {share:.0%} of the time" for name, share in shares.items()]
 
 
 def try_turns(root: SysRoot, wanted: Collection[str] = (), sources: Collection[MetricSource] = ()) -> Turns:
