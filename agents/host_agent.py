@@ -153,6 +153,7 @@ class HostAgent:
                 check=self._means.check_workload,
                 sources=request.sources,
                 events=request.events,
+                needed_events=request.needed_events,
                 own_events=own_events,
                 check_the_sources=self._means.check_sources,
             ),

@@ -18,7 +18,7 @@ The store tells doubles apart by (period_id, sequence).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -257,6 +257,16 @@ class HostFacts:
         found = next((one.counted for one in self.perf_events if one.event == name and one.available), None)
         return found and replace(found, in_cgroup=name != metric)
 
+    def uncounted(self, metrics: Iterable[str]) -> dict[str, list[str]]:
+        """Return those of these metrics of perf events that can't be counted here, by the reason."""
+        missing: dict[str, list[str]] = {}
+        of_host = {one.event: one for one in self.perf_events}
+        for metric in metrics:
+            support = of_host.get(metric.removeprefix("cgroup_"))
+            if support is not None and not support.available:
+                missing.setdefault(support.reason, []).append(metric)
+        return missing
+
     def thp_switch(self, size_kib: int) -> str:
         """Return the knob that switches a size of `thp_sizes`: its own, or the top level where none has its own."""
         own = any(f"thp/{size.size_kib}kB/enabled" in self.knobs for size in self.thp_sizes)
@@ -292,6 +302,7 @@ class Preflight:
     workloads: tuple[WorkloadSpec, ...]
     sources: tuple[MetricSource, ...] = ()
     events: tuple[str, ...] = ()  # metrics of perf events that the experiment's metrics need
+    needed_events: tuple[str, ...] = ()  # of these, what it would say nothing without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from agents.catalogue.table import COUNTED_ALWAYS, EVENT_NAMES
 from agents.claim import ClaimStatus
 from agents.errors import JournalError, KnobError
 from agents.feeds.check import check_sources
 from agents.knobs import check_value, find_knob
 from agents.means import SourcesCheck
 from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
-from agents.perf.turns import shares_counted
+from agents.perf.turns import try_turns
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
 
 GIGANTIC_KIB = 1048576
-WHOLE = 0.98  # of the time: what is above was counted all along, but for the moments of opening it
 
 
 def preflight(
@@ -29,20 +27,21 @@ def preflight(
     check: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload,
     sources: Sequence[MetricSource] = (),
     events: Sequence[str] = (),
+    needed_events: Sequence[str] = (),
     own_events: Sequence[EventSupport] = (),
     check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
     """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known.
 
-    `events` are the metrics of perf events that the experiment needs, `own_events` what its sources' would be here.
+    `events` are the metrics of perf events that the experiment's metrics need, `needed_events` those of them that
+    it must not start without, `own_events` what its sources' would be here.
     """
     found = [*_held(facts, held_by), *_knobs(root, facts, arms)]
     for spec in workloads:
         found += check(spec, root)
     found += check_the_sources(sources, root, host=facts.host)
-    found += [*_events(facts, events), *_own_events(facts, sources, own_events)]
-    service = any(spec.kind == "service" for spec in workloads)
-    found += [*_turns(root, facts, events, sources, service=service), *_confounders(facts, arms)]
+    found += [*_events(facts, events, needed_events), *_own_events(facts, sources, own_events)]
+    found += [*_turns(root, facts, events, sources), *_confounders(facts, arms)]
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 
 
@@ -85,18 +84,14 @@ def _knobs(root: SysRoot, facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Pro
             seen.add(name)
 
 
-def _events(facts: HostFacts, events: Sequence[str]) -> Iterator[Problem]:
-    missing: dict[str, list[str]] = {}
-    of_host = {one.event: one for one in facts.perf_events}
-    for metric in events:
-        support = of_host.get(metric.removeprefix("cgroup_"))
-        if support is not None and not support.available:
-            missing.setdefault(support.reason, []).append(metric)
-    for reason, metrics in missing.items():
+def _events(facts: HostFacts, events: Sequence[str], needed: Sequence[str]) -> Iterator[Problem]:
+    remedy = "choose hosts or metrics by 'fleetexp doctor', which says what each host counts"
+    for reason, metrics in facts.uncounted(needed).items():
+        what = f"the primary metric or a guardrail needs {', '.join(metrics)}, not counted here: {reason}"
+        yield _error(what, facts.host, remedy)
+    for reason, metrics in facts.uncounted(one for one in events if one not in needed).items():
         what = f"not counted here, and so is what is derived: {', '.join(metrics)}: {reason}"
-        yield _warning(
-            what, facts.host, "choose hosts or metrics by 'fleetexp doctor', which says what each host counts"
-        )
+        yield _warning(what, facts.host, remedy)
 
 
 def _own_events(
@@ -115,23 +110,26 @@ def _own_events(
 
 
 def _turns(
-    root: SysRoot, facts: HostFacts, events: Sequence[str], sources: Sequence[MetricSource], *, service: bool
+    root: SysRoot, facts: HostFacts, events: Sequence[str], sources: Sequence[MetricSource]
 ) -> Iterator[Problem]:
     """Warn where the CPU has fewer counters than events."""
-    own = {source.metric: source.perf for source in sources if source.perf}
-    wanted = {name.removeprefix("cgroup_") for name in events}
-    if not wanted and not own:
+    wanted = {*events, *(source.metric for source in sources if source.perf)}
+    if not wanted:
         return
-    names = [name for name in EVENT_NAMES if name in COUNTED_ALWAYS or name in wanted]
-    shares = shares_counted(root, names, own=own, twice=service)
-    partly = {name: share for name, share in shares.items() if share < WHOLE and (name in wanted or name in own)}
-    if partly:
-        said = ", ".join(f"{name} is counted {share:.0%} of the time" for name, share in partly.items())
-        watchdog = ", or set kernel.nmi_watchdog to 0, which holds a counter" if _has_watchdog(root) else ""
+    turns = try_turns(root, events, sources)
+    watchdog = ", or set kernel.nmi_watchdog to 0, which holds a counter" if _has_watchdog(root) else ""
+    if partly := turns.partly(wanted):
         yield _warning(
-            f"{len(partly)} of {len(wanted | set(own))} wanted events take turns on the CPU's counters: {said}",
+            f"{len(partly)} of {len(wanted)} wanted events take turns on the CPU's counters: {', '.join(partly)}",
             facts.host,
             f"name fewer events to have each counted longer, and so with less noise{watchdog}",
+        )
+    if apart := [name for name in turns.apart if name in wanted]:
+        yield _warning(
+            f"the CPU's counters do not hold {', '.join(apart)} together with what is divided by or into it: "
+            "they are counted at different moments",
+            facts.host,
+            f"name fewer events, or expect noisier ratios{watchdog}",
         )
 
 

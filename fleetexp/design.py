@@ -110,6 +110,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         workloads=workloads,
         sources=experiment.sources,
         events=experiment.events,
+        needed_events=experiment.needed_events,
         assignment=record,
     )
 

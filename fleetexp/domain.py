@@ -170,6 +170,7 @@ class Plan:
     workloads: Mapping[str, WorkloadSpec] = field(default_factory=dict)  # arm -> workload; missing: watch only
     sources: tuple[MetricSource, ...] = ()  # where metrics of the user's own are read, on every host
     events: tuple[str, ...] = ()  # metrics of perf events that its metrics need
+    needed_events: tuple[str, ...] = ()  # of these, what the primary metric and the guardrails need
     assignment: AssignmentPlan = AssignmentPlan()
 
     @property

@@ -236,7 +236,7 @@ _CGROUP: tuple[_Row, ...] = (
 
 _CPU_DECIDES = "as the host's CPU counts them"
 # Counted on every host; the others only where a metric asks for them: a CPU counts four to eight events at once.
-_ALWAYS: tuple[EventRow, ...] = (
+_HARDWARE: tuple[EventRow, ...] = (
     ("instructions", "instructions", "instructions", "instructions retired", True, None),
     ("cycles", "cycles", "cycles", "core cycles not halted", True, None),
     (
@@ -264,11 +264,14 @@ _ALWAYS: tuple[EventRow, ...] = (
         False,
         "decrease",
     ),
+)
+# The kernel's own counts: they take no counter of a CPU.
+_SOFTWARE: tuple[EventRow, ...] = (
     ("page_faults", "faults", "page-faults", "page faults, counted by perf", False, "decrease"),
     ("context_switches", "switches", "context-switches", "context switches", True, None),
     ("cpu_migrations", "migrations", "cpu-migrations", "tasks moved to another CPU", False, None),
 )
-_EVENTS: tuple[EventRow, ...] = (*_ALWAYS, *tlb_rows())
+_EVENTS: tuple[EventRow, ...] = (*_HARDWARE, *_SOFTWARE, *tlb_rows())
 
 # The size that one PMD maps with base pages of 4, 16 and 64 KiB, and what a PUD maps with 4 KiB.
 COMMON_SIZES_KIB = (2048, 32768, 524288, 1048576)
@@ -390,5 +393,7 @@ CGROUP_STAT_KEYS: Mapping[str, str] = MappingProxyType(
     {key.removeprefix(_STAT): name for name, key, *_ in _CGROUP if key.startswith(_STAT)}
 )
 EVENT_NAMES: tuple[str, ...] = tuple(row[0] for row in _EVENTS)
-COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in _ALWAYS)
+COUNTED_ALWAYS: tuple[str, ...] = tuple(row[0] for row in (*_HARDWARE, *_SOFTWARE))
+# Of a cgroup's tasks: the host's count of a hardware event serves, until a metric asks for the cgroup's as well.
+COUNTED_IN_CGROUPS: tuple[str, ...] = tuple(row[0] for row in _SOFTWARE)
 CATALOGUE: Mapping[str, Metric] = _Catalogue()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from agents.catalogue.declared import added_collectors, own_collectors
-from agents.catalogue.table import COUNTED_ALWAYS, MEMINFO_KEYS, VMSTAT_KEYS
+from agents.catalogue.table import COUNTED_IN_CGROUPS, MEMINFO_KEYS, VMSTAT_KEYS
 from agents.collectors.cgroup import cgroup_sources, find_cgroup
 from agents.collectors.collector import Collector
 from agents.collectors.fenced import FencedCollector
@@ -104,7 +104,7 @@ class Collectors:
         self._sources += cgroup_sources(self._root, places, self._notes)
         if places.perf is None and self._root.real:
             wanted = [metric for metric in events if metric.startswith("cgroup_")]
-            names = [*(f"cgroup_{event}" for event in COUNTED_ALWAYS), *wanted, *own]
+            names = [*(f"cgroup_{event}" for event in COUNTED_IN_CGROUPS), *wanted, *own]
             self._notes.missing(names, f"no cgroup {places.name!r} in a hierarchy with perf events")
             return
         folder = Path("/") / (places.perf or "")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from agents.catalogue.derived import derived_for
 from agents.catalogue.table import COUNTED_ALWAYS
 from agents.perf.cpus import parse_numbers
 from agents.perf.events import find_events
 from agents.perf.group import EventGroup, grouped
 from agents.perf.own_events import find_own_events
-from agents.perf.scaling import COVERAGE_FLOOR, Reading
+from agents.perf.scaling import COVERAGE_FLOOR, TURN_SECONDS, Reading
 from agents.perf.syscall import PerfEvent, require_cgroup, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
 
@@ -25,7 +28,8 @@ class PerfCounters:
 
     `own` are events of the user's, by metric, as perf writes them; `prefix` is that of the other metrics. `cgroup` is
     the directory of a cgroup in a hierarchy with perf events (v2, or v1 perf_event). `unavailable` gives, for each
-    metric that is not counted, the reason. `lost` is called with a sentence when something goes away.
+    metric that is not counted, the reason; `apart` names those that the CPU's counters do not hold together with what
+    they are divided by. `lost` is called with a sentence when something goes away.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class PerfCounters:
         lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.unavailable: dict[str, str] = {}
+        self.apart: list[str] = []
+        self._same: dict[str, str] = {}  # metric -> the one that is the same event here, and is counted
         self._root = root
         self._names = names
         self._own = own
@@ -64,6 +70,18 @@ class PerfCounters:
             group.counts.collect(readings, out, self.unavailable, boundary=boundary)
             if group.counts.still and self._cgroup is None:  # a cgroup that sleeps rightly stands still
                 self._revive(group)
+        self._take_apart()
+        self._repeat(out)
+
+    def _repeat(self, out: dict[str, float]) -> None:
+        """Give what is the same event under several metrics to each of them."""
+        for metric, counted in self._same.items():
+            for ending in ("", "_time_enabled_seconds", "_time_running_seconds"):
+                if counted + ending in out:
+                    out[metric + ending] = out[counted + ending]
+            self.unavailable.pop(metric, None)
+            if counted in self.unavailable:
+                self.unavailable[metric] = self.unavailable[counted]
 
     def _readings(self) -> dict[EventGroup, dict[int, Reading]]:
         """Read every group, one CPU after the other: each is interrupted for its own, and woken once instead of often.
@@ -149,8 +167,52 @@ class PerfCounters:
         own, own_missing = find_own_events(self._root, self._own)
         self.unavailable |= {self._prefix + name: reason for name, reason in missing.items()} | own_missing
         events = [*(replace(event, name=self._prefix + event.name) for event in found), *own]
-        self._groups = grouped(events, floor=self._floor)
+        first: dict[PerfEvent, str] = {}
+        for event in events:
+            counted = first.setdefault(replace(event, name="", event="", counts=""), event.name)
+            if counted != event.name:
+                self._same[event.name] = counted
+        events = [event for event in events if event.name not in self._same]
+        self._groups = grouped(events, self._divisors(), floor=self._floor)
         self._open_on(self._groups, cpus)
+        self._find_what_fits()
+        self._repeat({})
+
+    def _divisors(self) -> dict[str, str]:
+        """Return for each metric that is divided by another, the other; each under the metric that is counted."""
+        found: dict[str, str] = {}
+        for ratio in derived_for(self._names):
+            if len(ratio.numerator) == len(ratio.denominator) == 1:
+                pair = (self._prefix + name for name, _ in (*ratio.numerator, *ratio.denominator))
+                above, below = (self._same.get(name, name) for name in pair)
+                if above != below:
+                    found.setdefault(above, below)
+        return found
+
+    def _find_what_fits(self) -> None:
+        """Wait until every group has had its turn, and make those smaller that can't have one."""
+        if self._cgroup is not None:  # where no task runs nothing is counted: `collect` finds it out
+            return
+        for _ in self._names:
+            if not any(group.waits for group in self._groups):
+                return
+            time.sleep(TURN_SECONDS)
+            for group, readings in self._readings().items():
+                group.counts.add(readings)
+            self._take_apart()
+
+    def _take_apart(self) -> None:
+        """Take the last event out of each group of hardware events that does not fit the counters of a CPU."""
+        for group in [one for one in self._groups if one.counts.never and len(one.events) > 1]:
+            cpus, last = tuple(group.fds), group.part()
+            self._set_apart(last)
+            self._open_on([group, last], cpus)
+
+    def _set_apart(self, group: EventGroup) -> None:
+        """Add a group of events that do not fit the one that they were in."""
+        self._groups.append(group)
+        self.apart += group.counts.metrics
+        self._lost(f"perf events: {_words(group)} do not fit the CPU's counters together with what they are divided by")
 
     def _open_on(self, groups: Iterable[EventGroup], cpus: Collection[int]) -> None:
         """Open groups on these CPUs too; what is refused is left out, with the reason."""
@@ -159,9 +221,18 @@ class PerfCounters:
             if self._cgroup is not None:
                 cgroup_fd = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 require_cgroup(cgroup_fd, self._cgroup, cpu=min(cpus))
-            for group in groups:
-                for metric, error in group.open_on(cpus, cgroup_fd).items():
-                    self.unavailable[metric] = why_not(error)
+            waiting = list(groups)
+            for group in waiting:
+                before, events = group.counts, {event.name: event for event in group.events}
+                refused = group.open_on(cpus, cgroup_fd)
+                too_many = [name for name, error in refused.items() if error.errno == errno.EINVAL and group.events]
+                if too_many:
+                    rest = EventGroup([events[name] for name in too_many])
+                    rest.counts = before.only(too_many)
+                    self._set_apart(rest)
+                    waiting.append(rest)
+                for metric in refused.keys() - too_many:
+                    self.unavailable[metric] = why_not(refused[metric])
         except OSError as error:
             self._refuse_all(unreadable(error, str(self._cgroup)))  # the cgroup: no event raises here
         finally:

@@ -1,14 +1,15 @@
 """Events that the kernel counts and reads together: on each CPU one call gives all their counts at one moment.
 
-Only software events belong in a group of several: they are always on. A group of hardware events that does not fit the
-PMU is never counted at all, so each of those is a group of its own, which the kernel rotates (perf_event_open(2)).
+Software events are always on, and are one group. Hardware events take turns on the CPU's counters, a group at a time:
+what is divided by another is in its group, so that both were seen at the same moments. A group that does not fit the
+counters is never counted at all (perf_event_open(2)): it has to be made smaller.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agents.event_text import TYPE_SOFTWARE
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
@@ -73,8 +74,16 @@ class EventGroup:
         self.counts.add({cpu: reading for cpu in self.fds if (reading := self.read(cpu)) is not None})
         self.close()
         self.events = tuple(one for one in self.events if one != event)
-        self.counts = self.counts.without(event.name)
+        self.counts = self.counts.only([one.name for one in self.events])
         self._reading = _reading_of(self.events)
+
+    def part(self) -> EventGroup:
+        """Close the group and return one of its last event; both are to be opened anew, with what they have counted."""
+        last = EventGroup(self.events[-1:])
+        before = self.counts
+        self._leave_out(self.events[-1])
+        last.counts = before.only(last.counts.metrics)
+        return last
 
     def read(self, cpu: int) -> Reading | None:
         """Return what the events have counted on a CPU; None where the kernel has given one of them up."""
@@ -83,6 +92,11 @@ class EventGroup:
             return self._reading.unpack(data)[1:]
         except (OSError, struct.error):
             return None
+
+    @property
+    def waits(self) -> bool:
+        """Whether these events of the CPU's counters have not been counted on some CPU yet."""
+        return len(self.events) > 1 and any(reading and not reading[1] for reading in map(self.read, self.fds))
 
     def close_on(self, cpu: int) -> None:
         for fd in self.fds.pop(cpu, ()):
@@ -94,11 +108,17 @@ class EventGroup:
             self.close_on(cpu)
 
 
-def grouped(events: Sequence[PerfEvent], *, floor: float = COVERAGE_FLOOR) -> list[EventGroup]:
-    """Return the groups in which events are counted: one for the software events, one for each other event."""
-    software = [event for event in events if event.kind == TYPE_SOFTWARE]
-    others = [[event] for event in events if event.kind != TYPE_SOFTWARE]
-    return [EventGroup(one, floor=floor) for one in (*others, software) if one]
+def grouped(
+    events: Sequence[PerfEvent], divided_by: Mapping[str, str], *, floor: float = COVERAGE_FLOOR
+) -> list[EventGroup]:
+    """Return the groups to try: the software events, and of the others those that are divided by one another."""
+    groups: dict[str, list[PerfEvent]] = {}
+    for event in events:
+        home = event.name
+        while home in divided_by:
+            home = divided_by[home]
+        groups.setdefault("" if event.kind == TYPE_SOFTWARE else home, []).append(event)
+    return [EventGroup(one, floor=floor) for one in groups.values()]
 
 
 def _reading_of(events: Sequence[PerfEvent]) -> struct.Struct:

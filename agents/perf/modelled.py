@@ -27,6 +27,7 @@ class ModelledCounters:
         prefix: str = "",
         floor: float = COVERAGE_FLOOR,
     ) -> None:
+        self.apart: tuple[str, ...] = ()  # a model has counters for all
         offered = set(root.names("perf"))
         metrics = [*(prefix + name for name in names), *own]
         self.unavailable: dict[str, str] = {

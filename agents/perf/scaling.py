@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 COVERAGE_FLOOR = 0.2
+TURN_SECONDS = 0.1  # by then each had some turns: a CPU changes them every 4 ms (perf_event_mux_interval_ms in sysfs)
+_TURN_NANOSECONDS = int(TURN_SECONDS * 1e9)
 _NEGLIGIBLE = 0.01  # share of the enabled time that may lie on CPUs below the floor
 
 # Nanoseconds enabled, nanoseconds running, then a count for each event; all since the events were opened.
@@ -30,6 +32,7 @@ class ScaledCounts:
         "enabled_seconds",
         "invalid",
         "metrics",
+        "never",
         "running_seconds",
         "still",
         "totals",
@@ -42,6 +45,7 @@ class ScaledCounts:
         self.running_seconds = 0.0
         self.invalid = ""
         self.still: list[int] = []  # CPUs where not even the enabled time has passed since the last reading
+        self.never: list[int] = []  # CPUs where none of it has been counted since it was opened
         self._floor = floor
         self._names = tuple(
             (metric, f"{metric}_time_enabled_seconds", f"{metric}_time_running_seconds") for metric in self.metrics
@@ -52,13 +56,15 @@ class ScaledCounts:
     def add(self, readings: Mapping[int, Reading]) -> None:
         """Take the present readings, by CPU. A CPU seen for the first time counts from its events' start."""
         enabled_now = unseen = 0
-        self.still = []
+        self.still, self.never = [], []
         for cpu, reading in readings.items():
             last = self._last.get(cpu, self._start)
             enabled, running = reading[0] - last[0], reading[1] - last[1]
             enabled_now += enabled
             scale: float = 1
             if enabled != running:  # multiplexed
+                if reading[1] == 0 and enabled >= _TURN_NANOSECONDS:
+                    self.never.append(cpu)
                 if running < self._floor * enabled:
                     unseen += enabled
                     continue  # stays open: its baseline is kept
@@ -86,12 +92,11 @@ class ScaledCounts:
         """Drop a CPU whose events are closed; what they counted stays in the totals."""
         self._last.pop(cpu, None)
 
-    def without(self, metric: str) -> ScaledCounts:
-        """Return these counts less one of them, open intervals forgotten."""
-        kept = dict(zip(self.metrics, self.totals, strict=True))
-        del kept[metric]
-        fewer = ScaledCounts(tuple(kept), self._floor)
-        fewer.totals = list(kept.values())
+    def only(self, metrics: Sequence[str]) -> ScaledCounts:
+        """Return some of these counts, open intervals forgotten."""
+        totals = dict(zip(self.metrics, self.totals, strict=True))
+        fewer = ScaledCounts(metrics, self._floor)
+        fewer.totals = [totals[metric] for metric in metrics]
         fewer.enabled_seconds, fewer.running_seconds = self.enabled_seconds, self.running_seconds
         return fewer
 

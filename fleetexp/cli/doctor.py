@@ -34,6 +34,7 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     from agents.claim import claim_status
     from agents.errors import JournalError
     from agents.facts import survey
+    from agents.perf.turns import try_turns
     from agents.sysroot import FolderRoot
     from fleetexp.cli.abilities import abilities
     from fleetexp.cli.doctor_screen import doctor_lines
@@ -47,8 +48,9 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
         unknown = str(error)
         fault = None if isinstance(error.__cause__, PermissionError) else error  # that this user may not look is none
     if not as_json:
+        turns = try_turns(host) if host.real and not short else None
         claim = f"NOT KNOWN: {unknown}" if unknown else claim_line(status)
-        for line in doctor_lines(facts, claim, short=short, columns=width()):
+        for line in doctor_lines(facts, claim, short=short, columns=width(), turns=turns):
             click.echo(line)
     if fault is not None:
         raise fault

@@ -6,18 +6,22 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from agents.catalogue.table import COUNTED_ALWAYS
+from agents.catalogue.table import COUNTED_ALWAYS, COUNTED_IN_CGROUPS
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
+from agents.perf.turns import Turns
 from agents.surroundings import UNKNOWN
 from fleetexp.cli.abilities import GIGABYTE_KIB, Ability, abilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
 
 
-def doctor_lines(facts: HostFacts, claim: str, *, short: bool, columns: int) -> list[str]:
-    """Lay out what was found. `claim` says who holds the host. Short: only the host and what works on it."""
+def doctor_lines(facts: HostFacts, claim: str, *, short: bool, columns: int, turns: Turns | None = None) -> list[str]:
+    """Lay out what was found. `claim` says who holds the host, `turns` how long events were counted, where tried.
+
+    Short: only the host and what works on it.
+    """
     rows = [("host", _host(facts)), ("kernel", _kernel(facts))]
     if not short:
-        rows += _memory_rows(facts) + _page_rows(facts) + _sight_rows(facts) + _company_rows(facts)
+        rows += _memory_rows(facts) + _page_rows(facts) + _sight_rows(facts, turns) + _company_rows(facts)
     rows.append(("claim", claim))
     lines = [labelled(label, visible(text), columns=columns) for label, text in rows]
     lines += ["", *_works("what works here", abilities(facts), columns)]
@@ -97,7 +101,7 @@ def _knobs(facts: HostFacts) -> str:
     return f"{writable} of {known} can be written; not {names}: {why}"
 
 
-def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
+def _sight_rows(facts: HostFacts, turns: Turns | None) -> list[tuple[str, str]]:
     always = [one for one in facts.perf_events if one.event in COUNTED_ALWAYS]
     asked = [one for one in facts.perf_events if one.event not in COUNTED_ALWAYS]
     missing: dict[str, list[str]] = {}
@@ -107,6 +111,12 @@ def _sight_rows(facts: HostFacts) -> list[tuple[str, str]]:
     able = [[one.event for one in events if one.available] for events in (always, asked)]
     rows = [("perf events", ", ".join(able[0]) or "none")]
     rows += [("  counted as", f"{one.event}: {_real_event(one.counted)}") for one in _told_apart(always)]
+    hardware = set(able[0]) - set(COUNTED_IN_CGROUPS)
+    if turns is not None and hardware:
+        partly = turns.partly(hardware)
+        all_along = f"the CPU has counters for all {len(hardware)} hardware events at once"
+        some = f"{len(partly)} of {len(hardware)} hardware events share the CPU's counters: {', '.join(partly)}"
+        rows.append(("  turns", some if partly else all_along))
     rows += [("  missing", f"{', '.join(events)}: {reason}") for reason, events in missing.items()]
     if able[1]:
         rows.append(("  on request", ", ".join(able[1])))

@@ -47,7 +47,7 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
             {
                 "experiment": experiment.name,
                 "hypothesis": experiment.hypothesis,
-                "warnings": warnings_of(experiment),
+                "warnings": [*warnings_of(experiment), *prepared.warnings],
                 "plan": made,
                 "found": {knob: facts[0].knobs.get(knob) for knob in made.knobs},
                 "writable": {knob: all(knob in one.writable_knobs for one in facts) for knob in made.knobs},
@@ -72,7 +72,7 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
             every_host=every_host,
             left_out=prepared.hosts.by_condition,
             power=power.text,
-            warnings=warnings_of(experiment),
+            warnings=[*warnings_of(experiment), *prepared.warnings],
         ):
             click.echo(line)
         for refusal in prepared.refusals:

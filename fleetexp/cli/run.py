@@ -120,7 +120,7 @@ def _show_plan(prepared: PreparedRun) -> None:
         columns=width(),
         left_out=prepared.hosts.by_condition,
         power=prepared.power.text,
-        warnings=warnings_of(experiment),
+        warnings=[*warnings_of(experiment), *prepared.warnings],
     ):
         click.echo(line)
     click.echo()

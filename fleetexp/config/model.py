@@ -329,9 +329,13 @@ class Experiment(Section):
     @property
     def events(self) -> tuple[str, ...]:
         """The metrics of perf events that are counted because a metric of the spec needs them."""
-        metrics = self.metrics
-        guarded = (guardrail.metric for guardrail in metrics.guardrails)
-        return asked_events((metrics.primary, *metrics.secondary, *guarded))
+        return tuple(dict.fromkeys((*self.needed_events, *asked_events(self.metrics.secondary))))
+
+    @property
+    def needed_events(self) -> tuple[str, ...]:
+        """Those of them without which there is no answer, or nothing that guards it."""
+        guarded = (guardrail.metric for guardrail in self.metrics.guardrails)
+        return asked_events((self.metrics.primary, *guarded))
 
     @property
     def counters(self) -> frozenset[str]:

@@ -171,7 +171,14 @@ class Answers:
         distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
         plan = desk.plan
         workloads = tuple(distinct.values())
-        desk.send(host, Preflight(arms=plan.arms, workloads=workloads, sources=plan.sources, events=plan.events))
+        request = Preflight(
+            arms=plan.arms,
+            workloads=workloads,
+            sources=plan.sources,
+            events=plan.events,
+            needed_events=plan.needed_events,
+        )
+        desk.send(host, request)
 
     def _checked(self, host: str, report: PreflightReport) -> None:
         desk, errors = self._desk, list[str]()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from agents.catalogue.table import COUNTED_ALWAYS
+from agents.catalogue.table import COUNTED_ALWAYS, COUNTED_IN_CGROUPS
 from agents.messages import CountedEvent, HostFacts, KnobChange
 from fleetexp.domain import BrokenBy, PeriodState, Plan
 from fleetexp.orchestrator.ledger import Kind
@@ -47,7 +47,7 @@ class Entries:
         observe: Callable[[Sequence[int]], None],
         is_current: Callable[[str, int], bool],
     ) -> Entries:
-        cgroup = [f"cgroup_{event}" for event in COUNTED_ALWAYS] if plan.workloads else []
+        cgroup = [f"cgroup_{event}" for event in COUNTED_IN_CGROUPS] if plan.workloads else []
         always = tuple(dict.fromkeys((*COUNTED_ALWAYS, *plan.events, *cgroup)))
 
         def facts(items: Sequence[HostFacts]) -> Sequence[None]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agents.knobs import missing_knob_hint
-from agents.messages import HostFacts, Severity
+from agents.messages import HostFacts, Problem, Severity
 from agents.perf import probe_own_events
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
@@ -51,6 +51,7 @@ class PreparedRun:
     hosts: PlannedHosts
     power: PlannedPower  # what it can show
     refusals: tuple[RunError, ...]
+    warnings: tuple[str, ...]  # what a run would do without
 
     @property
     def plan(self) -> Plan:
@@ -97,9 +98,11 @@ def prepare(
     found = inventory.survey()
     hosts = _planned(experiment, inventory, found, store_url)
     power = planned_power(experiment, hosts.plan, store_url)
-    refusals = [*_refusals(hosts.plan, hosts.facts)]
+    refusals, warnings = [*_refusals(hosts.plan, hosts.facts)], [*_warnings(hosts.plan, hosts.facts)]
     if preflight_root and inventory.one_machine and not refusals:
-        refusals += _of_this_host(hosts, found, FolderRoot(preflight_root))
+        here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
+        refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
+        warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)
     return PreparedRun(
@@ -110,6 +113,7 @@ def prepare(
         hosts=hosts,
         power=power,
         refusals=tuple(refusals),
+        warnings=tuple(warnings),
     )
 
 
@@ -180,6 +184,14 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
                 where=facts[0].host if len(facts) == 1 else "arms",
                 remedy=f"{instead_of(knob, facts[0])}; see 'fleetexp doctor'",
             )
+    for event in plan.needed_events:
+        if facts and all(reasons := [one.uncounted([event]) for one in facts]):
+            who = "this host does not count" if len(facts) == 1 else f"none of {len(facts)} hosts counts"
+            yield RunError(
+                f"{who} {event}, which the primary metric or a guardrail needs: {', '.join(reasons[0])}",
+                where=f"{facts[0].host}, metrics" if len(facts) == 1 else "metrics",
+                remedy="name metrics that can be measured, or other hosts; 'fleetexp doctor' says what each counts",
+            )
     unfit = {one.host: reason for one in facts if (reason := _unfit(plan, one))}
     if len(facts) == 1 and (refused := _stuck(plan, facts[0])):
         yield RunError(
@@ -198,12 +210,27 @@ def _refusals(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[RunError]:
         )
 
 
-def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderRoot) -> list[RunError]:
-    """Return what a run's preflight would find wrong with this machine."""
+def _warnings(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[str]:
+    """Yield which metrics some hosts will not have, and what only the hosts themselves can tell."""
+    for event in plan.events:
+        lacking = [(one.host, reason) for one in facts for reason in one.uncounted([event])]
+        if lacking and event not in plan.needed_events:
+            host, reason = lacking[0]
+            yield f"{event} is not counted on {len(lacking)} of {len(facts)} hosts: {host}: {reason}"
+    wanted = [*plan.events, *(source.metric for source in plan.sources if source.perf)]
+    if wanted:
+        yield (
+            f"a CPU has few counters: how long each of {len(wanted)} wanted events is counted, each host's preflight "
+            "finds out before anything is changed"
+        )
+
+
+def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderRoot) -> tuple[Problem, ...]:
+    """Return what a run's preflight would find on this machine."""
     plan, (facts,) = hosts.plan, hosts.facts
     # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
     workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
-    problems = preflight(
+    return preflight(
         here,
         facts,
         plan.arms,
@@ -211,10 +238,9 @@ def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderR
         found[0].claim,
         sources=sources,
         events=plan.events,
+        needed_events=plan.needed_events,
         own_events=probe_own_events(here, sources),
     )
-    errors = dict.fromkeys(one for one in problems if one.severity is Severity.ERROR)
-    return [RunError(one.what, one.where, one.remedy) for one in errors]
 
 
 def instead_of(knob: str, facts: HostFacts) -> str:
@@ -224,12 +250,13 @@ def instead_of(knob: str, facts: HostFacts) -> str:
 
 
 def _unfit(plan: Plan, facts: HostFacts) -> str:
-    """Say why a host would fail its preflight for the plan's knobs; '' where it would not."""
-    if lacking := [knob for knob in plan.knobs if knob not in facts.knobs]:
-        return f"no {', '.join(lacking)}"
+    """Say why a host would fail its preflight for the plan's knobs and perf events; '' where it would not."""
+    if absent := [knob for knob in plan.knobs if knob not in facts.knobs]:
+        return f"no {', '.join(absent)}"
     if stuck := _stuck(plan, facts):
         return f"{', '.join(stuck)} can't be written: {facts.not_writable_because or 'the kernel refuses it'}"
-    return ""
+    lacking = facts.uncounted(plan.needed_events).items()
+    return "; ".join(f"{', '.join(events)} not counted: {reason}" for reason, events in lacking)
 
 
 def _stuck(plan: Plan, facts: HostFacts) -> list[str]:

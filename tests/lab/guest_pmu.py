@@ -14,15 +14,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
+from unittest import mock
 
 from agents.claim import ClaimStatus, claim_status
 from agents.collectors import Collectors
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import HostFacts, Reply, Request
-from agents.perf import open_counters
+from agents.perf import PerfCounters, PerfEvent, open_counters
+from agents.perf.group import EventGroup
+from agents.perf.turns import Turns, try_turns
 from agents.sysroot import FolderRoot
 
 PORT = Path("/dev/vport0p1")
@@ -57,13 +61,43 @@ def counted_in_cgroup(metrics: Sequence[str], program: Program) -> dict[str, Any
     """
     cgroup = CGROUPS / "work"
     cgroup.mkdir(exist_ok=True)
-    with contextlib.closing(open_counters(ROOT, cgroup=cgroup, prefix="cgroup_")) as ours, _running(program):
+    with (
+        contextlib.closing(open_counters(ROOT, cgroup=cgroup, prefix="cgroup_", wanted=metrics)) as ours,
+        _running(program),
+    ):
         before: dict[str, float] = {}
         after: dict[str, float] = {}
         ours.collect(before)
         _run(program, cgroup)
         ours.collect(after)
         return _seen(metrics, before, after, ours.unavailable)
+
+
+def counted_in_groups(metrics: Sequence[str], program: Program) -> dict[str, Any]:
+    """Count a program with these events alone; tells how many groups there are, and what they do not hold."""
+    with contextlib.closing(PerfCounters(ROOT, metrics)) as ours:
+        before: dict[str, float] = {}
+        after: dict[str, float] = {}
+        ours.collect(before)
+        _run(program)
+        ours.collect(after)
+        groups = len(ours.descriptors) // (os.cpu_count() or 1)
+        return {**_seen(metrics, before, after, ours.unavailable), "groups": groups, "apart": ours.apart}
+
+
+def counted_twice(metric: str, program: Program) -> dict[str, Any]:
+    """The same of one event that is to stand twice in one group."""
+
+    def grouped_twice(events: Sequence[PerfEvent], *_: object, floor: float) -> list[EventGroup]:
+        return [EventGroup([events[0], replace(events[0], name="again")], floor=floor)]
+
+    with mock.patch("agents.perf.counters.grouped", grouped_twice):
+        return counted_in_groups([metric], program)
+
+
+def forecast(wanted: Sequence[str]) -> Turns:
+    """What preflight finds out about these metrics."""
+    return try_turns(ROOT, wanted)
 
 
 def perf_stat(events: Sequence[str], program: Program, everywhere: bool = True) -> dict[str, tuple[float, float]]:

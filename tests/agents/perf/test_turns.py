@@ -8,7 +8,7 @@ import pytest
 
 from agents.facts import survey
 from agents.messages import MetricSource, Severity
-from agents.perf.turns import shares_counted
+from agents.perf.turns import try_turns
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from tests.agents.perf.test_counters import needs_perf_events
@@ -32,7 +32,7 @@ def test_preflight_says_which_events_take_turns_and_how_long_each_is_counted(hos
     files = {
         "perf/cycles": counted(1.0),
         "perf/instructions": counted(0.5),
-        "perf/dtlb_walks_1g": counted(0.05),
+        "perf/cgroup_dtlb_walks_1g": counted(0.05),
         "perf/mine": counted(0.0),
         "proc/sys/kernel/nmi_watchdog": watchdog,
     }
@@ -47,12 +47,25 @@ def test_preflight_says_which_events_take_turns_and_how_long_each_is_counted(hos
     assert said(root, ()) == []
 
 
+def test_what_the_answer_needs_is_an_error_where_it_is_not_counted_and_the_rest_a_warning(host_tree: Tree) -> None:
+    root = host_tree(files={"perf/cycles": counted(1.0)})
+    asked = ("cycles", "instructions", "cgroup_dtlb_load_misses")
+    found = preflight(root, survey(root), (), (), None, events=asked, needed_events=("cycles", "instructions"))
+    told = [(problem.severity, problem.what) for problem in found if "counted here" in problem.what]
+    assert [severity for severity, _ in told] == [Severity.ERROR, Severity.WARNING]
+    assert "the primary metric or a guardrail needs instructions, not counted here" in told[0][1]
+    assert "derived: cgroup_dtlb_load_misses" in told[1][1]
+
+
 @needs_perf_events
 def test_software_events_of_this_machine_never_take_turns() -> None:
-    shares = shares_counted(FolderRoot(), ("page_faults", "context_switches"), own={"mine": "faults:u"}, twice=True)
-    assert shares == dict.fromkeys(("page_faults", "context_switches", "mine"), 1.0)
+    turns = try_turns(FolderRoot(), ("cgroup_page_faults",), (MetricSource(metric="mine", perf="faults:u"),))
+    names = ("page_faults", "context_switches", "cgroup_page_faults", "mine")
+    assert {name: turns.shares[name] for name in names} == dict.fromkeys(names, 1.0)
+    assert not turns.apart
 
 
 @needs_perf_events
 def test_what_is_not_offered_has_no_share() -> None:
-    assert shares_counted(FolderRoot(), (), own={"mine": "nonsense_pmu/event=1/"}) == {}
+    turns = try_turns(FolderRoot(), (), (MetricSource(metric="mine", perf="nonsense_pmu/event=1/"),))
+    assert "mine" not in turns.shares

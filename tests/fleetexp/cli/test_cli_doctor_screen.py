@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
+from agents.perf.turns import Turns
 from agents.recovery import ClaimStatus, Standing
 from agents.undo import Drift
 from fleetexp.cli.abilities import abilities
@@ -72,6 +73,20 @@ def test_what_one_name_really_counts_here_is_said(make_facts: Callable[..., Host
     assert "dtlb_store_misses: dTLB-store-misses (generic type=0x3,config=0x10103)" in text
     assert "on request dtlb_walks_1g" in text
     assert "dtlb_walks_small" not in text
+
+
+def test_how_long_each_event_is_counted_is_said_where_it_was_tried(make_facts: Callable[..., HostFacts]) -> None:
+    names = ("cycles", "instructions", "page_faults")
+    facts = make_facts(perf_events=tuple(EventSupport(event=name, available=True) for name in names))
+
+    def said(**shares: float) -> str:
+        turns = Turns(shares=shares, apart=())
+        return " ".join(" ".join(doctor_lines(facts, FREE, short=False, columns=80, turns=turns)).split())
+
+    assert "turns the CPU has counters for all 2 hardware events at once" in said(cycles=1.0, instructions=0.99)
+    some = said(cycles=1.0, instructions=0.5, page_faults=1.0)
+    assert "1 of 2 hardware events share the CPU's counters: instructions is counted 50% of the time" in some
+    assert "  turns" not in screen(facts)
 
 
 def test_why_nothing_more_can_be_asked_for_is_said_once(make_facts: Callable[..., HostFacts]) -> None:

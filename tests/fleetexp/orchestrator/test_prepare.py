@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.facts import survey
-from agents.messages import HostFacts
+from agents.messages import EventSupport, HostFacts
 from agents.sysroot import FolderRoot
 from fleetexp.config import parse_experiment
 from fleetexp.errors import RunError
@@ -138,3 +138,51 @@ def test_what_was_prepared_is_what_is_launched(facts: HostFacts, tmp_path: Path)
     outcome = launch(replace(made, hosts=replace(made.hosts, plan=turned)), lambda _: None)
     with contextlib.closing(open_store(url)) as store:
         assert store.run(outcome.run_id).plan == turned
+
+
+def counting(facts: HostFacts, *events: str) -> HostFacts:
+    """A host that counts these of three events."""
+    names = ("dtlb_load_misses", "instructions", "dtlb_walk_cycles")
+    support = tuple(EventSupport(event=one, available=one in events, reason="no PMU in this guest") for one in names)
+    return replace(facts, perf_events=support)
+
+
+def prepared_for(facts: Sequence[HostFacts], metrics: str) -> PreparedRun:
+    design, stages = ("switchback", "") if len(facts) == 1 else ("parallel", RAMP)
+    spec = SPEC.format(design=design, population="", knob="thp/2048kB/enabled", stages=stages)
+    text = spec.replace("{primary: memory_used_bytes}", metrics)
+    return prepare(parse_experiment(text), text, Found(facts), "sqlite:///none.db")
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        "{primary: dtlb_load_misses_per_kilo_instruction}",
+        "{primary: memory_used_bytes, guardrails: [{metric: cgroup_dtlb_load_misses, worse: increase, margin: 5%}]}",
+    ],
+)
+def test_a_primary_or_guardrail_that_is_not_counted_is_refused_with_the_reason(facts: HostFacts, metrics: str) -> None:
+    none = counting(facts, "instructions")
+    for hosts, words in (([none], "this host does not count"), (fleet(none), "none of 24 hosts counts")):
+        with pytest.raises(RunError, match=f"{words} .*dtlb_load_misses.*: no PMU in this guest") as caught:
+            prepared_for(hosts, metrics).require()
+        assert "fleetexp doctor" in caught.value.remedy
+    whole = counting(facts, "instructions", "dtlb_load_misses")
+    prepared_for([whole], metrics).require()
+    some = [*fleet(none, 2), *fleet(whole)[2:]]
+    with pytest.raises(RunError, match="2 of 24 hosts can't be put on the arms") as caught:
+        prepared_for(some, metrics).require()
+    assert "dtlb_load_misses not counted: no PMU in this guest" in caught.value.what
+
+
+def test_a_secondary_that_is_not_counted_is_a_warning(facts: HostFacts) -> None:
+    whole = counting(facts, "instructions", "dtlb_load_misses")
+    metrics = "{primary: dtlb_load_misses_per_kilo_instruction, secondary: [dtlb_walk_cycles]}"
+    found = prepared_for(fleet(whole), metrics)
+    assert found.refusals == ()
+    missing, turns = found.warnings
+    assert missing.startswith("dtlb_walk_cycles is not counted on 24 of 24 hosts: web-")
+    assert missing.endswith(": no PMU in this guest")
+    assert "3 wanted events" in turns
+    assert "preflight" in turns
+    assert prepared([facts]).warnings == ()

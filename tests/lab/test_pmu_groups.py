@@ -1,0 +1,65 @@
+"""On a CPU that counts dTLB misses: what is divided is one group of the kernel's, and counts what each alone counts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+
+from tests.lab.conftest import lab_folder
+from tests.lab.pmu_guest import NEEDED, PmuGuest
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+
+EVENTS = ("instructions", "cycles", "dtlb_load_misses", "dtlb_store_misses")
+PROGRAM = (16, 30)  # MiB, repeats
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PmuGuest]:
+    lab = lab_folder()
+    if lab is None or not (lab / "pmu/Image.xz").exists():
+        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with pmu/ in it")
+    if absent := [program for program in NEEDED if shutil.which(program) is None]:
+        pytest.skip(f"{' and '.join(absent)} not installed (make installs it, as root)")
+    made = PmuGuest(lab / "pmu", tmp_path_factory.mktemp("pmu"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_group_counts_what_each_event_alone_counts_at_the_same_moments(guest: PmuGuest) -> None:
+    rounds = [
+        (guest.call("counted_in_groups", EVENTS, PROGRAM), guest.call("counted_in_groups", EVENTS[2:3], PROGRAM))
+        for _ in range(ROUNDS)
+    ]
+    for together, _ in rounds:
+        assert (together["groups"], together["apart"]) == (1, [])
+        times = {together["counts"][f"{one}_time_enabled_seconds"] for one in EVENTS}
+        assert len(times) == 1, "the whole group is read at one moment"
+    ours, alone = ([one["counts"]["dtlb_load_misses"] for one in side] for side in zip(*rounds, strict=True))
+    print(f"dtlb_load_misses in a group of {len(EVENTS)}: {ours}, alone: {alone}")
+    assert median(ours) == pytest.approx(median(alone), rel=0.1)
+
+
+def test_a_group_that_does_not_fit_is_taken_apart_and_counted_all_the_same(guest: PmuGuest) -> None:
+    """This CPU has one counter for dTLB load misses, and its kernel takes any group without a check."""
+    found = guest.call("counted_twice", "dtlb_load_misses", PROGRAM)
+    print(found)
+    assert (found["groups"], found["apart"]) == (2, ["again"])
+    counts = found["counts"]
+    share = counts["dtlb_load_misses_time_running_seconds"] / counts["dtlb_load_misses_time_enabled_seconds"]
+    assert 0.2 < share < 0.8
+    assert counts["dtlb_load_misses"] > 0
+
+
+def test_preflight_tells_what_takes_turns_and_in_how_much_of_the_time(guest: PmuGuest) -> None:
+    alone, twice = (guest.call("forecast", wanted) for wanted in ((), ("cgroup_dtlb_load_misses",)))
+    print(alone, twice)
+    assert all(alone.shares[name] > 0.98 for name in EVENTS)
+    assert all(twice.shares[name] < 0.9 for name in ("dtlb_load_misses", "cgroup_dtlb_load_misses"))
