@@ -16,6 +16,7 @@ from agents.process import send_signal
 from agents.sysroot import FolderRoot
 from tests.host_tree import build_host
 from tests.postgresql_server import Server, programs
+from tests.strict_machine import install as hold_machines_to_their_table
 
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 LOCK = Path("/run/lock/fleetexp-tests.lock")
@@ -23,6 +24,7 @@ LOCK = Path("/run/lock/fleetexp-tests.lock")
 # No deadline: a machine that is busy with other things is no defect.
 settings.register_profile("fleetexp", deadline=None, max_examples=60)
 settings.load_profile("fleetexp")
+hold_machines_to_their_table()
 os.umask(0o022)  # trees that others may write are refused, with what is in them
 
 

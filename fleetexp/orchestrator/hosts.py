@@ -12,7 +12,6 @@ from fleetexp.orchestrator.messages import (
     ApplyArm,
     Collect,
     DriftSeen,
-    Event,
     HostBack,
     HostLost,
     HostReverted,
@@ -30,11 +29,13 @@ from fleetexp.orchestrator.messages import (
     StartPeriod,
     StepFailed,
     TripwireCrossed,
+    UnitEvent,
     WakeAt,
     WorkloadFinished,
 )
 from fleetexp.orchestrator.resumption import void
 from fleetexp.orchestrator.roll import Change, Roll, Unit
+from fleetexp.orchestrator.transitions import HOST, Ignored, unlisted
 
 RECONNECT_EVERY_SECONDS = 2.0
 RECONNECT_AT_MOST = 5
@@ -52,50 +53,72 @@ class Hosts:
     halting: str | None = None  # why the run is being halted, None while it is not
     fell_last: Unit | None = None
 
-    def handle(self, unit: Unit, event: Event, now: float) -> list[Instruction]:
-        match event:
-            case PreflightDone(problems=problems):
-                unit.checked = True
-                return self.fail(unit, "; ".join(problems)) if problems else []
-            case KnobsSnapshotted():
-                self.over(unit, Snapshot)
-                if unit.state in TAKEN_OFF:
-                    return []
-                unit.state = UnitState.SNAPSHOTTED
-                return self.next(unit)
-            case KnobsVerified(arm=arm):
-                self.over(unit, ApplyArm)
-                waits = unit.state in {UnitState.SNAPSHOTTED, UnitState.APPLIED}  # not so where an arm was reapplied
-                return self.begin(unit) if waits and unit.current and unit.current.arm == arm else []
-            case PeriodBegun():
-                return self.begun(unit, now)
-            case WorkloadFinished():
-                return self.collect(unit)
-            case PeriodClosed(invalid=invalid):
-                return self.closed(unit, invalid)
-            case DriftSeen(detail=detail):
-                return self.drift(unit, detail)
-            case TripwireCrossed() as crossing:
-                return self.trip(unit, crossing)
-            case StepFailed(detail=detail):
-                self.over(unit, Snapshot, ApplyArm)
-                return self.fail(unit, detail)
-            case HostLost(detail=detail):
-                return self.lost(unit, detail, now)
-            case HostBack():
-                # A host that was lost is first put back as it was found, whatever comes after.
-                return [Record(kind="host_back", detail="", host=unit.host), *self.ask(unit, Revert(host=unit.host))]
-            case HostReverted():
-                self.over(unit, Revert)
-                unit.state, unit.unrestored = UnitState.REVERTED, ""
-                return self.take_up_again(unit)
-            case RevertFailed(detail=detail):
-                self.over(unit, Revert)
-                unit.unrestored = detail
-                self.fell(unit, detail)
-                return [Record(kind="restore_failed", detail=detail, host=unit.host)]
-        raise AssertionError(f"no such event: {event!r}")
+    def handle(self, unit: Unit, event: UnitEvent, now: float) -> list[Instruction]:
+        cell = HOST[unit.state].get(type(event))
+        if cell is None:
+            return [unlisted(event, unit.state)]
+        if isinstance(cell, Ignored):
+            return []
+        out: list[Instruction] = getattr(self, cell.handler)(unit, event, now)
+        return out
 
+    # ------------------------------------------------------------------ the table's handlers; those of failures below
+    def checked(self, unit: Unit, event: PreflightDone, now: float) -> list[Instruction]:
+        unit.checked = True
+        return self.fail(unit, "; ".join(event.problems)) if event.problems else []
+
+    def snapshotted(self, unit: Unit, event: KnobsSnapshotted, now: float) -> list[Instruction]:
+        self.over(unit, Snapshot)
+        unit.state = UnitState.SNAPSHOTTED
+        return self.next(unit)
+
+    def verified(self, unit: Unit, event: KnobsVerified, now: float) -> list[Instruction]:
+        self.over(unit, ApplyArm)
+        return self.begin(unit) if unit.current and unit.current.arm == event.arm else []
+
+    def reapplied(self, unit: Unit, event: KnobsVerified, now: float) -> list[Instruction]:
+        self.over(unit, ApplyArm)
+        return []
+
+    def begun(self, unit: Unit, event: PeriodBegun, now: float) -> list[Instruction]:
+        if unit.current is None:
+            return []
+        unit.begun = unit.begun or unit.current.kind is PeriodKind.MEASURE
+        if self.suspends(unit):
+            unit.deadline, unit.remaining_seconds = math.inf, unit.current.seconds
+            return []
+        return self.until(unit, now + unit.current.seconds)
+
+    def finished(self, unit: Unit, event: WorkloadFinished, now: float) -> list[Instruction]:
+        return self.collect(unit)
+
+    def closed(self, unit: Unit, event: PeriodClosed, now: float) -> list[Instruction]:
+        if unit.current is None:
+            return []
+        period, unit.current, unit.deadline = unit.current, None, None
+        unit.state = UnitState.APPLIED
+        if not event.invalid:
+            unit.reconnects = 0
+            return self.next(unit)
+        out = self.repeat(unit, period, event.invalid)
+        if unit.failed:
+            return out + self.fail(unit, unit.failed)
+        return out + self.next(unit)
+
+    def back(self, unit: Unit, event: HostBack, now: float) -> list[Instruction]:
+        """A host that was lost is first put back as it was found, whatever comes after."""
+        return [Record(kind="host_back", detail="", host=unit.host), *self.ask(unit, Revert(host=unit.host))]
+
+    def reverted(self, unit: Unit, event: HostReverted, now: float) -> list[Instruction]:
+        """Leave it at that; but a host that was lost, is back and clean, goes on: its broken block comes first."""
+        self.over(unit, Revert)
+        unit.state, unit.unrestored = UnitState.REVERTED, ""
+        if self.halting is not None or unit.failed or not unit.queue:
+            return []
+        unit.state, unit.holds = UnitState.IDLE, None
+        return self.in_turn(unit, Snapshot(host=unit.host))
+
+    # ------------------------------------------------------------------ its periods
     def next(self, unit: Unit) -> list[Instruction]:
         """Start the unit's next period, or take the host back when there is none."""
         if not unit.queue:
@@ -116,15 +139,6 @@ class Hosts:
         unit.state = UnitState.WASHING_OUT if washout else UnitState.MEASURING
         return [StartPeriod(host=unit.host, period=unit.current)]
 
-    def begun(self, unit: Unit, now: float) -> list[Instruction]:
-        if unit.state in TAKEN_OFF or unit.current is None:
-            return []
-        unit.begun = unit.begun or unit.current.kind is PeriodKind.MEASURE
-        if self.suspends(unit):
-            unit.deadline, unit.remaining_seconds = math.inf, unit.current.seconds
-            return []
-        return self.until(unit, now + unit.current.seconds)
-
     def until(self, unit: Unit, at: float) -> list[Instruction]:
         unit.deadline = at
         self.roll.alarm(unit, at)
@@ -135,19 +149,6 @@ class Hosts:
             return []
         unit.deadline = None
         return [Collect(host=unit.host, period=unit.current, invalid=invalid)]
-
-    def closed(self, unit: Unit, invalid: str) -> list[Instruction]:
-        if unit.state in TAKEN_OFF or unit.current is None:
-            return []
-        period, unit.current, unit.deadline = unit.current, None, None
-        unit.state = UnitState.APPLIED
-        if not invalid:
-            unit.reconnects = 0
-            return self.next(unit)
-        out = self.repeat(unit, period, invalid)
-        if unit.failed:
-            return out + self.fail(unit, unit.failed)
-        return out + self.next(unit)
 
     def repeat(self, unit: Unit, broken: PeriodPlan, reason: str) -> list[Instruction]:
         """Strike out the broken period's block and put a repeat of the whole block in front of the queue."""
@@ -201,17 +202,29 @@ class Hosts:
             unit.under_way = None
 
     # ------------------------------------------------------------------ failures
-    def drift(self, unit: Unit, detail: str) -> list[Instruction]:
-        """Somebody else wrote a knob: the period is broken. Where that halts the run, the machine has seen to it."""
-        out: list[Instruction] = [Record(kind="drift", detail=detail, host=unit.host)]
-        if unit.state in TAKEN_OFF:
-            return out
+    def drift(self, unit: Unit, event: DriftSeen, now: float) -> list[Instruction]:
+        """Somebody else wrote a knob: the period is broken. Where that halts the run, the machine sees to it."""
+        out = self.drift_of_none(unit, event, now)
         if self.plan.safety.on_drift == "halt":
             return out
         if self.plan.safety.on_drift == "reapply" and unit.current is not None and unit.deadline is not None:
             # Written again at once; the period has been disturbed all the same and is repeated with its block.
             out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
-        return out + self.collect(unit, f"drift: {detail}")
+        return out + self.collect(unit, f"drift: {event.detail}")
+
+    def drift_of_none(self, unit: Unit, event: DriftSeen, now: float) -> list[Instruction]:
+        """Somebody else wrote a knob, and no period is under way."""
+        return [Record(kind="drift", detail=event.detail, host=unit.host)]
+
+    def refused(self, unit: Unit, event: StepFailed, now: float) -> list[Instruction]:
+        self.over(unit, Snapshot, ApplyArm)
+        return self.fail(unit, event.detail)
+
+    def revert_failed(self, unit: Unit, event: RevertFailed, now: float) -> list[Instruction]:
+        self.over(unit, Revert)
+        unit.unrestored = event.detail
+        self.fell(unit, event.detail)
+        return [Record(kind="restore_failed", detail=event.detail, host=unit.host)]
 
     def fail(self, unit: Unit, detail: str, kind: str = "host_failed") -> list[Instruction]:
         """Take a host out of the run for good: it answered, and said no."""
@@ -223,18 +236,18 @@ class Hosts:
         if not unit.failed:
             unit.failed, self.fell_last = detail, unit
 
-    def trip(self, unit: Unit, crossing: TripwireCrossed) -> list[Instruction]:
+    def trip(self, unit: Unit, event: TripwireCrossed, now: float) -> list[Instruction]:
         """Take a host out of the run for good: it came to harm."""
         if unit.failed:
             return []
         arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
-        unit.tripped = f"{crossing.metric}: {crossing.detail}"
-        note = NoteCrossing(crossing=crossing, arm=arm, stage=self.stage)
+        unit.tripped = f"{event.metric}: {event.detail}"
+        note = NoteCrossing(crossing=event, arm=arm, stage=self.stage)
         return [note, *self.fail(unit, unit.tripped, kind="tripwire")]
 
-    def lost(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
-        known = unit.state is UnitState.LOST and unit.reconnect_at is not None
-        if known or unit.state is UnitState.REVERTED or unit.unrestored:
+    def lost(self, unit: Unit, event: HostLost, now: float) -> list[Instruction]:
+        known, detail = unit.state is UnitState.LOST and unit.reconnect_at is not None, event.detail
+        if known or unit.unrestored:
             return []
         out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
         unit.troubled, unit.under_way, unit.waiting = True, None, None
@@ -256,13 +269,6 @@ class Hosts:
         unit.reconnect_at = now + RECONNECT_EVERY_SECONDS * (unit.reconnects - 1)
         self.roll.alarm(unit, unit.reconnect_at)
         return [*out, WakeAt(at=unit.reconnect_at)]
-
-    def take_up_again(self, unit: Unit) -> list[Instruction]:
-        """A host that was lost, is back and clean: its broken block comes first."""
-        if self.halting is not None or unit.failed or not unit.queue:
-            return []
-        unit.state, unit.holds = UnitState.IDLE, None
-        return self.in_turn(unit, Snapshot(host=unit.host))
 
     def revert(self, unit: Unit, broken_by: BrokenBy = BrokenBy.HOST) -> list[Instruction]:
         """Put the host back at once, out of turn; `broken_by` is what that does to the period that was under way."""

@@ -1,7 +1,7 @@
 """The run as a pure state machine: `handle(event, now)` returns instructions, does no I/O and reads no clock.
 
-The states are drawn in `fleetexp.domain`; what one host goes through is in `hosts`, who they are and how many in
-`roll`. Rules that hold everywhere:
+What may come when, and where it leads, is the table in `transitions`; what one host goes through is in `hosts`, who
+they are and how many in `roll`. Rules that hold everywhere:
 - whatever goes wrong, the way out leads through `Revert` for every host that may have been changed;
 - a broken period takes its whole block with it, and the block is repeated, up to `Safety.max_attempts` times;
 - an event is handled at a cost that does not grow with the fleet, but where a stage opens or the run halts.
@@ -35,10 +35,12 @@ from fleetexp.orchestrator.messages import (
     StopRequested,
     TestGuardrails,
     TimePassed,
+    UnitEvent,
     WakeAt,
 )
 from fleetexp.orchestrator.resumption import Past, stage_reached, what_is_left
 from fleetexp.orchestrator.roll import Roll, Unit, names
+from fleetexp.orchestrator.transitions import RUN, UNDER_WAY, Ignored, unlisted
 
 HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
 AWAITING_APPROVAL = "awaiting_approval"  # kind of the event, and how the run's reason begins meanwhile
@@ -118,31 +120,12 @@ class Machine:
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event at machine time `now` (seconds, monotonic); return what must be done, in order."""
-        if self.state.is_terminal or self.state is RunState.PAUSED:
+        cell = RUN[self.state].get(type(event))
+        if cell is None:
+            return [unlisted(event, self.state)]
+        if isinstance(cell, Ignored):
             return []
-        match event:
-            case PauseRequested(who=who):
-                out = self._halt(RunState.PAUSED, f"paused by {who}")
-            case StopRequested(who=who):
-                out = self._halt(RunState.HALTED, f"aborted by {who}")
-            case GuardrailBreached(metric=metric, detail=detail, host=host):
-                out = [Record(kind="guardrail_breached", detail=f"{metric}: {detail}", host=host)]
-                out += self._halt(RunState.HALTED, f"guardrail {metric}: {detail}", host)
-            case GuardrailsTested(stage=stage, breaches=breaches):
-                out = self._tested(stage, breaches, now)
-            case ApprovalGiven(who=who):
-                out = self._approved(who, now)
-            case TimePassed():
-                out = self._time(now)
-            case Analysed():
-                return self._conclude()
-            case _:
-                unit = self.units[event.host]
-                out = self.hosts.handle(unit, event, now)
-                self.roll.count(unit)
-                if isinstance(event, DriftSeen) and unit.state not in TAKEN_OFF and self.plan.safety.on_drift == "halt":
-                    what = f"{unit.host}: a knob was changed from outside: {event.detail}"
-                    out += self._halt(RunState.HALTED, what, unit.host)
+        out: list[Instruction] = getattr(self, cell.handler)(event, now)
         return out + self._consider(now)
 
     def _consider(self, now: float) -> list[Instruction]:
@@ -151,6 +134,44 @@ class Machine:
         if self.state is RunState.PREFLIGHT and not self.roll.counts.unheard:
             out += self._claim_all(now)
         return out + self.hosts.let_change() + self._hold(now) + self._settle()
+
+    # ------------------------------------------------------------------ the table's handlers; two more at the gates
+    def host(self, event: UnitEvent, now: float) -> list[Instruction]:
+        unit = self.units[event.host]
+        out = self.hosts.handle(unit, event, now)
+        self.roll.count(unit)
+        if isinstance(event, DriftSeen) and unit.state not in TAKEN_OFF and self.plan.safety.on_drift == "halt":
+            what = f"{unit.host}: a knob was changed from outside: {event.detail}"
+            out += self._halt(RunState.HALTED, what, unit.host)
+        return out
+
+    def pause(self, event: PauseRequested, now: float) -> list[Instruction]:
+        return self._halt(RunState.PAUSED, f"paused by {event.who}")
+
+    def stop(self, event: StopRequested, now: float) -> list[Instruction]:
+        return self._halt(RunState.HALTED, f"aborted by {event.who}")
+
+    def breach(self, event: GuardrailBreached, now: float) -> list[Instruction]:
+        what = f"{event.metric}: {event.detail}"
+        out: list[Instruction] = [Record(kind="guardrail_breached", detail=what, host=event.host)]
+        return out + self._halt(RunState.HALTED, f"guardrail {what}", event.host)
+
+    def time(self, event: TimePassed, now: float) -> list[Instruction]:
+        out: list[Instruction] = []
+        for unit in self.roll.due(now):
+            if unit.deadline is not None and now >= unit.deadline:
+                out += self.hosts.collect(unit)
+            if unit.reconnect_at is not None and now >= unit.reconnect_at:
+                unit.reconnect_at = None
+                out.append(Reconnect(host=unit.host))
+            self.roll.count(unit)
+        ends_at = self._stage_ends_at
+        if self.state is RunState.RUNNING and ends_at is not None and now >= ends_at and self._settled:
+            out += self._close_stage(now)
+        return out
+
+    def conclude(self, event: Analysed, now: float) -> list[Instruction]:
+        return self._conclude()
 
     # ------------------------------------------------------------------ the caps
     def _cap(self) -> list[Instruction]:
@@ -202,20 +223,6 @@ class Machine:
                 self.roll.count(unit)
         return out
 
-    def _time(self, now: float) -> list[Instruction]:
-        out: list[Instruction] = []
-        for unit in self.roll.due(now):
-            if unit.deadline is not None and now >= unit.deadline:
-                out += self.hosts.collect(unit)
-            if unit.reconnect_at is not None and now >= unit.reconnect_at:
-                unit.reconnect_at = None
-                out.append(Reconnect(host=unit.host))
-            self.roll.count(unit)
-        ends_at = self._stage_ends_at
-        if self.state is RunState.RUNNING and ends_at is not None and now >= ends_at and self._settled:
-            out += self._close_stage(now)
-        return out
-
     def _hold(self, now: float) -> list[Instruction]:
         """Count the hold of a parallel stage from the moment at which the last of its hosts measures.
 
@@ -246,8 +253,9 @@ class Machine:
                 unit.deadline = math.inf
         return [TestGuardrails(stage=self.stage)]
 
-    def _tested(self, stage: int, breaches: tuple[str, ...], now: float) -> list[Instruction]:
-        if self.state is not RunState.RUNNING or (stage, self.gate) != (self.stage, Gate.TESTING):
+    def tested(self, event: GuardrailsTested, now: float) -> list[Instruction]:
+        stage, breaches = event.stage, event.breaches
+        if (stage, self.gate) != (self.stage, Gate.TESTING):
             return []
         if breaches:
             self._look = stage
@@ -262,11 +270,11 @@ class Machine:
             EnterState(state=self.state, reason=f"{self.gate.value}: {detail}"),
         ]
 
-    def _approved(self, who: str, now: float) -> list[Instruction]:
-        if self.state is not RunState.RUNNING or self.gate is not Gate.WAITING:
+    def approve(self, event: ApprovalGiven, now: float) -> list[Instruction]:
+        if self.gate is not Gate.WAITING:
             return []
         return [
-            Record(kind="approved", detail=f"stage {self.stage + 2} by {who}"),
+            Record(kind="approved", detail=f"stage {self.stage + 2} by {event.who}"),
             EnterState(state=self.state),
             *self._open_stage(self.stage + 1, now),
         ]
@@ -293,7 +301,7 @@ class Machine:
     def _settle(self) -> list[Instruction]:
         """Go on to the analysis once no host is left that is, or may be, changed."""
         counts = self.roll.counts
-        if self.state in {RunState.ANALYSING, RunState.PLANNED} or counts.open:
+        if self.state not in UNDER_WAY or counts.open:
             return []
         if self.state is RunState.RUNNING and counts.to_measure:
             return []

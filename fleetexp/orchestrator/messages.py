@@ -173,28 +173,25 @@ class Analysed:
     """The findings are stored."""
 
 
-Event: TypeAlias = (
+UnitEvent: TypeAlias = (
     PreflightDone
     | KnobsSnapshotted
     | KnobsVerified
     | PeriodBegun
     | WorkloadFinished
     | PeriodClosed
-    | HostReverted
-    | RevertFailed
+    | DriftSeen
+    | TripwireCrossed
     | StepFailed
     | HostLost
     | HostBack
-    | DriftSeen
-    | GuardrailBreached
-    | TripwireCrossed
-    | GuardrailsTested
-    | ApprovalGiven
-    | PauseRequested
-    | StopRequested
-    | TimePassed
-    | Analysed
+    | HostReverted
+    | RevertFailed
 )
+RunEvent: TypeAlias = (
+    PauseRequested | StopRequested | GuardrailBreached | GuardrailsTested | ApprovalGiven | TimePassed | Analysed
+)
+Event: TypeAlias = RunEvent | UnitEvent
 
 
 # ------------------------------------------------------------------ instructions: what must be done
