@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from fleetexp.domain import BrokenBy, Design, PeriodKind, PeriodPlan, Plan, UnitState
+from fleetexp.domain import BrokenBy, Design, EventKind, PeriodKind, PeriodPlan, Plan, UnitState
 from fleetexp.orchestrator.messages import (
     Abandon,
     AddPeriods,
@@ -84,7 +84,7 @@ class Hosts:
                 return self.lost(unit, detail, now)
             case HostBack():
                 # A host that was lost is first put back as it was found, whatever comes after.
-                return [Record(kind="host_back", detail="", host=unit.host), *self.ask(unit, Revert(host=unit.host))]
+                return [Record(kind=EventKind.HOST_BACK, host=unit.host), *self.ask(unit, Revert(host=unit.host))]
             case HostReverted():
                 self.over(unit, Revert)
                 unit.state, unit.unrestored = UnitState.REVERTED, ""
@@ -93,7 +93,7 @@ class Hosts:
                 self.over(unit, Revert)
                 unit.unrestored = detail
                 self.fell(unit, detail)
-                return [Record(kind="restore_failed", detail=detail, host=unit.host)]
+                return [Record(kind=EventKind.RESTORE_FAILED, detail=detail, host=unit.host)]
         raise AssertionError(f"no such event: {event!r}")
 
     def next(self, unit: Unit) -> list[Instruction]:
@@ -203,7 +203,7 @@ class Hosts:
     # ------------------------------------------------------------------ failures
     def drift(self, unit: Unit, detail: str) -> list[Instruction]:
         """Somebody else wrote a knob: the period is broken. Where that halts the run, the machine has seen to it."""
-        out: list[Instruction] = [Record(kind="drift", detail=detail, host=unit.host)]
+        out: list[Instruction] = [Record(kind=EventKind.DRIFT, detail=detail, host=unit.host)]
         if unit.state in TAKEN_OFF:
             return out
         if self.plan.safety.on_drift == "halt":
@@ -213,7 +213,7 @@ class Hosts:
             out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
         return out + self.collect(unit, f"drift: {detail}")
 
-    def fail(self, unit: Unit, detail: str, kind: str = "host_failed") -> list[Instruction]:
+    def fail(self, unit: Unit, detail: str, kind: EventKind = EventKind.HOST_FAILED) -> list[Instruction]:
         """Take a host out of the run for good: it answered, and said no."""
         self.fell(unit, detail)
         return [Record(kind=kind, detail=detail, host=unit.host), *self.revert(unit)]
@@ -230,13 +230,13 @@ class Hosts:
         arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
         unit.tripped = f"{crossing.metric}: {crossing.detail}"
         note = NoteCrossing(crossing=crossing, arm=arm, stage=self.stage)
-        return [note, *self.fail(unit, unit.tripped, kind="tripwire")]
+        return [note, *self.fail(unit, unit.tripped, kind=EventKind.TRIPWIRE)]
 
     def lost(self, unit: Unit, detail: str, now: float) -> list[Instruction]:
         known = unit.state is UnitState.LOST and unit.reconnect_at is not None
         if known or unit.state is UnitState.REVERTED or unit.unrestored:
             return []
-        out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
+        out: list[Instruction] = [Record(kind=EventKind.HOST_LOST, detail=detail, host=unit.host)]
         unit.troubled, unit.under_way, unit.waiting = True, None, None
         period, unit.current, unit.deadline, unit.holds = unit.current, None, None, None
         if period is not None:

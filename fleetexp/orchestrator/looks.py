@@ -18,7 +18,7 @@ from analysis import analyze
 from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
-from fleetexp.domain import PeriodState, Plan
+from fleetexp.domain import EventKind, PeriodState, Plan
 from fleetexp.meanings import meanings_of
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.store import Store
@@ -75,7 +75,7 @@ class Looks:
                 meanings=self._meanings(plan),
             )
         except AnalysisError as error:
-            self.store.record_event(self.run_id, "analysis_failed", str(error), at=self.now())
+            self.store.record_event(self.run_id, EventKind.ANALYSIS_FAILED, str(error), at=self.now())
             return
         self._note(findings.guardrails)
         look = None if stage is None else plan.look
@@ -94,7 +94,7 @@ class Looks:
         try:
             checks = analyze(measured, plan, periods, self._crossings(), meanings=self._meanings(plan)).guardrails
         except AnalysisError as error:
-            self.store.record_event(self.run_id, "guardrail_test_failed", str(error), at=self.now())
+            self.store.record_event(self.run_id, EventKind.GUARDRAIL_TEST_FAILED, str(error), at=self.now())
             yield (f"of stage {stage + 1} can't be tested: {error}",)
             return
         self._note(checks)

@@ -17,7 +17,7 @@ from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, make_plan
-from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.errors import RunError
 from fleetexp.look_back import information_fractions, look_back
 from fleetexp.orchestrator.observe import observe
@@ -69,9 +69,9 @@ def simulate(store: Store, until: datetime) -> int:
         fleet="simulated",
     )
     store.set_run_state(run_id, RunState.RUNNING)
-    store.record_event(run_id, "stage_opened", "0", at=BEGAN)
+    store.record_event(run_id, EventKind.STAGE_OPENED, stage=0, at=BEGAN)
     if until >= OPENED:
-        store.record_event(run_id, "stage_opened", "1", at=OPENED)
+        store.record_event(run_id, EventKind.STAGE_OPENED, stage=1, at=OPENED)
     for period in store.periods(run_id):
         start, end = times(period)
         if start > until:
