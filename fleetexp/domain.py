@@ -1,20 +1,6 @@
 """The nouns of an experiment: arms, units, periods, plans, states. No I/O, no clock, no imports but the agents' words.
 
-A run's life:
-
-    planned -> preflight -> running -> analysing -> completed
-                               |  ^
-                               v  |
-                              paused
-    any live state -> halting -> halted              every changed host reads as it was found
-                              -> restore_incomplete  some host does not: the loudest outcome
-    any live state -> interrupted (found on `resume`: the orchestrator died) -> preflight
-    preflight -> failed   nothing was changed
-
-A unit's life (one host):
-
-    idle -> snapshotted -> applied -> washing_out -> measuring -> ... -> reverting -> reverted
-    any -> lost -> (HostBack) reverting -> reverted
+What a run and its hosts go through is the table in `fleetexp.orchestrator.transitions`, drawn in docs/STATES.md.
 """
 
 from __future__ import annotations
@@ -55,6 +41,59 @@ class RunState(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self in {RunState.COMPLETED, RunState.HALTED, RunState.FAILED, RunState.RESTORE_INCOMPLETE}
+
+
+class RunCause(StrEnum):
+    """What the state of a run is owed to: the fact behind its reason."""
+
+    NONE = ""  # the ordinary course
+    APPROVAL = "approval"  # a stage has held, and somebody must approve the next one
+    REQUEST = "request"  # somebody asked for it
+    GUARDRAIL = "guardrail"  # a limit was reached, or a kernel is sick
+    DRIFT = "drift"  # a knob was changed from outside
+    HOSTS = "hosts"  # more hosts than allowed failed or were lost, or none is left
+    STORE = "store"  # the database refuses writes
+    RESTORE = "restore"  # some host was not seen to read as it was found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """Where a run is heading that takes up nothing new."""
+
+    state: RunState
+    cause: RunCause = RunCause.NONE
+    reason: str = ""
+
+
+class EventKind(StrEnum):
+    """What the audit trail tells of a run; what agents tell of their hosts is a HostEventKind."""
+
+    LAUNCHED = "launched"
+    RESUMED = "resumed"
+    STATE = "state"  # the run has entered a state
+    HOSTS_LEFT_OUT = "hosts_left_out"
+    PREFLIGHT_ERROR = "preflight_error"
+    PREFLIGHT_WARNING = "preflight_warning"
+    STAGE_OPENED = "stage_opened"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    PAUSE_REQUESTED = "pause_requested"
+    ABORT_REQUESTED = "abort_requested"
+    APPROVE_REQUESTED = "approve_requested"
+    RESTORE_REQUESTED = "restore_requested"
+    UNEXPECTED_EVENT = "unexpected_event"  # what can't come in this state, by the table of transitions
+    HALTING_TO = "halting_to"  # the run is being halted, and this is where it is heading
+    GUARDRAIL_BREACHED = "guardrail_breached"
+    GUARDRAIL_TEST_FAILED = "guardrail_test_failed"
+    ANALYSIS_FAILED = "analysis_failed"
+    DRIFT = "drift"
+    TRIPWIRE = "tripwire"
+    HOST_FAILED = "host_failed"
+    HOST_LOST = "host_lost"
+    HOST_BACK = "host_back"
+    RESTORE_FAILED = "restore_failed"
+    NOT_RESTORED = "not_restored"  # this host does not read as it was found, or nobody knows
+    RESTORED = "restored"  # seen to read as it was found, after all
 
 
 class UnitState(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from analysis import analyze
 from analysis.results import Findings
 from fleetexp.config import analysis_plan, recall_experiment
 from fleetexp.design import assigned_units
-from fleetexp.domain import PeriodKind, PeriodState
+from fleetexp.domain import EventKind, PeriodKind, PeriodState
 from fleetexp.errors import RunError
 from fleetexp.meanings import meanings_of
 from fleetexp.orchestrator.looks import Measured, analysis_at
@@ -21,8 +20,6 @@ from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-STAGE_OPENED = "stage_opened"  # the event that the machine records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +93,9 @@ def _stage_end(store: Store, record: RunRecord, stage: int) -> datetime:
         if record.ended_at is None:
             raise RunError(f"stage {stage + 1} has not ended", where, "name an instant, or wait for the end")
         return record.ended_at
-    for event in store.events(record.run_id):
-        with contextlib.suppress(ValueError):
-            if event.kind == STAGE_OPENED and int(event.detail) == stage + 1:
-                return event.at
+    for event in store.events(record.run_id, kinds=[EventKind.STAGE_OPENED]):
+        if event.stage == stage + 1:
+            return event.at
     raise RunError(f"stage {stage + 1} has not ended", where, "name an earlier stage, or an instant")
 
 

@@ -30,7 +30,7 @@ from agents.messages import (
     Survey,
     WorkloadState,
 )
-from fleetexp.domain import BrokenBy
+from fleetexp.domain import BrokenBy, EventKind
 from fleetexp.orchestrator.desk import Desk
 from fleetexp.orchestrator.entries import Closing
 from fleetexp.orchestrator.fleet import Answer
@@ -45,6 +45,7 @@ from fleetexp.orchestrator.messages import (
     PeriodBegun,
     PeriodClosed,
     PreflightDone,
+    Record,
     RevertFailed,
     StepFailed,
     WorkloadFinished,
@@ -187,8 +188,10 @@ class Answers:
             desk.ledger.add(desk.entries.counted, (host, counted))
         for problem in report.problems:
             text = f"{problem.what} [{problem.where}] — {problem.remedy}"
-            desk.note(f"preflight_{problem.severity.value}", text, host)
-            if problem.severity is Severity.ERROR:
+            fatal = problem.severity is Severity.ERROR
+            kind = EventKind.PREFLIGHT_ERROR if fatal else EventKind.PREFLIGHT_WARNING
+            desk.note(Record(kind=kind, detail=text, host=host))
+            if fatal:
                 errors.append(text)
         desk.events.append(PreflightDone(host=host, problems=tuple(errors)))
 

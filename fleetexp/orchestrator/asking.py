@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from fleetexp.domain import RunState
+from fleetexp.domain import EventKind, RunState
 from fleetexp.errors import RunError
 from fleetexp.orchestrator.history import awaits_approval
 from fleetexp.store.records import RunRecord
@@ -48,7 +48,9 @@ def approve(store: Store, record: RunRecord, who: str) -> str | None:
     store.request(record.run_id, "approve", who)
 
     def heard() -> list[str]:
-        return [event.detail for event in store.events(record.run_id, kinds=["approved"]) if event.at >= asked_at]
+        return [
+            event.detail for event in store.events(record.run_id, kinds=[EventKind.APPROVED]) if event.at >= asked_at
+        ]
 
     _comes_true(lambda: bool(heard()) or not awaits_approval(store.run(record.run_id)))
     return next(reversed(heard()), None)

@@ -29,7 +29,7 @@ from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.ledger import Ledger
 from fleetexp.orchestrator.machine import Machine
-from fleetexp.orchestrator.messages import Collect, Event
+from fleetexp.orchestrator.messages import Collect, Event, Record
 from fleetexp.orchestrator.patience import PATIENCE
 from fleetexp.orchestrator.polls import Polls
 from fleetexp.store.records import EventRecord, PeriodEnd
@@ -123,12 +123,22 @@ class Desk:
         self.drifting.discard(host)
         self.gone.add(host)
 
-    def note(self, kind: str, detail: str, host: str = "") -> None:
+    def note(self, record: Record) -> None:
         """Write to the audit trail, and to the log."""
+        kind, detail, host = record.kind, record.detail, record.host
         where = f"{host}: " if host else ""
         said = f"{where}{kind.replace('_', ' ')}{': ' if detail else ''}{detail}"
         log.info("%s", said, extra={"run_id": self.run_id, "host": host, "event": kind})
-        event = EventRecord(at=self.now(), host=host, period_id=0, kind=kind, detail=detail)
+        event = EventRecord(
+            at=self.now(),
+            host=host,
+            period_id=0,
+            kind=kind,
+            detail=detail,
+            state=record.goal,
+            cause=record.cause,
+            stage=record.stage,
+        )
         self.ledger.add(self.entries.events, event)
 
     def end(self, period_id: int, reason: str, broken_by: BrokenBy) -> None:

@@ -96,13 +96,13 @@ class Errands:
             case Reconnect(host=host):
                 desk.reconnecting.add(host)
                 desk.fleet.reconnect(host, ANSWER_WITHIN[Survey])
-            case EnterState(state=state, reason=reason):
+            case EnterState(state=state, cause=cause, reason=reason):
                 at = desk.now()
                 said = {"run_id": run_id, "event": "state"}
                 log.info("the run is %s%s", state.value, f": {reason}" if reason else "", extra=said)
-                ledger.add(FIRST, lambda: store.set_run_state(run_id, state, reason, at=at))
-            case Record(kind=kind, detail=detail, host=host):
-                desk.note(kind, detail, host)
+                ledger.add(FIRST, lambda: store.set_run_state(run_id, state, reason, cause, at=at))
+            case Record():
+                desk.note(instruction)
             case NoteCrossing(crossing=one, arm=arm, stage=during):
                 at = desk.now()
                 known = Crossing(metric=one.metric, arm=arm, host=one.host, detail=one.detail)

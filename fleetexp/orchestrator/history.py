@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleetexp.domain import RunState
-from fleetexp.orchestrator.machine import AWAITING_APPROVAL, HALTING_TO, NOT_RESTORED, RESTORED, Gate
+from fleetexp.domain import EventKind, Goal, RunCause, RunState
 from fleetexp.orchestrator.resumption import Past
 from fleetexp.store.records import LIVE, EventRecord, RunRecord
 from fleetexp.store.store import Store
 
-_TROUBLE = frozenset({"host_failed", "host_lost", "tripwire", "restore_failed"})
+_TROUBLE = frozenset({EventKind.HOST_FAILED, EventKind.HOST_LOST, EventKind.TRIPWIRE, EventKind.RESTORE_FAILED})
 # Who asked for what, and who let a run go on: what `fleetexp status` shows of the audit trail.
 PEOPLE = frozenset(
-    {"launched", "resumed", AWAITING_APPROVAL, "approve_requested", "approved", "pause_requested", "abort_requested"}
+    {
+        EventKind.LAUNCHED,
+        EventKind.RESUMED,
+        EventKind.AWAITING_APPROVAL,
+        EventKind.APPROVE_REQUESTED,
+        EventKind.APPROVED,
+        EventKind.PAUSE_REQUESTED,
+        EventKind.ABORT_REQUESTED,
+    }
 )
 
 
@@ -27,15 +34,14 @@ def past_of(store: Store, record: RunRecord) -> Past:
     )
 
 
-def halt_under_way(record: RunRecord, events: Iterable[EventRecord]) -> tuple[RunState, str] | None:
+def halt_under_way(record: RunRecord, events: Iterable[EventRecord]) -> Goal | None:
     """Return where a halt was heading that the orchestrator did not live to finish: a sick kernel, an abort."""
     if record.state not in (*LIVE, RunState.RESTORE_INCOMPLETE):
         return None
-    last = [event for event in events if event.kind in {HALTING_TO, "resumed"}][-1:]
-    if not last or last[0].kind != HALTING_TO:
+    last = [event for event in events if event.kind in {EventKind.HALTING_TO, EventKind.RESUMED}][-1:]
+    if not last or last[0].state in {None, RunState.PAUSED}:
         return None
-    state, _, reason = last[0].detail.partition(": ")
-    return None if state == RunState.PAUSED.value else (RunState(state), reason)
+    return Goal(state=last[0].state, cause=last[0].cause, reason=last[0].detail)
 
 
 def _troubled(events: Iterable[EventRecord]) -> frozenset[str]:
@@ -45,12 +51,12 @@ def _troubled(events: Iterable[EventRecord]) -> frozenset[str]:
     that are still away are lost, and counted, again.
     """
     found: set[str] = set()
-    rests: tuple[str, ...] = (RunState.PAUSED.value,)
+    rests = {RunState.PAUSED}
     for event in events:
-        if event.kind == HALTING_TO:
-            pausing = event.detail.startswith(RunState.PAUSED.value)
-            rests = (RunState.PAUSED.value, *([RunState.RESTORE_INCOMPLETE.value] if pausing else []))
-        elif event.kind == "state" and event.detail.startswith(rests):
+        if event.kind is EventKind.HALTING_TO:
+            pausing = event.state is RunState.PAUSED
+            rests = {RunState.PAUSED, *([RunState.RESTORE_INCOMPLETE] if pausing else [])}
+        elif event.kind is EventKind.STATE and event.state in rests:
             found.clear()
         elif event.kind in _TROUBLE and event.host:
             found.add(event.host)
@@ -59,15 +65,15 @@ def _troubled(events: Iterable[EventRecord]) -> frozenset[str]:
 
 def awaits_approval(record: RunRecord) -> bool:
     """Whether a stage waits for somebody to let the next one open."""
-    return record.state is RunState.RUNNING and record.reason.startswith(Gate.WAITING.value)
+    return record.state is RunState.RUNNING and record.cause is RunCause.APPROVAL
 
 
 def unrestored(events: Iterable[EventRecord]) -> dict[str, str]:
     """Return the hosts that were not seen as they were found, each with the reason."""
     found: dict[str, str] = {}
     for event in events:
-        if event.kind == NOT_RESTORED:
+        if event.kind is EventKind.NOT_RESTORED:
             found[event.host] = event.detail
-        elif event.kind == RESTORED:
+        elif event.kind is EventKind.RESTORED:
             found.pop(event.host, None)
     return found

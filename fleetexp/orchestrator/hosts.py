@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from fleetexp.domain import BrokenBy, Design, PeriodKind, PeriodPlan, Plan, UnitState
+from fleetexp.domain import BrokenBy, Design, EventKind, PeriodKind, PeriodPlan, Plan, UnitState
 from fleetexp.orchestrator.messages import (
     Abandon,
     AddPeriods,
@@ -107,7 +107,7 @@ class Hosts:
 
     def back(self, unit: Unit, event: HostBack, now: float) -> list[Instruction]:
         """A host that was lost is first put back as it was found, whatever comes after."""
-        return [Record(kind="host_back", detail="", host=unit.host), *self.ask(unit, Revert(host=unit.host))]
+        return [Record(kind=EventKind.HOST_BACK, host=unit.host), *self.ask(unit, Revert(host=unit.host))]
 
     def reverted(self, unit: Unit, event: HostReverted, now: float) -> list[Instruction]:
         """Leave it at that; but a host that was lost, is back and clean, goes on: its broken block comes first."""
@@ -214,7 +214,7 @@ class Hosts:
 
     def drift_of_none(self, unit: Unit, event: DriftSeen, now: float) -> list[Instruction]:
         """Somebody else wrote a knob, and no period is under way."""
-        return [Record(kind="drift", detail=event.detail, host=unit.host)]
+        return [Record(kind=EventKind.DRIFT, detail=event.detail, host=unit.host)]
 
     def refused(self, unit: Unit, event: StepFailed, now: float) -> list[Instruction]:
         self.over(unit, Snapshot, ApplyArm)
@@ -224,9 +224,9 @@ class Hosts:
         self.over(unit, Revert)
         unit.unrestored = event.detail
         self.fell(unit, event.detail)
-        return [Record(kind="restore_failed", detail=event.detail, host=unit.host)]
+        return [Record(kind=EventKind.RESTORE_FAILED, detail=event.detail, host=unit.host)]
 
-    def fail(self, unit: Unit, detail: str, kind: str = "host_failed") -> list[Instruction]:
+    def fail(self, unit: Unit, detail: str, kind: EventKind = EventKind.HOST_FAILED) -> list[Instruction]:
         """Take a host out of the run for good: it answered, and said no."""
         self.fell(unit, detail)
         return [Record(kind=kind, detail=detail, host=unit.host), *self.revert(unit)]
@@ -243,13 +243,13 @@ class Hosts:
         arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
         unit.tripped = f"{event.metric}: {event.detail}"
         note = NoteCrossing(crossing=event, arm=arm, stage=self.stage)
-        return [note, *self.fail(unit, unit.tripped, kind="tripwire")]
+        return [note, *self.fail(unit, unit.tripped, kind=EventKind.TRIPWIRE)]
 
     def lost(self, unit: Unit, event: HostLost, now: float) -> list[Instruction]:
         known, detail = unit.state is UnitState.LOST and unit.reconnect_at is not None, event.detail
         if known or unit.unrestored:
             return []
-        out: list[Instruction] = [Record(kind="host_lost", detail=detail, host=unit.host)]
+        out: list[Instruction] = [Record(kind=EventKind.HOST_LOST, detail=detail, host=unit.host)]
         unit.troubled, unit.under_way, unit.waiting = True, None, None
         period, unit.current, unit.deadline, unit.holds = unit.current, None, None, None
         if period is not None:

@@ -22,7 +22,7 @@ from agents.sysroot import SysRoot
 from agents.versions import version_of
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import assigned_units
-from fleetexp.domain import Plan, RunState
+from fleetexp.domain import EventKind, Plan, RunCause, RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.logs import of_run
@@ -32,7 +32,7 @@ from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
 from fleetexp.orchestrator.inventory import Inventory, shown
 from fleetexp.orchestrator.looks import Looks, Measured
-from fleetexp.orchestrator.machine import NOT_RESTORED, RESTORED, Machine
+from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.prepare import PreparedRun
@@ -87,7 +87,7 @@ def launch(prepared: PreparedRun, observer: Observer) -> Outcome:
                 fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
             )
             if prepared.hosts.left_out:
-                store.record_event(run_id, "hosts_left_out", shown(prepared.hosts.left_out))
+                store.record_event(run_id, EventKind.HOSTS_LEFT_OUT, shown(prepared.hosts.left_out))
             machine = Machine(plan=plan)
             return _drive(
                 store,
@@ -138,10 +138,10 @@ def resume(
         with contextlib.closing(inventory or open_inventory(choice, root)) as hosts:
             _wait_until_free(record, hosts, observer)
             machine = Machine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
-            store.record_event(run_id, "resumed", f"by {who()}")
+            store.record_event(run_id, EventKind.RESUMED, f"by {who()}")
             if machine.goal is not None:
                 said = "run %d was being halted when it was interrupted: %s"
-                log.warning(said, run_id, machine.goal[1], extra={"run_id": run_id})
+                log.warning(said, run_id, machine.goal.reason, extra={"run_id": run_id})
             return _drive(
                 store,
                 run_id=run_id,
@@ -168,8 +168,8 @@ def restore_run(
                 where=f"run {run_id}",
                 remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
             )
-        left = unrestored(store.events(run_id, kinds=[NOT_RESTORED, RESTORED]))
-        store.record_event(run_id, "restore_requested", f"by {who()}")
+        left = unrestored(store.events(run_id, kinds=[EventKind.NOT_RESTORED, EventKind.RESTORED]))
+        store.record_event(run_id, EventKind.RESTORE_REQUESTED, f"by {who()}")
         with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
             fleet = hosts.open(list(left), claim_name(record))
             restoring = Restoring(store=store, run_id=run_id, fleet=fleet, left=left)
@@ -179,9 +179,10 @@ def restore_run(
                 fleet.close()
         if restoring.left:
             said = names(f"{host} ({why})" for host, why in restoring.left.items())
-            store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, f"not restored: {said}")
+            store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, f"not restored: {said}", RunCause.RESTORE)
         else:
-            store.set_run_state(run_id, RunState.HALTED, f"every host restored: {names(restoring.restored)}")
+            said = f"every host restored: {names(restoring.restored)}"
+            store.set_run_state(run_id, RunState.HALTED, said, RunCause.RESTORE)
         return restoring.left
 
 
@@ -255,8 +256,7 @@ def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:
     record = store.run(run_id)
     findings = store.findings(run_id)
     if state is RunState.PAUSED:
-        asked = record.reason.startswith("paused by")
-        code = ExitCode.DONE if asked else ExitCode.TOO_MANY_HOSTS_FAILED
+        code = ExitCode.DONE if record.cause is RunCause.REQUEST else ExitCode.TOO_MANY_HOSTS_FAILED
     else:
         code = _EXIT[state]
     decided = findings is not None and state is RunState.COMPLETED

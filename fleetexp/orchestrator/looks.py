@@ -21,7 +21,7 @@ from analysis import analyze
 from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
-from fleetexp.domain import Design, PeriodKind, PeriodState, Plan
+from fleetexp.domain import Design, EventKind, PeriodKind, PeriodState, Plan
 from fleetexp.meanings import meanings_of
 from fleetexp.orchestrator.observe import observations
 from fleetexp.store.records import PeriodReadings, Series
@@ -168,7 +168,7 @@ class Looks:
                 meanings=self._meanings(plan),
             )
         except AnalysisError as error:
-            store.record_event(run_id, "analysis_failed", str(error), at=self.now())
+            store.record_event(run_id, EventKind.ANALYSIS_FAILED, str(error), at=self.now())
             return
         self._note(findings.guardrails)
         store.save_findings(run_id, findings, look=_number(plan), at=self.now())
@@ -188,7 +188,7 @@ class Looks:
         try:
             checks = analyze(rows, plan, periods, self._crossings(), meanings=self._meanings(plan)).guardrails
         except AnalysisError as error:
-            store.record_event(run_id, "guardrail_test_failed", str(error), at=self.now())
+            store.record_event(run_id, EventKind.GUARDRAIL_TEST_FAILED, str(error), at=self.now())
             yield (f"of stage {stage + 1} can't be tested: {error}",)
             return
         self._note(checks)

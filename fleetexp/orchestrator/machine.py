@@ -15,7 +15,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fleetexp.domain import BrokenBy, Design, PeriodKind, PeriodRecord, Plan, RunState, UnitState
+from fleetexp.domain import (
+    BrokenBy,
+    Design,
+    EventKind,
+    Goal,
+    PeriodKind,
+    PeriodRecord,
+    Plan,
+    RunCause,
+    RunState,
+    UnitState,
+)
 from fleetexp.orchestrator.hosts import TAKEN_OFF, Hosts
 from fleetexp.orchestrator.messages import (
     Analyse,
@@ -42,11 +53,6 @@ from fleetexp.orchestrator.resumption import Past, stage_reached, what_is_left
 from fleetexp.orchestrator.roll import Roll, Unit, names
 from fleetexp.orchestrator.transitions import RUN, UNDER_WAY, Ignored, unlisted
 
-HALTING_TO = "halting_to"  # kind of the event that says where a halt is heading: 'halted: aborted by ann'
-AWAITING_APPROVAL = "awaiting_approval"  # kind of the event, and how the run's reason begins meanwhile
-NOT_RESTORED = "not_restored"  # kind of the event: this host does not read as it was found, or nobody knows
-RESTORED = "restored"  # kind of the event: seen to read as it was found, after all
-
 
 class Gate(StrEnum):
     """Between two stages: the data so far are tested, then somebody may have to approve."""
@@ -63,7 +69,7 @@ class Machine:
     plan: Plan
     state: RunState = RunState.PLANNED
     gate: Gate = Gate.PASSED
-    goal: tuple[RunState, str] | None = None  # where a halt is heading, and why
+    goal: Goal | None = None  # where the run is heading, once it takes up nothing new
     again: bool = False  # resumed: an earlier process may have changed hosts
     roll: Roll = field(init=False)
     hosts: Hosts = field(init=False)
@@ -74,7 +80,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.roll = Roll.of(self.plan)
-        halting = None if self.goal is None else self.goal[1]
+        halting = None if self.goal is None else self.goal.reason
         self.hosts = Hosts(plan=self.plan, roll=self.roll, halting=halting)
 
     @property
@@ -114,7 +120,7 @@ class Machine:
         self.state = RunState.PREFLIGHT
         out: list[Instruction] = [EnterState(state=self.state), *self._prelude]
         if self.goal is not None:  # said again: this process may be interrupted as well
-            out.append(Record(kind=HALTING_TO, detail=f"{self.goal[0].value}: {self.goal[1]}"))
+            out.append(_heading_to(self.goal))
         out += [CheckHost(host=host) for host in self.units]
         return out
 
@@ -142,19 +148,19 @@ class Machine:
         self.roll.count(unit)
         if isinstance(event, DriftSeen) and unit.state not in TAKEN_OFF and self.plan.safety.on_drift == "halt":
             what = f"{unit.host}: a knob was changed from outside: {event.detail}"
-            out += self._halt(RunState.HALTED, what, unit.host)
+            out += self._halt(RunState.HALTED, RunCause.DRIFT, what, unit.host)
         return out
 
     def pause(self, event: PauseRequested, now: float) -> list[Instruction]:
-        return self._halt(RunState.PAUSED, f"paused by {event.who}")
+        return self._halt(RunState.PAUSED, RunCause.REQUEST, f"paused by {event.who}")
 
     def stop(self, event: StopRequested, now: float) -> list[Instruction]:
-        return self._halt(RunState.HALTED, f"aborted by {event.who}")
+        return self._halt(RunState.HALTED, event.cause, f"aborted by {event.who}")
 
     def breach(self, event: GuardrailBreached, now: float) -> list[Instruction]:
         what = f"{event.metric}: {event.detail}"
-        out: list[Instruction] = [Record(kind="guardrail_breached", detail=what, host=event.host)]
-        return out + self._halt(RunState.HALTED, f"guardrail {what}", event.host)
+        out: list[Instruction] = [Record(kind=EventKind.GUARDRAIL_BREACHED, detail=what, host=event.host)]
+        return out + self._halt(RunState.HALTED, RunCause.GUARDRAIL, f"guardrail {what}", event.host)
 
     def time(self, event: TimePassed, now: float) -> list[Instruction]:
         out: list[Instruction] = []
@@ -182,18 +188,19 @@ class Machine:
         if counts.failed == len(self.units):
             return self._nobody_left()
         if counts.troubled > most:
-            return self._halt(RunState.PAUSED, f"{counts.troubled} hosts failed or were lost, {most} allowed")
+            said = f"{counts.troubled} hosts failed or were lost, {most} allowed"
+            return self._halt(RunState.PAUSED, RunCause.HOSTS, said)
         return []
 
     def _nobody_left(self) -> list[Instruction]:
         count, last = len(self.units), self.hosts.fell_last
         if last is not None and last.tripped:
             where = f", on {last.host}, the last of {count} hosts" if count > 1 else ""
-            return self._halt(RunState.HALTED, f"guardrail {last.tripped}{where}")
+            return self._halt(RunState.HALTED, RunCause.GUARDRAIL, f"guardrail {last.tripped}{where}")
         first = next(unit.failed for unit in self.units.values())
         untouched = not self.again and not self.roll.counts.claimed
         reason = first if count == 1 else f"all {count} hosts failed: {first}"
-        return self._halt(RunState.FAILED if untouched else RunState.PAUSED, reason)
+        return self._halt(RunState.FAILED if untouched else RunState.PAUSED, RunCause.HOSTS, reason)
 
     # ------------------------------------------------------------------ the ramp
     def _claim_all(self, now: float) -> list[Instruction]:
@@ -211,7 +218,7 @@ class Machine:
         self.gate, self._settled = Gate.PASSED, self.plan.design is not Design.PARALLEL
         last = stage + 1 >= len(self.plan.stages)
         self._stage_ends_at = None if last else now + self.plan.stages[stage].hold_seconds
-        out: list[Instruction] = [Record(kind="stage_opened", detail=str(stage))]
+        out: list[Instruction] = [Record(kind=EventKind.STAGE_OPENED, detail=str(stage), stage=stage)]
         if self._stage_ends_at is not None:
             out.append(WakeAt(at=self._stage_ends_at))
         for unit in self.units.values():
@@ -259,39 +266,39 @@ class Machine:
             return []
         if breaches:
             self._look = stage
-            out: list[Instruction] = [Record(kind="guardrail_breached", detail=breach) for breach in breaches]
-            return out + self._halt(RunState.HALTED, f"guardrail {breaches[0]}")
+            out: list[Instruction] = [Record(kind=EventKind.GUARDRAIL_BREACHED, detail=breach) for breach in breaches]
+            return out + self._halt(RunState.HALTED, RunCause.GUARDRAIL, f"guardrail {breaches[0]}")
         if self.plan.stages[stage].approve != "manual":
             return self._open_stage(stage + 1, now)
         self.gate = Gate.WAITING
         detail = f"stage {stage + 1} of {len(self.plan.stages)} has held"
         return [
-            Record(kind=AWAITING_APPROVAL, detail=detail),
-            EnterState(state=self.state, reason=f"{self.gate.value}: {detail}"),
+            Record(kind=EventKind.AWAITING_APPROVAL, detail=detail),
+            EnterState(state=self.state, cause=RunCause.APPROVAL, reason=f"{self.gate.value}: {detail}"),
         ]
 
     def approve(self, event: ApprovalGiven, now: float) -> list[Instruction]:
         if self.gate is not Gate.WAITING:
             return []
         return [
-            Record(kind="approved", detail=f"stage {self.stage + 2} by {event.who}"),
+            Record(kind=EventKind.APPROVED, detail=f"stage {self.stage + 2} by {event.who}"),
             EnterState(state=self.state),
             *self._open_stage(self.stage + 1, now),
         ]
 
     # ------------------------------------------------------------------ the end
-    def _halt(self, target: RunState, reason: str, host: str = "") -> list[Instruction]:
+    def _halt(self, target: RunState, cause: RunCause, reason: str, host: str = "") -> list[Instruction]:
         """Turn everything towards `target`; a stronger stop (halted) overrides a pause that is under way.
 
         `host`: what it is for happened there, under its arm; '' where that was no host's own.
         """
-        if self.goal is not None and (self.goal[0] is not RunState.PAUSED or target is RunState.PAUSED):
+        if self.goal is not None and (self.goal.state is not RunState.PAUSED or target is RunState.PAUSED):
             return []
-        self.goal, self.hosts.halting = (target, reason), reason
+        self.goal, self.hosts.halting = Goal(state=target, cause=cause, reason=reason), reason
         self.state = RunState.HALTING
         out: list[Instruction] = [
-            EnterState(state=self.state, reason=reason),
-            Record(kind=HALTING_TO, detail=f"{target.value}: {reason}"),  # what `resume` must not forget
+            EnterState(state=self.state, cause=cause, reason=reason),
+            _heading_to(self.goal),  # what `resume` must not forget
         ]
         for unit in self.units.values():
             out += self.hosts.revert(unit, BrokenBy.HOST if unit.host == host else BrokenBy.RUN)
@@ -306,19 +313,23 @@ class Machine:
         if self.state is RunState.RUNNING and counts.to_measure:
             return []
         if self.goal is None:
-            self.goal, self._look = (RunState.COMPLETED, ""), len(self.plan.stages) - 1
+            self.goal, self._look = Goal(state=RunState.COMPLETED), len(self.plan.stages) - 1
         out: list[Instruction] = []
         if counts.unrestored:
             left = {unit.host: unit.unrestored for unit in self.units.values() if unit.unrestored}
             said = names(f"{host} ({why})" for host, why in left.items())
-            self.goal = (RunState.RESTORE_INCOMPLETE, f"not restored: {said}")
-            out += [Record(kind=NOT_RESTORED, detail=why, host=host) for host, why in left.items()]
-        if self.goal[0] in {RunState.FAILED, RunState.PAUSED}:
+            self.goal = Goal(state=RunState.RESTORE_INCOMPLETE, cause=RunCause.RESTORE, reason=f"not restored: {said}")
+            out += [Record(kind=EventKind.NOT_RESTORED, detail=why, host=host) for host, why in left.items()]
+        if self.goal.state in {RunState.FAILED, RunState.PAUSED}:
             return out + self._conclude()
         self.state = RunState.ANALYSING
         return [*out, EnterState(state=self.state), Analyse(stage=self._look)]
 
     def _conclude(self) -> list[Instruction]:
         assert self.goal is not None  # noqa: S101 - set by _settle, the only way here
-        self.state = self.goal[0]
-        return [EnterState(state=self.state, reason=self.goal[1])]
+        self.state = self.goal.state
+        return [EnterState(state=self.state, cause=self.goal.cause, reason=self.goal.reason)]
+
+
+def _heading_to(goal: Goal) -> Record:
+    return Record(kind=EventKind.HALTING_TO, goal=goal.state, cause=goal.cause, detail=goal.reason)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from analysis.plan import Direction, GuardrailPlan
-from fleetexp.domain import BrokenBy, PeriodPlan, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, RunCause, RunState
 
 
 # ------------------------------------------------------------------ events: what has happened
@@ -161,6 +161,7 @@ class PauseRequested:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequested:
     who: str
+    cause: RunCause = RunCause.REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,16 +276,20 @@ class Reconnect:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnterState:
     state: RunState
+    cause: RunCause = RunCause.NONE
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Write to the audit trail."""
+    """Write to the audit trail. `goal` and `cause` say where a halt is heading, `stage` which one has opened."""
 
-    kind: str
-    detail: str
+    kind: EventKind
+    detail: str = ""
     host: str = ""
+    goal: RunState | None = None
+    cause: RunCause = RunCause.NONE
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

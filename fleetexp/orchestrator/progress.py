@@ -95,7 +95,7 @@ def progress_of(runner: Runner, guardrails: Mapping[str, str] | None = None) -> 
         store_outage_seconds=runner.store_outage_seconds,
         writes_waiting=runner.writes_waiting,
         guardrails=dict(guardrails or {}),
-        message=machine.goal[1] if machine.goal and not machine.state.is_terminal else "",
+        message=machine.goal.reason if machine.goal and not machine.state.is_terminal else "",
     )
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agents.messages import HostFacts, KnobChange, KnobReason, Release, Released, Request, Revert, Reverted, Survey
+from fleetexp.domain import EventKind
 from fleetexp.orchestrator.desk import ANSWER_WITHIN
 from fleetexp.orchestrator.fleet import Answer, Fleet
-from fleetexp.orchestrator.machine import RESTORED
 from fleetexp.store.store import Store
 
 WAIT_SECONDS = 0.25
@@ -92,6 +92,6 @@ class Restoring:
         del self.left[host]
         self.restored.append(host)
         self.store.record_event(
-            self.run_id, RESTORED, "every knob reads as it was found", host=host, at=datetime.now(UTC)
+            self.run_id, EventKind.RESTORED, "every knob reads as it was found", host=host, at=datetime.now(UTC)
         )
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, Goal, PeriodPlan, PeriodRecord, PeriodState
 from fleetexp.orchestrator.messages import Abandon, AddPeriods, Instruction, InvalidateBlock
 
 INTERRUPTED = "the run was interrupted in this block"
@@ -15,7 +15,7 @@ INTERRUPTED = "the run was interrupted in this block"
 class Past:
     """What the audit trail says of a run so far, beside its periods."""
 
-    goal: tuple[RunState, str] | None = None  # where a halt was heading that nobody lived to finish
+    goal: Goal | None = None  # where a halt was heading that nobody lived to finish
     tripped: Mapping[str, str] = field(default_factory=dict)  # host -> the tripwire that took it out for good
     troubled: frozenset[str] = frozenset()  # hosts that failed or were lost since somebody last let the run go on
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from agents.messages import Release, Revert, WorkloadSpec
-from fleetexp.domain import Plan, RunState
+from fleetexp.domain import EventKind, Plan, RunCause, RunState
 from fleetexp.orchestrator.answers import Answers
 from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk, Traffic
 from fleetexp.orchestrator.entries import Entries
@@ -26,6 +26,7 @@ from fleetexp.orchestrator.messages import (
     ApprovalGiven,
     GuardrailsTested,
     PauseRequested,
+    Record,
     StopRequested,
     TimePassed,
 )
@@ -199,7 +200,8 @@ class Runner:
         if self._errands.woken(now):
             self._events.append(TimePassed())
         if self._store_is_gone() and self.machine.goal is None:
-            self._events.append(StopRequested(who=f"fleetexp: the store refuses writes: {self._ledger.last_error}"))
+            who = f"fleetexp: the store refuses writes: {self._ledger.last_error}"
+            self._events.append(StopRequested(who=who, cause=RunCause.STORE))
         self._work(now + WORK_SECONDS)
         self._progress(self)
 
@@ -226,8 +228,9 @@ class Runner:
         """Take a pause or an abort from a signal, or whatever another process asks for by way of the store."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
-            kind = "pause_requested" if isinstance(asked, PauseRequested) else "abort_requested"
-            self._desk.note(kind, f"by {asked.who}")
+            pausing = isinstance(asked, PauseRequested)
+            kind = EventKind.PAUSE_REQUESTED if pausing else EventKind.ABORT_REQUESTED
+            self._desk.note(Record(kind=kind, detail=f"by {asked.who}"))
             self._events.append(asked)
         real = time.monotonic()
         if now < self._requests_at or real < self._requests_at_real or not self._ledger.may_try():

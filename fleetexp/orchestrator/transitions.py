@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar, get_args
 
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import EventKind, RunState, UnitState
 from fleetexp.orchestrator.messages import (
     Analysed,
     ApprovalGiven,
@@ -244,4 +244,4 @@ RUN: Table[RunState] = {
 def unlisted(event: Event, state: RunState | UnitState) -> Record:
     """Say for the audit trail that an event came which can't come in this state: a defect, of which nothing follows."""
     detail = f"{type(event).__name__} while {state.value}"
-    return Record(kind="unexpected_event", detail=detail, host=getattr(event, "host", ""))
+    return Record(kind=EventKind.UNEXPECTED_EVENT, detail=detail, host=getattr(event, "host", ""))

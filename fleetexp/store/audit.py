@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Text, insert, literal, select
 
-from agents.messages import CountedEvent, HostFacts, KnobChange, KnobReason
+from agents.messages import CountedEvent, HostEventKind, HostFacts, KnobChange, KnobReason
+from fleetexp.domain import EventKind, RunCause, RunState
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
-from fleetexp.store.records import CountedRecord, EventRecord
+from fleetexp.store.records import AnyKind, CountedRecord, EventRecord
 from fleetexp.store.tables import CountedEventRow, Event, Host, HostFactsRow, KnobChangeRow
+
+_KINDS: dict[str, AnyKind] = {kind.value: kind for kind in (*HostEventKind, *EventKind)}
+_OF_EVENT = ("host_id", "period_id", "at", "kind", "detail", "state", "cause", "stage", "metric")
 
 
 def add_knob_changes(
@@ -150,37 +153,55 @@ def page_bytes(connection: Connection, run_id: int) -> dict[str, tuple[int, int]
     return {host: (int(of_base or 0), int(of_pmd or 0) * 1024) for host, of_base, of_pmd in rows}
 
 
-def add_event(connection: Connection, run_id: int, kind: str, detail: str, at: datetime) -> None:
+def add_event(connection: Connection, run_id: int, event: EventRecord) -> None:
     """Enter something that happened to the whole run."""
-    connection.execute(insert(Event).values(run_id=run_id, kind=kind, detail=detail, at=at))
+    connection.execute(
+        insert(Event).values(run_id=run_id, **dict(zip(_OF_EVENT, _event_row(event, None), strict=True)))
+    )
 
 
 def add_events(connection: Connection, directory: Directory, run_id: int, happened: Sequence[EventRecord]) -> None:
     """Enter events, each once: the same one at the same instant is not entered again."""
     host_ids = directory.hosts(connection, {event.host for event in happened if event.host})
-    rows = {
-        (
-            host_ids[event.host] if event.host else None,
-            event.period_id or None,
-            event.kind,
-            clean_text(event.detail),
-            event.at,
-        ): None
-        for event in happened
-    }
+    rows = {_event_row(event, host_ids[event.host] if event.host else None): None for event in happened}
     there: set[tuple[Any, ...]] = set()
-    columns = (Event.host_id, Event.period_id, Event.kind, Event.detail, Event.at)
+    columns = [getattr(Event, name) for name in _OF_EVENT]
     for piece in chunks(list({event.at for event in happened})):
         found = connection.execute(select(*columns).where(Event.run_id == run_id, Event.at.in_(piece)))
         there.update(tuple(one) for one in found)
-    names = ("host_id", "period_id", "kind", "detail", "at")
-    new = [{"run_id": run_id, **dict(zip(names, row, strict=True))} for row in rows if row not in there]
+    new = [{"run_id": run_id, **dict(zip(_OF_EVENT, row, strict=True))} for row in rows if row not in there]
     insert_new(connection, Event, new)
 
 
-def events(connection: Connection, run_id: int, kinds: Collection[str] | None = None) -> list[EventRecord]:
+def _event_row(event: EventRecord, host_id: int | None) -> tuple[Any, ...]:
+    """Return the values of the columns _OF_EVENT."""
+    return (
+        host_id,
+        event.period_id or None,
+        event.at,
+        event.kind.value,
+        clean_text(event.detail),
+        None if event.state is None else event.state.value,
+        event.cause.value or None,
+        event.stage,
+        clean_text(event.metric) or None,
+    )
+
+
+def events(connection: Connection, run_id: int, kinds: Collection[AnyKind] | None = None) -> list[EventRecord]:
+    event = Event
     statement = (
-        select(Event.at, Host.name, Event.period_id, Event.kind, Event.detail)
+        select(
+            event.at,
+            Host.name,
+            event.period_id,
+            event.kind,
+            event.detail,
+            event.state,
+            event.cause,
+            event.stage,
+            event.metric,
+        )
         .join(Host, Host.host_id == Event.host_id, isouter=True)
         .where(Event.run_id == run_id)
         .order_by(Event.at, Event.event_id)
@@ -192,8 +213,12 @@ def events(connection: Connection, run_id: int, kinds: Collection[str] | None = 
             at=found.at,
             host=found.name or "",
             period_id=found.period_id or 0,
-            kind=found.kind,
+            kind=_KINDS[found.kind],
             detail=found.detail,
+            state=RunState(found.state) if found.state is not None else None,
+            cause=RunCause(found.cause or ""),
+            stage=found.stage,
+            metric=found.metric or "",
         )
         for found in connection.execute(statement)
     ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.messages import HostEventKind
 from analysis.results import Decision
-from fleetexp.domain import BrokenBy, PeriodState, Plan, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodState, Plan, RunCause, RunState
 
+AnyKind: TypeAlias = EventKind | HostEventKind
 Floats = NDArray[np.float64]
 
 # A run in one of these states holds its hosts; paused and ended runs have given them back.
@@ -26,6 +29,7 @@ class RunRecord:
     experiment: str
     hypothesis: str
     state: RunState
+    cause: RunCause
     reason: str
     created_at: datetime
     started_at: datetime | None
@@ -94,10 +98,18 @@ class CountedRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """Something that happened in a run; `host` is '' and `period_id` 0 where it concerns the whole run."""
+    """Something that happened in a run; `host` is '' and `period_id` 0 where it concerns the whole run.
+
+    `state` is the one that the run entered or a halt is heading to, `cause` what that is owed to; `stage` has opened;
+    `metric` is what it is about. Nobody reads `detail` but people.
+    """
 
     at: datetime
-    host: str
-    period_id: int
-    kind: str
-    detail: str
+    host: str = ""
+    period_id: int = 0
+    kind: AnyKind
+    detail: str = ""
+    state: RunState | None = None
+    cause: RunCause = RunCause.NONE
+    stage: int | None = None
+    metric: str = ""

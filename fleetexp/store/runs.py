@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from analysis.results import Decision
-from fleetexp.domain import Plan, RunState
+from fleetexp.domain import EventKind, Plan, RunCause, RunState
 from fleetexp.errors import NoSuchRun
 from fleetexp.store import periods
 from fleetexp.store.audit import add_event
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
-from fleetexp.store.records import LIVE, RunRecord
+from fleetexp.store.records import LIVE, EventRecord, RunRecord
 from fleetexp.store.tables import Assignment, Experiment, Host, Run
 
 
@@ -96,7 +96,7 @@ def create(
     ]
     insert_new(connection, Assignment, assigned)
     periods.enter(connection, run_id, [(hosts[unit.host], unit.periods) for unit in plan.units])
-    add_event(connection, run_id, "launched", f"by {launched_by}", now)
+    add_event(connection, run_id, EventRecord(at=now, kind=EventKind.LAUNCHED, detail=f"by {launched_by}"))
     return run_id
 
 
@@ -130,6 +130,7 @@ def _records() -> Select[*tuple[Any, ...]]:
         Experiment.hypothesis,
         Experiment.spec_text,
         Run.state,
+        Run.cause,
         Run.reason,
         Run.created_at,
         Run.started_at,
@@ -149,6 +150,7 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
         experiment=found.name,
         hypothesis=found.hypothesis,
         state=RunState(found.state),
+        cause=RunCause(found.cause or ""),
         reason=found.reason,
         created_at=found.created_at,
         started_at=found.started_at,
@@ -163,7 +165,9 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
     )
 
 
-def enter_state(connection: Connection, run_id: int, state: RunState, reason: str, now: datetime) -> None:
+def enter_state(
+    connection: Connection, run_id: int, state: RunState, *, reason: str, cause: RunCause, now: datetime
+) -> None:
     """Note the state of a run, and when it began and ended.
 
     A run that starts again forgets a pause or an approval that nobody was there to hear; an abort still holds.
@@ -171,14 +175,20 @@ def enter_state(connection: Connection, run_id: int, state: RunState, reason: st
     row = _locked(connection, run_id)
     if row is None:
         raise no_such_run(run_id)
-    values: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": now if state.is_terminal else None}
+    values: dict[str, Any] = {
+        "state": state.value,
+        "cause": cause.value or None,
+        "reason": reason,
+        "ended_at": now if state.is_terminal else None,
+    }
     if state is RunState.RUNNING and row.started_at is None:
         values["started_at"] = now
     if state is RunState.PREFLIGHT and row.request in {"pause", "approve"}:
         values |= {"request": None, "requested_by": None}
     connection.execute(update(Run).where(Run.run_id == run_id).values(**values))
     if (row.state, row.reason) != (state.value, reason):
-        add_event(connection, run_id, "state", f"{state.value}: {reason}" if reason else state.value, now)
+        said = f"{state.value}: {reason}" if reason else state.value
+        add_event(connection, run_id, EventRecord(at=now, kind=EventKind.STATE, detail=said, state=state, cause=cause))
 
 
 def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
@@ -188,7 +198,8 @@ def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
         raise no_such_run(run_id)
     if row.request != "abort":
         connection.execute(update(Run).where(Run.run_id == run_id).values(request=how, requested_by=who))
-    add_event(connection, run_id, f"{how}_requested", f"by {who}", datetime.now(UTC))
+    event = EventRecord(at=datetime.now(UTC), kind=EventKind(f"{how}_requested"), detail=f"by {who}")
+    add_event(connection, run_id, event)
 
 
 def waiting_request(connection: Connection, run_id: int) -> tuple[str, str] | None:

@@ -19,13 +19,14 @@ from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
-from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, Plan, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunState
 from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
 from fleetexp.store.query import query, reader
 from fleetexp.store.records import (
+    AnyKind,
     CountedRecord,
     EventRecord,
     PeriodEnd,
@@ -158,10 +159,18 @@ class Store:
         with self._transactions.reading() as connection:
             return runs.every(connection)
 
-    def set_run_state(self, run_id: int, state: RunState, reason: str = "", *, at: datetime | None = None) -> None:
+    def set_run_state(
+        self,
+        run_id: int,
+        state: RunState,
+        reason: str = "",
+        cause: RunCause = RunCause.NONE,
+        *,
+        at: datetime | None = None,
+    ) -> None:
         """Note the state of a run, now or `at`; its start and end are stamped, and a change of state is an event."""
         with self._transactions.writing() as connection:
-            runs.enter_state(connection, run_id, state, reason, at or datetime.now(UTC))
+            runs.enter_state(connection, run_id, state, reason=reason, cause=cause, now=at or datetime.now(UTC))
 
     def request(self, run_id: int, how: str, who: str) -> None:
         """Leave a request ('pause', 'abort' or 'approve') for the process that drives a run."""
@@ -289,18 +298,25 @@ class Store:
             return audit.host_facts(connection, run_id)
 
     def record_event(
-        self, run_id: int, kind: str, detail: str, host: str | None = None, at: datetime | None = None
+        self,
+        run_id: int,
+        kind: EventKind,
+        detail: str = "",
+        host: str = "",
+        *,
+        at: datetime | None = None,
+        stage: int | None = None,
     ) -> None:
         """Enter something that happened, now or `at`; the same event at the same instant is entered once."""
-        now = at or datetime.now(UTC)
-        self.record_events(run_id, [EventRecord(at=now, host=host or "", period_id=0, kind=kind, detail=detail)])
+        event = EventRecord(at=at or datetime.now(UTC), host=host, kind=kind, detail=detail, stage=stage)
+        self.record_events(run_id, [event])
 
     def record_events(self, run_id: int, events: Sequence[EventRecord]) -> None:
         """Enter many things that happened; the same event at the same instant is entered once."""
         with self._transactions.writing() as connection:
             audit.add_events(connection, self._directory, run_id, events)
 
-    def events(self, run_id: int, *, kinds: Collection[str] | None = None) -> list[EventRecord]:
+    def events(self, run_id: int, *, kinds: Collection[AnyKind] | None = None) -> list[EventRecord]:
         """Return the events of a run, of these kinds where any are given, in the order of time."""
         with self._transactions.reading() as connection:
             return audit.events(connection, run_id, kinds)

@@ -22,10 +22,11 @@ from sqlalchemy import ForeignKey, Index, MetaData, Table, UniqueConstraint, tex
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agents.catalogue import CATALOGUE
+from fleetexp.domain import RunCause
 from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 
 Json = Annotated[Any, mapped_column(Document())]
 
@@ -71,7 +72,10 @@ class Run(Base):
         ForeignKey("experiment.experiment_id"), index=True, comment="the experiment that is run"
     )
     state: Mapped[str] = mapped_column(comment="where the run is: planned, running, completed, halted, ...")
-    reason: Mapped[str] = mapped_column(comment="why it is in this state; empty where that needs no word")
+    cause: Mapped[str | None] = mapped_column(
+        comment=f"what its state is owed to: {', '.join(filter(None, RunCause))}; NULL: the ordinary course"
+    )
+    reason: Mapped[str] = mapped_column(comment="why it is in this state, in words; empty where that needs none")
     design: Mapped[str] = mapped_column(comment="switchback or parallel")
     control_arm: Mapped[str] = mapped_column(comment="the arm that the others are compared with")
     seed: Mapped[int] = mapped_column(comment="seed of the randomisation")
@@ -295,6 +299,12 @@ class Event(Base):
     at: Mapped[datetime] = mapped_column(comment="when it happened, UTC")
     kind: Mapped[str] = mapped_column(comment="what happened: drift, kernel_oops, launched, paused, ...")
     detail: Mapped[str] = mapped_column(comment="the particulars, in words")
+    state: Mapped[str | None] = mapped_column(
+        comment="the state that the run entered, or that a halt is heading to; else NULL"
+    )
+    cause: Mapped[str | None] = mapped_column(comment="what that state is owed to, as in run; else NULL")
+    stage: Mapped[int | None] = mapped_column(comment="the stage that has opened, from 0; else NULL")
+    metric: Mapped[str | None] = mapped_column(comment="the metric that it is about; NULL: none")
 
 
 class EstimateRow(Base):

@@ -17,6 +17,7 @@ import pytest
 from click.testing import Result
 
 from fleetexp.cli.grid import grid
+from fleetexp.domain import EventKind
 from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import open_store
 from fleetexp.store.views import VIEWS
@@ -50,7 +51,7 @@ def hostile_url(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'hostile.db'}"
     with contextlib.closing(open_store(url)) as store:
         run_id = new_run(store, make_plan([HOSTILE]), name=HOSTILE)
-        store.record_event(run_id, "note", HOSTILE, host=HOSTILE)
+        store.record_event(run_id, EventKind.DRIFT, HOSTILE, host=HOSTILE)
     return url
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 
+from fleetexp.domain import EventKind
 from fleetexp.errors import RunError, StoreError
 from fleetexp.live.server import LiveServer
 from fleetexp.store.store import open_store
@@ -130,7 +131,7 @@ def test_the_database_itself_refuses_what_the_pages_would_write(live_store: str)
         with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
             store.request(1, "abort", "nobody")
         with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
-            store.record_event(1, "x", "y")
+            store.record_event(1, EventKind.DRIFT, "y")
         assert store.run(1).state is before
     finally:
         store.close()

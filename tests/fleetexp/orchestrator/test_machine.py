@@ -6,7 +6,17 @@ from collections import Counter, deque
 
 import pytest
 
-from fleetexp.domain import BrokenBy, PeriodKind, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState, UnitPlan
+from fleetexp.domain import (
+    BrokenBy,
+    EventKind,
+    PeriodKind,
+    PeriodPlan,
+    PeriodRecord,
+    PeriodState,
+    Plan,
+    RunState,
+    UnitPlan,
+)
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.resumption import INTERRUPTED
@@ -103,7 +113,7 @@ def test_drift_is_recorded_and_handled_as_the_spec_says(policy: str, state: RunS
         world.step()
     out = world.machine.handle(m.DriftSeen(host="h0", detail="thp/enabled"), world.now)
     assert sum(isinstance(i, m.ApplyArm) for i in out) == applied_again
-    assert m.Record(kind="drift", detail="thp/enabled", host="h0") in out
+    assert m.Record(kind=EventKind.DRIFT, detail="thp/enabled", host="h0") in out
     world.todo.extend(out)
     world.run()
     assert world.machine.state is state
@@ -155,7 +165,9 @@ def test_a_reapplied_arm_does_not_start_its_period_a_second_time() -> None:
         world.step()
     world.event(m.DriftSeen(host="h0", detail="thp/enabled"))
     assert world.machine.handle(m.DriftSeen(host="h0", detail="thp/enabled"), world.now) == [
-        m.Record(kind="drift", detail="thp/enabled", host="h0")  # the same drift, seen again before the period ended
+        m.Record(
+            kind=EventKind.DRIFT, detail="thp/enabled", host="h0"
+        )  # the same drift, seen again before the period ended
     ]
     world.run()
     started = [(i.period.index, i.period.attempt) for i in world.seen if isinstance(i, m.StartPeriod)]

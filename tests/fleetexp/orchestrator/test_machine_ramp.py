@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetexp.domain import PeriodKind, PeriodPlan, Plan, RunState, StagePlan, UnitPlan, UnitState
+from fleetexp.domain import EventKind, PeriodKind, PeriodPlan, Plan, RunState, StagePlan, UnitPlan, UnitState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Gate, Machine
 from tests.fleetexp.orchestrator.machine_world import World, make_plan, staged_plan
@@ -31,7 +31,7 @@ def test_stages_open_one_after_the_other_and_hold_back_their_periods() -> None:
     world = World(Machine(plan=staged))
     world.run()
     assert world.machine.state is RunState.COMPLETED
-    opened = [i.detail for i in world.seen if isinstance(i, m.Record) and i.kind == "stage_opened"]
+    opened = [i.detail for i in world.seen if isinstance(i, m.Record) and i.kind is EventKind.STAGE_OPENED]
     assert opened == ["0", "1"]
     assert world.now >= 100.0
 
@@ -80,7 +80,7 @@ def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_
     world.now += 1e6
     assert world.machine.handle(m.TimePassed(), world.now) == []
     world.event(m.ApprovalGiven(who="ann"))
-    assert m.Record(kind="approved", detail="stage 2 by ann") in world.todo
+    assert m.Record(kind=EventKind.APPROVED, detail="stage 2 by ann") in world.todo
     assert {u.host: u.deadline - world.now for u in measuring if u.deadline} == pytest.approx(left)
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetexp.domain import BrokenBy, PeriodPlan, PeriodRecord, PeriodState, Plan, RunState
+from fleetexp.domain import (
+    BrokenBy,
+    EventKind,
+    Goal,
+    PeriodPlan,
+    PeriodRecord,
+    PeriodState,
+    Plan,
+    RunCause,
+    RunState,
+)
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.resumption import INTERRUPTED, Past
@@ -78,11 +88,12 @@ def test_a_resumed_run_that_does_not_pass_its_preflight_can_be_resumed_again() -
 def test_a_halt_that_was_interrupted_ends_as_a_halt_and_measures_nothing_more() -> None:
     plan = make_plan(blocks=2)
     states = dict.fromkeys(range(5), PeriodState.COMPLETE)
-    world = World(Machine.resumed(plan, _records(plan, states), Past(goal=(RunState.HALTED, "guardrail oom_kills: 1"))))
+    goal = Goal(state=RunState.HALTED, cause=RunCause.GUARDRAIL, reason="guardrail oom_kills: 1")
+    world = World(Machine.resumed(plan, _records(plan, states), Past(goal=goal)))
     world.run()
     assert world.machine.state is RunState.HALTED
     assert world.reason == "guardrail oom_kills: 1"
-    assert m.Record(kind="halting_to", detail="halted: guardrail oom_kills: 1") in world.seen
+    assert m.Record(kind=EventKind.HALTING_TO, goal=goal.state, cause=goal.cause, detail=goal.reason) in world.seen
     assert world.count(m.Snapshot) == world.count(m.Revert) == world.count(m.Analyse) == 1
     assert world.count(m.StartPeriod) == world.count(m.ApplyArm) == 0
 

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from fleetexp.domain import BrokenBy, RunState, UnitState
+from fleetexp.domain import BrokenBy, EventKind, RunCause, RunState, UnitState
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.machine import Machine
 from tests.fleetexp.orchestrator.machine_world import World, crossing, make_plan
@@ -93,9 +93,9 @@ def test_a_halt_says_where_it_is_heading() -> None:
     world = World(Machine(plan=make_plan()))
     while not world.changed:
         world.step()
-    assert m.Record(kind="halting_to", detail="paused: paused by ann") in world.machine.handle(
-        m.PauseRequested(who="ann"), world.now
-    )
+    assert m.Record(
+        kind=EventKind.HALTING_TO, goal=RunState.PAUSED, cause=RunCause.REQUEST, detail="paused by ann"
+    ) in world.machine.handle(m.PauseRequested(who="ann"), world.now)
 
 
 def test_a_tripwire_reverts_its_host_at_once_and_the_run_goes_on_without_it() -> None:
@@ -104,7 +104,7 @@ def test_a_tripwire_reverts_its_host_at_once_and_the_run_goes_on_without_it() ->
         world.step()
     out = world.machine.handle(crossing("h1"), world.now)
     assert [type(i) for i in out] == [m.NoteCrossing, m.Record, m.Abandon, m.Revert]
-    assert m.Record(kind="tripwire", detail="oom_kills: 3 reached the tripwire 1", host="h1") in out
+    assert m.Record(kind=EventKind.TRIPWIRE, detail="oom_kills: 3 reached the tripwire 1", host="h1") in out
     assert [i.broken_by for i in out if isinstance(i, m.Abandon)] == [BrokenBy.HOST]
     assert world.machine.handle(crossing("h1"), world.now) == []
     world.todo = deque(i for i in world.todo if getattr(i, "host", "") != "h1")

@@ -15,13 +15,14 @@ from agents import messages as a
 from agents.errors import LeaseExpired, WorkloadError
 from agents.facts import survey
 from agents.sysroot import FolderRoot
-from fleetexp.domain import BrokenBy, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, Goal, PeriodState, RunCause, RunState
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import past_of
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
 from fleetexp.orchestrator.runner import Runner
+from fleetexp.store.records import EventRecord
 from fleetexp.store.store import Store, open_store
 from tests.fleetexp.orchestrator.machine_world import make_plan
 
@@ -297,7 +298,7 @@ def test_what_a_lost_host_said_in_the_same_moment_is_void(make: Make) -> None:
 
     bench = make(say)
     assert bench.runner.run() is RunState.COMPLETED
-    lost = [event for event in bench.store.events(1) if event.kind == "host_lost"]
+    lost = [event for event in bench.store.events(1) if event.kind is EventKind.HOST_LOST]
     assert len(lost) == 1
     assert bench.fleet.count(a.Claim) == 2
 
@@ -372,6 +373,10 @@ def test_a_defect_reverts_and_releases_the_claimed_host_before_it_is_raised(make
     assert [type(request) for _, request in bench.fleet.sent][-2:] == [a.Revert, a.Release]
 
 
+def _halting_to(goal: RunState, cause: RunCause, reason: str) -> EventRecord:
+    return EventRecord(at=datetime.now(UTC), kind=EventKind.HALTING_TO, state=goal, cause=cause, detail=reason)
+
+
 def test_resume_remembers_a_halt_that_was_interrupted_and_nothing_else(make: Make) -> None:
     store = make().store
 
@@ -381,20 +386,21 @@ def test_resume_remembers_a_halt_that_was_interrupted_and_nothing_else(make: Mak
     assert goal() is None
     store.set_run_state(1, RunState.HALTING, "paused by ann")
     assert goal() is None
-    store.record_event(1, "halting_to", "paused: paused by ann")
+    store.record_events(1, [_halting_to(RunState.PAUSED, RunCause.REQUEST, "paused by ann")])
     assert goal() is None
-    store.record_event(1, "halting_to", "halted: guardrail kernel_oops: BUG: bad")
+    sick = "guardrail kernel_oops: BUG: bad"
+    store.record_events(1, [_halting_to(RunState.HALTED, RunCause.GUARDRAIL, sick)])
     for state in (RunState.HALTING, RunState.ANALYSING, RunState.RESTORE_INCOMPLETE):
         store.set_run_state(1, state)
-        assert goal() == (RunState.HALTED, "guardrail kernel_oops: BUG: bad")
-    store.record_event(1, "resumed", "ann")
+        assert goal() == Goal(state=RunState.HALTED, cause=RunCause.GUARDRAIL, reason=sick)
+    store.record_event(1, EventKind.RESUMED, "ann")
     assert goal() is None
 
 
 def test_the_cap_counts_on_after_a_crash_and_begins_anew_where_somebody_lets_a_paused_run_go_on(make: Make) -> None:
     store = make().store
     store.set_run_state(1, RunState.RUNNING)
-    store.record_event(1, "host_lost", "no answer", host="h0")
+    store.record_event(1, EventKind.HOST_LOST, "no answer", host="h0")
     assert past_of(store, store.run(1)).troubled == {"h0"}
     store.set_run_state(1, RunState.PAUSED, "2 hosts failed or were lost, 1 allowed")
     assert past_of(store, store.run(1)).troubled == frozenset()
@@ -402,14 +408,14 @@ def test_the_cap_counts_on_after_a_crash_and_begins_anew_where_somebody_lets_a_p
     assert past_of(store, store.run(1)).troubled == frozenset()
 
 
-@pytest.mark.parametrize(("goal", "counted"), [("paused: 1 host was lost", False), ("halted: by ann", True)])
+@pytest.mark.parametrize(("goal", "counted"), [(RunState.PAUSED, False), (RunState.HALTED, True)])
 def test_the_cap_begins_anew_too_where_a_run_that_was_to_pause_could_not_reach_its_hosts(
-    make: Make, goal: str, counted: bool
+    make: Make, goal: RunState, counted: bool
 ) -> None:
     store = make().store
     store.set_run_state(1, RunState.RUNNING)
-    store.record_event(1, "host_lost", "no Ray head answers", host="h0")
-    store.record_event(1, "halting_to", goal)
-    store.record_event(1, "host_lost", "no Ray head answers", host="h0")
+    store.record_event(1, EventKind.HOST_LOST, "no Ray head answers", host="h0")
+    store.record_events(1, [_halting_to(goal, RunCause.HOSTS, "1 host was lost")])
+    store.record_event(1, EventKind.HOST_LOST, "no Ray head answers", host="h0")
     store.set_run_state(1, RunState.RESTORE_INCOMPLETE, "not restored: h0")
     assert past_of(store, store.run(1)).troubled == ({"h0"} if counted else frozenset())

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import EventKind, Goal, RunState, UnitState
 from fleetexp.orchestrator import hosts, machine
 from fleetexp.orchestrator import messages as m
 from fleetexp.orchestrator.hosts import Hosts
@@ -77,10 +77,10 @@ def test_an_event_that_can_not_come_raises_here_and_is_recorded_in_production(mo
         monkeypatch.setattr(module, "unlisted", unlisted)
     before = world.machine.state, world.machine.units["h0"].state
     assert world.machine.handle(m.Analysed(), 1.0) == [
-        m.Record(kind="unexpected_event", detail="Analysed while running"),
+        m.Record(kind=EventKind.UNEXPECTED_EVENT, detail="Analysed while running"),
     ]
     assert world.machine.handle(m.HostBack(host="h0"), 1.0) == [
-        m.Record(kind="unexpected_event", detail="HostBack while idle", host="h0")
+        m.Record(kind=EventKind.UNEXPECTED_EVENT, detail="HostBack while idle", host="h0")
     ]
     assert (world.machine.state, world.machine.units["h0"].state) == before
 
@@ -96,7 +96,7 @@ def _machine(number: random.Random) -> Machine:
         if number.random() < 0.2:
             plan = replace(plan, units=tuple(replace(u, periods=u.periods[1::2]) for u in plan.units))  # no washout
     if number.random() < 0.15:
-        return Machine.resumed(plan, [], Past(goal=(RunState.HALTED, "it was being halted")))
+        return Machine.resumed(plan, [], Past(goal=Goal(state=RunState.HALTED, reason="it was being halted")))
     return Machine(plan=plan)
 
 

@@ -12,7 +12,7 @@ from agents.messages import HostEvent, HostEventKind, HostFacts, KnobChange, Kno
 from analysis import analyze
 from fleetexp.config import analysis_plan, parse_experiment
 from fleetexp.design import assigned_units, host_info, make_plan
-from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, RunState
 from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store
 from tests.fleetexp.store.rows import NOW, facts
@@ -71,7 +71,7 @@ def fleet_run(store: Store, hosts: int = 24, *, seed: int = 7, hostile: bool = F
     arms = {unit.host: str(unit.arm) for unit in plan.units}
     start = {unit.host: NOW + timedelta(minutes=12 * unit.stage) for unit in plan.units}
     for stage in range(len(plan.stages)):
-        store.record_event(run_id, "stage_opened", str(stage), at=NOW + timedelta(minutes=12 * stage))
+        store.record_event(run_id, EventKind.STAGE_OPENED, stage=stage, at=NOW + timedelta(minutes=12 * stage))
     broken = names[-1]
     for record in store.periods(run_id):
         begun = start[record.host]
@@ -118,7 +118,7 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         record_host_facts(store, run_id, one)
     store.set_run_state(run_id, RunState.RUNNING)
     for stage in (0, 1):
-        store.record_event(run_id, "stage_opened", str(stage), at=NOW + timedelta(minutes=12 * stage))
+        store.record_event(run_id, EventKind.STAGE_OPENED, stage=stage, at=NOW + timedelta(minutes=12 * stage))
     joined = {unit.host for unit in plan.units if unit.stage <= 1}
     for record in store.periods(run_id):
         if record.host not in joined:
@@ -128,7 +128,7 @@ def unfinished_run(store: Store, hosts: int = 12) -> int:
         if record.plan.kind is not PeriodKind.MEASURE:
             end_period(store, record.period_id, NOW + timedelta(minutes=5), PeriodState.COMPLETE)
             observe(store, [record.period_id])
-    store.record_event(run_id, "host_lost", "no answer to Poll in time", host=plan.units[0].host)
+    store.record_event(run_id, EventKind.HOST_LOST, "no answer to Poll in time", host=plan.units[0].host)
     return run_id
 
 

@@ -48,6 +48,7 @@ from analysis.results import (
 from fleetexp.domain import (
     BrokenBy,
     Design,
+    EventKind,
     PeriodKind,
     PeriodPlan,
     PeriodState,
@@ -204,7 +205,7 @@ def _first(store: Store, run_id: int) -> None:
         if host.name == "web-a-04":
             broken = measured + timedelta(minutes=4)
             period_id = _measure(store, run_id, host, measured, 240.0, place + 50)
-            store.record_event(run_id, "drift", f"{KNOB} reads never, not always", host=host.name, at=broken)
+            store.record_event(run_id, EventKind.DRIFT, f"{KNOB} reads never, not always", host=host.name, at=broken)
             end_period(
                 store, period_id, broken, PeriodState.INVALID, f"drift: {KNOB} reads never, not always", BrokenBy.HOST
             )
@@ -242,7 +243,7 @@ def _second(store: Store, run_id: int) -> None:
         period_id = _measure(store, run_id, host, measured, seconds, place + 10)
         over = measured + timedelta(seconds=seconds)
         if lost:
-            store.record_event(run_id, "host_lost", "no answer for 60 s", host=host.name, at=over)
+            store.record_event(run_id, EventKind.HOST_LOST, "no answer for 60 s", host=host.name, at=over)
             end_period(store, period_id, over, PeriodState.INVALID, "the host was lost", BrokenBy.HOST)
             continue
         _complete(store, period_id, over)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fleetexp.domain import EventKind
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store import export as exporting
 from fleetexp.store.dictionary import relations
@@ -161,7 +162,7 @@ def test_a_run_that_is_not_there_leaves_nothing(example_url: str, tmp_path: Path
 
 def test_hostile_texts_are_exported_as_they_are(store: Store, store_url: str, tmp_path: Path) -> None:
     run_id = new_run(store, name=HOSTILE)
-    store.record_event(run_id, "note", HOSTILE)
+    store.record_event(run_id, EventKind.DRIFT, HOSTILE)
     export_run(store_url, run_id, tmp_path / "out", fleetexp_version="0.1.0")
     assert HOSTILE in pq.read_table(tmp_path / "out" / "event.parquet")["detail"].to_pylist()
     manifest = (tmp_path / "out" / MANIFEST).read_text()

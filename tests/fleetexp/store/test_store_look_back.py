@@ -17,7 +17,7 @@ from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.design import HostInfo, assigned_units, make_plan
-from fleetexp.domain import BrokenBy, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.errors import RunError
 from fleetexp.look_back import look_back
 from fleetexp.orchestrator.looks import Looks, Measured, analysis_at, information_fractions, planned_looks
@@ -71,9 +71,9 @@ def simulate(store: Store, until: datetime) -> int:
         fleet="simulated",
     )
     store.set_run_state(run_id, RunState.RUNNING)
-    store.record_event(run_id, "stage_opened", "0", at=BEGAN)
+    store.record_event(run_id, EventKind.STAGE_OPENED, stage=0, at=BEGAN)
     if until >= OPENED:
-        store.record_event(run_id, "stage_opened", "1", at=OPENED)
+        store.record_event(run_id, EventKind.STAGE_OPENED, stage=1, at=OPENED)
     for period in store.periods(run_id):
         start, end = times(period)
         if start > until:
@@ -252,7 +252,7 @@ def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same
     measured = Measured(store=store, run_id=run_id, plan=plan)
     looks = Looks(measured=measured, analysis=analysis_plan(experiment(), assigned_units(plan)), now=lambda: OVER)
     assert [list(looks.test_guardrails(stage))[-1] for stage in (0, 1)] == [(), ()]
-    assert not [event for event in store.events(run_id) if event.kind == "guardrail_test_failed"]
+    assert not [event for event in store.events(run_id) if event.kind is EventKind.GUARDRAIL_TEST_FAILED]
 
 
 def test_no_reading_is_a_number_out_of_thin_air(store: Store) -> None:

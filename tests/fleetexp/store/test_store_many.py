@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from agents.messages import Reading
-from fleetexp.domain import BrokenBy, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError, StoreLocked
 from fleetexp.store.store import EventRecord, PeriodEnd, PeriodStart, Store, open_store, query
 from tests.fleetexp.store.rows import NOW, facts, host_event, knob_change, make_plan, measurement, new_run, sample
@@ -203,7 +203,7 @@ def test_an_error_that_was_caught_inside_does_not_let_a_half_through(store: Stor
 def test_an_error_of_the_database_inside_is_translated_as_ever(store: Store, run_id: int) -> None:
     with pytest.raises(StoreError, match="no time zone"), store.together():
         store.set_run_state(run_id, RunState.RUNNING)
-        store.record_event(run_id, "odd", "a naive instant", at=NOW.replace(tzinfo=None))
+        store.record_event(run_id, EventKind.DRIFT, "a naive instant", at=NOW.replace(tzinfo=None))
     assert store.run(run_id).state is RunState.PLANNED
 
 
@@ -345,7 +345,7 @@ def test_of_many_hosts_those_that_a_live_run_holds_are_busy(store: Store) -> Non
 def test_facts_writes_and_events_of_many_hosts_are_entered_once(store: Store, run_id: int) -> None:
     every = [facts(host) for host in HOSTS]
     changes = {host: [knob_change("inherit", "always", at=1), knob_change("always", "never", at=2)] for host in HOSTS}
-    happened = [EventRecord(at=NOW, host=host, period_id=0, kind="host_lost", detail="no \0 answer") for host in HOSTS]
+    happened = [EventRecord(at=NOW, host=host, kind=EventKind.HOST_LOST, detail="no \0 answer") for host in HOSTS]
     for _ in range(2):
         store.record_many_host_facts(run_id, every)
         store.record_many_knob_changes(run_id, changes)

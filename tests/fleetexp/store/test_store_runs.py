@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from agents.messages import Arm
-from fleetexp.domain import BrokenBy, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from tests.fleetexp.store.rows import NOW, facts, knob_change, make_plan, new_run, schedule
@@ -205,9 +205,9 @@ def test_host_facts_come_back_whole_and_the_newest_counts(store: Store) -> None:
 def test_an_event_told_twice_with_its_instant_is_entered_once(store: Store) -> None:
     run_id = new_run(store)
     for _ in range(2):
-        store.record_event(run_id, "host_lost", "no answer", host="h1", at=NOW)
-    store.record_event(run_id, "host_lost", "no answer, still", host="h1", at=NOW)
-    store.record_event(run_id, "approved", "by ann")
+        store.record_event(run_id, EventKind.HOST_LOST, "no answer", host="h1", at=NOW)
+    store.record_event(run_id, EventKind.HOST_LOST, "no answer, still", host="h1", at=NOW)
+    store.record_event(run_id, EventKind.APPROVED, "by ann")
     events = [event for event in store.events(run_id) if event.kind != "launched"]
     assert [(event.host, event.kind, event.detail) for event in events] == [
         ("h1", "host_lost", "no answer"),
@@ -220,7 +220,7 @@ def test_an_event_told_twice_with_its_instant_is_entered_once(store: Store) -> N
 
 def test_text_that_no_database_takes_is_stored_with_marks_in_its_place(store: Store) -> None:
     run_id = new_run(store)
-    store.record_event(run_id, "workload_failed", "printed \0 and \udc80 and ü", host="h1", at=NOW)
+    store.record_event(run_id, EventKind.HOST_FAILED, "printed \0 and \udc80 and ü", host="h1", at=NOW)
     assert store.events(run_id)[0].detail == "printed \ufffd and ? and ü"
 
 

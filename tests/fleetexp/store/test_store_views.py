@@ -12,7 +12,7 @@ import pytest
 
 from agents.messages import KnobReason
 from analysis.aggregate import Summary
-from fleetexp.domain import BrokenBy, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import Base
@@ -232,9 +232,9 @@ def test_host_state_names_the_worst_that_holds(run_id: int, store: Store, store_
     assert states() == ["done", "measuring"]
     end_period(store, period_id, NOW + timedelta(seconds=1), PeriodState.COMPLETE)
     assert states() == ["done", "between periods"]
-    store.record_event(run_id, "host_lost", "no answer", host="h1")
+    store.record_event(run_id, EventKind.HOST_LOST, "no answer", host="h1")
     assert states() == ["lost", "between periods"]
-    store.record_event(run_id, "host_back", "", host="h1")
+    store.record_event(run_id, EventKind.HOST_BACK, "", host="h1")
     assert states() == ["done", "between periods"]
     store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, "not restored: h2")
     assert states() == ["done", "not restored"]
