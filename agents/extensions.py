@@ -12,32 +12,22 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from os import fdopen
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agents.errors import StateRefused
+from agents.registry import Group
 from agents.state_files import StateFolder
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ALLOWED = Path("/etc/fleetexp/extensions")
-
-
-class Group(StrEnum):
-    """A group of entry points, by what each of them names."""
-
-    WORKLOADS = "fleetexp.workloads"
-    COLLECTORS = "fleetexp.collectors"
-    SOURCES = "fleetexp.sources"
-
-    @property
-    def called(self) -> str:
-        return self.removeprefix("fleetexp.").removesuffix("s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +62,8 @@ def refusals(group: Group) -> tuple[Refusal, ...]:
 
 @cache
 def _found(group: Group) -> tuple[object, ...]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - dear, and mostly there is nothing to look for
+
     return tuple(_load(group, point) for point in entry_points(group=group))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.catalogue.metric import Better, Metric
-from agents.extensions import Group, extensions
-from agents.registry import declared_in
+from agents.registry import Group, added, ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +43,14 @@ class Collected:
 
 def own_collectors() -> tuple[Collected, ...]:
     """Return every collector of fleetexp's that has files of its own."""
-    return declared_in("agents.collectors.kinds", Collected)
+    return ours(Group.COLLECTORS, Collected)
 
 
 def added_collectors() -> tuple[Collected, ...]:
     """Return those of users' packages."""
-    return extensions(Group.COLLECTORS, Collected)
+    return added(Group.COLLECTORS, Collected)
 
 
 def reporters() -> tuple[Reporter, ...]:
     """Return every kind of workload, fleetexp's before those of users' packages."""
-    return (*declared_in("agents.workloads.kinds", Reporter), *extensions(Group.WORKLOADS, Reporter))
+    return (*ours(Group.WORKLOADS, Reporter), *added(Group.WORKLOADS, Reporter))

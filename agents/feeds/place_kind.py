@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import TypeAlias
 
-from agents.extensions import Group, extensions, refusals
 from agents.feeds.cut import Cut
-from agents.registry import declared_in
+from agents.registry import Group, added, ours
 from agents.sysroot import SysRoot
 
-
-class Read(Protocol):
-    """Reads a place once; Unreadable, OSError or ValueError where it can't. Runs in the place's own thread."""
-
-    def __call__(self, at: str, root: SysRoot, *, timeout_seconds: float, cut: Cut) -> bytes: ...
-
-
-class Wrong(Protocol):
-    """Says what is wrong with a place as it is written, and the remedy; None where nothing is."""
-
-    def __call__(self, at: str) -> tuple[str, str] | None: ...
+# Reads a place once, given what stands there, the root and the longest time; Unreadable, OSError or ValueError where it
+# can't. Runs in the place's own thread.
+Read: TypeAlias = Callable[[str, SysRoot, float, Cut], bytes]
+# Says what is wrong with a place as it is written, and the remedy; None where nothing is.
+Wrong: TypeAlias = Callable[[str], tuple[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +35,6 @@ class PlaceKind:
 def place_kinds() -> Mapping[str, PlaceKind]:
     """Return every kind of place by its key; the first that has a key keeps it, and fleetexp's own come first."""
     kinds: dict[str, PlaceKind] = {}
-    for kind in (*declared_in("agents.feeds.kinds", PlaceKind), *extensions(Group.SOURCES, PlaceKind)):
+    for kind in (*ours(Group.SOURCES, PlaceKind), *added(Group.SOURCES, PlaceKind)):
         kinds.setdefault(kind.key, kind)
     return kinds
-
-
-def refused_place(key: str) -> str:
-    """Say why a place that a user's package would add is not used here; '' where none has this key."""
-    return next((f"{refused}" for refused in refusals(Group.SOURCES) if refused.name == key), "")

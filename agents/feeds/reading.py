@@ -14,12 +14,13 @@ from agents.feeds.cut import Cut
 from agents.feeds.instants import check_instant
 from agents.feeds.page import Page
 from agents.feeds.picking import Found
-from agents.feeds.place_kind import place_kinds, refused_place
+from agents.feeds.place_kind import place_kinds
 from agents.feeds.prometheus_text import ACCEPT, SeriesValue
 from agents.feeds.reader import READERS
 from agents.feeds.unreadable import Unreadable
 from agents.feeds.web_page import fetch
 from agents.messages import MetricSource, SourceForm
+from agents.registry import Group, refused
 from agents.sysroot import SysRoot
 
 log = logging.getLogger(__name__)
@@ -82,9 +83,9 @@ def _ask(place: Place, root: SysRoot, cut: Cut) -> Page:
         return Page(body=said, whole=True)
     kind = place_kinds().get(first.place)
     if kind is None:
-        raise Unreadable(f"this host knows no place {first.place!r}", refused_place(first.place))
+        raise Unreadable(f"this host knows no place {first.place!r}", refused(Group.SOURCES, first.place))
     try:
-        return Page(body=kind.read(first.at, root, timeout_seconds=first.timeout_seconds, cut=cut))
+        return Page(body=kind.read(first.at, root, first.timeout_seconds, cut))
     except (OSError, ValueError) as error:
         raise Unreadable(why(error)) from error
 

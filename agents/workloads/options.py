@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from agents.errors import WorkloadError
 from agents.messages import Problem, WorkloadSpec
+from agents.registry import Group, refused
 from agents.workloads.fields import Fields, refusal
 from agents.workloads.option import Form, Option, Options, options_of
-from agents.workloads.workload import refused_workload, workloads
+from agents.workloads.workload import workloads
 
 
 def parse_options(spec: WorkloadSpec) -> tuple[Options | None, tuple[Problem, ...]]:
     """Return the options, or None and every problem with them."""
     kind = workloads().get(spec.kind)
     if kind is None:
-        remedy = refused_workload(spec.kind) or f"choose one of {', '.join(workloads())}"
+        remedy = refused(Group.WORKLOADS, spec.kind) or f"choose one of {', '.join(workloads())}"
         return None, (refusal(f"there is no workload {spec.kind!r}", "workload", remedy),)
     fields = Fields(spec)
     read = {name: _read(fields, name, option) for name, option in options_of(kind.options).items()}

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 from agents.catalogue.declared import Reporter, reporters
-from agents.extensions import Group, refusals
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
 from agents.workloads.option import Options
@@ -34,8 +33,3 @@ def workloads() -> Mapping[str, Workload]:
         if isinstance(one, Workload):
             kinds.setdefault(one.name, one)
     return kinds
-
-
-def refused_workload(name: str) -> str:
-    """Say why a workload that a user's package would add is not used here; '' where none has this name."""
-    return next((f"{refused}" for refused in refusals(Group.WORKLOADS) if refused.name == name), "")

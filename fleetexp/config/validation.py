@@ -9,8 +9,7 @@ from typing import Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agents.feeds.place_kind import refused_place
-from agents.workloads.workload import refused_workload
+from agents.registry import Group, refused
 from fleetexp.config.checks import find_problems
 from fleetexp.config.document import Document, Path, kind_of
 from fleetexp.config.model import Experiment
@@ -72,7 +71,7 @@ def _workload(document: Document, raw: object) -> tuple[Workload | None, list[Sp
             return None, [document.problem((*here, chosen[1]), what, "keep one")]
         first = next((key for key in raw if key != "per_arm"), "")
         path: Path = (*here, first) if first else here
-        remedy = refused_workload(first) or choose(first, legal, noun="workload")
+        remedy = refused(Group.WORKLOADS, first) or choose(first, legal, noun="workload")
         return None, [document.problem(path, "no workload is named", remedy)]
     kind = chosen[0]
     own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
@@ -155,8 +154,8 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails) -> tuple[st
     key = path[-1] if path else ""
     if kind == "extra_forbidden":
         legal = _legal_keys(model, path[:-1])
-        refused = refused_place(str(key)) if set(SourceKeys.model_fields) <= {*legal, "json_page"} else ""
-        return f"unknown key {key!r}", refused or choose(str(key), legal, noun="key")
+        why = refused(Group.SOURCES, str(key)) if set(SourceKeys.model_fields) <= {*legal, "json_page"} else ""
+        return f"unknown key {key!r}", why or choose(str(key), legal, noun="key")
     if kind == "missing":
         return f"the key {key!r} is missing", f"add '{key}: ...'"
     if kind in _EXPECTED:

@@ -26,7 +26,7 @@ def wrong(at: str) -> tuple[str, str] | None:
     return None
 
 
-def read_file(at: str, root: SysRoot, *, timeout_seconds: float, cut: Cut) -> bytes:
+def read_file(at: str, root: SysRoot, _timeout_seconds: float, _cut: Cut) -> bytes:
     """Return what a file holds; Unreadable where it is gone, no plain file, or too large."""
     below = at.lstrip("/")
     try:
