@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,9 @@ from analysis.wording import effect_words
 _MEMORY = ("memory_used_bytes", "cgroup_memory_bytes")
 _TABLES = ("page_table_bytes", "cgroup_page_table_bytes", "nr_page_table_pages")
 _HARM = ("oom", "psi", "p99", "latency", "pswp", "pgscan", "compact")
+# Page walks by the size of the page that they ended at, and in which form they say it best.
+_WALKS = re.compile(r"(?:dtlb|dtlb_load|dtlb_store)_walks_(?:4k|2m|1g)(_share|_per_kilo_instruction|)(?: \(.*\))?")
+_FORMS = ("_share", "_per_kilo_instruction", "")
 DOSES = {EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE}
 
 
@@ -124,6 +128,11 @@ def _gain_with_backing(content: ReportInput) -> Answer:
         if len(sizes) > 1
         else "Whether a smaller size would do takes an arm with that size."
     )
+    walks = _walks_by_size(content)
+    if walks:
+        against = f"Page walks by the size of the page: {'; '.join(map(_change, walks))}. {against}"
+        if not rows:
+            return Answer(question=question, text=against, see="effects")
     if not rows:
         if content.design == "switchback":
             text = "a switchback gives every period its whole dose; it takes hosts that received different amounts. "
@@ -131,6 +140,13 @@ def _gain_with_backing(content: ReportInput) -> Answer:
         return Answer(question=question, text=f"no host's backing was read. {against}", open=True)
     said = [_per_dose(row, content.findings.alpha) for row in rows]
     return Answer(question=question, text=f"{'; '.join(said)}. {against}", see="doses")
+
+
+def _walks_by_size(content: ReportInput) -> list[EffectRow]:
+    """Return how page walks by page size changed, where they were counted: as shares of all walks if there are any."""
+    rows = effect_rows(content.findings, better=directions(content))
+    by_form = [[row for row in rows if (m := _WALKS.fullmatch(row.metric)) and m[1] == form] for form in _FORMS]
+    return next(filter(None, by_form), [])
 
 
 def per_readable_dose(row: Estimate) -> Estimate:

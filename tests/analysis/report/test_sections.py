@@ -14,6 +14,7 @@ from analysis.plan import Role
 from analysis.report import KnobRow, ReportInput, SuccessRow
 from analysis.report.instants import clock, length
 from analysis.report.page import Page, Section
+from analysis.report.questions import Answer, answers
 from analysis.report.restoration import restoration
 from analysis.report.sections import page
 from analysis.report.tables import MOST_ROWS, p_text
@@ -297,6 +298,39 @@ def test_failed_write_stands_out(content: ReportInput) -> None:
     failed = replace(content.knob_changes[0], error="EINVAL", after="madvise")
     row = section(page(replace(content, knob_changes=(failed,))), "timeline").tables[0].rows[0]
     assert (row[7].text, row[7].tone, row[5].tone) == ("EINVAL", "bad", "bad")
+
+
+def with_effects(content: ReportInput, metrics: dict[str, float]) -> ReportInput:
+    """The same report with the first effect told again of other metrics, each with a lift of its own."""
+    first = next(row for row in content.findings.estimates if row.headline)
+    interval = Interval(low=-0.9, high=0.9, level=0.95)
+    more = tuple(
+        replace(first, metric=name, role=Role.SECONDARY, lift=lift, lift_interval=interval)
+        for name, lift in metrics.items()
+    )
+    return replace(content, findings=replace(content.findings, estimates=(*content.findings.estimates, *more)))
+
+
+def test_whether_big_pages_carry_the_walks_is_answered_by_walks_of_each_size_where_they_were_counted(
+    content: ReportInput,
+) -> None:
+    def gain(of: ReportInput) -> Answer:
+        (answer,) = [answer for answer in answers(of) if "smaller big pages" in answer.question]
+        return answer
+
+    before = gain(content)
+    assert "Page walks" not in before.text
+    counts = {"dtlb_load_walks_1g": 0.4, "dtlb_walks": -0.1, "itlb_walks_1g_share": 0.2}
+    told = gain(with_effects(content, counts))
+    assert not told.open
+    assert told.see == "effects"
+    assert "Page walks by the size of the page: always, dtlb_load_walks_1g: " in told.text
+    assert "itlb" not in told.text
+    assert "takes an arm with that size" in told.text
+    shares = gain(with_effects(content, counts | {"dtlb_walks_2m_share (Zen 4)": -0.4, "dtlb_walks_1g_share": 0.3}))
+    assert "dtlb_walks_2m_share (Zen 4): " in shares.text
+    assert "; always, dtlb_walks_1g_share: " in shares.text
+    assert "dtlb_load_walks_1g" not in shares.text, "shares say it best"
 
 
 def test_long_tables_say_how_much_they_leave_off(content: ReportInput) -> None:
