@@ -36,6 +36,7 @@ from fleetexp.orchestrator.entries import Closing
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.ledger import PASSING
 from fleetexp.orchestrator.messages import (
+    Collect,
     DriftSeen,
     HostBack,
     HostLost,
@@ -61,14 +62,15 @@ class Answers:
     def __init__(self, desk: Desk, *, store_is_gone: Callable[[], bool]) -> None:
         self._desk = desk
         self._store_is_gone = store_is_gone
+        self._gone: set[str] = set()  # lost in this turn: what else they said in it is void
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Take in what was answered in this turn: the readings of all hosts in one write, then answer by answer."""
-        self._desk.gone.clear()
+        self._gone.clear()
         stored = self._store(answers)
         for answer in answers:
             host = answer.host
-            if host in self._desk.gone:
+            if host in self._gone:
                 continue
             if answer.lost or isinstance(answer.error, LeaseExpired):
                 self._lost(host, str(answer.error))
@@ -99,6 +101,7 @@ class Answers:
     # ------------------------------------------------------------------ no
     def _lost(self, host: str, detail: str) -> None:
         self._desk.lose(host)
+        self._gone.add(host)
         self._desk.events.append(HostLost(host=host, detail=detail.splitlines()[0] if detail else "no answer"))
 
     def _said_no(self, host: str, request: Request, error: Exception) -> None:
@@ -108,7 +111,7 @@ class Answers:
         match request:
             case Poll():
                 self._lost(host, detail)
-            case Survey() if host in desk.reconnecting:
+            case Survey() if desk.sessions[host].reconnecting:
                 self._lost(host, detail)
             case Survey() | Preflight():
                 desk.events.append(PreflightDone(host=host, problems=(detail,)))
@@ -125,6 +128,7 @@ class Answers:
     # ------------------------------------------------------------------ yes
     def _said_yes(self, answer: Answer, stored: bool) -> None:
         desk, host = self._desk, answer.host
+        session = desk.sessions[host]
         match answer.reply:
             case HostFacts() as facts:
                 self._surveyed(host, facts)
@@ -132,12 +136,12 @@ class Answers:
                 self._checked(host, report)
             case Claimed(leftovers=leftovers):
                 self._changed(host, leftovers)
-                desk.acknowledged[host] = 0
+                session.acknowledged = 0
                 desk.polls.plan(host, desk.clock())
                 desk.events.append(KnobsSnapshotted(host=host))
             case Applied(arm=arm, changes=changes):
                 self._changed(host, changes)
-                desk.drifting.discard(host)
+                session.drifting = False
                 desk.events.append(KnobsVerified(host=host, arm=arm))
             case Begun(period_id=period_id, begun_at=begun_at, boot_id=boot_id):
                 if not desk.is_current(host, period_id):
@@ -150,9 +154,7 @@ class Answers:
                 if host in desk.polls:  # else the claim is ending: its agent keeps what this was to acknowledge
                     self._polled(host, answer.request, polled, stored)
             case Ended() as ended:
-                collect = desk.collects.pop(host, None)
-                if collect is not None:
-                    desk.closing[host] = (collect, ended)
+                if session.collected(ended):
                     desk.polls.plan(host, desk.clock())
             case Reverted() as reverted:
                 self._reverted(host, reverted)
@@ -165,8 +167,8 @@ class Answers:
     def _surveyed(self, host: str, facts: HostFacts) -> None:
         desk = self._desk
         desk.ledger.add(desk.entries.facts, facts)
-        if host in desk.reconnecting:
-            desk.reconnecting.discard(host)
+        if desk.sessions[host].reconnecting:
+            desk.sessions[host].reconnecting = False
             desk.events.append(HostBack(host=host))
             return
         distinct = {repr(spec): spec for spec in desk.plan.workloads.values()}
@@ -207,7 +209,7 @@ class Answers:
             failed = "; ".join(f"{c.knob} reads {c.after!r}: {c.error}" for c in reverted.changes if c.error)
             desk.events.append(RevertFailed(host=host, detail=failed))
         elif host in desk.polls:  # the rest of the stream first, then the claim may end
-            desk.releasing[host] = desk.polls.under_way(host)
+            desk.sessions[host].reverted(desk.polls.under_way(host))
             desk.polls.plan(host, desk.clock())
         else:
             desk.send(host, Release())
@@ -215,30 +217,30 @@ class Answers:
     # ------------------------------------------------------------------ the stream
     def _polled(self, host: str, poll: Request, polled: Polled, stored: bool) -> None:
         desk, now = self._desk, self._desk.clock()
+        session = desk.sessions[host]
         if polled.readings and not stored:
             desk.polls.plan(host, now + desk.poll_every)
-            if host in desk.releasing and self._store_is_gone():
+            if session.releasing and self._store_is_gone():
                 desk.release(host)  # what could not be stored stays in the host's spool
             return  # not acknowledged: the agent keeps it and sends it again
         desk.traffic.came(polled.readings)
         if polled.readings:
-            desk.acknowledged[host] = polled.readings[-1].position
-            if (crossed := desk.tripwires.watch(host, polled.readings)) is not None:
+            session.acknowledged = polled.readings[-1].position
+            if (crossed := desk.job.tripwires.watch(host, polled.readings)) is not None:
                 desk.events.append(crossed)
             self._note_latest(polled)
         if desk.is_current(host, polled.period_id):
-            if polled.drift and host not in desk.drifting:
-                desk.drifting.add(host)
+            if polled.drift and not session.drifting:
+                session.drifting = True
                 desk.events.append(DriftSeen(host=host, detail=", ".join(polled.drift)))
             if polled.workload in {WorkloadState.FINISHED, WorkloadState.FAILED}:
                 desk.events.append(WorkloadFinished(host=host))
-        if not polled.more:
-            self._finish_collect(host)
-        everything = not polled.readings and poll is not desk.releasing.get(host)  # stored and acknowledged
-        if host in desk.releasing and everything:
+        if not polled.more and (closed := session.closed()) is not None:
+            self._close(host, *closed)
+        if session.stored_all(poll, len(polled.readings)):
             desk.release(host)
         else:
-            at_once = polled.more or host in desk.closing or host in desk.releasing
+            at_once = polled.more or session.closing is not None or session.releasing
             desk.polls.plan(host, now if at_once else now + desk.poll_every)
 
     def _note_latest(self, polled: Polled) -> None:
@@ -246,15 +248,9 @@ class Answers:
             if isinstance(reading, Measurement):
                 self._desk.latest[reading.metric] = reading.value
 
-    def _finish_collect(self, host: str) -> None:
-        """Close the period once everything that it read is stored."""
+    def _close(self, host: str, collect: Collect, ended: Ended) -> None:
+        """Close the period: everything that it read is stored."""
         desk = self._desk
-        if host not in desk.closing:
-            return
-        collect, ended = desk.closing[host]
-        if desk.acknowledged.get(host, 0) < ended.last_position:
-            return
-        del desk.closing[host]
         closing = Closing(
             host=host,
             period_id=ended.period_id,

@@ -1,11 +1,11 @@
-"""What the parts of a runner share: the run, where it is written down, and what is under way with each host."""
+"""What the parts of a runner share: the run, where it is written down, and a session with each host."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from agents.messages import (
@@ -13,7 +13,6 @@ from agents.messages import (
     Begin,
     Claim,
     End,
-    Ended,
     Poll,
     Preflight,
     Reading,
@@ -27,11 +26,13 @@ from fleetexp.domain import BrokenBy, PeriodPlan, PeriodState, Plan
 from fleetexp.orchestrator.entries import Entries
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.host_session import HostSession
 from fleetexp.orchestrator.ledger import Ledger
 from fleetexp.orchestrator.machine import Machine
-from fleetexp.orchestrator.messages import Collect, Event, Record
+from fleetexp.orchestrator.messages import Event, Record
 from fleetexp.orchestrator.patience import PATIENCE
-from fleetexp.orchestrator.polls import Polls
+from fleetexp.orchestrator.polls import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, Polls, poll_every_seconds
+from fleetexp.simulated import is_simulated
 from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
 
@@ -68,48 +69,56 @@ class Traffic:
             self.newest_reading_at = readings[-1].taken_at
 
 
-@dataclass(slots=True, kw_only=True)
-class Desk:
-    """One run at work."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run to be driven: what decides, where it is done and written down, and in whose name hosts are claimed."""
 
     run_id: int
     claim_name: str
     owner: str
-    plan: Plan
+    machine: Machine
     store: Store
     fleet: Fleet
-    machine: Machine
-    ledger: Ledger
-    entries: Entries = field(init=False)  # set by whoever puts the desk up
     tripwires: Tripwires
-    restart: Mapping[str, WorkloadSpec]
-    clock: Callable[[], float]
-    now: Callable[[], datetime]
-    poll_every: float
-    period_ids: dict[tuple[str, int, int], int]  # (host, place in its schedule, attempt) -> number in the store
-    events: deque[Event] = field(default_factory=deque)  # what the machine has not heard of yet
-    polls: Polls = field(default_factory=Polls)
-    traffic: Traffic = field(default_factory=Traffic)
-    latest: dict[str, float] = field(default_factory=dict)  # metric -> the value that was reported last
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    collects: dict[str, Collect] = field(default_factory=dict)  # an End is under way
-    closing: dict[str, tuple[Collect, Ended]] = field(default_factory=dict)  # ended; the stream is not yet stored
-    # Reverted, the rest of the stream still to be stored; a poll that was under way then does not know it all.
-    releasing: dict[str, Poll | None] = field(default_factory=dict)
-    reconnecting: set[str] = field(default_factory=set)
-    drifting: set[str] = field(default_factory=set)
-    gone: set[str] = field(default_factory=set)  # lost in this turn: what else they said in it is void
+
+
+class Desk:
+    """One run at work. Its time is the fleet's; in a simulation a wait takes none."""
+
+    def __init__(self, job: Job, *, observe: Callable[[Sequence[int]], None]) -> None:
+        plan, store = job.machine.plan, job.store
+        self.job = job
+        self.run_id, self.plan, self.machine = job.run_id, plan, job.machine
+        self.store, self.fleet = store, job.fleet
+        self.clock, self.now = job.fleet.clock.monotonic, job.fleet.clock.now
+        self.virtual = is_simulated(job.fleet.name)
+        self.restart = _restarts(plan)
+        self.ledger = Ledger(self.clock, store.together)
+        self.entries = Entries.of(store, job.run_id, plan, observe=observe, is_current=self.is_current)
+        # (host, place in its schedule, attempt) -> number in the store
+        self.period_ids = {(p.host, p.plan.index, p.plan.attempt): p.period_id for p in store.periods(job.run_id)}
+        self.sessions = {unit.host: HostSession() for unit in plan.units}
+        self.polls = Polls()
+        self.poll_every = poll_every_seconds(
+            lease_seconds=plan.safety.lease_seconds,
+            sample_every_seconds=plan.sample_every_seconds,
+            hosts=len(plan.units),
+            longest=LONGEST_VIRTUAL_SECONDS if self.virtual else LONGEST_SECONDS,
+        )
+        self.events: deque[Event] = deque()  # what the machine has not heard of yet
+        self.traffic = Traffic()
+        self.latest: dict[str, float] = {}  # metric -> the value that was reported last
 
     def send(self, host: str, request: Request) -> None:
         self.fleet.send(host, request, ANSWER_WITHIN[type(request)])
 
     def poll(self, host: str) -> None:
-        poll = Poll(acknowledged=self.acknowledged.get(host, 0))
+        poll = Poll(acknowledged=self.sessions[host].acknowledged)
         self.polls.sent(host, poll, self.clock())
         self.fleet.send(host, poll, max(1.0, self.plan.safety.lease_seconds / 2))
 
     def release(self, host: str) -> None:
-        self.releasing.pop(host, None)
+        self.sessions[host].releasing = False
         self.polls.drop(host)
         self.send(host, Release())
 
@@ -117,11 +126,7 @@ class Desk:
         """Forget everything that is under way with a host."""
         self.fleet.forget(host)
         self.polls.lose(host)
-        for by_host in (self.closing, self.collects, self.releasing):
-            by_host.pop(host, None)
-        self.reconnecting.discard(host)
-        self.drifting.discard(host)
-        self.gone.add(host)
+        self.sessions[host].lose()
 
     def note(self, record: Record) -> None:
         """Write to the audit trail, and to the log."""
@@ -159,3 +164,12 @@ class Desk:
         """Whether this is still the period that the machine has the host in; an answer may come too late for it."""
         period = self.machine.units[host].current
         return period is not None and self.period_ids.get((host, period.index, period.attempt)) == period_id
+
+
+def _restarts(plan: Plan) -> Mapping[str, WorkloadSpec]:
+    """For each arm, the service that is restarted when the arm is applied."""
+    return {
+        arm: spec
+        for arm, spec in plan.workloads.items()
+        if spec.kind == "service" and spec.options.get("restart") == "on_apply"
+    }

@@ -64,8 +64,8 @@ class Errands:
                 desk.send(host, Survey())
             case Snapshot(host=host):
                 claim = Claim(
-                    run=desk.claim_name,
-                    owner=desk.owner,
+                    run=desk.job.claim_name,
+                    owner=desk.job.owner,
                     knobs=desk.plan.knobs,
                     lease_seconds=desk.plan.safety.lease_seconds,
                 )
@@ -76,7 +76,7 @@ class Errands:
                 # Behind a repeated block's rows: without them the period has no id, and no place for its samples.
                 ledger.after(lambda: self._start_period(host, period))
             case Collect(host=host, period=period):
-                desk.collects[host] = instruction
+                desk.sessions[host].collect = instruction
                 desk.send(host, End(period_id=desk.id_of(host, period)))
             case Abandon(host=host, period=period, reason=reason, broken_by=by):
                 desk.end(desk.id_of(host, period), reason, by)
@@ -90,11 +90,10 @@ class Errands:
                     lambda ids: self._number(host, periods, ids),
                 )
             case Revert(host=host):
-                desk.closing.pop(host, None)
-                desk.collects.pop(host, None)
+                desk.sessions[host].give_up_period()
                 desk.send(host, RevertRequest())
             case Reconnect(host=host):
-                desk.reconnecting.add(host)
+                desk.sessions[host].reconnecting = True
                 desk.fleet.reconnect(host, ANSWER_WITHIN[Survey])
             case EnterState(state=state, cause=cause, reason=reason):
                 at = desk.now()

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
-from agents.messages import WorkloadSpec
 from agents.sysroot import SysRoot
 from agents.versions import version_of
 from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
@@ -27,6 +26,7 @@ from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.logs import of_run
 from fleetexp.orchestrator.asking import approve
+from fleetexp.orchestrator.desk import Job
 from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import awaits_approval, past_of, unrestored
@@ -34,13 +34,12 @@ from fleetexp.orchestrator.inventory import Inventory, shown
 from fleetexp.orchestrator.looks import Looks, Measured
 from fleetexp.orchestrator.machine import Machine
 from fleetexp.orchestrator.messages import StopRequested
-from fleetexp.orchestrator.observe import observe
 from fleetexp.orchestrator.prepare import PreparedRun
 from fleetexp.orchestrator.progress import Outcome, Progress, progress_of
 from fleetexp.orchestrator.restoring import Restoring
 from fleetexp.orchestrator.roll import names
 from fleetexp.orchestrator.runner import Runner
-from fleetexp.simulated import is_simulated, marked
+from fleetexp.simulated import marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.url import StoreUrl
@@ -211,24 +210,16 @@ def _drive(
     measured = Measured(store=store, run_id=run_id, plan=plan, counters=experiment.counters)
     looks = Looks(measured=measured, analysis=analysis, now=fleet.clock.now)
     try:
-        runner = Runner(
+        job = Job(
             run_id=run_id,
             claim_name=name,
-            plan=plan,
+            owner=who(),
+            machine=machine,
             store=store,
             fleet=fleet,
-            machine=machine,
-            owner=who(),
-            restart=_restarts(plan),
             tripwires=Tripwires(analysis.guardrails, counters=counters),
-            observe=lambda period_ids: observe(store, period_ids, experiment.counters),
-            analyse=looks.analyse,
-            test_guardrails=looks.test_guardrails,
-            progress=lambda runner: observer(progress_of(runner, looks.verdicts)),
-            clock=fleet.clock.monotonic,
-            now=fleet.clock.now,
-            virtual=is_simulated(inventory.name),
         )
+        runner = Runner(job, analyst=looks, progress=lambda runner: observer(progress_of(runner, looks.verdicts)))
         with _signals(runner), of_run(run_id):
             state = runner.run()
     finally:
@@ -241,15 +232,6 @@ def claim_name(record: RunRecord) -> str:
     """Return the name under which a run claims hosts: run 1 of another database is another run."""
     stamp = hashlib.sha256(f"{record.experiment} {record.created_at.isoformat()}".encode()).hexdigest()[:8]
     return f"{record.run_id}-{stamp}"
-
-
-def _restarts(plan: Plan) -> dict[str, WorkloadSpec]:
-    """For each arm, the service that is restarted when the arm is applied."""
-    return {
-        arm: spec
-        for arm, spec in plan.workloads.items()
-        if spec.kind == "service" and spec.options.get("restart") == "on_apply"
-    }
 
 
 def _outcome(store: Store, run_id: int, state: RunState) -> Outcome:

@@ -23,7 +23,7 @@ from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
 from fleetexp.domain import Design, EventKind, PeriodKind, PeriodState, Plan
 from fleetexp.meanings import meanings_of
-from fleetexp.orchestrator.observe import observations
+from fleetexp.orchestrator.observe import observations, observe
 from fleetexp.store.records import PeriodReadings, Series
 from fleetexp.store.store import Store
 
@@ -149,6 +149,10 @@ class Looks:
     analysis: AnalysisPlan
     now: Callable[[], datetime]
     verdicts: dict[str, str] = field(default_factory=dict)  # guardrail's metric -> what its last test said
+
+    def observe(self, period_ids: Sequence[int]) -> None:
+        """Sum up periods that have ended."""
+        observe(self.measured.store, period_ids, self.measured.counters)
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""

@@ -73,10 +73,10 @@ class Machine:
     again: bool = False  # resumed: an earlier process may have changed hosts
     roll: Roll = field(init=False)
     hosts: Hosts = field(init=False)
-    _stage_ends_at: float | None = None
-    _settled: bool = False  # every host of the open stage measures
-    _look: int | None = None  # the planned look that the analysis is; None: the run ended at no planned moment
-    _prelude: list[Instruction] = field(default_factory=list)
+    _stage_ends_at: float | None = field(init=False, default=None)
+    _settled: bool = field(init=False, default=False)  # every host of the open stage measures
+    _look: int | None = field(init=False, default=None)  # the planned look that the analysis is; None: unplanned
+    _prelude: list[Instruction] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.roll = Roll.of(self.plan)

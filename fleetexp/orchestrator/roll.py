@@ -38,22 +38,22 @@ class Unit:
 
     plan: UnitPlan
     queue: deque[PeriodPlan]
-    state: UnitState = UnitState.IDLE
-    current: PeriodPlan | None = None
-    holds: tuple[str, int, int] | None = None  # (arm, block, attempt) that was applied last
-    deadline: float | None = None  # when the current period ends; infinite while its stage waits at a gate
-    remaining_seconds: float = 0.0  # of the current period, when the gate was reached
-    begun: bool = False  # its measurement has begun once
-    checked: bool = False
-    claimed: bool = False  # a Snapshot was sent: from here on only a Revert is the way out
-    troubled: bool = False  # it failed or was lost at some time
-    failed: str = ""  # why this host takes no further part
-    tripped: str = ""  # the tripwire that took it out
-    unrestored: str = ""  # why its knobs can't be said to read as found
-    under_way: Change | None = None  # the change that the host is at work on
-    waiting: Change | None = None  # the change that it will be asked for when its turn comes
-    reconnects: int = 0
-    reconnect_at: float | None = None
+    state: UnitState = field(init=False, default=UnitState.IDLE)
+    current: PeriodPlan | None = field(init=False, default=None)
+    holds: tuple[str, int, int] | None = field(init=False, default=None)  # (arm, block, attempt) that was applied last
+    deadline: float | None = field(init=False, default=None)  # when the current period ends; infinite at a gate
+    remaining_seconds: float = field(init=False, default=0.0)  # of the current period, when the gate was reached
+    begun: bool = field(init=False, default=False)  # its measurement has begun once
+    checked: bool = field(init=False, default=False)
+    claimed: bool = field(init=False, default=False)  # a Snapshot was sent: from here on only a Revert is the way out
+    troubled: bool = field(init=False, default=False)  # it failed or was lost at some time
+    failed: str = field(init=False, default="")  # why this host takes no further part
+    tripped: str = field(init=False, default="")  # the tripwire that took it out
+    unrestored: str = field(init=False, default="")  # why its knobs can't be said to read as found
+    under_way: Change | None = field(init=False, default=None)  # the change that the host is at work on
+    waiting: Change | None = field(init=False, default=None)  # the change that it will be asked for when its turn comes
+    reconnects: int = field(init=False, default=0)
+    reconnect_at: float | None = field(init=False, default=None)
 
     @property
     def host(self) -> str:
@@ -90,12 +90,12 @@ class Roll:
 
     units: dict[str, Unit]
     periods_planned: int = 0
-    counts: Standing = field(default_factory=Standing)
-    states: Counter[UnitState] = field(default_factory=Counter)
-    awaited: Counter[int] = field(default_factory=Counter)  # stage -> its hosts that don't measure yet
-    _known: dict[str, tuple[Standing, UnitState, bool]] = field(default_factory=dict)
-    _alarms: list[tuple[float, str]] = field(default_factory=list)
-    _line: deque[str] = field(default_factory=deque)  # hosts whose change waits for its turn
+    counts: Standing = field(init=False, default_factory=Standing)
+    states: Counter[UnitState] = field(init=False, default_factory=Counter)
+    awaited: Counter[int] = field(init=False, default_factory=Counter)  # stage -> its hosts that don't measure yet
+    _known: dict[str, tuple[Standing, UnitState, bool]] = field(init=False, default_factory=dict)
+    _alarms: list[tuple[float, str]] = field(init=False, default_factory=list)
+    _line: deque[str] = field(init=False, default_factory=deque)  # hosts whose change waits for its turn
 
     @classmethod
     def of(cls, plan: Plan) -> Roll:

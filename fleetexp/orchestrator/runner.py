@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from typing import Protocol
 
-from agents.messages import Release, Revert, WorkloadSpec
-from fleetexp.domain import EventKind, Plan, RunCause, RunState
+from agents.messages import Release, Revert
+from fleetexp.domain import EventKind, RunCause, RunState
 from fleetexp.orchestrator.answers import Answers
-from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk, Traffic
-from fleetexp.orchestrator.entries import Entries
+from fleetexp.orchestrator.desk import ANSWER_WITHIN, Desk, Job, Traffic
 from fleetexp.orchestrator.errands import Errands
-from fleetexp.orchestrator.fleet import Fleet
-from fleetexp.orchestrator.guardrails import Tripwires
-from fleetexp.orchestrator.ledger import PASSING, Ledger
-from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.ledger import PASSING
 from fleetexp.orchestrator.messages import (
     ApprovalGiven,
     GuardrailsTested,
@@ -30,8 +26,6 @@ from fleetexp.orchestrator.messages import (
     StopRequested,
     TimePassed,
 )
-from fleetexp.orchestrator.polls import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, Polls, poll_every_seconds
-from fleetexp.store.store import Store
 
 STORE_OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.25  # how late a Ctrl-C, a pause or a deadline may be noticed
@@ -43,80 +37,40 @@ WORK_SECONDS = 0.5  # of summing up and writing in a row, before hosts are heard
 GuardrailTest = Iterator[tuple[str, ...] | None]  # None: there is more to do; a tuple: these guardrails are breached
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+class Analyst(Protocol):
+    """Whoever makes something of the readings."""
+
+    def observe(self, period_ids: Sequence[int]) -> None:
+        """Sum up periods that have ended."""
+        ...
+
+    def analyse(self, stage: int | None) -> None:
+        """Store what a planned look (the end of a stage) or an unplanned one (None) finds."""
+        ...
+
+    def test_guardrails(self, stage: int) -> GuardrailTest:
+        """Begin the test at the end of a stage; it is worked off in slices, so that leases are renewed."""
+        ...
 
 
 class Runner:
-    """One run from start to its last state. Not thread-safe: everything happens in `run`.
+    """One run from start to its last state. Not thread-safe: everything happens in `run`."""
 
-    `clock` counts seconds and never goes back, `now` tells the date: a simulation brings its own, and its time is
-    `virtual`: a wait takes none, so that nothing need happen between two events.
-    `test_guardrails` begins the test at the end of a stage; it is worked off in slices, so that leases are renewed.
-    """
-
-    def __init__(
-        self,
-        *,
-        run_id: int,
-        claim_name: str,
-        plan: Plan,
-        store: Store,
-        fleet: Fleet,
-        machine: Machine,
-        owner: str,
-        restart: dict[str, WorkloadSpec],
-        tripwires: Tripwires,
-        observe: Callable[[Sequence[int]], None],
-        analyse: Callable[[int | None], None],
-        test_guardrails: Callable[[int], GuardrailTest],
-        progress: Callable[[Runner], None],
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = utc_now,
-        virtual: bool = False,
-    ) -> None:
-        self.run_id = run_id
-        self.plan = plan
-        self.planned_seconds = plan.seconds
-        self.machine = machine
-        self.started_at = clock()
-        self._ledger = Ledger(clock, store.together)
-        safety = plan.safety
-        self._desk = Desk(
-            run_id=run_id,
-            claim_name=claim_name,
-            owner=owner,
-            plan=plan,
-            store=store,
-            fleet=fleet,
-            machine=machine,
-            ledger=self._ledger,
-            tripwires=tripwires,
-            restart=restart,
-            clock=clock,
-            now=now,
-            poll_every=poll_every_seconds(
-                lease_seconds=safety.lease_seconds,
-                sample_every_seconds=plan.sample_every_seconds,
-                hosts=len(plan.units),
-                longest=LONGEST_VIRTUAL_SECONDS if virtual else LONGEST_SECONDS,
-            ),
-            period_ids={(p.host, p.plan.index, p.plan.attempt): p.period_id for p in store.periods(run_id)},
-        )
-        self._desk.entries = Entries.of(store, run_id, plan, observe=observe, is_current=self._desk.is_current)
-        self._store = store
-        self._fleet = fleet
-        self._clock = clock
-        self._test_guardrails = test_guardrails
-        self._progress = progress
-        self._events = self._desk.events
-        self._polls: Polls = self._desk.polls
+    def __init__(self, job: Job, *, analyst: Analyst, progress: Callable[[Runner], None]) -> None:
+        self._desk = Desk(job, observe=analyst.observe)
+        self.run_id, self.machine = job.run_id, job.machine
+        self.planned_seconds = job.machine.plan.seconds
+        self.started_at = self._desk.clock()
+        self._ledger, self._clock = self._desk.ledger, self._desk.clock
+        self._store, self._fleet = job.store, job.fleet
+        self._analyst, self._progress = analyst, progress
+        self._events, self._polls = self._desk.events, self._desk.polls
         self._answers = Answers(self._desk, store_is_gone=self._store_is_gone)
-        self._errands = Errands(self._desk, analyse=analyse, test_guardrails=self._begin_test)
+        self._errands = Errands(self._desk, analyse=analyst.analyse, test_guardrails=self._begin_test)
         self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
         self._asked: PauseRequested | StopRequested | None = None
         self._requests_at = self._requests_at_real = 0.0
-        self._longest_wait = LONGEST_VIRTUAL_WAIT_SECONDS if virtual else LONGEST_WAIT_SECONDS
+        self._longest_wait = LONGEST_VIRTUAL_WAIT_SECONDS if self._desk.virtual else LONGEST_WAIT_SECONDS
 
     @property
     def elapsed_seconds(self) -> float:
@@ -250,7 +204,7 @@ class Runner:
 
     # ------------------------------------------------------------------ guardrails between stages
     def _begin_test(self, stage: int) -> None:
-        self._test = stage, self._test_guardrails(stage)
+        self._test = stage, self._analyst.test_guardrails(stage)
 
     def _go_on_testing(self, until: float) -> None:
         """Work on the test for a while; where the store goes away, it begins anew once that is back."""

@@ -71,8 +71,8 @@ def _drawing(edges: Edges, table: Table[S]) -> Iterator[str]:
                 edges.setdefault((state, after), []).append(_words(event))
     yield "```mermaid"
     yield "stateDiagram-v2"
-    for (before, after), causes in edges.items():
-        yield f"  {before} --> {after}" + (f": {', '.join(causes)}" if causes else "")
+    for (start, end), causes in edges.items():
+        yield f"  {start} --> {end}" + (f": {', '.join(causes)}" if causes else "")
     yield "```"
 
 

@@ -6,22 +6,44 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from inspect import signature
 
 import numpy as np
 import pytest
 
-from agents.messages import HostEvent, HostEventKind, HostFacts, Measurement, Poll, Reading, Sample, Survey
+from agents.messages import (
+    Ended,
+    HostEvent,
+    HostEventKind,
+    HostFacts,
+    Measurement,
+    Poll,
+    Reading,
+    Sample,
+    Survey,
+    WorkloadState,
+)
 from agents.sysroot import FolderRoot
 from analysis.plan import Direction, GuardrailPlan
+from fleetexp.domain import PeriodKind, PeriodPlan
 from fleetexp.errors import RunError, StoreLocked
+from fleetexp.orchestrator.answers import Answers
+from fleetexp.orchestrator.desk import Desk, Job
+from fleetexp.orchestrator.errands import Errands
 from fleetexp.orchestrator.fleet import Fleet
 from fleetexp.orchestrator.guardrails import Tripwires
+from fleetexp.orchestrator.host_session import HostSession
+from fleetexp.orchestrator.hosts import Hosts
 from fleetexp.orchestrator.inline_fleet import InlineFleet
 from fleetexp.orchestrator.ledger import ALONE, FIRST, Ledger
 from fleetexp.orchestrator.local_fleet import LocalFleet
-from fleetexp.orchestrator.messages import GuardrailBreached
+from fleetexp.orchestrator.looks import Looks, Measured
+from fleetexp.orchestrator.machine import Machine
+from fleetexp.orchestrator.messages import Collect, GuardrailBreached
 from fleetexp.orchestrator.observe import observations
 from fleetexp.orchestrator.polls import Polls, poll_every_seconds
+from fleetexp.orchestrator.roll import Roll, Unit
+from fleetexp.orchestrator.runner import Runner
 from fleetexp.store.records import PeriodReadings, Series
 
 NOW = datetime(2026, 2, 2, tzinfo=UTC)
@@ -402,3 +424,35 @@ def test_where_ray_does_not_start_again_the_host_is_lost_and_the_run_is_not_brok
         fleet.reconnect("h0", 1.0)
         assert [(answer.host, answer.lost) for answer in fleet.receive(0.0)] == [("h0", True)]
     fleet.close()
+
+
+# ---------------------------------------------------------------------- what a run is put together from
+def test_nothing_that_drives_a_run_takes_more_than_seven_things() -> None:
+    parts = (Runner, Job, Desk, HostSession, Errands, Answers, Ledger, Machine, Hosts, Roll, Unit, Measured, Looks)
+    assert max(len(signature(part).parameters) for part in parts) <= 7
+
+
+def test_a_period_closes_and_a_claim_ends_only_when_the_stream_is_stored() -> None:
+    session, poll = HostSession(acknowledged=3), Poll(acknowledged=3)
+    ended = Ended(
+        period_id=1,
+        ended_at=datetime(2026, 2, 2, tzinfo=UTC),
+        last_position=4,
+        workload=WorkloadState.NONE,
+        workload_detail="",
+        invalid="",
+    )
+    assert not session.collected(ended)  # nobody asked for it any longer
+    period = PeriodPlan(index=0, kind=PeriodKind.MEASURE, arm="control", block=0, stage=0, seconds=1.0)
+    session.collect = collect = Collect(host="h0", period=period)
+    assert session.collected(ended)
+    assert session.closed() is None
+    session.acknowledged = 4
+    assert session.closed() == (collect, ended)
+    assert session.closed() is None
+    session.reverted(poll)
+    assert not session.stored_all(poll, 0)  # it was sent before the revert
+    assert not session.stored_all(Poll(acknowledged=4), 2)
+    assert session.stored_all(Poll(acknowledged=4), 0)
+    session.lose()
+    assert not session.stored_all(Poll(acknowledged=4), 0)

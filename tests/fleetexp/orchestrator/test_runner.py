@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from agents import messages as a
+from agents.clock import Clock, SystemClock
 from agents.errors import LeaseExpired, WorkloadError
 from agents.facts import survey
 from agents.sysroot import FolderRoot
 from fleetexp.domain import BrokenBy, EventKind, Goal, PeriodState, RunCause, RunState
+from fleetexp.orchestrator.desk import Job
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.guardrails import Tripwires
 from fleetexp.orchestrator.history import past_of
@@ -44,6 +46,10 @@ class Scripted:
     acknowledged: int = 0
     period_id: int = 0
     ran: str = ""
+
+    @property
+    def clock(self) -> Clock:
+        return TestClock(self)
 
     def hosts(self) -> tuple[str, ...]:
         return ("h0",)
@@ -130,6 +136,31 @@ class Scripted:
         return [ends[r.period_id] - at for at, r in self.sent if isinstance(r, a.Begin) and r.period_id in ends]
 
 
+class TestClock(SystemClock):
+    """The clock of this machine, but for the seconds, which the fleet counts."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, fleet: Scripted) -> None:
+        self._fleet = fleet
+
+    def monotonic(self) -> float:
+        return self._fleet.now
+
+
+@dataclass
+class Nothing:
+    """No analysis; `observe` is what the test says."""
+
+    observe: Callable[[object], None]
+
+    def analyse(self, stage: int | None) -> None:
+        pass
+
+    def test_guardrails(self, stage: int) -> Iterator[tuple[str, ...] | None]:
+        return iter([()])
+
+
 @dataclass
 class Bench:
     store: Store
@@ -172,22 +203,16 @@ def make(tmp_path: Path, host_tree: Callable[..., FolderRoot]) -> Iterator[Make]
             fleet="scripted",
         )
         fleet = Scripted(facts=facts, say=lambda request: say(fleet, request) if say else fleet.healthy(request))
-        runner = Runner(
+        job = Job(
             run_id=run_id,
             claim_name="1-x",
-            plan=plan,
+            owner="me",
+            machine=Machine(plan=plan),
             store=store,
             fleet=fleet,
-            machine=Machine(plan=plan),
-            owner="me",
-            restart={},
             tripwires=Tripwires((), counters=frozenset()),
-            observe=observe,
-            analyse=lambda _: None,
-            test_guardrails=lambda _: iter([()]),
-            progress=lambda _: _in_time(fleet),
-            clock=lambda: fleet.now,
         )
+        runner = Runner(job, analyst=Nothing(observe=observe), progress=lambda _: _in_time(fleet))
         return Bench(store=store, fleet=fleet, runner=runner)
 
     yield build
