@@ -63,7 +63,8 @@ def analyze(
             "say assigned='at random' where chance decided; else no difference can be put down to the arm",
         )
     rows = _rows(frame)
-    arms = tuple(sorted(rows["arm"].unique(), key=lambda arm: (arm != control, arm)))
+    measured = rows.loc[rows["kind"] == "measure", "arm"]
+    arms = tuple(sorted(measured.unique(), key=lambda arm: (arm != control, arm)))
     if control not in arms:
         raise BadPlan(f"no row has the arm {control!r}", "analyze, control", f"name one of {', '.join(arms)}")
     names = tuple(dict.fromkeys(rows["metric"]))

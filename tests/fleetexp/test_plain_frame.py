@@ -166,6 +166,10 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
                                arm="4k", stratum=lambda rows: rows.index.astype(str)),
         {}, BadObservations, "in two strata",
     ),
+    "an arm of its own before": (
+        lambda: pd.concat([fleet(), fleet().assign(arm="before", kind="baseline")]).fillna({"kind": "measure"}),
+        {}, BadObservations, "arm 'before' is not in the plan.*4k, 2m",
+    ),
     "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is no kind"),
     "ratio": (fleet, {"ratio": {"4k": 1}}, BadPlan, "does not name each arm"),
 }  # fmt: skip

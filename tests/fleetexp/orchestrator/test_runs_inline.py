@@ -21,6 +21,7 @@ from fleetexp.domain import BrokenBy, RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.orchestrator import ledger, runner
+from fleetexp.orchestrator.asking import stop
 from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 from tests.fleetexp.orchestrator.requests_to_runs import request_stop
@@ -165,7 +166,7 @@ def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None
         with pytest.raises(RunError, match="is over"):
             bench.resume()
     with pytest.raises(RunError, match="is over"):
-        request_stop(bench.url, 1, "pause", "ann")
+        stop(bench.url, 1, "pause", "ann")
 
 
 def test_ctrl_c_ends_a_run_cleanly(bench: Bench) -> None:
