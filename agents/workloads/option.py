@@ -55,89 +55,60 @@ class Option:
     must_be_sent: bool = False  # an agent has no default for it
 
 
-def _field(option: Option) -> Any:  # noqa: ANN401 - a field of the option's own type
-    return dataclasses.field(metadata={_OPTION: option})
+def _field(form: Form, meaning: str, example: object, **more: Any) -> Any:  # noqa: ANN401 - of the option's own type
+    return dataclasses.field(metadata={_OPTION: Option(form=form, meaning=meaning, example=example, **more)})
 
 
 def count(meaning: str, example: object, *, default: int | None = None, least: int = 0, unit: str = "") -> Any:  # noqa: ANN401
     """Declare a whole number from `least`, written also as 4M."""
-    return _field(Option(form=Form.COUNT, meaning=meaning, example=example, default=default, least=least, unit=unit))
+    return _field(Form.COUNT, meaning, example, default=default, least=least, unit=unit)
 
 
 def size(meaning: str, example: str, *, default: int) -> Any:  # noqa: ANN401
     """Declare a size of memory in bytes, a base page or more."""
-    return _field(
-        Option(form=Form.SIZE, meaning=meaning, example=example, default=default, least=4 * KIB, must_be_sent=True)
-    )
+    return _field(Form.SIZE, meaning, example, default=default, least=4 * KIB, must_be_sent=True)
 
 
 def page_size(meaning: str, *, must: bool = False) -> Any:  # noqa: ANN401
     """Declare a page size in KiB; 0 stands for the largest that is enabled, unless one must be named."""
-    return _field(
-        Option(
-            form=Form.PAGE_SIZE,
-            meaning=meaning,
-            example="1GiB",
-            optional=not must,
-            default=None if must else 0,
-            otherwise="" if must else LARGEST_PAGE,
-            least=4 if must else 0,
-        )
-    )
+    if must:
+        return _field(Form.PAGE_SIZE, meaning, "1GiB", least=4)
+    return _field(Form.PAGE_SIZE, meaning, "1GiB", optional=True, default=0, otherwise=LARGEST_PAGE)
 
 
 def seconds(meaning: str, example: str, *, otherwise: str) -> Any:  # noqa: ANN401
     """Declare a time above 0, or None."""
-    return _field(Option(form=Form.SECONDS, meaning=meaning, example=example, optional=True, otherwise=otherwise))
+    return _field(Form.SECONDS, meaning, example, optional=True, otherwise=otherwise)
 
 
 def flag(meaning: str, example: bool, *, default: bool) -> Any:  # noqa: ANN401
     """Declare yes or no."""
-    return _field(Option(form=Form.FLAG, meaning=meaning, example=example, default=default))
+    return _field(Form.FLAG, meaning, example, default=default)
 
 
 def choice(meaning: str, example: str, choices: type[StrEnum], *, default: str) -> Any:  # noqa: ANN401
     """Declare one of a few words."""
-    return _field(Option(form=Form.CHOICE, meaning=meaning, example=example, choices=tuple(choices), default=default))
+    return _field(Form.CHOICE, meaning, example, choices=tuple(choices), default=default)
 
 
 def switch(meaning: str, example: str, words: tuple[str, str], *, default: str, must_be_said: bool = False) -> Any:  # noqa: ANN401
     """Declare yes or no that is written as one of two words, yes first."""
-    return _field(
-        Option(
-            form=Form.SWITCH,
-            meaning=meaning,
-            example=example,
-            choices=words,
-            default=default,
-            must_be_said=must_be_said,
-        )
-    )
+    return _field(Form.SWITCH, meaning, example, choices=words, default=default, must_be_said=must_be_said)
 
 
 def text(meaning: str, example: str, *, otherwise: str = "", pattern: str = "", called: str = "") -> Any:  # noqa: ANN401
     """Declare a text, or None."""
-    return _field(
-        Option(
-            form=Form.TEXT,
-            meaning=meaning,
-            example=example,
-            optional=True,
-            otherwise=otherwise,
-            pattern=pattern,
-            called=called,
-        )
-    )
+    return _field(Form.TEXT, meaning, example, optional=True, otherwise=otherwise, pattern=pattern, called=called)
 
 
 def program(meaning: str, example: list[object]) -> Any:  # noqa: ANN401
     """Declare a program and its arguments."""
-    return _field(Option(form=Form.ARGV, meaning=meaning, example=example))
+    return _field(Form.ARGV, meaning, example)
 
 
 def variables(meaning: str, example: Mapping[str, object]) -> Any:  # noqa: ANN401
     """Declare variables of a program's environment, none by default."""
-    return _field(Option(form=Form.VARIABLES, meaning=meaning, example=example, default=()))
+    return _field(Form.VARIABLES, meaning, example, default=())
 
 
 class Options:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.user_package import POINTS, WORKLOAD, allow, beside, install
+from tests.user_package import POINTS, ROOT, WORKLOAD, allow, beside, install
 
 PROBLEM = """
 from agents.messages import WorkloadSpec
@@ -194,3 +196,24 @@ def test_a_collector_adds_its_own_metrics_and_a_defect_of_it_costs_only_these(tm
     assert sample == {"pgfault": 77.0} | ({} if broken else {"things": 4.0})
     assert ("RuntimeError('broken')" in why) is broken
     assert (source, column, owner, family) == ("/proc/vmstat pgfault", False, "derived", False)
+
+
+def test_a_guardian_knows_nothing_that_can_be_added() -> None:
+    """It undoes a host whatever anybody installed there: it starts without site packages, and looks for none."""
+    code = "import sys; sys.path.append(sys.argv[1]); import agents.guardian; print(*sys.modules)"
+    words = [sys.executable, "-I", "-S", "-c", code, str(ROOT)]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    assert "agents.knobs.families" in loaded
+    for name in ("registry", "extensions", "catalogue", "workloads", "collectors", "feeds"):
+        assert f"agents.{name}" not in loaded
+
+
+def test_options_that_are_declared_otherwise_leave_the_workload_out_and_the_others_in(tmp_path: Path) -> None:
+    text = WORKLOAD.replace('count("how many", 3, default=2, least=1)', "2")
+    site = install(tmp_path / "site", "ticker-tools", {"ticker": text}, POINTS)
+    code = """
+from fleetexp.config.workload import kinds
+result = sorted(kinds())
+"""
+    known = beside(site, allow(tmp_path / "etc", "ticker-tools"), code)
+    assert known == ["acquire", "command", "page_fault", "pointer_chase", "service"]
