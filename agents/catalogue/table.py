@@ -164,6 +164,10 @@ _MEMINFO: tuple[_Row, ...] = (
     ("direct_map_1g_bytes", "DirectMap1G", "bytes", _G, "kernel's own map in 1 GiB entries", False, None),
 )
 
+_UPTIME: tuple[_Row, ...] = (
+    ("cpu_idle_seconds", "idle", "seconds", _C, "time in which CPUs were idle, not waiting for I/O", False, None),
+)
+
 # (name, file, meaning): of the free memory, read for its own sake
 _FREE: tuple[tuple[str, str, str], ...] = (
     (
@@ -340,6 +344,7 @@ def _metrics() -> Iterator[Metric]:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
+    yield from _file_rows(_UPTIME, "/proc/uptime")
     for name, source, meaning in _FREE:
         yield Metric(name=name, unit="bytes", kind=_G, source=source, meaning=meaning)
     for resource, line, meaning, column in _PRESSURE:

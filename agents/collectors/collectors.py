@@ -22,6 +22,7 @@ from agents.collectors.parsers import (
     more_than_there_is,
     parse_buddyinfo,
     parse_pagetypeinfo,
+    parse_uptime,
 )
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
 from agents.messages import HostEventKind, MetricSource
@@ -88,6 +89,7 @@ class Collectors:
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
             ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
+            ParsedFile(root, "proc/uptime", parse_uptime, ("cpu_idle_seconds",), notes),
             *per_cpu_lists(root, notes),
             NumberFiles(root, numbers, notes),
         ]
