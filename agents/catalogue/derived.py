@@ -21,8 +21,9 @@ Terms = tuple[tuple[str, float], ...]  # (metric, weight)
 class DerivedMetric:
     """A weighted sum of metrics over another, times `scale`. An empty denominator stands for 1.
 
-    `where_read` are further terms of the numerator, on the hosts where these metrics are read. `kind` says what the
-    terms are: COUNTER: differences over the period; GAUGE: levels in one sample.
+    A second such ratio, `times` over `per`, is a factor where it is given. `where_read` are further terms of the
+    numerator, on the hosts where these metrics are read. `kind` says what the terms are: COUNTER: differences over the
+    period; GAUGE: levels in one sample.
     """
 
     name: str
@@ -31,6 +32,8 @@ class DerivedMetric:
     numerator: Terms
     denominator: Terms = ()
     where_read: Terms = ()
+    times: Terms = ()
+    per: Terms = ()
     scale: float = 1.0
     meaning: str
     better: Better | None = None
@@ -38,7 +41,7 @@ class DerivedMetric:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the metrics it needs, each once."""
-        return tuple(dict.fromkeys(name for name, _ in (*self.numerator, *self.denominator)))
+        return tuple(dict.fromkeys(name for name, _ in (*self.numerator, *self.denominator, *self.times, *self.per)))
 
     def over(self, read: Container[str]) -> Terms:
         """Return the terms of the numerator on a host on which these metrics are read."""
@@ -52,11 +55,18 @@ def derive(metric: DerivedMetric, values: Mapping[str, float]) -> float | None:
     """
     if any(name not in values for name in metric.inputs):
         return None
-    top = sum(values[name] * weight for name, weight in metric.over(values))
-    if not metric.denominator:
-        return top * metric.scale
-    bottom = sum(values[name] * weight for name, weight in metric.denominator)
-    return None if bottom == 0 else top / bottom * metric.scale
+
+    def total(terms: Terms) -> float:
+        return sum(values[name] * weight for name, weight in terms)
+
+    value = total(metric.over(values))
+    for above, below in (((), metric.denominator), (metric.times, metric.per)):
+        if below:
+            bottom = total(below)
+            if bottom == 0:
+                return None
+            value = value * (total(above) if above else 1.0) / bottom
+    return value * metric.scale
 
 
 _C, _G = MetricKind.COUNTER, MetricKind.GAUGE
@@ -239,6 +249,22 @@ def _cycles_per_walk(walks: str) -> DerivedMetric:
     )
 
 
+def _nanoseconds_per_walk(walks: str) -> DerivedMetric:
+    return DerivedMetric(
+        name=f"{walks}_mean_nanoseconds",
+        unit="nanoseconds per walk",
+        kind=_C,
+        numerator=((f"{walks}_pending", 1.0),),
+        denominator=((walks, 1.0),),
+        times=(("cycles_time_enabled_seconds", 1.0), ("cpu_idle_seconds", -1.0)),
+        per=(("cycles", 1.0),),
+        scale=1e9,
+        meaning="time that a page walk takes: its cycles, times what a cycle took of the time in which CPUs were not "
+        "idle; mean over all CPUs",
+        better="decrease",
+    )
+
+
 _WALKS = r"(?:dtlb_load|dtlb_store|dtlb|itlb)_walks"
 _SIZED = rf"{_WALKS}_(?:4k|2m|1g|coalesced|small|large)"
 _COUNTED = rf"(?:{_SIZED}|{_WALKS}|(?:dtlb|itlb|l2_tlb)_misses|(?:dtlb_load|dtlb_store|itlb)_l2_hits)"
@@ -262,6 +288,13 @@ DERIVED_PATTERNS: tuple[DerivedPattern, ...] = (
         shape="{dtlb,dtlb_load,dtlb_store,itlb}_walks_mean_cycles",
         expression=re.compile(rf"({_WALKS})_mean_cycles"),
         make=_cycles_per_walk,
+        needs=re.compile(rf"({_WALKS})_pending"),
+        example="dtlb_load_walks",
+    ),
+    DerivedPattern(
+        shape="{dtlb,dtlb_load,dtlb_store,itlb}_walks_mean_nanoseconds",
+        expression=re.compile(rf"({_WALKS})_mean_nanoseconds"),
+        make=_nanoseconds_per_walk,
         needs=re.compile(rf"({_WALKS})_pending"),
         example="dtlb_load_walks",
     ),

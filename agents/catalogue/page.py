@@ -162,6 +162,9 @@ def _derived_row(metric: DerivedMetric, name: str) -> str:
     top += "".join(f" [{weight:+g} x {term}]" for term, weight in metric.where_read)
     bottom = " ".join(f"{weight:+g} x {term}" for term, weight in metric.denominator)
     formula = f"({top}) / ({bottom})" if bottom else top
+    if metric.per:
+        factor = [" ".join(f"{weight:+g} x {term}" for term, weight in terms) for terms in (metric.times, metric.per)]
+        formula = f"{formula} x ({factor[0]}) / ({factor[1]})"
     if metric.scale != 1.0:
         formula = f"{metric.scale:g} x {formula}"
     return _row((f"`{name}`", metric.unit, str(metric.kind), f"`{formula}`", metric.meaning, metric.better or ""))

@@ -171,6 +171,10 @@ _MEMINFO: tuple[_Row, ...] = (
     ("direct_map_1g_bytes", "DirectMap1G", "bytes", _G, "kernel's own map in 1 GiB entries", False, None),
 )
 
+_UPTIME: tuple[_Row, ...] = (
+    ("cpu_idle_seconds", "idle", "seconds", _C, "time in which CPUs were idle, not waiting for I/O", False, None),
+)
+
 # Lines that some architectures have and others never will (arch_report_meminfo, arch/x86/mm/pat/set_memory.c)
 ONLY_ON: Mapping[str, str] = MappingProxyType(
     {
@@ -305,6 +309,7 @@ def _metrics() -> Iterator[Metric]:
         for stat in _COLUMN_STATS:
             yield thp_stat(size_kib, stat, column=True)
     yield from _file_rows(_MEMINFO, "/proc/meminfo")
+    yield from _file_rows(_UPTIME, "/proc/uptime")
     for collector in own_collectors():
         yield from collector.metrics
     yield from _file_rows(_CGROUP, "cgroup")

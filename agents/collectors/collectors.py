@@ -23,6 +23,7 @@ from agents.collectors.parsers import (
     more_than_there_is,
     parse_buddyinfo,
     parse_pagetypeinfo,
+    parse_uptime,
 )
 from agents.collectors.sources import NumberFiles, ParsedFile, Source
 from agents.messages import HostEventKind, MetricSource
@@ -89,6 +90,7 @@ class Collectors:
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
             ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
+            ParsedFile(root, "proc/uptime", parse_uptime, ("cpu_idle_seconds",), notes),
             NumberFiles(root, numbers, notes),
         ]
         return [*sources, *self._open_collectors(rare=False), OwnCost(root, notes)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 
 from agents.numbers import implausible, level, whole_number
 
+_UPTIME = re.compile(rb"[0-9]{1,12}\.[0-9]{1,6} ([0-9]{1,15}\.[0-9]{1,6})")
 _MEMORY = "memory_total_bytes"
 _WITHIN_MEMORY = ("memory_free_bytes", "memory_available_bytes", "anon_bytes")
 
@@ -76,6 +78,14 @@ class Pressure:
                 raise ValueError(f"no total in {line[:80]!r}")
             if (name := self._names.get(head.partition(b" ")[0])) is not None:
                 out[name] = whole_number(total) * 1e-6
+
+
+def parse_uptime(data: bytes, out: dict[str, float]) -> None:
+    """Add how long CPUs were idle, summed over them. The line: 'SECONDS_UP SECONDS_IDLE'."""
+    match = _UPTIME.fullmatch(data.strip())
+    if match is None:
+        raise ValueError(f"no times since boot: {data[:80]!r}")
+    out["cpu_idle_seconds"] = float(match[1])
 
 
 def parse_buddyinfo(data: bytes, out: dict[str, float]) -> None:

@@ -193,20 +193,21 @@ class PerfCounters:
         """Wait until every group has had its turn, and make those smaller that can't have one."""
         if self._cgroup is not None:  # where no task runs nothing is counted: `collect` finds it out
             return
-        for _ in self._names:
-            if not any(group.waits for group in self._groups):
-                return
+        while any(group.waits for group in self._groups):
             time.sleep(TURN_SECONDS)
             for group, readings in self._readings().items():
                 group.counts.add(readings)
-            self._take_apart()
+            if not self._take_apart():
+                return
 
-    def _take_apart(self) -> None:
-        """Take the last event out of each group of hardware events that does not fit the counters of a CPU."""
-        for group in [one for one in self._groups if one.counts.never and len(one.events) > 1]:
+    def _take_apart(self) -> bool:
+        """Take the last event out of each group that does not fit the counters of a CPU; False where all fit."""
+        unfit = [one for one in self._groups if one.counts.never and len(one.events) > 1]
+        for group in unfit:
             cpus, last = tuple(group.fds), group.part()
             self._set_apart(last)
             self._open_on([group, last], cpus)
+        return bool(unfit)
 
     def _set_apart(self, group: EventGroup) -> None:
         """Add a group of events that do not fit the one that they were in."""

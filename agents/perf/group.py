@@ -15,6 +15,8 @@ from agents.event_text import TYPE_SOFTWARE
 from agents.perf.scaling import COVERAGE_FLOOR, Reading, ScaledCounts
 from agents.perf.syscall import PerfEvent, open_event
 
+_SOON = 4  # times as long enabled as counted: there is nothing to wait for
+
 
 class _RefusedError(Exception):
     """The kernel does not open this event."""
@@ -95,8 +97,9 @@ class EventGroup:
 
     @property
     def waits(self) -> bool:
-        """Whether these events of the CPU's counters have not been counted on some CPU yet."""
-        return len(self.events) > 1 and any(reading and not reading[1] for reading in map(self.read, self.fds))
+        """Whether these events are hardly counted on some CPU: they take turns, or they do not fit its counters."""
+        readings = filter(None, map(self.read, self.fds))
+        return len(self.events) > 1 and any(reading[1] * _SOON < reading[0] for reading in readings)
 
     def close_on(self, cpu: int) -> None:
         for fd in self.fds.pop(cpu, ()):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 COVERAGE_FLOOR = 0.2
 TURN_SECONDS = 0.1  # by then each had some turns: a CPU changes them every 4 ms (perf_event_mux_interval_ms in sysfs)
 _TURN_NANOSECONDS = int(TURN_SECONDS * 1e9)
+_NO_TURN = 0.001  # share of the time: the kernel takes some to find out that a group does not fit
 _NEGLIGIBLE = 0.01  # share of the enabled time that may lie on CPUs below the floor
 
 # Nanoseconds enabled, nanoseconds running, then a count for each event; all since the events were opened.
@@ -45,7 +46,7 @@ class ScaledCounts:
         self.running_seconds = 0.0
         self.invalid = ""
         self.still: list[int] = []  # CPUs where not even the enabled time has passed since the last reading
-        self.never: list[int] = []  # CPUs where none of it has been counted since it was opened
+        self.never: list[int] = []  # CPUs where they have had no turn
         self._floor = floor
         self._names = tuple(
             (metric, f"{metric}_time_enabled_seconds", f"{metric}_time_running_seconds") for metric in self.metrics
@@ -63,7 +64,7 @@ class ScaledCounts:
             enabled_now += enabled
             scale: float = 1
             if enabled != running:  # multiplexed
-                if reading[1] == 0 and enabled >= _TURN_NANOSECONDS:
+                if running < _NO_TURN * enabled and enabled >= _TURN_NANOSECONDS:
                     self.never.append(cpu)
                 if running < self._floor * enabled:
                     unseen += enabled

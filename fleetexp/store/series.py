@@ -80,6 +80,9 @@ def _value(dialect: str, metric: str, counter: bool) -> str:
         top, bottom = _sum(dialect, derived.numerator), _sum(dialect, derived.denominator)
         if derived.kind is MetricKind.COUNTER:
             whole = _rise(top) if not derived.denominator else f"{_rise(top)} / nullif({_rise(bottom)}, 0)"
+            if derived.per:
+                factor = [_rise(_sum(dialect, terms)) for terms in (derived.times, derived.per)]
+                whole = f"{whole} * {factor[0]} / nullif({factor[1]}, 0)"
             return f"({whole}) * {derived.scale!r}"
         whole = top if not derived.denominator else f"({top}) / nullif({bottom}, 0)"
         return f"avg({whole}) * {derived.scale!r}"

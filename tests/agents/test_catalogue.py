@@ -146,6 +146,19 @@ def test_what_walks_cost_is_derived_from_events_counted_beside_each_other(
     assert asked == set(counts)
 
 
+def test_a_walks_time_is_its_cycles_times_what_a_cycle_took_of_the_time_that_was_not_idle() -> None:
+    metric = find_derived("dtlb_load_walks_mean_nanoseconds")
+    assert metric is not None
+    # two CPUs at 2 GHz for 10 s, idle for half of it
+    times = {"cycles_time_enabled_seconds": 20.0, "cpu_idle_seconds": 10.0, "cycles": 2e10}
+    counts = {"dtlb_load_walks_pending": 3e6, "dtlb_load_walks": 1e5, **times}
+    assert derive(metric, counts) == pytest.approx(30 * 0.5)
+    assert derive(metric, counts | {"cycles": 0.0}) is None
+    assert derive(metric, {name: count for name, count in counts.items() if name != "cpu_idle_seconds"}) is None
+    assert set(asked_events([metric.name])) == {"dtlb_load_walks_pending", "dtlb_load_walks", "cycles"}
+    assert metric in derived_for(counts)
+
+
 @pytest.mark.parametrize("name", ["dtlb_walks_3k_share", "dtlb_load_walks_small_share", "dtlb_walks_share"])
 def test_a_share_of_what_nobody_counts_is_no_metric(name: str) -> None:
     assert find_derived(name) is None

@@ -48,18 +48,18 @@ def test_a_group_counts_what_each_event_alone_counts_at_the_same_moments(guest: 
 
 
 def test_a_group_that_does_not_fit_is_taken_apart_and_counted_all_the_same(guest: PmuGuest) -> None:
-    """This CPU has one counter for dTLB load misses, and its kernel takes any group without a check."""
-    found = guest.call("counted_twice", "dtlb_load_misses", PROGRAM)
+    """This CPU has one counter for cycles, and its kernel takes any group without a check."""
+    found = guest.call("counted_twice", "cycles", PROGRAM)
     print(found)
     assert (found["groups"], found["apart"]) == (2, ["again"])
     counts = found["counts"]
-    share = counts["dtlb_load_misses_time_running_seconds"] / counts["dtlb_load_misses_time_enabled_seconds"]
+    share = counts["cycles_time_running_seconds"] / counts["cycles_time_enabled_seconds"]
     assert 0.2 < share < 0.8
-    assert counts["dtlb_load_misses"] > 0
+    assert counts["cycles"] > 0
 
 
 def test_preflight_tells_what_takes_turns_and_in_how_much_of_the_time(guest: PmuGuest) -> None:
-    alone, twice = (guest.call("forecast", wanted) for wanted in ((), ("cgroup_dtlb_load_misses",)))
+    alone, twice = (guest.call("forecast", wanted) for wanted in ((), ("cgroup_cycles",)))
     print(alone, twice)
     assert all(alone.shares[name] > 0.98 for name in EVENTS)
-    assert all(twice.shares[name] < 0.9 for name in ("dtlb_load_misses", "cgroup_dtlb_load_misses"))
+    assert all(0 < twice.shares[name] < 0.9 for name in ("cycles", "cgroup_cycles"))

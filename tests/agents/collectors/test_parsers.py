@@ -14,6 +14,7 @@ from agents.collectors.parsers import (
     more_than_there_is,
     parse_buddyinfo,
     parse_pagetypeinfo,
+    parse_uptime,
 )
 from agents.numbers import implausible, whole_number
 
@@ -77,6 +78,18 @@ def test_pressure_totals_are_seconds() -> None:
         out,
     )
     assert out == pytest.approx({"psi_memory_some_seconds": 26.856799, "psi_memory_full_seconds": 0.0005})
+
+
+def test_idle_time_of_all_cpus_stands_second() -> None:
+    out: dict[str, float] = {}
+    parse_uptime(b"2130.89 4065.91\n", out)
+    assert out == {"cpu_idle_seconds": 4065.91}
+
+
+@pytest.mark.parametrize("text", [b"", b"1.0", b"soon", b"1.0 -2.0", b"1.0 nan", b"1.0 " + b"9" * 40 + b".0"])
+def test_an_uptime_that_is_not_understood_is_an_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match="no times since boot"):
+        parse_uptime(text, {})
 
 
 def test_pressure_lines_that_were_not_asked_for_are_left_out() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from agents.facts import survey
 from agents.messages import MetricSource, Severity
-from agents.perf.turns import try_turns
+from agents.perf.turns import Turns, try_turns
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from tests.agents.perf.test_counters import needs_perf_events
@@ -55,6 +55,15 @@ def test_what_the_answer_needs_is_an_error_where_it_is_not_counted_and_the_rest_
     assert [severity for severity, _ in told] == [Severity.ERROR, Severity.WARNING]
     assert "the primary metric or a guardrail needs instructions, not counted here" in told[0][1]
     assert "derived: cgroup_dtlb_load_misses" in told[1][1]
+
+
+def test_what_the_counters_do_not_hold_together_is_said(host_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(shares={"dtlb_walks_1g": 1.0}, apart=("dtlb_walks_1g", "cycles"))
+    monkeypatch.setattr("agents.preflight.try_turns", lambda *_: turns)
+    root = host_tree()
+    found = preflight(root, survey(root), (), (), None, events=("dtlb_walks_1g",))
+    (what,) = [problem.what for problem in found if "do not hold" in problem.what]
+    assert what.startswith("the CPU's counters do not hold dtlb_walks_1g together")
 
 
 @needs_perf_events
