@@ -95,7 +95,7 @@ class SuccessRow:
     """How many of the big pages asked for were given, where a circumstance lay in one range."""
 
     page_size_kib: int
-    circumstance: str  # 'free memory', 'free blocks of 4 MiB', 'uptime'
+    circumstance: str  # 'free memory', 'uptime at the start'
     least: float  # of the range, in `unit`
     most: float
     unit: str

@@ -30,7 +30,7 @@ class Circumstance:
 
 CIRCUMSTANCES = (
     Circumstance(name="free memory", metric="memory_free_bytes", unit="bytes"),
-    Circumstance(name="free blocks of the largest order", metric="buddyinfo_order10_free_blocks", unit="blocks"),
+    Circumstance(name="free memory in blocks that hold a huge page", metric="free_huge_bytes", unit="bytes"),
     Circumstance(name="uptime at the start", metric="", unit="seconds"),
 )
 

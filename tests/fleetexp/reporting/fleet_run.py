@@ -176,7 +176,7 @@ def _readings(
                 "page_table_bytes": (0.5 if treated else 0.9) * GIB * float(draw.uniform(0.95, 1.05)),
                 "instructions": 1e9 * (beat + 1),
                 "dtlb_load_misses": (3.1e6 if treated else 4.2e6) * (beat + 1) * float(draw.uniform(0.999, 1.001)),
-                "buddyinfo_order10_free_blocks": float(draw.integers(100, 4000)),
+                "free_huge_bytes": float(draw.integers(100, 4000)) * 2**21,
                 "thp_1048576kB_nr_anon": pages,
                 "thp_1048576kB_anon_fault_alloc": base + round(pages * done),
                 "thp_1048576kB_anon_fault_fallback": base + round(9 * done if treated else 0),
