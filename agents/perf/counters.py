@@ -20,6 +20,7 @@ from agents.perf.scaling import COVERAGE_FLOOR, TURN_SECONDS, Reading
 from agents.perf.syscall import PerfEvent, require_cgroup, unreadable, why_not
 from agents.sysroot import Reader, SysRoot
 
+_FIRST_LOOK_SECONDS = 0.02  # until then what never fits may seem to have been counted half of the time
 ONLINE = "sys/devices/system/cpu/online"
 
 
@@ -193,6 +194,8 @@ class PerfCounters:
         """Wait until every group has had its turn, and make those smaller that can't have one."""
         if self._cgroup is not None:  # where no task runs nothing is counted: `collect` finds it out
             return
+        if any(group.shares_counters for group in self._groups):
+            time.sleep(_FIRST_LOOK_SECONDS)
         while any(group.waits for group in self._groups):
             time.sleep(TURN_SECONDS)
             for group, readings in self._readings().items():

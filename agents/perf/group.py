@@ -96,10 +96,15 @@ class EventGroup:
             return None
 
     @property
+    def shares_counters(self) -> bool:
+        """Whether these are several events of the CPU's counters."""
+        return len(self.events) > 1 and self.events[0].kind != TYPE_SOFTWARE
+
+    @property
     def waits(self) -> bool:
-        """Whether these events are hardly counted on some CPU: they take turns, or they do not fit its counters."""
+        """Whether they are hardly counted on some CPU: they take turns with others, or do not fit its counters."""
         readings = filter(None, map(self.read, self.fds))
-        return len(self.events) > 1 and any(reading[1] * _SOON < reading[0] for reading in readings)
+        return self.shares_counters and any(reading[1] * _SOON < reading[0] for reading in readings)
 
     def close_on(self, cpu: int) -> None:
         for fd in self.fds.pop(cpu, ()):

@@ -78,7 +78,8 @@ def test_what_is_divided_is_in_one_group_with_its_divisor(host_tree: Tree, monke
     made = PerfCounters(host(host_tree), COUNTED_ALWAYS, own={"mine": "r1a8"})
     both = ("instructions", "cycles", "dtlb_load_misses", "dtlb_store_misses", "dtlb_walk_cycles")
     assert groups_of(made) == [(*both, "dtlb_store_walk_cycles"), ("mine",)]
-    assert (made.apart, pmu.slept) == ([], 0)
+    assert made.apart == []
+    assert pmu.slept < 0.05
     made.close()
 
 
