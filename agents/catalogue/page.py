@@ -28,10 +28,10 @@ the spec wants for a tenth of a second, and says which of them are counted only 
 metrics from perf_event_open, those up to `cpu_migrations` are counted always, the others where a metric of the spec is
 one of them or is derived from one; of a cgroup, which takes counters once more, only page faults, context switches and
 migrations always. On a CPU of a table what is divided by another event is counted in one group with it, so that both
-are seen at the same moments, as far as the CPU's counters hold it; two metrics that are one event on a CPU take one counter. An *event of
-the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`; what it is on a host,
-`fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*` are one of them,
-`dtlb_*` both together.
+are seen at the same moments, as far as the CPU's counters hold it; two metrics that are one event on a CPU take one
+counter. An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`;
+what it is on a host, `fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*`
+are one of them, `dtlb_*` both together.
 """
 
 
