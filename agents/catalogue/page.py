@@ -27,11 +27,11 @@ A CPU counts four to eight events at once and takes turns with more: before a ru
 the spec wants for a tenth of a second, and says which of them are counted only part of the time, and how much. Of the
 metrics from perf_event_open, those up to `cpu_migrations` are counted always, the others where a metric of the spec is
 one of them or is derived from one; of a cgroup, which takes counters once more, only page faults, context switches and
-migrations always. What is divided by another event is counted in one group with it, so that both are seen at the same
-moments, as far as the CPU's counters hold it; two metrics that are one event on a CPU take one counter. An *event of
-the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`; what it is on a host,
-`fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*` are one of them,
-`dtlb_*` both together.
+migrations always. On a CPU of a table what is divided by another event is counted in one group with it, so that both
+are seen at the same moments, as far as the CPU's counters hold it; two metrics that are one event on a CPU take one
+counter. An *event of the CPU's table* is the CPU maker's own for this purpose, of the CPUs in `agents/perf/tables`;
+what it is on a host, `fleetexp doctor` says. Not every CPU tells loads from stores: `dtlb_load_*` and `dtlb_store_*`
+are one of them, `dtlb_*` both together.
 """
 
 

@@ -174,7 +174,9 @@ class PerfCounters:
             if counted != event.name:
                 self._same[event.name] = counted
         events = [event for event in events if event.name not in self._same]
-        self._groups = grouped(events, self._divisors(), floor=self._floor)
+        # Of a CPU that no table has nothing is known of its counters either: there each event goes alone.
+        divisors = self._divisors() if any(event.pmu for event in found) else {}
+        self._groups = grouped(events, divisors, floor=self._floor)
         self._open_on(self._groups, cpus)
         self._find_what_fits()
         self._repeat({})

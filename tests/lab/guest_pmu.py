@@ -85,6 +85,16 @@ def counted_in_groups(metrics: Sequence[str], program: Program) -> dict[str, Any
         return {**_seen(metrics, before, after, ours.unavailable), "groups": groups, "apart": ours.apart}
 
 
+def counted_together(metrics: Sequence[str], program: Program) -> dict[str, Any]:
+    """The same of events in one group."""
+
+    def grouped_together(events: Sequence[PerfEvent], *_: object, floor: float) -> list[EventGroup]:
+        return [EventGroup(events, floor=floor)]
+
+    with mock.patch("agents.perf.counters.grouped", grouped_together):
+        return counted_in_groups(metrics, program)
+
+
 def counted_twice(metric: str, program: Program) -> dict[str, Any]:
     """The same of one event that is to stand twice in one group."""
 

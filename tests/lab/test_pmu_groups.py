@@ -35,7 +35,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PmuGuest]:
 
 def test_a_group_counts_what_each_event_alone_counts_at_the_same_moments(guest: PmuGuest) -> None:
     rounds = [
-        (guest.call("counted_in_groups", EVENTS, PROGRAM), guest.call("counted_in_groups", EVENTS[2:3], PROGRAM))
+        (guest.call("counted_together", EVENTS, PROGRAM), guest.call("counted_in_groups", EVENTS[2:3], PROGRAM))
         for _ in range(ROUNDS)
     ]
     for together, _ in rounds:

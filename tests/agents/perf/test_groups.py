@@ -117,16 +117,16 @@ def test_a_group_that_is_never_counted_is_made_smaller_until_it_is(
 def test_a_cgroups_group_is_made_smaller_when_its_tasks_have_run(
     host_tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pmu = Pmu(monkeypatch, counters=1)
+    pmu = Pmu(monkeypatch, counters=2)
     root = host(host_tree)
     monkeypatch.setattr("agents.perf.counters.require_cgroup", lambda *_, **__: None)
-    names = ("instructions", "cycles", "page_faults")
+    names = ("instructions", "cycles", "dtlb_load_misses")
     made = PerfCounters(root, names, cgroup=root.root, prefix="cgroup_")
-    assert groups_of(made) == [("cgroup_instructions", "cgroup_cycles")]
+    assert groups_of(made) == [("cgroup_instructions", "cgroup_cycles", "cgroup_dtlb_load_misses")]
     pmu.slept += 0.2  # as much later
     made.collect({})
-    assert groups_of(made) == [("cgroup_instructions",), ("cgroup_cycles",)]
-    assert made.apart == ["cgroup_cycles"]
+    assert groups_of(made) == [("cgroup_instructions", "cgroup_cycles"), ("cgroup_dtlb_load_misses",)]
+    assert made.apart == ["cgroup_dtlb_load_misses"]
     made.close()
 
 
@@ -175,4 +175,11 @@ def test_what_a_metric_asks_for_comes_first_into_a_group(host_tree: Tree, monkey
     made = open_counters(host(host_tree), wanted=("dtlb_walk_cycles", "cycles"))
     assert isinstance(made, PerfCounters)
     assert groups_of(made)[0] == ("cycles", "dtlb_walk_cycles", "instructions")
+    made.close()
+
+
+def test_on_a_cpu_that_no_table_has_each_event_goes_alone(host_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    Pmu(monkeypatch, counters=8)
+    made = PerfCounters(host_tree(files={"sys/devices/system/cpu/online": "0-1"}), ["instructions", "dtlb_load_misses"])
+    assert groups_of(made) == [("instructions",), ("dtlb_load_misses",)]
     made.close()
