@@ -1,10 +1,21 @@
-"""Write the store that later releases must upgrade, once a schema: python -m tests.migrations.freeze NAME."""
+"""Write the stores that later releases must upgrade and go on with, once a schema.
+
+    python -m tests.migrations.freeze 0008
+
+schema-0008.db has rows of every kind, interrupted-0008.db.gz runs whose orchestrator was lost.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import gzip
+import os
+import shutil
+import signal
 import sqlite3
 import sys
+import tempfile
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,13 +24,18 @@ import numpy as np
 import pandas as pd
 
 from agents.messages import Arm
+from agents.simulated import Refuse
 from analysis.aggregate import Summary
 from analysis.findings import analyze
 from analysis.plan import AssignedUnit, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, RunState, StagePlan, UnitPlan
+from fleetexp.orchestrator.progress import Progress
 from fleetexp.store.store import Store, open_store
+from fleetexp.who import who
 from tests.analysis import fleet_data, switchback_data
+from tests.fleetexp.simulated_runs import KNOB as BIG_PAGES
+from tests.fleetexp.simulated_runs import run_simulated, spec
 from tests.fleetexp.store.rows import (
     KNOB,
     NOW,
@@ -32,6 +48,13 @@ from tests.fleetexp.store.rows import (
     new_run,
     sample,
 )
+
+RAMP = spec(
+    stages="[{hosts: 2, hold: 1m}, {share: 100%, hold: 4m}]",
+    guardrails="[{metric: memory_used_bytes, worse: increase, margin: 50%}]",
+).replace("sample_every: 10s", "sample_every: 30s")
+SWITCHBACK = spec(design="switchback", stages="", baseline="", blocks="measure: 1m, blocks: 3, ")
+REFUSES, STOPPED_AT_SECONDS = "sim-0001", 180.0
 
 
 def freeze(path: Path) -> None:
@@ -55,8 +78,54 @@ def freeze(path: Path) -> None:
         _harmful(store)
         _two_arms(store)
         _switchback(store)
+    _in_one_file(path)
+
+
+def freeze_interrupted(path: Path) -> None:
+    """Make a store of two runs that lost their orchestrator: 1 in the second stage of a ramp, 2 while it was aborted.
+
+    A copy of what is committed at that moment is what a killed orchestrator leaves; the run itself goes on elsewhere.
+    """
+    path.unlink(missing_ok=True)
+    refusal = {REFUSES: (Refuse(knob=BIG_PAGES, number=errno.EINVAL),)}
+    for text, hosts, faults, state in ((RAMP, 4, refusal, RunState.RUNNING), (SWITCHBACK, 1, {}, RunState.HALTING)):
+        with tempfile.TemporaryDirectory() as folder:
+            own = Path(folder) / path.name
+            if path.exists():
+                shutil.copyfile(path, own)
+            watch = _Copy(state, own, path)
+            run_simulated(own.parent, text, hosts=hosts, faults=faults, observer=watch, store_url=f"sqlite:///{own}")
+            assert watch.done, f"the run was never {state.value} then"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for table, column in (("run", "launched_by"), ("run", "reason"), ("event", "detail"), ("period", "reason")):
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, 'ops@head pid 1')", (who(),))  # noqa: S608
+    _in_one_file(path)
+
+
+class _Copy:
+    """Watches a run; copies its store once it is so far, and in this state."""
+
+    def __init__(self, state: RunState, own: Path, copy: Path) -> None:
+        self.done = False
+        self._state, self._own, self._copy = state, own, copy
+
+    def __call__(self, progress: Progress) -> None:
+        if self.done or progress.elapsed_seconds < STOPPED_AT_SECONDS:
+            return
+        if progress.state is self._state:
+            self.done = True
+            with (
+                contextlib.closing(sqlite3.connect(self._own)) as own,
+                contextlib.closing(sqlite3.connect(self._copy)) as copy,
+            ):
+                own.backup(copy)
+        elif self._state is RunState.HALTING:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _in_one_file(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+        connection.execute("PRAGMA journal_mode = DELETE")  # nothing beside it
         connection.execute("VACUUM")
 
 
@@ -154,4 +223,9 @@ def _switchback(store: Store) -> None:
 
 
 if __name__ == "__main__":
-    freeze(Path(__file__).parent / f"{sys.argv[1]}.db")
+    freeze(Path(__file__).parent / f"schema-{sys.argv[1]}.db")
+    with tempfile.TemporaryDirectory() as folder:
+        interrupted = Path(folder) / "interrupted.db"
+        freeze_interrupted(interrupted)
+        packed = gzip.compress(interrupted.read_bytes(), mtime=0)
+    (Path(__file__).parent / f"interrupted-{sys.argv[1]}.db.gz").write_bytes(packed)
