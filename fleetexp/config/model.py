@@ -71,8 +71,8 @@ class Assignment(Section):
     standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
     """
 
-    method: Annotated[str, *check_word(*AssignmentMethod)] | None = key(
-        "how hosts get their arms", "rerandomise", default=None, otherwise=AssignmentMethod.INDEPENDENT
+    method: Annotated[str, *check_word(*(method.value for method in AssignmentMethod))] | None = key(
+        "how hosts get their arms", "rerandomise", default=None, otherwise=AssignmentMethod.INDEPENDENT.value
     )
     balance: tuple[Text, ...] = key("labels or metrics that the arms must be alike in", ["memory"], default=())
     accept: Annotated[Share, Field(gt=0, lt=1)] | None = key(
