@@ -153,7 +153,7 @@ class HostEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvent:
-    """Something that happened on the host; `period_id` is 0 outside any period."""
+    """Something that happened on the host; `period_id` is 0 outside any period, `metric` what a source lost."""
 
     position: int
     period_id: int
@@ -161,6 +161,7 @@ class HostEvent:
     taken_at: datetime
     kind: HostEventKind
     detail: str
+    metric: str = ""
 
 
 Reading: TypeAlias = Sample | Measurement | HostEvent
@@ -207,11 +208,15 @@ class CountedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSupport:
-    """Whether a metric of perf events can be counted here, and if not, why; `counted` is what it would be."""
+    """Whether a metric of perf events can be counted here, and if not, why; `counted` is what it would be.
+
+    `brief` is the reason without where that was seen.
+    """
 
     event: str
     available: bool
     reason: str = ""
+    brief: str = ""
     counted: CountedEvent | None = None
 
 

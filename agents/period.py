@@ -49,7 +49,7 @@ class Fed(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def measurements(self) -> list[tuple[datetime, str, float]]: ...
-    def events(self) -> list[tuple[HostEventKind, str]]: ...
+    def lost(self) -> list[tuple[str, str]]: ...
 
 
 class Drift(Protocol):
@@ -200,8 +200,8 @@ class Period:
         if self._feeds is None:
             return
         self._keep_own(self._feeds.measurements(), "a source", FOR_A_SERVICE, self._feeds.metrics)
-        for kind, detail in self._feeds.events():
-            self._event(kind, detail)
+        for metric, detail in self._feeds.lost():
+            self._event(HostEventKind.SOURCE_LOST, detail, metric)
 
     def _watch_claim(self) -> None:
         if self._claim.lease_remaining_seconds <= 0:
@@ -243,5 +243,5 @@ class Period:
         sequence = self._sequence
         self._spool.append(lambda position: make(position=position, period_id=self.period_id, sequence=sequence))
 
-    def _event(self, kind: HostEventKind, detail: str) -> None:
-        self._keep(partial(HostEvent, taken_at=self._clock.now(), kind=kind, detail=detail))
+    def _event(self, kind: HostEventKind, detail: str, metric: str = "") -> None:
+        self._keep(partial(HostEvent, taken_at=self._clock.now(), kind=kind, detail=detail, metric=metric))

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 REWRITE_BEYOND_BYTES = 1 << 20
 _FIELDS = 7  # of a line
+_OF_KIND = 2  # of what an event is: its kind, its metric
 _LONGEST_LINE = 1 << 20
 
 
@@ -38,7 +39,7 @@ def encode(reading: Reading) -> str:
         case Measurement():
             return json.dumps(["m", *head, reading.metric, reading.value])
         case HostEvent():
-            return json.dumps(["e", *head, reading.kind, reading.detail])
+            return json.dumps(["e", *head, [reading.kind, reading.metric], reading.detail])
 
 
 def decode(line: str | bytes) -> Reading:
@@ -61,7 +62,13 @@ def decode(line: str | bytes) -> Reading:
     if tag == "m":
         return Measurement(**head, metric=as_any_text(first, "metric"), value=as_number(second, "value"))
     if tag == "e":
-        return HostEvent(**head, kind=HostEventKind(as_any_text(first, "kind")), detail=as_any_text(second, "detail"))
+        kind, metric = first if isinstance(first, list) and len(first) == _OF_KIND else (first, "")  # as once written
+        return HostEvent(
+            **head,
+            kind=HostEventKind(as_any_text(kind, "kind")),
+            metric=as_any_text(metric, "metric"),
+            detail=as_any_text(second, "detail"),
+        )
     raise ValueError("it is no kind of reading")
 
 

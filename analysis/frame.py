@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from analysis.aggregate import FIGURES
 from analysis.errors import BadObservations, BadPlan
-from analysis.plan import AnalysisPlan, GuardrailPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, AssignmentMethod, GuardrailPlan, MetricPlan, Role
 
 OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
 
 
-METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
 ORDERS = ("pairs", "abba")
 ESTIMANDS = ("mean over hosts", "fleet ratio")
 STATISTICS = ("mean", "minimum", "maximum", "p50", "p99", "rise")  # columns of the observations
@@ -142,8 +141,10 @@ def check_plan(plan: AnalysisPlan) -> None:
         _check_metric(metric)
     if plan.order not in ORDERS:
         raise BadPlan(f"unknown order {plan.order!r}", "order", f"one of {', '.join(ORDERS)}")
-    if plan.method not in METHODS:
-        raise BadPlan(f"unknown method of assignment {plan.method!r}", "method", f"one of {', '.join(METHODS)}")
+    if plan.method not in set(AssignmentMethod):
+        raise BadPlan(
+            f"unknown method of assignment {plan.method!r}", "method", f"one of {', '.join(AssignmentMethod)}"
+        )
     looks = plan.information_fractions
     if not looks or looks[-1] != 1.0 or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
         raise BadPlan("the looks do not rise to 1", "information_fractions", "such as (0.25, 0.5, 1.0)")

@@ -93,13 +93,13 @@ def headline(sample: TwoArms, metric: MetricPlan, redraws: Redraws, *, claims: b
             return Headline(inference=Inference(contrast=contrast), method=method, warnings=warnings)
         return _with_draws(contrast, method, warnings, (sample, sample.numerator, sample.denominator, nothing), redraws)
     control, treatment = sample.arms(sample.y)
-    contrast, method = welch(control, treatment), "Welch t"
-    covariates, warnings = nothing, ()
+    contrast = unadjusted = welch(control, treatment)
+    method, covariates, warnings = "Welch t", nothing, ()
     if metric.role is not Role.EXPOSURE:  # what was received is what it was: a control that got none must read 0
         covariates, names, warnings = covariates_of(sample)
         if covariates.shape[1] and contrast.variance > 0:
             contrast, method, warnings = _adjusted(sample, covariates, names, contrast, warnings)
-    if method == "Welch t":
+    if contrast is unadjusted:
         covariates = nothing
     basis = independent_columns(covariates)
     if not (claims and is_delicate(*sample.arms(_cleaned(sample.y, basis)))):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
 from analysis.hosts import TwoArms
-from analysis.plan import AnalysisPlan
+from analysis.plan import AnalysisPlan, AssignmentMethod
 
 _Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class MatchedPairs:
 def matched_pairs(sample: TwoArms, plan: AnalysisPlan) -> MatchedPairs | None:
     """Find the pairs of a sample; None where the plan has none, or fewer than two are whole."""
     pair_of = {unit.host: unit.pair for unit in plan.units}
-    if plan.method != "matched_pairs":
+    if plan.method != AssignmentMethod.MATCHED_PAIRS:
         return None
     members: dict[str, dict[bool, int]] = {}
     for place, host in enumerate(sample.hosts.tolist()):

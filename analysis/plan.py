@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class AssignmentMethod(StrEnum):
+    """How the arms of a parallel design are drawn."""
+
+    INDEPENDENT = "independent"
+    COMPLETE = "complete"
+    MATCHED_PAIRS = "matched_pairs"
+    RERANDOMISE = "rerandomise"
+
+
 class Role(StrEnum):
     """What a metric is for; it decides the error rate that its estimate must keep."""
 
@@ -133,8 +142,7 @@ class AnalysisPlan:
     stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts
     unplanned_look: bool = False  # at no planned look: intervals that hold at every moment (confidence sequences)
     trade: TradePlan | None = None
-    # How the arms of a parallel design were drawn: 'independent', 'complete', 'matched_pairs' or 'rerandomise'.
-    method: str = "independent"
+    method: str = AssignmentMethod.INDEPENDENT  # how the arms of a parallel design were drawn
     balance_rule: BalanceRule | None = None  # which draw 'rerandomise' accepted
 
     @property

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis.balance import Balance
 from analysis.errors import NotEnoughData
 from analysis.hosts import TwoArms
-from analysis.plan import AnalysisPlan, AssignedUnit
+from analysis.plan import AnalysisPlan, AssignedUnit, AssignmentMethod
 
 _Floats = NDArray[np.float64]
 _Draws = NDArray[np.bool_]
@@ -197,8 +197,10 @@ def replay_of(sample: TwoArms, plan: AnalysisPlan) -> Replay:
     """Return the mechanism that assigned a sample's hosts."""
     units = {unit.host: unit for unit in plan.units}
     hosts = [str(host) for host in sample.hosts]
-    if plan.method == "matched_pairs" and all(host in units and units[host].pair for host in hosts):
+    if plan.method == AssignmentMethod.MATCHED_PAIRS and all(host in units and units[host].pair for host in hosts):
         return WithinPairs(sample.treated, np.array([units[host].pair for host in hosts], dtype=np.str_))
-    if plan.method == "rerandomise" and sample.control == plan.control:  # two treatments: no rule compared them
+    if (
+        plan.method == AssignmentMethod.RERANDOMISE and sample.control == plan.control
+    ):  # two treatments: no rule compared them
         return Rerandomised(plan.units, plan, (sample.control, sample.treatment), hosts)
     return WithinStrata(sample.treated, sample.strata)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from analysis.plan import AssignmentMethod
 from fleetexp.chance import uniform
 from fleetexp.config import Experiment
 from fleetexp.config.model import DEFAULT_DRAWS
@@ -52,11 +53,11 @@ def assign(experiment: Experiment, hosts: Sequence[HostInfo], strata: Mapping[st
     """Draw the arm of every host; `strata` maps host to stratum. ConfigError where the method can't be carried out."""
     record = AssignmentPlan(method=experiment.method, strata=experiment.assignment.strata)
     match experiment.method:
-        case "complete":
+        case AssignmentMethod.COMPLETE:
             return Drawn(arms=_complete(experiment, strata, 0), record=record)
-        case "matched_pairs":
+        case AssignmentMethod.MATCHED_PAIRS:
             return _matched(experiment, hosts, strata)
-        case "rerandomise":
+        case AssignmentMethod.RERANDOMISE:
             return _rerandomise(experiment, hosts, strata)
         case _:
             return Drawn(arms={host.name: independent_arm(experiment, host.name) for host in hosts}, record=record)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from analysis.plan import AssignmentMethod
 from fleetexp.config import Experiment
 from fleetexp.config.problem import choose
 from fleetexp.errors import ConfigError
@@ -28,7 +29,7 @@ def within_limits(experiment: Experiment, by_hash: Sequence[HostInfo], arms: Map
             admitted.append(host)
             if arms.get(host.name) != experiment.control:
                 treated.update(values)
-        elif experiment.switchback or experiment.method != "independent":
+        elif experiment.switchback or experiment.method != AssignmentMethod.INDEPENDENT:
             label, value = next(one for one in values if treated[one] >= limits[one[0]])
             raise _cannot(experiment, label, value)
     return tuple(admitted)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from agents.messages import HostFacts
-from analysis.plan import AssignedUnit
+from analysis.plan import AssignedUnit, AssignmentMethod
 from fleetexp.assignment import assign
 from fleetexp.blast_radius import within_limits
 from fleetexp.chance import uniform
@@ -60,7 +60,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
     stages = _stages(experiment, len(chosen))
     strata = {host.name: _stratum(experiment, host) for host in chosen}
     taking_part: Sequence[HostInfo] = chosen
-    if not experiment.switchback and experiment.method != "independent":
+    if not experiment.switchback and experiment.method != AssignmentMethod.INDEPENDENT:
         # Who takes part is decided before the arms: the draw is balanced over those who do.
         taking_part = _by_hash(experiment, chosen)[: stages[-1].hosts]
         strata = {host.name: strata[host.name] for host in taking_part}

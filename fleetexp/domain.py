@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
+from analysis.plan import AssignmentMethod
 
 
 class Design(StrEnum):
@@ -161,7 +162,7 @@ class AssignmentPlan:
     the draw that was taken reached, `draws` how many it took. `held_out` hosts would have taken part.
     """
 
-    method: str = "independent"
+    method: str = AssignmentMethod.INDEPENDENT
     strata: tuple[str, ...] = ()
     balance: tuple[str, ...] = ()
     accept: float | None = None

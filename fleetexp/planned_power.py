@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from analysis.plan import AssignmentMethod
 from fleetexp.config import Experiment, analysis_plan
 from fleetexp.domain import Design, Plan
 from fleetexp.errors import RunError
@@ -138,7 +139,8 @@ def planned_shape(experiment: Experiment, plan: Plan, correlation: float | None 
         comparisons=comparisons,
         fractions=fractions,
         alpha=experiment.alpha,
-        matched_pairs=experiment.method == "matched_pairs" and sizes[smallest] * 2 == sum(map(sum, cells.values())),
+        matched_pairs=experiment.method == AssignmentMethod.MATCHED_PAIRS
+        and sizes[smallest] * 2 == sum(map(sum, cells.values())),
     )
 
 

@@ -39,7 +39,7 @@ class Feed:
         self._stopped = threading.Event()
         self._cut = Cut()
         self._measured: list[Measured] = []
-        self._lost: list[str] = []
+        self._lost: list[tuple[str, str]] = []  # the metric, and a sentence
         self._out: set[str] = set()  # metrics without a value at present, and that has been told
         self._last_at: dict[str, float] = {}
         self._sums: defaultdict[str, SummedCounter] = defaultdict(SummedCounter)
@@ -57,8 +57,8 @@ class Feed:
             self._stopped.set()
         self._cut.now()
 
-    def take(self) -> tuple[list[Measured], list[str]]:
-        """Return the values, and a sentence for each outage that began, since the last call."""
+    def take(self) -> tuple[list[Measured], list[tuple[str, str]]]:
+        """Return the values, and the metric and a sentence for each outage that began, since the last call."""
         with self._lock:
             measured, self._measured = self._measured, []
             lost, self._lost = self._lost, []
@@ -125,4 +125,4 @@ class Feed:
             self._tell(metric, why.what)
 
     def _tell(self, metric: str, what: str) -> None:
-        self._lost.append(f"{metric}: {self._place.name}: {what}")
+        self._lost.append((metric, f"{metric}: {self._place.name}: {what}"))

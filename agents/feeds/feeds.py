@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agents.feeds.feed import Feed, Measured
 from agents.feeds.reading import places
-from agents.messages import HostEventKind, MetricSource
+from agents.messages import MetricSource
 from agents.sysroot import SysRoot
 
 
@@ -21,7 +21,7 @@ class Feeds:
             Feed(place, root, every_seconds=place.first.every_seconds or sample_every_seconds)
             for place in places(sources, host)
         ]
-        self._lost: list[str] = []
+        self._lost: list[tuple[str, str]] = []
 
     def start(self) -> None:
         """Read everything for the first time, and go on."""
@@ -42,7 +42,7 @@ class Feeds:
             self._lost += lost
         return out
 
-    def events(self) -> list[tuple[HostEventKind, str]]:
-        """Return the outages that the last call of `measurements` saw beginning."""
+    def lost(self) -> list[tuple[str, str]]:
+        """Return the outages that the last call of `measurements` saw beginning, each a metric and a sentence."""
         lost, self._lost = self._lost, []
-        return [(HostEventKind.SOURCE_LOST, sentence) for sentence in lost]
+        return lost

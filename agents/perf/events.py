@@ -56,7 +56,7 @@ def find_events(root: SysRoot, names: Iterable[str] = EVENT_NAMES) -> tuple[tupl
             except OSError as error:
                 missing[name] = unreadable(error, DEVICES)
             except AbsentError as answer:
-                missing[name] = str(answer)
+                missing[name] = answer.why
     return tuple(found), missing
 
 
@@ -67,7 +67,7 @@ def _table_of(root: SysRoot) -> tuple[_TableOfHost | None, str]:
     except OSError as error:  # not read is not the same as not there
         return None, unreadable(error, _CPUINFO)
     except AbsentError as answer:
-        return None, str(answer)
+        return None, answer.why
 
 
 class _TableOfHost:
@@ -78,23 +78,20 @@ class _TableOfHost:
         self._root = root
         kinds = find_cpu_kinds(root)
         if len(kinds) != 1:
-            raise AbsentError(
-                f"CPUs of {len(kinds)} kinds here: their events differ"
-                if kinds
-                else f"no table of events has this CPU (/{_CPUINFO} gives no family and model)"
-            )
+            if kinds:
+                raise AbsentError(f"CPUs of {len(kinds)} kinds here: their events differ")
+            raise AbsentError("no table of events has this CPU", f"/{_CPUINFO} gives no family and model")
         found = find_table(kinds[0])
         if found is None:
-            raise AbsentError(f"no table of events has this CPU ({kinds[0]})")
+            raise AbsentError("no table of events has this CPU", f"{kinds[0]}")
         self._table: EventTable = found[0]
         self._cpu = found[1].name
         pmus = [name for name in root.names(DEVICES) if self._table.has_pmu(name)]
         if len(pmus) != 1:
-            raise AbsentError(
-                f"{len(pmus)} PMUs for the cores of {self._cpu}: {', '.join(sorted(pmus))}"
-                if pmus
-                else f"the kernel has no PMU of {self._cpu} ({' or '.join(self._table.pmus)} in /{DEVICES})"
-            )
+            if pmus:
+                raise AbsentError(f"{len(pmus)} PMUs for the cores of {self._cpu}: {', '.join(sorted(pmus))}")
+            where = f"{' or '.join(self._table.pmus)} in /{DEVICES}"
+            raise AbsentError(f"the kernel has no PMU of {self._cpu}", where)
         self._pmu = pmus[0]
 
     def event(self, metric: str) -> PerfEvent:

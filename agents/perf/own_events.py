@@ -20,7 +20,9 @@ def find_own_events(root: SysRoot, own: Mapping[str, str]) -> tuple[tuple[PerfEv
     for metric, text in own.items():
         try:
             found.append(_event(root, metric, parse_event(text)))
-        except (EventTextError, AbsentError) as answer:
+        except AbsentError as answer:
+            missing[metric] = answer.why
+        except EventTextError as answer:
             missing[metric] = str(answer)
         except OSError as error:
             missing[metric] = unreadable(error, DEVICES)
@@ -46,15 +48,15 @@ def _expanded(root: SysRoot, asked: EventText) -> Iterator[tuple[str, int]]:
     folder = f"{DEVICES}/{asked.pmu}"
     here = root.names(DEVICES)
     if asked.pmu not in here:
-        raise AbsentError(f"no PMU {asked.pmu} here (in /{DEVICES}: {', '.join(sorted(here)[:20]) or 'none'})")
+        raise AbsentError(f"no PMU {asked.pmu} here", f"in /{DEVICES}: {', '.join(sorted(here)[:20]) or 'none'}")
     if root.exists(f"{folder}/cpumask"):
-        raise AbsentError(f"the PMU {asked.pmu} counts for a whole package, not for each CPU (/{folder}/cpumask)")
+        raise AbsentError(f"the PMU {asked.pmu} counts for a whole package, not for each CPU", f"/{folder}/cpumask")
     for name, value in asked.terms:
         if value is not None:
             yield name, value
         elif not root.exists(f"{folder}/events/{name}"):
             yield name, 1
         elif root.exists(f"{folder}/events/{name}.scale"):
-            raise AbsentError(f"{name} is counted in a unit of its own (/{folder}/events/{name}.scale)")
+            raise AbsentError(f"{name} is counted in a unit of its own", f"/{folder}/events/{name}.scale")
         else:
             yield from read_terms(root, asked.pmu, name)

@@ -25,8 +25,20 @@ class Code(NamedTuple):
     config2: int = 0
 
 
+class Absence(str):
+    """Why an event can't be asked for; `brief` leaves out where that was seen."""
+
+    __slots__ = ("brief",)
+    brief: str
+
+
 class AbsentError(Exception):
-    """An event can't be asked for here; the message says why."""
+    """An event can't be asked for here; the message says why, and `where` that was seen."""
+
+    def __init__(self, brief: str, where: str = "") -> None:
+        self.why = Absence(f"{brief} ({where})" if where else brief)
+        self.why.brief = brief
+        super().__init__(self.why)
 
 
 def split_terms(text: str) -> Iterator[tuple[str, int]]:
@@ -42,7 +54,7 @@ def read_terms(root: SysRoot, pmu: str, event: str) -> tuple[tuple[str, int], ..
     try:
         return tuple(split_terms(root.read(path).decode().strip()))
     except ValueError as error:
-        raise AbsentError(f"the PMU {pmu} has no fixed code for {event} (/{path})") from error
+        raise AbsentError(f"the PMU {pmu} has no fixed code for {event}", f"/{path}") from error
 
 
 def encode(root: SysRoot, pmu: str, terms: Iterable[tuple[str, int]]) -> Code:
@@ -65,13 +77,13 @@ def encode(root: SysRoot, pmu: str, terms: Iterable[tuple[str, int]]) -> Code:
             place, _, ranges = root.read(path).decode().strip().partition(":")
             configs[place] |= _scatter(value, ranges)
         except (*_NOT_THERE, ValueError, KeyError) as error:
-            raise AbsentError(f"PMU {pmu} does not take {name}={value:#x} (/{path})") from error
+            raise AbsentError(f"PMU {pmu} does not take {name}={value:#x}", f"/{path}") from error
     try:
         kind = whole_number(root.read(f"{DEVICES}/{pmu}/type"))
         if kind >= 1 << _KIND_BITS:
             raise ValueError(f"no type of a PMU: {kind}")
     except (*_NOT_THERE, ValueError) as error:
-        raise AbsentError(f"PMU {pmu} has no number (/{DEVICES}/{pmu}/type)") from error
+        raise AbsentError(f"PMU {pmu} has no number", f"/{DEVICES}/{pmu}/type") from error
     return Code(kind, **configs)
 
 

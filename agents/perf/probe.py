@@ -13,6 +13,7 @@ from agents.perf.events import find_events
 from agents.perf.group import EventGroup
 from agents.perf.modelled import ModelledCounters
 from agents.perf.own_events import find_own_events
+from agents.perf.pmu import Absence
 from agents.perf.syscall import PerfEvent, unreadable, why_not
 from agents.sysroot import SysRoot
 
@@ -44,7 +45,13 @@ def _support(
     metrics: Iterable[str], reasons: Mapping[str, str], counted: Mapping[str, CountedEvent]
 ) -> tuple[EventSupport, ...]:
     return tuple(
-        EventSupport(event=name, available=name not in reasons, reason=reasons.get(name, ""), counted=counted.get(name))
+        EventSupport(
+            event=name,
+            available=name not in reasons,
+            reason=str(why := reasons.get(name, "")),
+            brief=why.brief if isinstance(why, Absence) else why,
+            counted=counted.get(name),
+        )
         for name in metrics
     )
 

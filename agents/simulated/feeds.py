@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.errors import WorkloadError
-from agents.messages import HostEventKind, MetricSource, Problem
+from agents.messages import MetricSource, Problem
 from agents.simulated.kernel import SimulatedRoot
 from agents.sysroot import SysRoot
 from agents.workloads import Measured
@@ -50,7 +50,7 @@ class SimulatedFeeds:
             out.append((clock.now(), metric, value))
         return out
 
-    def events(self) -> list[tuple[HostEventKind, str]]:
+    def lost(self) -> list[tuple[str, str]]:
         return []
 
 

@@ -62,6 +62,7 @@ class EventRow:
     at: datetime
     kind: str
     detail: str
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,7 @@ def _sight_rows(facts: HostFacts, turns: Turns | None) -> list[tuple[str, str]]:
 
 
 def _why(one: EventSupport) -> str:
-    return one.reason.split(" (")[0] or "no reason given"  # what is in brackets is for --json
+    return one.brief or one.reason or "no reason given"  # where that was seen is for --json
 
 
 def _told_apart(events: Iterable[EventSupport]) -> Iterator[EventSupport]:

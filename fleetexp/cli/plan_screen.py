@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agents.messages import HostFacts, WorkloadSpec
+from analysis.plan import AssignmentMethod
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
 from fleetexp.orchestrator.prepare import instead_of
@@ -163,12 +164,12 @@ def _assignment(plan: Plan) -> Iterator[tuple[str, str]]:
     within = f" within {' and '.join(how.strata)}" if how.strata else ""
     if plan.design is Design.PARALLEL:
         match how.method:
-            case "complete":
+            case AssignmentMethod.COMPLETE:
                 yield "assignment", f"exact ratio{within}, by hash of (seed, host); a host more may move others"
-            case "matched_pairs":
+            case AssignmentMethod.MATCHED_PAIRS:
                 sets = len({unit.pair for unit in plan.units})
                 yield "assignment", f"{sets} sets of hosts alike in {', '.join(how.balance)}{within}, a coin in each"
-            case "rerandomise":
+            case AssignmentMethod.RERANDOMISE:
                 rule = (
                     f"Mahalanobis distance {how.distance:.3g} of at most {how.threshold:.3g}"
                     if how.accept is not None

@@ -12,6 +12,7 @@ from agents.workloads.host_pages import Backing
 from agents.workloads.memory import RegionOptions
 from agents.workloads.option import KIB
 from agents.workloads.options import parse_options
+from analysis.plan import AssignmentMethod
 from fleetexp.config.document import Path
 from fleetexp.config.knob_names import pool_of
 from fleetexp.config.metrics import analysis_plan, better, known, nearest_metrics, worse
@@ -136,7 +137,7 @@ def _balance(experiment: Experiment) -> Iterator[Finding]:
     for name, times in Counter(assignment.balance).items():
         if times > 1:
             yield ("assignment", "balance"), f"{name} stands {times} times", "name it once"
-    if method != "rerandomise":
+    if method != AssignmentMethod.RERANDOMISE:
         for key in ("accept", "largest_difference", "max_draws"):
             if getattr(assignment, key) is not None:
                 yield ("assignment", key), f"{key} belongs to rerandomise", "drop it, or write method: rerandomise"
@@ -146,7 +147,7 @@ def _balance(experiment: Experiment) -> Iterator[Finding]:
             "a draw is accepted by one rule, here are two",
             "keep accept or largest_difference",
         )
-    if method == "matched_pairs" and len(set(experiment.ratio.values())) > 1:
+    if method == AssignmentMethod.MATCHED_PAIRS and len(set(experiment.ratio.values())) > 1:
         yield ("assignment", "ratio"), "matched hosts come to one of each arm", "drop ratio, or use method: rerandomise"
 
 

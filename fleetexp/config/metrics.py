@@ -17,7 +17,17 @@ from agents.catalogue import (
     find_derived,
     is_known,
 )
-from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role, Rule, TradePlan
+from analysis.plan import (
+    AnalysisPlan,
+    AssignedUnit,
+    AssignmentMethod,
+    Direction,
+    GuardrailPlan,
+    MetricPlan,
+    Role,
+    Rule,
+    TradePlan,
+)
 from fleetexp.config.knob_names import pool_sizes, thp_sizes
 from fleetexp.config.model import Experiment, Guardrail
 
@@ -79,7 +89,7 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
         order=experiment.order,
         ratio=tuple(float(experiment.ratio[arm]) for arm in experiment.arm_names),
         method=experiment.method,
-        balance_rule=experiment.balance_rule if experiment.method == "rerandomise" else None,
+        balance_rule=experiment.balance_rule if experiment.method == AssignmentMethod.RERANDOMISE else None,
         trade=_trade(experiment, plans),
     )
 

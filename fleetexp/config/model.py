@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerial
 
 from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
-from analysis.plan import BalanceRule
+from analysis.plan import AssignmentMethod, BalanceRule
 from fleetexp.config.key import Written, exactly_one, key
 from fleetexp.config.knob_names import KnobName, KnobValue
 from fleetexp.config.names import MetricName, Name, Text, check_word
@@ -20,8 +20,10 @@ from fleetexp.config.workload import Section, Workload
 from fleetexp.domain import Design, Safety
 from fleetexp.population import HostInfo, LeftOut, parse_conditions, why_not
 
-METHODS = ("independent", "complete", "matched_pairs", "rerandomise")
-BALANCED = METHODS[2:]  # the methods that look at what hosts were before
+BALANCED = (
+    AssignmentMethod.MATCHED_PAIRS,
+    AssignmentMethod.RERANDOMISE,
+)  # look at what hosts were before
 DEFAULT_ACCEPT = 0.05
 DEFAULT_DRAWS = 10_000
 DEFAULT_SALT = "fleet"
@@ -69,8 +71,8 @@ class Assignment(Section):
     standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
     """
 
-    method: Annotated[str, *check_word(*METHODS)] | None = key(
-        "how hosts get their arms", "rerandomise", default=None, otherwise=METHODS[0]
+    method: Annotated[str, *check_word(*(method.value for method in AssignmentMethod))] | None = key(
+        "how hosts get their arms", "rerandomise", default=None, otherwise=AssignmentMethod.INDEPENDENT.value
     )
     balance: tuple[Text, ...] = key("labels or metrics that the arms must be alike in", ["memory"], default=())
     accept: Annotated[Share, Field(gt=0, lt=1)] | None = key(
@@ -267,7 +269,7 @@ class Experiment(Section):
     @property
     def method(self) -> str:
         """How arms are drawn in a parallel design."""
-        return self.assignment.method or METHODS[0]
+        return self.assignment.method or AssignmentMethod.INDEPENDENT
 
     @property
     def holdout_salt(self) -> str:

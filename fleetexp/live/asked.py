@@ -47,8 +47,8 @@ FROM run_summary WHERE run_id = {run_id:d}"""
             f"""SELECT s.stage, s.hosts, e.at FROM (
   SELECT stage, sum(count(*)) OVER (ORDER BY stage) AS hosts FROM assignment WHERE run_id = {run_id:d} GROUP BY stage
 ) s LEFT JOIN (
-  SELECT detail, min(at) AS at FROM event WHERE run_id = {run_id:d} AND kind = 'stage_opened' GROUP BY detail
-) e ON e.detail = CAST(s.stage AS TEXT) ORDER BY s.stage"""
+  SELECT stage, min(at) AS at FROM event WHERE run_id = {run_id:d} AND kind = 'stage_opened' GROUP BY stage
+) e ON e.stage = s.stage ORDER BY s.stage"""
         )
 
     def host_id(self, run_id: int, name: str) -> int | None:

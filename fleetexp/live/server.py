@@ -38,6 +38,7 @@ _LINGER_BYTES = 65536
 _DEFECT = "The page could not be made; see the log."
 _NO_STORE = "The store of the runs can't be read now. The log of this server says why."
 _END = re.compile(rb"\n\r?\n")
+_BODILESS = "HEAD"
 _READ = ("GET", "HEAD")
 _RUN = re.compile(r"/runs/([0-9]{1,9})")
 _HOST = re.compile(r"/runs/([0-9]{1,9})/hosts/([^/]+)")
@@ -170,7 +171,7 @@ class _Handler(socketserver.BaseRequestHandler):
             said = self.server.access.loggable(request) if request is not None else "no request that can be read"
             log.info("%s %d %s", peer, answer.status, said)
             self.request.settimeout(self.server.limits.seconds)
-            self.request.sendall(_sent(answer, body=request is None or request.method != "HEAD"))
+            self.request.sendall(_sent(answer, body=request is None or request.method != _BODILESS))
             self._linger()
         except OSError as error:
             log.info("%s went away: %s", peer, error.strerror or type(error).__name__)

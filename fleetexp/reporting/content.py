@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agents.catalogue import describe, is_known
 from agents.catalogue.table import COUNTED_ALWAYS
-from agents.messages import HostFacts
+from agents.messages import HostEventKind, HostFacts
 from analysis.plan import Direction, Role
 from analysis.quantities import counted
 from analysis.report.content import (
@@ -72,7 +72,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
     )
     events = tuple(
-        EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail)
+        EventRow(host=event.host, at=event.at, kind=event.kind, detail=event.detail, metric=event.metric)
         for event in store.events(run_id)
         if look is None or event.at <= look.at
     )
@@ -222,8 +222,7 @@ def _unavailable(
     experiment: Experiment, facts: list[HostFacts], measured: DataFrame, events: Iterable[EventRow]
 ) -> Iterator[UnavailableMetric]:
     """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
-    # A source of the user's own says of which metric it gives no value: 'requests: http://...: Connection refused'.
-    lost = dict(event.detail.split(": ", 1) for event in events if event.kind == "source_lost" and ": " in event.detail)
+    lost = {event.metric: event.detail for event in events if event.kind == HostEventKind.SOURCE_LOST}
     reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
     have = set(measured["metric"])
     plan = analysis_plan(experiment)

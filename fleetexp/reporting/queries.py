@@ -184,8 +184,8 @@ FROM (
   SELECT stage, sum(count(*)) OVER (ORDER BY stage) AS hosts FROM assignment WHERE run_id = {run_id} GROUP BY stage
 ) s JOIN run r ON r.run_id = {run_id}
 LEFT JOIN (
-  SELECT detail, min(at) AS at FROM event WHERE run_id = {run_id} AND kind = 'stage_opened' GROUP BY detail
-) e ON e.detail = CAST(s.stage AS TEXT) ORDER BY s.stage"""
+  SELECT stage, min(at) AS at FROM event WHERE run_id = {run_id} AND kind = 'stage_opened' GROUP BY stage
+) e ON e.stage = s.stage ORDER BY s.stage"""
 
 
 def assigned(run_id: int) -> str:

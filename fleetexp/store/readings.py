@@ -59,6 +59,7 @@ def _event_rows(
             bulk.instant(event.taken_at),
             event.kind.value,
             clean_text(event.detail),
+            clean_text(event.metric) or None,
         )
         for host, event in events
     ]

@@ -57,6 +57,7 @@ EVENTS = Target(
         "at": INSTANT,
         "kind": "text",
         "detail": "text",
+        "metric": "text",
     },
 )
 

@@ -45,7 +45,7 @@ class Watch:
 
     def look(self) -> Watch:
         self.measured += self.feeds.measurements()
-        self.lost += [detail for kind, detail in self.feeds.events() if kind is HostEventKind.SOURCE_LOST]
+        self.lost += [detail for _, detail in self.feeds.lost()]
         return self
 
     def values(self, metric: str = "rps") -> list[float]:

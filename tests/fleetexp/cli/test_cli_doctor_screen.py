@@ -50,8 +50,15 @@ def test_a_size_without_an_anonymous_knob_is_for_shmem_only(
 
 def test_what_is_in_brackets_of_a_reason_is_left_to_json(make_facts: Callable[..., HostFacts]) -> None:
     events = (
-        EventSupport(event="dtlb_walk_cycles", available=False, reason="no such event (a.walk in sys/x)"),
-        EventSupport(event="dtlb_store_walk_cycles", available=False, reason="no such event (b.walk in sys/x)"),
+        EventSupport(
+            event="dtlb_walk_cycles", available=False, reason="no such event (a.walk in sys/x)", brief="no such event"
+        ),
+        EventSupport(
+            event="dtlb_store_walk_cycles",
+            available=False,
+            reason="no such event (b.walk in sys/x)",
+            brief="no such event",
+        ),
     )
     assert "dtlb_walk_cycles, dtlb_store_walk_cycles: no such event\n" in screen(make_facts(perf_events=events))
 
@@ -90,11 +97,12 @@ def test_how_long_each_event_is_counted_is_said_where_it_was_tried(make_facts: C
 
 
 def test_why_nothing_more_can_be_asked_for_is_said_once(make_facts: Callable[..., HostFacts]) -> None:
-    why = "no table of events has this CPU (GenuineIntel family 6 model 0x9e)"
+    brief = "no table of events has this CPU"
+    why = f"{brief} (GenuineIntel family 6 model 0x9e)"
     events = (
         EventSupport(event="cycles", available=True),
-        EventSupport(event="dtlb_walks", available=False, reason=why),
-        EventSupport(event="itlb_walks", available=False, reason=why),
+        EventSupport(event="dtlb_walks", available=False, reason=why, brief=brief),
+        EventSupport(event="itlb_walks", available=False, reason=why, brief=brief),
     )
     assert screen(make_facts(perf_events=events)).count("none: no table of events has this CPU\n") == 1
 
