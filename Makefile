@@ -22,8 +22,9 @@ ALONE     := ray or real_knobs
 GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
 # The others share it, a process for each core: as many as four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
-# A quarter of an hour by itself, so not in `make test`: `make mission`.
-LONGEST   := --ignore tests/lab/test_mission.py
+# Half an hour by themselves, so not in `make test`: `make mission`.
+MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py
+LONGEST   := $(MISSION:%=--ignore %)
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -84,8 +85,8 @@ long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
 cluster: $(INSTALLED) system  ## the Ray cluster in network namespaces: what is killed, cut off, never comes back
 	$(PYTEST) -v tests/cluster
 
-mission: $(INSTALLED) system  ## an experiment over Ray on a guest's 1 GB kernel, and a guest that oopses (FLEETEXP_LAB)
-	$(PYTEST) -v tests/lab/test_mission.py
+mission: $(INSTALLED) system  ## experiments on guests' kernels: 1 GB pages over Ray, one that oopses, 512 MiB pages (FLEETEXP_LAB)
+	$(PYTEST) -v $(MISSION)
 
 # In this order: what fails fastest first; the last lines are pytest's summary.
 test: system  ## everything: check, quick, long

@@ -79,7 +79,8 @@ _FIXED = (
         numerator=(("memory_total_bytes", 1.0), ("memory_available_bytes", -1.0)),
         where_read=(("per_cpu_free_bytes", -1.0),),
         meaning="memory that could not be allocated without swapping: total minus available, and minus the free pages "
-        "on the CPUs' own lists where these are read: there available leaves out much",
+        "on the CPUs' own lists where these are read: there available leaves out much; counts what the kernel keeps "
+        "back too, vm.min_free_kbytes and more, which it raises where huge pages are turned on",
         better="decrease",
     ),
     DerivedMetric(

@@ -117,6 +117,12 @@ def perf_stat(events: Sequence[str], program: Program, everywhere: bool = True) 
     return {event: (float(count), float(share) / 100) for count, event, share in _LINE.findall(done.stderr)}
 
 
+def serve(knob: str) -> None:
+    """Start the program that touches what a knob says, until this guest ends; little as it is found."""
+    Path(knob).write_text("never")
+    subprocess.Popen([sys.executable, "-S", str(PROGRAM), knob])
+
+
 def look(host: str) -> tuple[HostFacts, ClaimStatus | None]:
     """Survey this machine, and who holds it."""
     return survey(ROOT, host=host, labels={}), claim_status(ROOT)

@@ -1,10 +1,10 @@
 """Runs inside the guest: load, then store, one byte in each page of a region, so often; each sweep with an empty TLB.
 
     python page_stride.py MIB REPEATS
-    python page_stride.py KNOB           twenty times a second until it is stopped: 16 MiB where [always] is set, else 1
+    python page_stride.py KNOB           twenty times a second until it is stopped: 16 MiB while [always] is set, else 1
 
-Nothing but the standard library: it is the program that fleetexp and `perf stat` count in turn, and the workload of an
-experiment whose arms differ in what it touches.
+Nothing but the standard library: it is the program that fleetexp and `perf stat` count in turn, and the service that
+runs on the host of an experiment whose arms differ in what it touches.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ def main(words: list[str]) -> None:
         for _ in range(int(words[1])):
             region.sweep()
         return
-    region = Region(16 if "[always]" in Path(words[0]).read_text() else 1)
-    due = time.monotonic()
+    knob, small, big = Path(words[0]), Region(1), Region(16)
     while True:
-        region.sweep()
-        due += 0.05
+        due = time.monotonic() + 0.05
+        (big if "[always]" in knob.read_text() else small).sweep()
         time.sleep(max(0.0, due - time.monotonic()))
 
 
