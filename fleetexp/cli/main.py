@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetexp.cli.failures import JSON_WANTED, report_failure
 from fleetexp.cli.misplaced import misplaced_passwords
 from fleetexp.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
 COMMANDS = {
@@ -34,17 +38,43 @@ COMMANDS = {
     "db": "fleetexp.cli.db:db",
     "completion": "fleetexp.cli.completion:completion",
 }
+# Where a user's installed package names commands of its own; read only for a name that is not above, and for help.
+ENTRY_POINTS = "fleetexp.commands"
+
+
+def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name not in COMMANDS}
+
+
+def _load(point: EntryPoint) -> click.Command:
+    """Load a package's command; one that can't be loaded stays listed, and says why when it is called."""
+    try:
+        command = point.load()
+        if isinstance(command, click.Command):
+            return command
+        problem = f"{point.value} is a {type(command).__name__}, not a click command"
+    except Exception as error:
+        problem = f"{point.value} can't be imported: {error}"
+
+    def refuse() -> None:
+        raise click.ClickException(f"command {point.name!r}: {problem} — repair or uninstall the package that adds it")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(point.name, callback=refuse, context_settings=settings, help="(can't be loaded)")
 
 
 class LazyGroup(click.Group):
     """A group that imports a command when it is named, and turns what a command raises into one line and a code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *sorted(_installed())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            point = _installed().get(cmd_name)
+            return None if point is None else _load(point)
         module, attribute = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command

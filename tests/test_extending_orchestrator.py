@@ -1,0 +1,42 @@
+"""What docs/EXTENDING.md says of the orchestrator and the analysis, done: its blocks installed, its tests run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path) -> None:
+    page = (ROOT / "docs/EXTENDING.md").read_text()
+    half = page.partition("## In the orchestrator and the analysis\n")[2].partition("\n## ")[0]
+    files = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", half, re.DOTALL)
+    assert [name for name, _ in files] == ["own_commands.py", "test_own_commands.py"]
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+
+    offered: list[str] = []
+    for block in re.findall(r"```toml\n(.*?)```", half, re.DOTALL):
+        for group, points in tomllib.loads(block)["project"]["entry-points"].items():
+            offered += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    info = tmp_path / "own_package-1.dist-info"  # what pip writes for such a project
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-package\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("\n".join(offered) + "\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
