@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from fleetexp.cli.failures import JSON_WANTED
+from fleetexp.orchestrator.fleet_names import FLEETS, installed_fleets
 from fleetexp.secret import Secret
 from fleetexp.store.url import clean, parse_url
 
@@ -23,6 +24,15 @@ DEFAULT_STORE = "sqlite:///fleetexp.db"
 _OF_SIMULATION = {"host_count", "seed", "effects", "actors"}
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FleetName(click.Choice[str]):
+    """A fleet of ours, or of an installed package: these are looked up only for a name that is not ours."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in FLEETS and value in installed_fleets():
+            return value
+        return super().convert(value, param, ctx)
 
 
 def store_option(function: F, *, read: Callable[[str], object] = parse_url) -> F:
@@ -49,7 +59,7 @@ def fleet_options(function: F) -> F:
     """Add --fleet and --address: which hosts are meant, and what is asked for them."""
     kind = click.option(
         "--fleet",
-        type=click.Choice(["local", "inline", "ray", "simulated"]),
+        type=FleetName(FLEETS),
         default="local",
         show_default=True,
         help="local: this host, its agent a Ray actor. inline: this host, its agent in this process. "

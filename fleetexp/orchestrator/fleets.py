@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import platform
 from dataclasses import dataclass
+from importlib import import_module
 
-from agents.sysroot import FolderRoot, SysRoot
+from agents.sysroot import SysRoot
 from fleetexp.errors import RunError
+from fleetexp.orchestrator.fleet_names import FLEETS, installed_fleets
 from fleetexp.orchestrator.inventory import Inventory
-
-FLEETS = ("local", "inline", "ray", "simulated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,40 +33,12 @@ def open_inventory(choice: FleetChoice, root: SysRoot | None = None) -> Inventor
 
     RunError where no fleet is called so, or what it is to be connected to does not answer.
     """
-    # Imported here: Ray takes a second, and most commands don't need it.
-    match choice.name:
-        case "local":
-            from fleetexp.orchestrator.local_fleet import LocalInventory  # noqa: PLC0415
-
-            return LocalInventory(platform.node(), root or FolderRoot())
-        case "inline":
-            from fleetexp.orchestrator.inline_fleet import InlineInventory  # noqa: PLC0415
-
-            return InlineInventory({platform.node(): root or FolderRoot()})
-        case "ray":
-            _require_ray()
-            from fleetexp.orchestrator.ray_fleet import RayInventory  # noqa: PLC0415
-
-            return RayInventory(choice.address or os.environ.get("RAY_ADDRESS") or "auto")
-        case "simulated":
-            from fleetexp.orchestrator.simulated_choice import SimulationChoice  # noqa: PLC0415
-            from fleetexp.orchestrator.simulated_inventory import SimulatedInventory  # noqa: PLC0415
-
-            chosen = SimulationChoice.parse(choice.address)
-            return SimulatedInventory(chosen.simulation(), address=str(chosen), actors=chosen.actors)
-        case other:
-            raise RunError(f"no fleet is called {other!r}", where="--fleet", remedy=f"use {', '.join(FLEETS)}")
-
-
-def _require_ray() -> None:
-    """Refuse where Ray is not installed: only its own process imports it, which could only end."""
-    try:
-        there = importlib.util.find_spec("ray") is not None
-    except ImportError:
-        there = False
-    if not there:
-        raise RunError(
-            "a fleet on a cluster needs the package ray, which is not installed",
-            where="--fleet ray",
-            remedy="install it: pip install ray; --fleet inline needs none: this host, its agent in this process",
-        )
+    # Imported here: most commands need no fleet, and none needs them all.
+    if choice.name in FLEETS:
+        inventory = import_module(f"fleetexp.orchestrator.{choice.name}_fleet").inventory
+    elif (point := installed_fleets().get(choice.name)) is not None:
+        inventory = point.load()
+    else:
+        raise RunError(f"no fleet is called {choice.name!r}", where="--fleet", remedy=f"use {', '.join(FLEETS)}")
+    opened: Inventory = inventory(choice.address, root)
+    return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from agents.errors import JournalError
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request, Survey
-from agents.sysroot import SysRoot
+from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
 
@@ -125,3 +126,8 @@ def _answer(host: str, request: Request, done: Future[Reply]) -> Answer:
     if error is not None:
         return Answer(host=host, request=request, error=error if isinstance(error, Exception) else RuntimeError(error))
     return Answer(host=host, request=request, reply=done.result())
+
+
+def inventory(_address: str, root: SysRoot | None) -> InlineInventory:
+    """Return this machine, its agent to be in this process."""
+    return InlineInventory({platform.node(): root or FolderRoot()})

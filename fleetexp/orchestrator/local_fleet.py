@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -145,3 +146,8 @@ def _signals_kept() -> Iterator[None]:
         with contextlib.suppress(ValueError):  # not the main thread: nothing was changed there
             for number, handler in saved.items():
                 signal.signal(number, handler)
+
+
+def inventory(_address: str, root: SysRoot | None) -> LocalInventory:
+    """Return this machine."""
+    return LocalInventory(platform.node(), root or FolderRoot())

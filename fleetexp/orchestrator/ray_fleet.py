@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 from collections.abc import Sequence
 
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
+from agents.sysroot import SysRoot
+from fleetexp.errors import RunError
 from fleetexp.orchestrator.fleet import Answer
 from fleetexp.orchestrator.inventory import FoundHost
 from fleetexp.orchestrator.patience import PATIENCE
@@ -148,3 +152,23 @@ class RayFleet:
         while self._link.broken is None and time.monotonic() < deadline:
             if isinstance(self._link.hear(0.25), Dismissed):
                 return
+
+
+def inventory(address: str, _root: SysRoot | None) -> RayInventory:
+    """Return the nodes of the cluster at an address, or of the one that Ray finds."""
+    _require_ray()
+    return RayInventory(address or os.environ.get("RAY_ADDRESS") or "auto")
+
+
+def _require_ray() -> None:
+    """Refuse where Ray is not installed: only its own process imports it, which could only end."""
+    try:
+        there = importlib.util.find_spec("ray") is not None
+    except ImportError:
+        there = False
+    if not there:
+        raise RunError(
+            "a fleet on a cluster needs the package ray, which is not installed",
+            where="--fleet ray",
+            remedy="install it: pip install ray; --fleet inline needs none: this host, its agent in this process",
+        )

@@ -11,7 +11,9 @@ from typing import Protocol, TypeAlias
 
 from agents.messages import HostFacts, Request, Survey
 from agents.simulated import Handled, HostClock
+from agents.sysroot import SysRoot
 from fleetexp.orchestrator.fleet import Answer
+from fleetexp.orchestrator.inventory import Inventory
 from fleetexp.orchestrator.simulated_hosts import Order
 
 _Limit: TypeAlias = tuple[Request, float, int]  # the request, when it counts as lost, its host's generation
@@ -93,3 +95,12 @@ class SimulatedFleet:
 
     def close(self) -> None:
         self._pool.close()
+
+
+def inventory(address: str, _root: SysRoot | None) -> Inventory:
+    """Return the simulation that an address describes."""
+    from fleetexp.orchestrator.simulated_choice import SimulationChoice  # noqa: PLC0415 — they import this module
+    from fleetexp.orchestrator.simulated_inventory import SimulatedInventory  # noqa: PLC0415
+
+    chosen = SimulationChoice.parse(address)
+    return SimulatedInventory(chosen.simulation(), address=str(chosen), actors=chosen.actors)
