@@ -18,7 +18,7 @@ from agents.errors import AgentError, JournalError
 from agents.facts import survey
 from agents.host_agent import HostAgent
 from agents.messages import Reply, Request
-from agents.place import here, spoken
+from agents.node_identity import here, spoken
 from agents.sysroot import FolderRoot
 
 # A poll must be answered while an apply is at work, hence threads; four leave room for a survey beside both.

@@ -11,15 +11,16 @@ from contextlib import ExitStack
 from agents.errors import AgentError, GuardianError, JournalError, KnobNotWritable
 from agents.host_claim import HostClaim
 from agents.host_lock import HostLock
-from agents.journal import ClosedJournal, Header, Journal, Outcome
+from agents.journal import ClosedJournal, Header, Journal, RestoreOutcome
+from agents.knob_restore import KnobDrift
 from agents.knobs import Knob, find_knob, read_knob
 from agents.lease import GuardianNote, Lease
 from agents.messages import KnobChange
 from agents.own_cgroup import end_left_over_cgroups
 from agents.process import is_alive, mark_process, process_named
 from agents.recovery import (
+    ClaimStanding,
     ClaimStatus,
-    Standing,
     boot_id,
     claim_status,
     closed_journals,
@@ -31,15 +32,14 @@ from agents.recovery import (
 )
 from agents.state_files import StateFolder
 from agents.sysroot import FolderRoot, SysRoot
-from agents.undo import Drift
 
 __all__ = [
+    "ClaimStanding",
     "ClaimStatus",
     "ClosedJournal",
-    "Drift",
     "HostClaim",
-    "Outcome",
-    "Standing",
+    "KnobDrift",
+    "RestoreOutcome",
     "claim_status",
     "closed_journals",
     "restore",
@@ -90,7 +90,7 @@ def take_claim(
     while True:
         with HostLock(root.state_dir):
             standing, leftovers = _clear_the_way(root, run, last_try=root.clock.monotonic() > deadline)
-            if standing is not Standing.UNDOING:
+            if standing is not ClaimStanding.UNDOING:
                 if root.real:
                     end_left_over_cgroups()
                 claim = _open(
@@ -114,7 +114,7 @@ def take_claim(
         root.clock.sleep(0.05)
 
 
-def _clear_the_way(root: SysRoot, run: str, *, last_try: bool) -> tuple[Standing | None, tuple[KnobChange, ...]]:
+def _clear_the_way(root: SysRoot, run: str, *, last_try: bool) -> tuple[ClaimStanding | None, tuple[KnobChange, ...]]:
     """Undo a claim that nobody upholds; HostClaimed where somebody does. UNDOING: its guardian needs a moment yet."""
     journal = Journal.open(root.state_dir, clock=root.clock)
     if journal is None:
@@ -123,12 +123,12 @@ def _clear_the_way(root: SysRoot, run: str, *, last_try: bool) -> tuple[Standing
         header, standing = journal.header, standing_of(root, journal)
         agent = process_named(root, header.agent)
         orphaned = header.run == run and agent is not None and not is_alive(agent)
-        if standing is Standing.UNDOING and not last_try:
+        if standing is ClaimStanding.UNDOING and not last_try:
             return standing, ()
-        if standing is Standing.UNDOING or (standing is Standing.HELD and not orphaned):
+        if standing is ClaimStanding.UNDOING or (standing is ClaimStanding.HELD and not orphaned):
             raise held_error(root, journal, standing)
-        why = "its agent had died" if standing is Standing.HELD else "agent and guardian had died"
-        changes = end_claim(root, journal, Outcome.TAKEN_OVER, f"undone by the next claim: {why}")
+        why = "its agent had died" if standing is ClaimStanding.HELD else "agent and guardian had died"
+        changes = end_claim(root, journal, RestoreOutcome.TAKEN_OVER, f"undone by the next claim: {why}")
         if not all(change.ok for change in changes):
             raise incomplete(changes, header.run)
         return None, tuple(change for change in changes if change.before != change.after)

@@ -9,14 +9,7 @@ from collections.abc import Collection, Mapping
 from agents.collectors.cgroup import cgroup_version
 from agents.collectors.notes import why
 from agents.collectors.parsers import Pressure
-from agents.errors import KnobError
-from agents.knobs import Knob, find_knobs, read_knob
-from agents.messages import HostFacts, HugetlbPool, ThpSize
-from agents.numbers import whole_number
-from agents.page_sizes import HUGETLB, base_page_bytes, pmd_kib, sizes_in, thp_sizes, thp_switch
-from agents.perf import probe_events
-from agents.perf.cpus import parse_numbers
-from agents.surroundings import (
+from agents.environment_probe import (
     find_managers,
     find_splitting_readers,
     find_virtualisation,
@@ -24,6 +17,13 @@ from agents.surroundings import (
     read_fields,
     read_text,
 )
+from agents.errors import KnobError
+from agents.knobs import Knob, find_knobs, read_knob
+from agents.messages import HostFacts, HugetlbPool, ThpSize
+from agents.numbers import whole_number
+from agents.page_sizes import HUGETLB, base_page_bytes, pmd_kib, sizes_in, thp_sizes, thp_switch
+from agents.perf import probe_events
+from agents.perf.cpus import parse_numbers
 from agents.sysroot import SysRoot
 
 _LONGEST_NAME = 256  # characters: of a name that any kernel gives, and more

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from agents.errors import AgentError, JournalError
 from agents.host_lock import HostLock
-from agents.journal import Journal, Outcome
+from agents.journal import Journal, RestoreOutcome
+from agents.knob_restore import kill_guarded, undo_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobReason
 from agents.process import is_alive, mark_process, process_named, send_signal
 from agents.state_files import StateFolder
 from agents.sysroot import FolderRoot, SysRoot
-from agents.undo import kill_guarded, undo_journaled
 
 log = logging.getLogger("fleetexp.guardian")
 
@@ -70,11 +70,11 @@ class Guardian:
             if self._is_over(state):
                 return
             if state.expired:
-                if self._undo(Outcome.LEASE_EXPIRED):
+                if self._undo(RestoreOutcome.LEASE_EXPIRED):
                     return
                 continue
             got = _wait(min(TICK_SECONDS, state.remaining_seconds))
-            if got == signal.SIGTERM and self._undo(Outcome.GUARDIAN_STOPPED):
+            if got == signal.SIGTERM and self._undo(RestoreOutcome.GUARDIAN_STOPPED):
                 return
 
     def _state(self) -> LeaseState:
@@ -86,14 +86,14 @@ class Guardian:
     def _is_over(self, state: LeaseState) -> bool:
         return state.over or state.claim != self._claim
 
-    def _undo(self, outcome: Outcome) -> bool:
+    def _undo(self, outcome: RestoreOutcome) -> bool:
         """Take the host over and put it back, however long it takes. False where the lease was renewed after all."""
         self._take_lock()
         try:
             state = self._state()
             if self._is_over(state) or not self._journal.is_open():
                 return True
-            if outcome is Outcome.LEASE_EXPIRED and not state.expired:
+            if outcome is RestoreOutcome.LEASE_EXPIRED and not state.expired:
                 return False
             self._say(Phase.UNDOING)
             pause, done = 0.2, self._try_once(outcome, repeated=False)
@@ -107,7 +107,7 @@ class Guardian:
         finally:
             self._lock.release()
 
-    def _try_once(self, outcome: Outcome, *, repeated: bool) -> bool:
+    def _try_once(self, outcome: RestoreOutcome, *, repeated: bool) -> bool:
         kill_guarded(self._root, self._journal)
         changes = undo_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
         problems = [change.error for change in changes if change.error]
@@ -121,9 +121,9 @@ class Guardian:
         self._say(Phase.DONE)
         return True
 
-    def _why(self, outcome: Outcome) -> str:
+    def _why(self, outcome: RestoreOutcome) -> str:
         header = self._journal.header
-        if outcome is Outcome.GUARDIAN_STOPPED:
+        if outcome is RestoreOutcome.GUARDIAN_STOPPED:
             return "the guardian was told to terminate"
         agent = process_named(self._root, header.agent)
         stands = "its process is unknown" if agent is None else "is still alive" if is_alive(agent) else "is dead"

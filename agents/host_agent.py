@@ -12,7 +12,7 @@ from agents.claim import ClaimStatus, HostClaim, claim_status, closed_journals, 
 from agents.collectors import Collectors
 from agents.errors import AgentError, JournalError, LeaseExpired, WorkloadError
 from agents.facts import survey
-from agents.means import REAL_MEANS, Means
+from agents.host_services import REAL_MEANS, HostServices
 from agents.messages import (
     Applied,
     Apply,
@@ -40,7 +40,7 @@ from agents.messages import (
     WorkloadState,
 )
 from agents.perf import probe_own_events
-from agents.period import Fed, Period
+from agents.period import Fed, SampledPeriod
 from agents.preflight import preflight
 from agents.spool import Spool
 from agents.sysroot import SysRoot
@@ -67,19 +67,19 @@ class HostAgent:
         host: str,
         run: str,
         labels: Mapping[str, str] | None = None,
-        means: Means = REAL_MEANS,
+        services: HostServices = REAL_MEANS,
     ) -> None:
         self.host = host
         self.run = run
         self._root = root
-        self._means = means
+        self._services = services
         self._labels = dict(labels or {})
         self._changing = threading.Lock()
         self._claim: HostClaim | None = None
         self._collectors: Collectors | None = None
         self._collects_for: tuple[object, ...] = ()
         self._watch_sizes: tuple[int, ...] = ()
-        self._period: Period | None = None
+        self._period: SampledPeriod | None = None
         self._workload: RunningWorkload | None = None
         self._spool: Spool | None = None
 
@@ -150,12 +150,12 @@ class HostAgent:
                 request.arms,
                 request.workloads,
                 None if ours else held_by,
-                check=self._means.check_workload,
+                check=self._services.check_workload,
                 sources=request.sources,
                 events=request.events,
                 needed_events=request.needed_events,
                 own_events=own_events,
-                check_the_sources=self._means.check_sources,
+                check_the_sources=self._services.check_sources,
             ),
         )
 
@@ -171,7 +171,7 @@ class HostAgent:
             owner=request.owner,
             knobs=request.knobs,
             lease_seconds=request.lease_seconds,
-            guardian_command=self._means.guardian_command,
+            guardian_command=self._services.guardian_command,
         )
         self._claim = claim
         self.run = request.run
@@ -199,7 +199,7 @@ class HostAgent:
     def _apply(self, request: Apply) -> Applied:
         changes = self._held().apply(request.arm, request.reason)
         if request.restart is not None:
-            self._means.restart_service(request.restart, self._root)
+            self._services.restart_service(request.restart, self._root)
         return Applied(arm=request.arm.name, changes=changes)
 
     def _revert(self, request: Revert) -> Reverted:
@@ -251,7 +251,7 @@ class HostAgent:
         try:
             if request.workload is not None:
                 workload = self._launch(claim, request.workload, request.time_limit_seconds)
-            period = Period(
+            period = SampledPeriod(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
                 source=self._sources(workload.cgroup if workload is not None else None, request),
@@ -261,8 +261,8 @@ class HostAgent:
                 spool=spool,
                 boot_id=self._boot_id,
                 clock=self._root.clock,
-                beat=self._means.beat,
-                feeds=self._feeds(request),
+                timer=self._services.timer,
+                metric_sources=self._metric_sources(request),
             )
             period.start()
         except BaseException:
@@ -273,7 +273,7 @@ class HostAgent:
         return Begun(period_id=request.period_id, begun_at=period.begun_at, boot_id=self._boot_id())
 
     def _launch(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
-        workload = self._means.start_workload(
+        workload = self._services.start_workload(
             spec,
             root=self._root,
             work_dir=self._root.state_dir / "work",
@@ -301,11 +301,11 @@ class HostAgent:
             self._collects_for = wanted
         return self._collectors
 
-    def _feeds(self, request: Begin) -> Fed | None:
+    def _metric_sources(self, request: Begin) -> Fed | None:
         if not request.sources:
             return None
         every = request.sample_every_seconds
-        return self._means.feeds(request.sources, self._root, host=self.host, sample_every_seconds=every)
+        return self._services.metric_sources(request.sources, self._root, host=self.host, sample_every_seconds=every)
 
     def _end(self, request: End) -> Ended:
         period = self._period

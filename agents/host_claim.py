@@ -23,13 +23,21 @@ from agents.errors import (
 )
 from agents.guardian_start import start_guardian
 from agents.host_lock import HostLock
-from agents.journal import Journal, Outcome
+from agents.journal import Journal, RestoreOutcome
+from agents.knob_restore import (
+    KnobDrift,
+    differences,
+    make_room,
+    record_if_possible,
+    shrinking_first,
+    undo,
+    undo_journaled,
+)
 from agents.knobs import Knob, attempt_write, check_value, current_value, read_knob
 from agents.lease import GuardianNote, Lease, Phase
 from agents.messages import Arm, KnobChange, KnobReason
 from agents.process import ProcessMark, is_alive, is_stopped, mark_process, send_signal
 from agents.sysroot import FolderRoot, Reader, SysRoot
-from agents.undo import Drift, differences, make_room, record_if_possible, shrinking_first, undo, undo_journaled
 
 log = logging.getLogger(__name__)
 
@@ -207,13 +215,13 @@ class HostClaim:
         untold, self._untold = tuple(self._untold), []
         return untold
 
-    def drift(self) -> tuple[Drift, ...]:
+    def drift(self) -> tuple[KnobDrift, ...]:
         """Return the knobs that don't hold what was last applied, by kept descriptors; empty while we change them."""
         if not self._changing.acquire(blocking=False):
             return ()
         try:
             read = ((name, value, self._read_kept(name)) for name, value in self._wanted.items())
-            return tuple(Drift(knob=name, wanted=value, actual=now) for name, value, now in read if now != value)
+            return tuple(KnobDrift(knob=name, wanted=value, actual=now) for name, value, now in read if now != value)
         finally:
             self._changing.release()
 
@@ -287,7 +295,7 @@ class HostClaim:
             self._start_guardian()
             self.renew()
         except AgentError as error:
-            self._over(Outcome.NOT_STARTED, str(error))
+            self._over(RestoreOutcome.NOT_STARTED, str(error))
             raise
 
     def _start_guardian(self) -> None:
@@ -311,11 +319,11 @@ class HostClaim:
                         where=str(self._root.state_dir),
                         remedy="revert the host before it is released",
                     )
-                self._over(Outcome.RELEASED, "")
+                self._over(RestoreOutcome.RELEASED, "")
             else:
                 self._over(None, "")
 
-    def _over(self, outcome: Outcome | None, detail: str) -> None:
+    def _over(self, outcome: RestoreOutcome | None, detail: str) -> None:
         """Close the journal with its outcome (None: somebody else has), send the guardian away, let go of files."""
         guardian = self._guardian
         if outcome is not None:

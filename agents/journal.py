@@ -18,9 +18,9 @@ from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
 from agents.journal_lines import (
     ClosedJournal,
-    Entries,
     Header,
-    Outcome,
+    JournalEntries,
+    RestoreOutcome,
     change_record,
     header_record,
     parse_header,
@@ -30,7 +30,7 @@ from agents.messages import KnobChange, KnobReason
 from agents.process import ProcessMark, mark_record
 from agents.state_files import LARGEST_BYTES, StateFolder
 
-__all__ = ["KEPT", "ClosedJournal", "Header", "Journal", "Outcome", "closed_journals"]
+__all__ = ["KEPT", "ClosedJournal", "Header", "Journal", "RestoreOutcome", "closed_journals"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Journal:
         self._path = path
         self._fd = fd
         self._end = end  # offset after the last whole line taken in
-        self._entries = Entries()
+        self._entries = JournalEntries()
         self._clock = clock
 
     @classmethod
@@ -124,7 +124,7 @@ class Journal:
         """Write down that a workload has ended."""
         self._append({"kind": "unguard", "pid": pid})
 
-    def close(self, outcome: Outcome, detail: str = "") -> None:
+    def close(self, outcome: RestoreOutcome, detail: str = "") -> None:
         """End the claim. Does what a full or vanished disk lets it do: by now nothing is left to undo."""
         try:
             self._append(
@@ -169,7 +169,7 @@ class Journal:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
-    def _read_on(self) -> Entries:
+    def _read_on(self) -> JournalEntries:
         """Take in the whole lines that agent or guardian have written since."""
         if self._fd >= 0:
             self._end = _take_in(self._fd, self._end, self._entries)
@@ -245,7 +245,7 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
     # The one that is closed and about to be moved comes first, so that a move meanwhile hides nothing.
     open_one, closed = StateFolder(state_dir), StateFolder(state_dir / _CLOSED)
     for folder, name in ((open_one, _OPEN), *((closed, name) for name in _journals(closed))):
-        entries = Entries()
+        entries = JournalEntries()
         try:
             fd = folder.open(name)
             try:
@@ -265,7 +265,7 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
     return tuple(sorted(found.values(), key=lambda closed: closed.claimed_at))
 
 
-def _take_in(fd: int, start: int, entries: Entries) -> int:
+def _take_in(fd: int, start: int, entries: JournalEntries) -> int:
     """Take in the whole lines from an offset on, piece by piece; returns the offset after the last."""
     while True:
         piece = _written(fd, start)

@@ -23,7 +23,7 @@ _LONGEST_VALUE = 4096  # of a knob: the kernel takes a page at most
 _MOST_KNOBS = 1000  # of a claim; each that a forged journal names costs milliseconds to look for
 
 
-class Outcome(StrEnum):
+class RestoreOutcome(StrEnum):
     """How a claim ended."""
 
     RELEASED = "released"  # by its own agent, everything as found
@@ -51,12 +51,12 @@ class Header:
 
 
 @dataclass(slots=True, kw_only=True)
-class Entries:
+class JournalEntries:
     """What the lines after the header amount to."""
 
     changes: list[KnobChange] = field(default_factory=list)
     guarded: dict[int, ProcessMark] = field(default_factory=dict)
-    closed: tuple[datetime, Outcome, str] | None = None
+    closed: tuple[datetime, RestoreOutcome, str] | None = None
 
     def take_in(self, lines: Iterable[bytes]) -> None:
         """Add further lines; one torn by a crash says nothing."""
@@ -78,15 +78,15 @@ class ClosedJournal:
     boot_id: str
     claimed_at: datetime
     closed_at: datetime
-    outcome: Outcome
+    outcome: RestoreOutcome
     detail: str
     found: Mapping[str, str]
     changes: tuple[KnobChange, ...]
 
     @classmethod
-    def of(cls, header: Header, entries: Entries) -> ClosedJournal:
+    def of(cls, header: Header, entries: JournalEntries) -> ClosedJournal:
         """Put the header and the lines after it together."""
-        closed_at, outcome, detail = entries.closed or (header.claimed_at, Outcome.UNRECORDED, "")
+        closed_at, outcome, detail = entries.closed or (header.claimed_at, RestoreOutcome.UNRECORDED, "")
         return cls(
             claim=header.claim,
             run=header.run,
@@ -163,7 +163,7 @@ def change_record(change: KnobChange) -> dict[str, object]:
     }
 
 
-def _take_in(record: Mapping[str, object], entries: Entries) -> None:
+def _take_in(record: Mapping[str, object], entries: JournalEntries) -> None:
     def text(name: str) -> str:
         return as_text(record.get(name), name)
 
@@ -186,4 +186,4 @@ def _take_in(record: Mapping[str, object], entries: Entries) -> None:
         case "unguard":
             entries.guarded.pop(as_whole(record.get("pid"), "pid"), None)
         case "close":
-            entries.closed = (as_instant(record.get("at"), "at"), Outcome(text("outcome")), text("detail"))
+            entries.closed = (as_instant(record.get("at"), "at"), RestoreOutcome(text("outcome")), text("detail"))

@@ -44,7 +44,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class CommandEnd:
     """How a command ended: `code` as subprocess has it, None where nobody knows; `gone`: whether all of it is dead."""
 
     code: int | None
@@ -103,14 +103,14 @@ class Launched:
             remove_cgroup(self._cgroup)
         return gone
 
-    def ended(self) -> Ended:
+    def ended(self) -> CommandEnd:
         """Wait for the end; for one caller, once."""
         words: list[bytes] = []
         with suppress(OSError):  # it died with a word of ours unread
             words = self._answers.readline().split()
         if len(words) == 4:
-            return Ended(code=int(words[1]), gone=words[2] == b"1", cpu_seconds=float(words[3]))
-        return Ended(code=None, gone=self.kill_by_hand(), cpu_seconds=0.0)
+            return CommandEnd(code=int(words[1]), gone=words[2] == b"1", cpu_seconds=float(words[3]))
+        return CommandEnd(code=None, gone=self.kill_by_hand(), cpu_seconds=0.0)
 
     def close(self) -> None:
         """Let go of the descriptors; what still runs is killed by its supervisor."""

@@ -34,7 +34,7 @@ def boot_seconds() -> float:
     return SYSTEM_CLOCK.boot_seconds()
 
 
-class Record:
+class RewrittenRecord:
     """A small JSON object in a file of fixed size, replaced by one pwrite; a torn read is seen by its checksum."""
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -42,7 +42,7 @@ class Record:
         self._fd = fd
 
     @classmethod
-    def create(cls, path: Path, content: Mapping[str, object]) -> Record:
+    def create(cls, path: Path, content: Mapping[str, object]) -> RewrittenRecord:
         """Put a new file in the place of `path`, durable before it is seen; whoever has the old one open keeps it."""
         folder, fresh = StateFolder(path.parent), f"{path.name}.new"
         try:
@@ -61,7 +61,7 @@ class Record:
         return record
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> Record | None:
+    def open(cls, path: Path, *, read_only: bool = False) -> RewrittenRecord | None:
         """Open the record; None where there is none."""
         try:
             return cls(path, StateFolder(path.parent).open(path.name, os.O_RDONLY if read_only else os.O_RDWR))
@@ -134,7 +134,7 @@ class LeaseState:
 class Lease:
     """The lease of a host's open claim."""
 
-    def __init__(self, record: Record, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, record: RewrittenRecord, clock: Clock = SYSTEM_CLOCK) -> None:
         self._record = record
         self._clock = clock
 
@@ -145,11 +145,11 @@ class Lease:
     @classmethod
     def create(cls, state_dir: Path, *, claim: str, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Lease:
         content = _lease_content(claim, clock.boot_seconds() + seconds, over=False)
-        return cls(Record.create(cls._path(state_dir), content), clock)
+        return cls(RewrittenRecord.create(cls._path(state_dir), content), clock)
 
     @classmethod
     def open(cls, state_dir: Path, *, read_only: bool = False, clock: Clock = SYSTEM_CLOCK) -> Lease | None:
-        record = Record.open(cls._path(state_dir), read_only=read_only)
+        record = RewrittenRecord.open(cls._path(state_dir), read_only=read_only)
         return None if record is None else cls(record, clock)
 
     def read(self) -> LeaseState:
@@ -208,7 +208,7 @@ class GuardianState:
 class GuardianNote:
     """The guardian's own record of itself, read by agent, `doctor` and the next claim."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RewrittenRecord) -> None:
         self._record = record
 
     @staticmethod
@@ -218,11 +218,11 @@ class GuardianNote:
     @classmethod
     def create(cls, state_dir: Path, *, claim: str) -> GuardianNote:
         state = GuardianState(claim=claim, phase=Phase.STARTING, process=None)
-        return cls(Record.create(cls._path(state_dir), _note_content(state)))
+        return cls(RewrittenRecord.create(cls._path(state_dir), _note_content(state)))
 
     @classmethod
     def open(cls, state_dir: Path, *, read_only: bool = False) -> GuardianNote | None:
-        record = Record.open(cls._path(state_dir), read_only=read_only)
+        record = RewrittenRecord.open(cls._path(state_dir), read_only=read_only)
         return None if record is None else cls(record)
 
     def read(self) -> GuardianState:

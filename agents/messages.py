@@ -59,7 +59,7 @@ class MetricSource:
     metric: str
     url: str = ""  # {host} in it stands for the name of the host
     argv: tuple[str, ...] = ()  # never a shell
-    place: str = ""  # a key of `agents.feeds.place_kind`, and
+    place: str = ""  # a key of `agents.metric_sources.place_kind`, and
     at: str = ""  # what stands there
     perf: str = ""  # an event as perf writes it: always a counter, read with the samples
     in_cgroup: bool = False  # it counts the tasks in the workload's cgroup, not all of the host

@@ -10,11 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from agents.beat import BeatMaker, ThreadBeat
 from agents.catalogue import FOR_A_SERVICE, find_foreign
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError, LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
+from agents.sampling_timer import BeatMaker, ThreadBeat
 from agents.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _TICK_ERRORS = (OSError, ValueError, AgentError)
 FOREIGN_NAMES_TOLD = 20  # in one period: who makes names up has no end of them
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """What a period reads on each beat (`agents.collectors.Collectors`)."""
 
     def sample(self) -> dict[str, float]: ...
@@ -42,7 +42,7 @@ class Watched(Protocol):
 
 
 class Fed(Protocol):
-    """The sources of the user's own metrics (`agents.feeds.Feeds`): each has its own beat, and none is waited for."""
+    """The sources of the user's own metrics (`agents.metric_sources`): each has its own times, none is waited for."""
 
     @property
     def metrics(self) -> frozenset[str]: ...
@@ -72,7 +72,7 @@ class Held(Protocol):
     def ensure_guardian(self) -> bool: ...
 
 
-class Period:
+class SampledPeriod:
     """A period from its first boundary sample to its last. `stop` may be called from any thread, once or more."""
 
     def __init__(
@@ -80,15 +80,15 @@ class Period:
         *,
         period_id: int,
         every_seconds: float,
-        source: Source,
+        source: SampleSource,
         claim: Held,
         workload: Watched | None,
         workload_kind: str = "",
         spool: Spool,
         boot_id: Callable[[], str],
         clock: Clock = SYSTEM_CLOCK,
-        beat: BeatMaker = ThreadBeat,
-        feeds: Fed | None = None,
+        timer: BeatMaker = ThreadBeat,
+        metric_sources: Fed | None = None,
     ) -> None:
         self.period_id = period_id
         # Of the first and the last sample: a rate times this length is what a counter really rose by.
@@ -99,7 +99,7 @@ class Period:
         self._claim = claim
         self._workload = workload
         self._workload_kind = workload_kind
-        self._feeds = feeds
+        self._metric_sources = metric_sources
         self._spool = spool
         self._boot_id = boot_id
         self._began_on = boot_id()
@@ -110,7 +110,7 @@ class Period:
         self._clock = clock
         self._stopped = False
         self._stopping = threading.Lock()
-        self._beat = beat(every_seconds, self._on_beat, f"period-{period_id}")
+        self._timer = timer(every_seconds, self._on_beat, f"period-{period_id}")
 
     @property
     def workload(self) -> tuple[WorkloadState, str]:
@@ -122,9 +122,9 @@ class Period:
         if self._workload is not None:
             self._workload.go()
         self.begun_at = self.ended_at
-        if self._feeds is not None:
-            self._feeds.start()
-        self._beat.start()
+        if self._metric_sources is not None:
+            self._metric_sources.start()
+        self._timer.start()
 
     def stop(self) -> None:
         """Take the last boundary sample, stop the workload, keep what it still said. Idempotent."""
@@ -132,9 +132,9 @@ class Period:
             if self._stopped:
                 return
             self._stopped = True
-            self._beat.stop()
-            if self._feeds is not None:
-                self._feeds.stop()
+            self._timer.stop()
+            if self._metric_sources is not None:
+                self._metric_sources.stop()
             self._tick(boundary=True)
             if self._workload is not None:
                 self._workload.stop()
@@ -179,7 +179,7 @@ class Period:
 
     def _drain(self) -> None:
         if self._workload is not None:
-            sources = self._feeds.metrics if self._feeds is not None else frozenset()
+            sources = self._metric_sources.metrics if self._metric_sources is not None else frozenset()
             self._keep_own(self._workload.measurements(), "the workload", self._workload_kind, sources)
 
     def _keep_own(
@@ -197,10 +197,10 @@ class Period:
                 self.void(what)
 
     def _drain_feeds(self) -> None:
-        if self._feeds is None:
+        if self._metric_sources is None:
             return
-        self._keep_own(self._feeds.measurements(), "a source", FOR_A_SERVICE, self._feeds.metrics)
-        for metric, detail in self._feeds.lost():
+        self._keep_own(self._metric_sources.measurements(), "a source", FOR_A_SERVICE, self._metric_sources.metrics)
+        for metric, detail in self._metric_sources.lost():
             self._event(HostEventKind.SOURCE_LOST, detail, metric)
 
     def _watch_claim(self) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from agents.claim import ClaimStatus
 from agents.errors import JournalError, KnobError
-from agents.feeds.check import check_sources
+from agents.host_services import SourcesCheck
 from agents.knobs import check_value, find_knob
-from agents.means import SourcesCheck
 from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
-from agents.perf.turns import try_turns
+from agents.metric_sources.check import check_sources
+from agents.perf.multiplexing import try_turns
 from agents.sysroot import SysRoot
 from agents.workloads import check_workload
 

@@ -12,22 +12,22 @@ from enum import StrEnum
 
 from agents.errors import AgentError, HostClaimed, JournalError, RestoreIncomplete
 from agents.host_lock import HostLock
-from agents.journal import ClosedJournal, Journal, Outcome
+from agents.journal import ClosedJournal, Journal, RestoreOutcome
 from agents.journal import closed_journals as journals_in
+from agents.knob_restore import KnobDrift, differences, kill_guarded, undo_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
 from agents.own_cgroup import end_left_over_cgroups
 from agents.process import ProcessMark, is_alive, is_stopped, process_named, send_signal
 from agents.state_files import StateFolder
 from agents.sysroot import SysRoot
-from agents.undo import Drift, differences, kill_guarded, undo_journaled
 
 log = logging.getLogger(__name__)
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
-class Standing(StrEnum):
+class ClaimStanding(StrEnum):
     """How an open claim stands."""
 
     HELD = "held"  # its lease runs
@@ -44,13 +44,13 @@ class ClaimStatus:
     run: str
     owner: str
     claimed_at: datetime
-    standing: Standing
+    standing: ClaimStanding
     lease_remaining_seconds: float
     agent_alive: bool
     guardian_pid: int | None
     guardian_alive: bool
     guardian_detail: str
-    changed: tuple[Drift, ...]
+    changed: tuple[KnobDrift, ...]
 
 
 def boot_id(root: SysRoot) -> str:
@@ -95,19 +95,19 @@ def read_note(root: SysRoot, claim: str) -> GuardianState | None:
     return None
 
 
-def standing_of(root: SysRoot, journal: Journal) -> Standing:
+def standing_of(root: SysRoot, journal: Journal) -> ClaimStanding:
     """Judge an open claim by boot, lease and guardian."""
     header = journal.header
     if header.boot_id != boot_id(root):
-        return Standing.REBOOTED
+        return ClaimStanding.REBOOTED
     lease, note = read_lease(root, header.claim), read_note(root, header.claim)
     taken_over = note is not None and note.has_taken_over
     if lease is not None and not lease.over and not lease.expired and not taken_over:
-        return Standing.HELD
-    return Standing.DEAD if working_guardian(root, note) is None else Standing.UNDOING
+        return ClaimStanding.HELD
+    return ClaimStanding.DEAD if working_guardian(root, note) is None else ClaimStanding.UNDOING
 
 
-def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) -> tuple[KnobChange, ...]:
+def end_claim(root: SysRoot, journal: Journal, outcome: RestoreOutcome, detail: str) -> tuple[KnobChange, ...]:
     """Undo a claim and close its journal, for whoever holds the host lock.
 
     After a reboot nothing is written. Where a knob doesn't come back, that is in its change and the journal stays open.
@@ -115,7 +115,7 @@ def end_claim(root: SysRoot, journal: Journal, outcome: Outcome, detail: str) ->
     header = journal.header
     changes: tuple[KnobChange, ...] = ()
     if header.boot_id != boot_id(root):
-        outcome, detail = Outcome.REBOOTED, "the host has booted since: its kernel came up without these changes"
+        outcome, detail = RestoreOutcome.REBOOTED, "the host has booted since: its kernel came up without these changes"
     else:
         kill_guarded(root, journal)
         changes = undo_journaled(root, journal, KnobReason.RESTORE)
@@ -147,11 +147,11 @@ def incomplete(changes: Sequence[KnobChange], run: str) -> RestoreIncomplete:
     )
 
 
-def held_error(root: SysRoot, journal: Journal, standing: Standing) -> HostClaimed:
+def held_error(root: SysRoot, journal: Journal, standing: ClaimStanding) -> HostClaimed:
     """Say who holds the host, how long yet, and what to do about it."""
     header = journal.header
     what = f"the host is claimed by run {header.run} of {header.owner} since {header.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
-    if standing is Standing.UNDOING:
+    if standing is ClaimStanding.UNDOING:
         note = read_note(root, header.claim)
         detail = note.detail if note is not None else ""
         return HostClaimed(
@@ -184,9 +184,9 @@ def restore(root: SysRoot, *, force: bool = False) -> tuple[KnobChange, ...]:
             return ()
         try:
             standing = standing_of(root, journal)
-            if standing is Standing.HELD and not force:
+            if standing is ClaimStanding.HELD and not force:
                 raise held_error(root, journal, standing)
-            return end_claim(root, journal, Outcome.RESTORED, f"restored by hand; the claim was {standing}")
+            return end_claim(root, journal, RestoreOutcome.RESTORED, f"restored by hand; the claim was {standing}")
         finally:
             journal.leave()
 
@@ -201,7 +201,7 @@ def claim_status(root: SysRoot) -> ClaimStatus | None:
     finally:
         journal.leave()
     lease, note = read_lease(root, header.claim), read_note(root, header.claim)
-    same_boot = standing is not Standing.REBOOTED
+    same_boot = standing is not ClaimStanding.REBOOTED
     agent, guardian = process_named(root, header.agent), None if note is None else process_named(root, note.process)
     return ClaimStatus(
         claim=header.claim,
@@ -209,7 +209,7 @@ def claim_status(root: SysRoot) -> ClaimStatus | None:
         owner=header.owner,
         claimed_at=header.claimed_at,
         standing=standing,
-        lease_remaining_seconds=lease.remaining_seconds if lease and standing is Standing.HELD else 0.0,
+        lease_remaining_seconds=lease.remaining_seconds if lease and standing is ClaimStanding.HELD else 0.0,
         agent_alive=same_boot and agent is not None and is_alive(agent),
         guardian_pid=guardian.pid if guardian is not None and same_boot else None,
         guardian_alive=same_boot and working_guardian(root, note) is not None,

@@ -29,7 +29,7 @@ class Group(StrEnum):
 _FOLDERS = {
     Group.WORKLOADS: "agents.workloads.kinds",
     Group.COLLECTORS: "agents.collectors.kinds",
-    Group.SOURCES: "agents.feeds.kinds",
+    Group.SOURCES: "agents.metric_sources.kinds",
 }
 
 

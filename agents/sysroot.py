@@ -9,7 +9,7 @@ from typing import Protocol
 
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import JournalError
-from agents.inside import find_inside, open_inside
+from agents.path_in_root import find_inside, open_inside
 
 
 class Reader(Protocol):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
-from analysis.finite import refuse_not_finite
+from analysis.validation import refuse_not_finite
 from analysis.welch import welch
 
 _Floats = NDArray[np.float64]

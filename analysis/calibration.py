@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.adjustment import independent_columns
+from analysis.assignment_redraws import DRAWS, Replay, WithinStrata, replay_of
 from analysis.errors import NotEnoughData
 from analysis.frame import check_plan, checked_observations, metric_label
 from analysis.headline import Redraws, covariates_of, headline
@@ -21,7 +22,6 @@ from analysis.hosts import HostTable, TwoArms
 from analysis.inference import MIN_HOSTS, is_delicate
 from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.randomisation import welch_t
-from analysis.replay import DRAWS, Replay, WithinStrata, replay_of
 from analysis.results import Check
 
 RUNS = 1_000

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrast import t_quantile
-from analysis.finite import finite_estimate
 from analysis.plan import MetricPlan
 from analysis.results import Check, Estimate, EstimateKind, Interval
+from analysis.validation import finite_estimate
 
 THRESHOLD = 0.01
 LEAST_DF = 2

@@ -24,7 +24,7 @@ from analysis.results import (
     TradeSide,
     Verdict,
 )
-from analysis.strata import Standing, StratumEffects
+from analysis.strata import StratumEffects, StratumStanding
 from analysis.wording import decision_sentence, preference_sentence
 
 _BEST_FIRST = (
@@ -147,7 +147,7 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
     return _guarded(case, answer, Cause.BETTER)
 
 
-class _Answer(Protocol):
+class _Verdict(Protocol):
     def __call__(
         self,
         decision: Decision,
@@ -159,27 +159,32 @@ class _Answer(Protocol):
     ) -> ArmDecision: ...
 
 
-def _guarded(case: Case, answer: _Answer, cause: Cause) -> ArmDecision:
+def _guarded(case: Case, answer: _Verdict, cause: Cause) -> ArmDecision:
     """A benefit was shown: do the guardrails and the strata let it stand?"""
     open_rails = [rail.plan.metric for rail in case.guardrails if rail.verdict is not Verdict.PASS]
     if open_rails:
         return answer(Decision.INCONCLUSIVE, Cause.GUARDRAIL_OPEN, open_rails)
-    if case.local and (case.strata is None or not case.strata.named(Standing.HARMED)):
+    if case.local and (case.strata is None or not case.strata.named(StratumStanding.HARMED)):
         return answer(Decision.BETTER_HERE, cause, overturn=[Overturn(doubt=Doubt.FEW_HOSTS)])
     if case.strata is None:
         return answer(Decision.SHIP, cause)
-    without = case.strata.named(Standing.OPEN, Standing.HARMED)
+    without = case.strata.named(StratumStanding.OPEN, StratumStanding.HARMED)
     if not without:
         return answer(Decision.SHIP, cause)
-    sound, harmed = case.strata.named(Standing.BETTER, Standing.SOUND), case.strata.named(Standing.HARMED)
+    sound, harmed = (
+        case.strata.named(StratumStanding.BETTER, StratumStanding.SOUND),
+        case.strata.named(StratumStanding.HARMED),
+    )
     scope = replace(case.scope, strata=sound, without=without, harmed=harmed)
-    open_strata = [Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(Standing.OPEN)]
+    open_strata = [
+        Overturn(doubt=Doubt.STRATUM_NOT_RULED_OUT, about=name) for name in case.strata.named(StratumStanding.OPEN)
+    ]
     if not sound or case.local:
         return answer(Decision.INCONCLUSIVE, Cause.STRATUM_HARMED, without, scope=scope, overturn=open_strata)
     return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
 
 
-def _in_strata(case: Case, answer: _Answer, cost: ArmDecision | None) -> ArmDecision | None:
+def _in_strata(case: Case, answer: _Verdict, cost: ArmDecision | None) -> ArmDecision | None:
     """No clear change over all hosts: is it one because strata differ, and some of them gain?
 
     Only where the strata were shown to differ and a benefit was shown in a stratum beside all the others (Holm), with
@@ -188,17 +193,17 @@ def _in_strata(case: Case, answer: _Answer, cost: ArmDecision | None) -> ArmDeci
     strata, effect = case.strata, case.primary
     if strata is None or effect is None or effect.bounds is not None or cost is not None or case.local:
         return None
-    better = strata.named(Standing.BETTER)
+    better = strata.named(StratumStanding.BETTER)
     if not better or not strata.differ:
         return None
     if any(rail.verdict is not Verdict.PASS for rail in case.guardrails):
         return None
-    without = strata.named(Standing.SOUND, Standing.OPEN, Standing.HARMED)
-    scope = replace(case.scope, strata=better, without=without, harmed=strata.named(Standing.HARMED))
+    without = strata.named(StratumStanding.SOUND, StratumStanding.OPEN, StratumStanding.HARMED)
+    scope = replace(case.scope, strata=better, without=without, harmed=strata.named(StratumStanding.HARMED))
     return answer(Decision.SHIP_IN_STRATA, Cause.BETTER_IN_STRATA, better, scope=scope)
 
 
-def _cost(case: Case, answer: _Answer) -> ArmDecision | None:
+def _cost(case: Case, answer: _Verdict) -> ArmDecision | None:
     """What the trade says against shipping; None where it saves servers. One not computed excludes no cost."""
     if case.trade is not None and case.trade.side is TradeSide.SAVES:
         return None

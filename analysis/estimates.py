@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.finite import finite_estimate
 from analysis.inference import Inference, without_rounding
 from analysis.look import Look
 from analysis.plan import MetricPlan
 from analysis.results import Estimate, EstimateKind
+from analysis.validation import finite_estimate
 
 
 def estimate(

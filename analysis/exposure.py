@@ -10,8 +10,8 @@ from scipy import stats
 
 from analysis.contrast import Contrast, fieller
 from analysis.errors import NotEnoughData
-from analysis.finite import refuse_not_finite
 from analysis.results import Interval
+from analysis.validation import refuse_not_finite
 from analysis.welch import satterthwaite
 
 _Floats = NDArray[np.float64]
@@ -19,7 +19,7 @@ WEAK = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class ExposureArm:
     """Outcome and dose of one arm's hosts, in the same order."""
 
     outcome: _Floats
@@ -40,7 +40,7 @@ class Complier:
     p_value: float | None  # Anderson-Rubin test of no effect
 
 
-def wald(control: Arm, treatment: Arm, level: float) -> Complier:
+def wald(control: ExposureArm, treatment: ExposureArm, level: float) -> Complier:
     """Divide the effect on the outcome by the effect on the dose; with one instrument this is 2SLS.
 
     The interval is every effect b for which `outcome - b * dose` does not differ between arms (Anderson and Rubin

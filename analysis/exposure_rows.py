@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import NotEnoughData
-from analysis.exposure import WEAK, Arm, dose_response, wald
+from analysis.exposure import WEAK, ExposureArm, dose_response, wald
 from analysis.hosts import HostTable, TwoArms
 from analysis.look import Look
 from analysis.plan import AnalysisPlan, MetricPlan, Role
@@ -46,7 +46,11 @@ def _rows(main: Estimate, sample: TwoArms, doses: _Floats, dose: MetricPlan, loo
         n_treatment=sample.sizes[1],
     )
     try:
-        found = wald(Arm(outcome=outcome[0], dose=received[0]), Arm(outcome=outcome[1], dose=received[1]), look.level)
+        found = wald(
+            ExposureArm(outcome=outcome[0], dose=received[0]),
+            ExposureArm(outcome=outcome[1], dose=received[1]),
+            look.level,
+        )
     except NotEnoughData:
         found = None
     if found is not None:

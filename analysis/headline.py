@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.adjustment import LIN_FROM, ancova, independent_columns, stratum_columns
+from analysis.assignment_redraws import Replay, redrawn, replay_of
 from analysis.contrast import Contrast
-from analysis.drawn import HostDraws
 from analysis.errors import NotEnoughData
 from analysis.hosts import FLEET_RATIO, TwoArms
 from analysis.inference import Inference, is_delicate
 from analysis.plan import AnalysisPlan, MetricPlan, Role
-from analysis.replay import Replay, redrawn, replay_of
+from analysis.randomisation_intervals import HostDraws
 from analysis.welch import fleet_ratio, welch
 
 _Floats = NDArray[np.float64]

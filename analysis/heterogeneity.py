@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.errors import NotEnoughData
-from analysis.finite import refuse_not_finite
+from analysis.validation import refuse_not_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

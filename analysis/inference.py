@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.contrast import Contrast
-from analysis.drawn import Drawn
+from analysis.randomisation_intervals import RedrawnTest
 from analysis.results import Interval
 
 _Floats = NDArray[np.float64]
@@ -30,7 +30,7 @@ class Inference:
     """
 
     contrast: Contrast
-    drawn: Drawn | None = None
+    drawn: RedrawnTest | None = None
     wanting: bool = False
 
     @property

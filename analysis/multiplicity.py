@@ -13,16 +13,16 @@ from typing import TypeVar
 from scipy import stats
 
 from analysis.errors import BadObservations
-from analysis.finite import finite_estimate
 from analysis.inference import Inference
 from analysis.plan import Role
 from analysis.results import Estimate
+from analysis.validation import finite_estimate
 
 _Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class AdjustedTest:
     """A headline row and what it rests on; None: too few units for any claim."""
 
     row: Estimate
@@ -52,7 +52,7 @@ def _refuse_impossible(p_values: Sequence[float]) -> None:
         raise BadObservations("a p-value is not between 0 and 1", "p-values", "leave out what could not be tested")
 
 
-def adjusted(answers: Mapping[_Key, Answer], alpha: float) -> dict[_Key, Estimate]:
+def adjusted(answers: Mapping[_Key, AdjustedTest], alpha: float) -> dict[_Key, Estimate]:
     """Give every row of a family its adjusted p and the interval of that level: secondaries by Holm, exploratory by BH.
 
     The primary has shared alpha between its treatments already. A secondary that is not called significant gets the

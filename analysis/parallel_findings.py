@@ -17,7 +17,6 @@ from analysis.effect import Effect
 from analysis.errors import NotEnoughData
 from analysis.estimates import estimate, no_estimate
 from analysis.exposure_rows import exposure_rows
-from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.headline import Headline, Redraws, headline, linearised
@@ -26,7 +25,7 @@ from analysis.inference import MIN_HOSTS
 from analysis.look import Look, guardrail_look, look_at
 from analysis.meanings import mixed_words
 from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
-from analysis.multiplicity import Answer, adjusted
+from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, Crossing, Direction, MetricPlan, Role
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
@@ -34,6 +33,7 @@ from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_ro
 from analysis.srm import ratio_check
 from analysis.strata import StratumEffects, judged_strata
 from analysis.trade import trades_of
+from analysis.validation import finite_checks, finite_estimates
 from analysis.welch import welch
 
 PRE_PERIOD_ALARM = 0.001
@@ -102,7 +102,7 @@ def parallel_findings(
             else:
                 found[label, treatment] = _metric_effect(sample, metric, gaps, base)
     effects = adjusted(
-        {key: Answer(row=one.effect.estimate, inference=one.effect.inference) for key, one in found.items()},
+        {key: AdjustedTest(row=one.effect.estimate, inference=one.effect.inference) for key, one in found.items()},
         plan.alpha,
     )
     found = {key: replace(one, effect=replace(one.effect, estimate=effects[key])) for key, one in found.items()}

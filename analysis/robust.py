@@ -10,8 +10,8 @@ from scipy import stats
 
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
-from analysis.finite import refuse_not_finite
 from analysis.results import Interval
+from analysis.validation import refuse_not_finite
 from analysis.welch import welch
 
 _Floats = NDArray[np.float64]

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from analysis.assignment_redraws import Replay, WithinPairs, WithinStrata
 from analysis.errors import BadPlan
 from analysis.headline import LEAST_DF
 from analysis.inference import FEW_UNITS, MIN_HOSTS, SKEWED
-from analysis.replay import Replay, WithinPairs, WithinStrata
 from analysis.sequential import level_at
 from analysis.switchback import MIN_BLOCKS
 from analysis.switchback import MIN_HOSTS as HOSTS_AS_UNITS

@@ -18,7 +18,7 @@ from analysis.matched import matched_pairs, pair_contrast
 from analysis.plan import AnalysisPlan, MetricPlan
 from analysis.results import Check, Estimate, EstimateKind, Interval
 from analysis.robust import bca, hodges_lehmann, winsorised
-from analysis.strata import Standing, StratumEffects, combine, host_weights, within_strata
+from analysis.strata import StratumEffects, StratumStanding, combine, host_weights, within_strata
 from analysis.welch import welch
 
 
@@ -171,7 +171,7 @@ def _agreement(metric: MetricPlan, treatment: str, judged: StratumEffects, found
     """Strata that disagree limit what the mean says; they don't make the experiment wrong: never 'failed'."""
     name = f"heterogeneity ({metric.name}, {treatment})"
     p = judged.interaction_p
-    harmed, better = judged.named(Standing.HARMED), judged.named(Standing.BETTER)
+    harmed, better = judged.named(StratumStanding.HARMED), judged.named(StratumStanding.BETTER)
     spread = "" if found is None else f", I2 = {found.i2:.0%}"
     if p is None:
         return Check(name=name, passed=None, p_value=None, detail="Too few hosts in the strata to compare them.")

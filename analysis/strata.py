@@ -66,7 +66,7 @@ def host_weights(strata: NDArray[np.str_]) -> dict[str, float]:
     return {str(name): float(count) for name, count in zip(names.tolist(), counts.tolist(), strict=True)}
 
 
-class Standing(StrEnum):
+class StratumStanding(StrEnum):
     """What is known of a stratum."""
 
     BETTER = "better"  # shown in it alone
@@ -80,7 +80,7 @@ class StratumEffects:
     """The strata of one comparison: the effect in each, where each stands, and whether they differ."""
 
     contrasts: Mapping[str, Inference]
-    standing: Mapping[str, Standing]
+    standing: Mapping[str, StratumStanding]
     interaction_p: float | None
     alpha: float  # what a claim had to be below, at this look
 
@@ -89,7 +89,7 @@ class StratumEffects:
         """Whether the effect was shown not to be the same in every stratum."""
         return self.interaction_p is not None and self.interaction_p < self.alpha
 
-    def named(self, *standings: Standing) -> tuple[str, ...]:
+    def named(self, *standings: StratumStanding) -> tuple[str, ...]:
         return tuple(name for name, standing in self.standing.items() if standing in standings)
 
 
@@ -123,14 +123,14 @@ def judged_strata(
     for name in np.unique(groups).tolist():
         found = contrasts.get(str(name))
         if found is None:
-            standing[str(name)] = Standing.OPEN
+            standing[str(name)] = StratumStanding.OPEN
             continue
         shown = adjusted.get(str(name), 1.0) < alpha
         if shown:
-            standing[str(name)] = Standing.BETTER if sign * found.difference > 0 else Standing.HARMED
+            standing[str(name)] = StratumStanding.BETTER if sign * found.difference > 0 else StratumStanding.HARMED
         else:
             sound = _ruled_out(found.contrast, sign, abs(gain or 0.0), alpha)
-            standing[str(name)] = Standing.SOUND if sound else Standing.OPEN
+            standing[str(name)] = StratumStanding.SOUND if sound else StratumStanding.OPEN
     return StratumEffects(
         contrasts=contrasts,
         standing=standing,

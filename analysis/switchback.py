@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from analysis.blocks import Cells, PairedBlocks, join_abba, paired
 from analysis.carryover import CarryOver
 from analysis.contrast import Contrast
-from analysis.drawn import FlippedOrders
 from analysis.effect import Bounds, Effect
 from analysis.estimates import estimate, no_estimate
 from analysis.inference import FEW_UNITS, Inference
@@ -20,8 +19,9 @@ from analysis.look import Look, look_at
 from analysis.matched import pair_contrast
 from analysis.missing import fence
 from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role
+from analysis.randomisation_intervals import FlippedOrders
 from analysis.results import BlockContrast, Estimate, EstimateKind
-from analysis.strata import Standing, StratumEffects
+from analysis.strata import StratumEffects, StratumStanding
 
 MIN_BLOCKS = 6
 MIN_HOSTS = 6  # from here on the hosts are the units
@@ -184,11 +184,11 @@ def block_strata(
     tested = {name: p for name, found in known.items() if (p := found.contrast.p_value()) is not None}
     up = metric.better is Direction.INCREASE
     standing = {
-        name: Standing.SOUND
+        name: StratumStanding.SOUND
         if tested.get(name, 1.0) >= plan.alpha
-        else Standing.BETTER
+        else StratumStanding.BETTER
         if (known[name].difference > 0) == up
-        else Standing.HARMED
+        else StratumStanding.HARMED
         for name in names
     }
     return StratumEffects(contrasts=known, standing=standing, interaction_p=None, alpha=plan.alpha)

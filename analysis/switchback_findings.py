@@ -14,12 +14,11 @@ from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_ov
 from analysis.decision import Case, concluded
 from analysis.effect import Effect
 from analysis.estimates import estimate
-from analysis.finite import finite_checks, finite_estimates
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.look import look_at
 from analysis.meanings import mixed_words
-from analysis.multiplicity import Answer, adjusted
+from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effect
 from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
 from analysis.results import (
@@ -46,6 +45,7 @@ from analysis.switchback import (
     with_carry_over,
 )
 from analysis.trade import trades_of
+from analysis.validation import finite_checks, finite_estimates
 
 _Key = tuple[str, str]  # metric's label, treatment
 
@@ -85,7 +85,8 @@ def switchback_findings(
         said.append(too_few_blocks(units))
     effects = {key: one.effect for key, one in found.items() if one.effect is not None}
     heads = adjusted(
-        {key: Answer(row=effect.estimate, inference=effect.inference) for key, effect in effects.items()}, plan.alpha
+        {key: AdjustedTest(row=effect.estimate, inference=effect.inference) for key, effect in effects.items()},
+        plan.alpha,
     )
     effects = {key: replace(effect, estimate=heads[key]) for key, effect in effects.items()}
     primary = next((label for label, metric in metrics.items() if metric.role is Role.PRIMARY), None)

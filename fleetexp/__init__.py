@@ -16,7 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # what checkers of types take for true; to import typing takes longer than all that is here
 if TYPE_CHECKING:
     from fleetexp.api import open_store, prepare, resume, run
-    from fleetexp.config import load_experiment
+    from fleetexp.experiment import load_experiment
     from fleetexp.plain_frame import analyze
     from fleetexp.reporting.report import render_report
 
@@ -24,7 +24,7 @@ __all__ = ["analyze", "load_experiment", "open_store", "prepare", "render_report
 
 _ELSEWHERE = {
     "analyze": "fleetexp.plain_frame",
-    "load_experiment": "fleetexp.config",
+    "load_experiment": "fleetexp.experiment",
     "render_report": "fleetexp.reporting.report",
 }
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agents.sysroot import FolderRoot
-from fleetexp.config import Experiment, experiment_to_json, parse_experiment, read_spec
+from fleetexp.control.launch import launch
+from fleetexp.control.launch import resume as go_on
+from fleetexp.control.prepare import PreparedRun
+from fleetexp.control.prepare import prepare as prepare_over
+from fleetexp.control.progress import Progress, RunOutcome
 from fleetexp.errors import RunError
-from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
-from fleetexp.orchestrator.inventory import Inventory
-from fleetexp.orchestrator.launch import launch
-from fleetexp.orchestrator.launch import resume as go_on
-from fleetexp.orchestrator.prepare import PreparedRun
-from fleetexp.orchestrator.prepare import prepare as prepare_over
-from fleetexp.orchestrator.progress import Outcome, Progress
-from fleetexp.orchestrator.simulated_choice import HOSTS, SimulationChoice
+from fleetexp.experiment import Experiment, experiment_to_json, parse_experiment, read_spec
+from fleetexp.fleets.by_name import FleetChoice, open_inventory
+from fleetexp.fleets.inventory import Inventory
+from fleetexp.fleets.simulated.simulation_spec import HOSTS, SimulationChoice
 from fleetexp.store import store as stores
 from fleetexp.store.store import DEFAULT_URL, Store
 from fleetexp.store.url import StoreUrl
@@ -77,7 +77,7 @@ def prepare(
         raise
 
 
-def run(prepared: PreparedRun, *, watch: Callable[[Progress], None] = _unwatched) -> Outcome:
+def run(prepared: PreparedRun, *, watch: Callable[[Progress], None] = _unwatched) -> RunOutcome:
     """Run exactly what was prepared; returns when every host is restored. Ctrl-C restores the hosts first.
 
     `watch` is told how far it is, several times a second. RunError with the first refusal where it is refused, or
@@ -93,7 +93,7 @@ def resume(
     address: str = "",
     root: str = "/",
     watch: Callable[[Progress], None] = _unwatched,
-) -> Outcome:
+) -> RunOutcome:
     """Go on with a run that was paused or interrupted: finished blocks stay, the broken one is repeated.
 
     Where a stage waits for approval, this is the approval. `address`: of the cluster's head, where that has moved.

@@ -1,6 +1,6 @@
 """The nouns of an experiment: arms, units, periods, plans, states. No I/O, no clock, no imports but the agents' words.
 
-What a run and its hosts go through is the table in `fleetexp.orchestrator.transitions`, drawn in docs/STATES.md.
+What a run and its hosts go through is the table in `fleetexp.control.transitions`, drawn in docs/STATES.md.
 """
 
 from __future__ import annotations

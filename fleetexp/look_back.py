@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from analysis import analyze
 from analysis.results import Findings
-from fleetexp.config import analysis_plan, recall_experiment
-from fleetexp.design import assigned_units
+from fleetexp.control.interim_analysis import Measured, analysis_at
+from fleetexp.control.metric_meanings import meanings_of
 from fleetexp.domain import EventKind, PeriodKind, PeriodState
 from fleetexp.errors import RunError
-from fleetexp.meanings import meanings_of
-from fleetexp.orchestrator.looks import Measured, analysis_at
+from fleetexp.experiment import analysis_plan, recall_experiment
+from fleetexp.experiment.schedule import assigned_units
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 

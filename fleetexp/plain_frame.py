@@ -17,7 +17,7 @@ from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
 from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
-from fleetexp.config.metrics import known, usual_trade
+from fleetexp.experiment.metrics import known, usual_trade
 
 __all__ = ["analyze"]
 

@@ -22,7 +22,7 @@ from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from fleetexp.cli.doctor_screen import doctor_lines
 from fleetexp.errors import RunError
-from fleetexp.starter import starter_spec
+from fleetexp.experiment.starter_spec import starter_spec
 from tests.host_gallery import CGROUP, unpack
 
 HOSTS = ("rhel8-4.18", "pud-1g-6.12", "linux-6.12-page-owner", "ubuntu-20.04-5.4", "arm64-64k-guest", "s390-zvm-5.11")

@@ -22,9 +22,9 @@ from agents.facts import survey
 from agents.sysroot import FolderRoot, Reader
 from fleetexp.cli.doctor import claim_line
 from fleetexp.cli.doctor_screen import doctor_lines
-from fleetexp.cli.failures import failure_lines
+from fleetexp.cli.errors import failure_lines
 from fleetexp.errors import FleetexpError
-from fleetexp.starter import starter_spec
+from fleetexp.experiment.starter_spec import starter_spec
 
 GALLERY = Path(__file__).parent / "cases/hosts"
 CGROUP = "system.slice/web.service"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agents.sysroot import SysRoot
-from fleetexp.config import Experiment
-from fleetexp.orchestrator import launch as launching
-from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
-from fleetexp.orchestrator.inventory import Inventory
-from fleetexp.orchestrator.prepare import prepare
-from fleetexp.orchestrator.progress import Outcome, Progress
+from fleetexp.control import launch as launching
+from fleetexp.control.prepare import prepare
+from fleetexp.control.progress import Progress, RunOutcome
+from fleetexp.experiment import Experiment
+from fleetexp.fleets.by_name import FleetChoice, open_inventory
+from fleetexp.fleets.inventory import Inventory
 from fleetexp.store.url import StoreUrl
 
 
@@ -23,7 +23,7 @@ def launch(
     fleet: str = "local",
     root: SysRoot | None = None,
     inventory: Inventory | None = None,
-) -> Outcome:
+) -> RunOutcome:
     hosts = inventory or open_inventory(FleetChoice.parse(fleet), root)
     prepared = prepare(experiment, text, hosts, store_url, power_acknowledged=True)
     return launching.launch(prepared, observer)

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from fleetexp.config import analysis_plan, experiment_to_json, parse_experiment, warnings_of
 from fleetexp.errors import BadStoreUrl, ConfigError
+from fleetexp.experiment import analysis_plan, experiment_to_json, parse_experiment, warnings_of
 from fleetexp.secret import Secret
 from fleetexp.store.url import parse_url
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from agents import knob_restore
 from agents import lease as lease_module
-from agents import undo
 from agents.claim import claim_status, closed_journals
 from agents.errors import AgentError, JournalError
 from agents.host_lock import HostLock
@@ -235,12 +235,12 @@ class Claimed:
             (state / name).write_bytes(data)
         for knob, text in LEFT.items():
             (self.root.root / self._paths[knob]).write_bytes(text)
-        pause, undo._FIRST_PAUSE_SECONDS = undo._FIRST_PAUSE_SECONDS, 60.0
+        pause, knob_restore._FIRST_PAUSE_SECONDS = knob_restore._FIRST_PAUSE_SECONDS, 60.0
         try:
             with reading_once():
                 yield
         finally:
-            undo._FIRST_PAUSE_SECONDS = pause
+            knob_restore._FIRST_PAUSE_SECONDS = pause
 
     def try_to_restore(self, *, journal: bytes, lease: bytes, note: bytes, whole_header: bool) -> str:
         """Look at the host, restore it, and look again: typed errors, and no file written but those of listed knobs."""

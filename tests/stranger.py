@@ -32,7 +32,7 @@ from agents.messages import Apply, Arm, Begin, Claim, End, Poll, Preflight, Rele
 from agents.process import mark_process
 from agents.recovery import read_note
 from agents.sysroot import FolderRoot
-from fleetexp.orchestrator.simulated_hosts import HostPool, Simulation
+from fleetexp.fleets.simulated.hosts import HostPool, Simulation
 from tests.host_tree import BOOT_ID, THP, build_host
 
 STRANGER = 65533

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from fleetexp.control import host_machine, run_machine
+from fleetexp.control.messages import Event
+from fleetexp.control.transitions import BY_RUN, HOST, RUN, Ignored
 from fleetexp.domain import RunState, UnitState
-from fleetexp.orchestrator import hosts, machine
-from fleetexp.orchestrator.messages import Event
-from fleetexp.orchestrator.transitions import BY_RUN, HOST, RUN, Ignored
 
 Cell = tuple[RunState | UnitState, type]
 CELLS: frozenset[Cell] = frozenset(
@@ -41,7 +41,7 @@ def _watched(handle: Callable[..., Any], table: Any, thing: Callable[..., Any], 
 
 def _others(thing: Any, event: Any, *_: Any) -> dict[str, UnitState]:  # noqa: ANN401
     """The states of all hosts but the event's, where there are few."""
-    if not isinstance(thing, machine.Machine) or len(thing.units) > 50:
+    if not isinstance(thing, run_machine.RunMachine) or len(thing.units) > 50:
         return {}
     own = getattr(event, "host", "")
     return {host: unit.state for host, unit in thing.units.items() if host != own}
@@ -49,7 +49,11 @@ def _others(thing: Any, event: Any, *_: Any) -> dict[str, UnitState]:  # noqa: A
 
 def install() -> None:
     """Hold every machine of this process to the table."""
-    for module in (machine, hosts):
+    for module in (run_machine, host_machine):
         module.unlisted = _raise  # type: ignore[attr-defined]
-    machine.Machine.handle = _watched(machine.Machine.handle, RUN, lambda m, *_: m, lambda _, event, *__: event)  # type: ignore[method-assign]
-    hosts.Hosts.handle = _watched(hosts.Hosts.handle, HOST, lambda _, unit, *__: unit, lambda _, __, event, *___: event)  # type: ignore[method-assign]
+    run_machine.RunMachine.handle = _watched(
+        run_machine.RunMachine.handle, RUN, lambda m, *_: m, lambda _, event, *__: event
+    )  # type: ignore[method-assign]
+    host_machine.Hosts.handle = _watched(
+        host_machine.Hosts.handle, HOST, lambda _, unit, *__: unit, lambda _, __, event, *___: event
+    )  # type: ignore[method-assign]

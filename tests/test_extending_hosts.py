@@ -76,7 +76,7 @@ def test_a_package_of_ones_own_adds_the_same_where_it_is_allowed(tmp_path: Path)
     modules = {
         "copymeter": page["agents/workloads/kinds/copy_memory.py"],
         "copymeter_load": page["agents/collectors/kinds/load.py"],
-        "copymeter_socket": page["agents/feeds/kinds/unix_socket.py"],
+        "copymeter_socket": page["agents/metric_sources/kinds/unix_socket.py"],
     }
     project = tomllib.loads(page["pyproject.toml"])["project"]
     user_package.install(site, project["name"], modules, project["entry-points"])
@@ -86,9 +86,9 @@ def test_a_package_of_ones_own_adds_the_same_where_it_is_allowed(tmp_path: Path)
 from agents.collectors import Collectors
 from agents.sysroot import FolderRoot
 from agents.workloads.workload import workloads
-from fleetexp.config.sources import Source
+from fleetexp.experiment.sources import SourceSection
 sample = Collectors(FolderRoot({str(tmp_path / "host")!r})).sample()
-result = ["copy_memory" in workloads(), "unix_socket" in Source.model_fields, sample]
+result = ["copy_memory" in workloads(), "unix_socket" in SourceSection.model_fields, sample]
 """
     assert user_package.beside(site, tmp_path / "none", code) == [False, False, {}]
     allowed = user_package.allow(tmp_path / "etc", page["/etc/fleetexp/extensions"])

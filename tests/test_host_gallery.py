@@ -12,8 +12,8 @@ from agents.knobs import find_knob, find_knobs
 from agents.messages import Arm
 from agents.preflight import preflight
 from fleetexp.cli.main import cli
-from fleetexp.config import parse_experiment
-from fleetexp.starter import starter_spec
+from fleetexp.experiment import parse_experiment
+from fleetexp.experiment.starter_spec import starter_spec
 from tests.host_gallery import GALLERY, GOLDEN, host_names, init_text, unpack
 
 REFUSED = frozenset({"container-docker", "lockdown-unprivileged", "rhel7-3.10", "support-bundle", "thp-left-out-kvm"})

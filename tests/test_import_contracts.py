@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 AGENTS = Path(__file__).parents[1] / "agents"
-ALLOWED = {"feeds/prometheus_text.py": {"prometheus_client"}, "actor.py": {"ray"}}
+ALLOWED = {"metric_sources/prometheus_text.py": {"prometheus_client"}, "actor.py": {"ray"}}
 ALLOWED_IN_WORKLOADS = {"numba", "numpy"}
 
 

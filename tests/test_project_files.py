@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -98,3 +99,13 @@ def test_the_scripts_are_sound_and_can_be_run() -> None:
         script = ROOT / ".ci" / name
         assert script.stat().st_mode & 0o111
         subprocess.run(["bash", "-n", str(script)], check=True, timeout=10)
+
+
+def test_no_two_classes_share_a_name() -> None:
+    where: dict[str, list[str]] = {}
+    for package in ("fleetexp", "agents", "analysis"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}

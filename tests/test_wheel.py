@@ -22,7 +22,7 @@ import yaml
 
 from agents.perf.tables import event_tables
 from fleetexp.cli.main import COMMANDS, cli
-from fleetexp.config import parse_experiment
+from fleetexp.experiment import parse_experiment
 from fleetexp.shipped import shipped_files
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ NEEDS = {
     r"fleetexp restore": "to write this machine's kernel: tests/fleetexp/cli/test_cli_host_commands.py",
     r"fleetexp (pause|resume|abort) \d": "a run that goes on: tests/fleetexp/cli/test_cli_run_command.py",
     r"--as-of 2026": "a run of that day: tests/fleetexp/cli/test_cli_store_commands.py",
-    r"fleetexp serve": "somebody to stop it: tests/fleetexp/live",
+    r"fleetexp serve": "somebody to stop it: tests/fleetexp/web",
 }
 MINE = """\
 name: rollout

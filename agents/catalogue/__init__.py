@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agents.catalogue.derived import DERIVED, DERIVED_PATTERNS, DerivedMetric, derive, derived_for
 from agents.catalogue.lookup import asked_events, describe, find_derived, is_known
-from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
+from agents.catalogue.metric import Better, CataloguePage, Metric, MetricKind, Owner
 from agents.catalogue.ownership import FOR_A_SERVICE, Owned, find_foreign, owner_of
 from agents.catalogue.page import render_catalogue
 from agents.catalogue.patterns import PATTERNS, MetricPattern
@@ -22,13 +22,13 @@ __all__ = [
     "FOR_A_SERVICE",
     "PATTERNS",
     "Better",
+    "CataloguePage",
     "DerivedMetric",
     "Metric",
     "MetricKind",
     "MetricPattern",
     "Owned",
     "Owner",
-    "Page",
     "asked_events",
     "derive",
     "derived_for",

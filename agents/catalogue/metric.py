@@ -16,7 +16,7 @@ class MetricKind(StrEnum):
     GAUGE = "gauge"  # a level: a period's value is the mean of its samples
 
 
-class Page(StrEnum):
+class CataloguePage(StrEnum):
     """What a metric counts whose size is the host's own: two hosts may mean different amounts by one number."""
 
     BASE = "base page"
@@ -52,4 +52,4 @@ class Metric:
     better: Better | None = None
     owner: Owner = Owner.KERNEL
     reporters: tuple[str, ...] = ()
-    page: Page | None = None
+    page: CataloguePage | None = None

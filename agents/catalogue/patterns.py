@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.catalogue.metric import Metric, MetricKind, Owner, Page
+from agents.catalogue.metric import CataloguePage, Metric, MetricKind, Owner
 from agents.catalogue.table import CATALOGUE, EVENT_NAMES
 from agents.catalogue.thp_stats import thp_stat
 
@@ -52,7 +52,7 @@ def _buddy(match: re.Match[str]) -> Metric:
         kind=_G,
         source="/proc/buddyinfo, all zones",
         meaning=f"free blocks of 2^{match[1]} base pages; read at period boundaries",
-        page=Page.BASE,
+        page=CataloguePage.BASE,
     )
 
 
@@ -63,7 +63,7 @@ def _pageblocks(match: re.Match[str]) -> Metric:
         kind=_G,
         source="/proc/pagetypeinfo, all zones",
         meaning=f"pageblocks of the migrate type {match[1]}; read at period boundaries",
-        page=Page.BASE,
+        page=CataloguePage.BASE,
     )
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from agents.catalogue.declared import Reported, added_collectors, own_collectors, reporters
 from agents.catalogue.derived import DERIVED
-from agents.catalogue.metric import Better, Metric, MetricKind, Owner, Page
+from agents.catalogue.metric import Better, CataloguePage, Metric, MetricKind, Owner
 from agents.catalogue.thp_stats import thp_stat
 from agents.catalogue.tlb_events import EventRow, tlb_rows
 
@@ -296,11 +296,11 @@ def _file_rows(rows: tuple[_Row, ...], file: str) -> Iterator[Metric]:
         )
 
 
-def _page(key: str, unit: str) -> Page | None:
+def _page(key: str, unit: str) -> CataloguePage | None:
     """Return what the kernel counts under a key: of huge pages, it counts those of a PMD and larger as one each."""
     if key.startswith("thp_") or key == "nr_anon_transparent_hugepages":
-        return Page.HUGE
-    return Page.BASE if unit == "pages" and not key.startswith("htlb_") else None
+        return CataloguePage.HUGE
+    return CataloguePage.BASE if unit == "pages" and not key.startswith("htlb_") else None
 
 
 def _metrics() -> Iterator[Metric]:

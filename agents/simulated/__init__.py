@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from agents.simulated.clock import HostClock
 from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, Vanish
-from agents.simulated.files import Machine
+from agents.simulated.files import MachineFiles
 from agents.simulated.host import Handled, SimulatedHost
 from agents.simulated.kernel import SimulatedRoot
-from agents.simulated.law import Law, MetricLaw, PlainLaw, Plainly, Treatment
+from agents.simulated.response_model import MetricLaw, ModelParameters, PlainLaw, ResponseModel, Treatment
 
 __all__ = [
     "Fault",
     "Handled",
     "HostClock",
-    "Law",
     "Lie",
-    "Machine",
+    "MachineFiles",
     "MetricLaw",
+    "ModelParameters",
     "Oops",
     "PlainLaw",
-    "Plainly",
     "Reboot",
     "Refuse",
+    "ResponseModel",
     "Rewrite",
     "SimulatedHost",
     "SimulatedRoot",

@@ -65,7 +65,7 @@ class KnobFile:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineFiles:
     """One kind of machine: page sizes, memory, kernel. `found` says what knob files hold after a boot, by path.
 
     `shows` are files beside the usual ones, or instead of them, such as those of another CPU.

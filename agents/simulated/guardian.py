@@ -7,11 +7,11 @@ from contextlib import suppress
 
 from agents.errors import AgentError, JournalError
 from agents.host_lock import HostLock
-from agents.journal import Journal, Outcome
+from agents.journal import Journal, RestoreOutcome
+from agents.knob_restore import undo_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, Phase
 from agents.messages import KnobReason
 from agents.sysroot import SysRoot
-from agents.undo import undo_journaled
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SimulatedGuardian:
                 self._stuck = True
                 self._say(claim, Phase.STUCK, problems[0])
                 return self._later()
-            journal.close(Outcome.LEASE_EXPIRED, f"the lease of {journal.header.lease_seconds:g} s ran out")
+            journal.close(RestoreOutcome.LEASE_EXPIRED, f"the lease of {journal.header.lease_seconds:g} s ran out")
             self._finish(claim)
             return None
         finally:

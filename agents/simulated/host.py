@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from agents.errors import AgentError
 from agents.facts import survey
 from agents.host_agent import HostAgent
-from agents.means import Means
+from agents.host_services import HostServices
 from agents.messages import Claimed, HostFacts, Reply, Request, Survey
 from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, Vanish
-from agents.simulated.feeds import SimulatedFeeds, check_simulated_sources
 from agents.simulated.guardian import SimulatedGuardian
 from agents.simulated.kernel import SimulatedRoot
+from agents.simulated.metric_sources import SimulatedFeeds, check_simulated_sources
 from agents.simulated.workload import check_simulated, restart_simulated, start_simulated
 
 _LEAST_WAIT_SECONDS = 1e-6  # the guardian looks again just after its lease has run out, not just before
@@ -57,16 +57,16 @@ class SimulatedHost:
             self.plant(fault)
 
     def _new_agent(self) -> HostAgent:
-        means = Means(
-            beat=self._beat,
+        services = HostServices(
+            timer=self._timer,
             guardian_command=(),
             check_workload=check_simulated,
             start_workload=start_simulated,
             restart_service=restart_simulated,
             check_sources=check_simulated_sources,
-            feeds=SimulatedFeeds,
+            metric_sources=SimulatedFeeds,
         )
-        return HostAgent(root=self.root, host=self._host, run=self._run, labels=self._labels, means=means)
+        return HostAgent(root=self.root, host=self._host, run=self._run, labels=self._labels, services=services)
 
     # ------------------------------------------------------------------ requests
     def handle(self, request: Request, at_seconds: float) -> Handled | None:
@@ -118,7 +118,7 @@ class SimulatedHost:
         """Let something happen on this host at an instant of virtual time."""
         heapq.heappush(self._timeline, (seconds, next(self._numbers), act))
 
-    def _beat(self, every_seconds: float, act: Callable[[], None], _: str) -> _Beat:
+    def _timer(self, every_seconds: float, act: Callable[[], None], _: str) -> _Beat:
         return _Beat(self, every_seconds, act)
 
     def _guard(self) -> None:
@@ -192,9 +192,9 @@ class _Beat:
         self._running = False
 
     def _next(self) -> None:
-        self._host.schedule(self._host.root.clock.monotonic() + self._every, self._beat)
+        self._host.schedule(self._host.root.clock.monotonic() + self._every, self._timer)
 
-    def _beat(self) -> None:
+    def _timer(self) -> None:
         if self._running and self._boot == self._host.boot:
             self._act()
             self._next()

@@ -11,13 +11,13 @@ from pathlib import Path
 from agents.knobs import find_knob
 from agents.simulated.clock import HostClock
 from agents.simulated.faults import Lie, Refuse
-from agents.simulated.files import HUGETLB, KnobFile, Machine, refused
-from agents.simulated.law import Law
+from agents.simulated.files import HUGETLB, KnobFile, MachineFiles, refused
+from agents.simulated.response_model import ResponseModel
 
 _DIED = 1 << 7  # taint: the kernel died recently
 
 
-class _Reader:
+class _KnobReader:
     """A file of the model, read anew each time: `read` is found once, when it is opened."""
 
     __slots__ = ("read",)
@@ -32,8 +32,10 @@ class _Reader:
 class SimulatedRoot:
     """A `SysRoot` in memory. `state_dir` is a real folder: journals and leases are real files there."""
 
-    def __init__(self, machine: Machine, law: Law, *, host: str, clock: HostClock, state_dir: Path) -> None:
-        self.law = law
+    def __init__(
+        self, machine: MachineFiles, response_model: ResponseModel, *, host: str, clock: HostClock, state_dir: Path
+    ) -> None:
+        self.response_model = response_model
         self.read_elsewhere: frozenset[str] = frozenset()  # metrics that a source gives: no workload reports them too
         self._machine = machine
         self._clock = clock
@@ -99,7 +101,7 @@ class SimulatedRoot:
         """Come up anew: another boot id, knobs as at every boot, counters from zero."""
         self._clock.boot()
         self._taint, self._log = 0, b""
-        self.law.restart(self._clock.monotonic())
+        self.response_model.restart(self._clock.monotonic())
         self._boot()
 
     def _boot(self) -> None:
@@ -135,16 +137,16 @@ class SimulatedRoot:
     def exists(self, path: str) -> bool:
         machine, path = self._machine, self._place(path)
         known = path in machine.knobs or path in machine.texts or path in machine.moving or path in machine.folders
-        return known or (path.startswith("perf/") and path[5:] in self.law.events())
+        return known or (path.startswith("perf/") and path[5:] in self.response_model.events())
 
     def writable(self, path: str) -> bool:
         return self._place(path) in self._machine.knobs
 
     def names(self, path: str) -> list[str]:
-        return sorted(self.law.events()) if path == "perf" else list(self._machine.folders.get(path, ()))
+        return sorted(self.response_model.events()) if path == "perf" else list(self._machine.folders.get(path, ()))
 
-    def reader(self, path: str) -> _Reader:
-        return _Reader(self._source(path))
+    def reader(self, path: str) -> _KnobReader:
+        return _KnobReader(self._source(path))
 
     def _source(self, path: str) -> Callable[[], bytes]:
         """Find what shows a file, as opening it would."""
@@ -157,7 +159,7 @@ class SimulatedRoot:
             return text.__bytes__
         if (stat := machine.stats.get(path)) is not None:
             return partial(self._stat, *stat)
-        if path.startswith("perf/") and path[5:] in self.law.events():
+        if path.startswith("perf/") and path[5:] in self.response_model.events():
             return partial(self._event, path[5:])
         if path.startswith(HUGETLB) and path in machine.moving:
             return partial(self._free_pages, path.replace("free_hugepages", "nr_hugepages"))
@@ -174,7 +176,7 @@ class SimulatedRoot:
 
     def catch_up(self) -> None:
         """Let the law move on to the present."""
-        self.law.advance(self._clock.monotonic(), self._values)
+        self.response_model.advance(self._clock.monotonic(), self._values)
 
     @property
     def changed(self) -> bool:
@@ -192,7 +194,7 @@ class SimulatedRoot:
     def _granted(self, path: str, knob: KnobFile, value: str) -> str:
         if not knob.pool_kib:
             return value
-        return str(self.law.grant(knob.pool_kib, int(self._values[path]), int(value)))
+        return str(self.response_model.grant(knob.pool_kib, int(self._values[path]), int(value)))
 
     # ------------------------------------------------------------------ what files show
     def _knob(self, path: str, knob: KnobFile) -> bytes:
@@ -200,12 +202,12 @@ class SimulatedRoot:
 
     def _stat(self, size_kib: int, stat: str) -> bytes:
         self.catch_up()
-        return b"%d\n" % self.law.thp_stat(size_kib, stat)
+        return b"%d\n" % self.response_model.thp_stat(size_kib, stat)
 
     def _event(self, name: str) -> bytes:
         self.catch_up()
         enabled = int(self._clock.boot_seconds() * 1e9)
-        return b"0 %d %d %d\n" % (self.law.events()[name], enabled, enabled)
+        return b"0 %d %d %d\n" % (self.response_model.events()[name], enabled, enabled)
 
     def _free_pages(self, pool: str) -> bytes:
         return f"{self._values[pool]}\n".encode()
@@ -224,13 +226,13 @@ class SimulatedRoot:
 
     def _vmstat(self) -> bytes:
         self.catch_up()
-        return "".join([f"{name} {count}\n" for name, count in self.law.vmstat().items()]).encode()
+        return "".join([f"{name} {count}\n" for name, count in self.response_model.vmstat().items()]).encode()
 
     def _meminfo(self) -> bytes:
         self.catch_up()
         pools = {knob.pool_kib: int(self._values[path]) for path, knob in self._machine.knobs.items() if knob.pool_kib}
         held_kib = sum(size * pages for size, pages in pools.items())
-        sizes = dict(self.law.meminfo_kib())
+        sizes = dict(self.response_model.meminfo_kib())
         for name in ("MemFree", "MemAvailable"):
             sizes[name] = max(0, sizes[name] - held_kib)
         lines = [f"{name}: {size} kB\n" for name, size in sizes.items()]

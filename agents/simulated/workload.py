@@ -41,7 +41,7 @@ class SimulatedWorkload:
         now, elsewhere = clock.now(), self._root.read_elsewhere
         return [
             (now, metric, value)
-            for metric, value in self._root.law.measure().items()
+            for metric, value in self._root.response_model.measure().items()
             if find_foreign(metric, reporter=self._kind, sources=elsewhere) is None
         ]
 

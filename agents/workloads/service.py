@@ -27,7 +27,7 @@ _STARTING = frozenset({"activating", "reloading"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class ServiceUnit:
     """A systemd unit as systemctl shows it; `main_pid` 0 where it has no main process."""
 
     name: str
@@ -130,7 +130,7 @@ def restart_service(spec: WorkloadSpec, root: SysRoot) -> str:
     return f"{unit.name} restarted, main process {unit.main_pid}"
 
 
-def show_unit(name: str) -> Unit:
+def show_unit(name: str) -> ServiceUnit:
     """Ask systemd about a unit; WorkloadError where there is no such unit, or no systemd."""
     asked = [word for prop in _PROPERTIES for word in ("-p", prop)]
     printed = _systemctl("show", *asked, "--", name, seconds=SHOW_SECONDS)
@@ -142,7 +142,7 @@ def show_unit(name: str) -> Unit:
             remedy="see 'systemctl list-units' for the names, or give the cgroup",
         )
     pid = values.get("MainPID", "0")
-    return Unit(
+    return ServiceUnit(
         name=name,
         active=values.get("ActiveState", "unknown"),
         sub_state=values.get("SubState", "unknown"),

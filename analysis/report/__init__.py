@@ -20,7 +20,7 @@ from analysis.report.content import (
     SuccessRow,
     UnavailableMetric,
 )
-from analysis.report.effects import EffectRow, Outcome, effect_rows, pair_rows
+from analysis.report.effects import EffectOutcome, EffectRow, effect_rows, pair_rows
 from analysis.report.html import REPORT_MARK, render_comparison_html, render_html
 from analysis.report.markdown import render_comparison_markdown, render_markdown
 
@@ -30,13 +30,13 @@ __all__ = [
     "AssignedRow",
     "DoseRow",
     "Doses",
+    "EffectOutcome",
     "EffectRow",
     "EventRow",
     "ExposureRow",
     "KnobRow",
     "LatencyRow",
     "MetricNote",
-    "Outcome",
     "PeriodRow",
     "ReportInput",
     "SeriesRow",

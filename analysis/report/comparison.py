@@ -9,13 +9,13 @@ from scipy import stats
 from analysis.quantities import DASH, decimals_for, percentage
 from analysis.report.content import ReportInput
 from analysis.report.effects import estimate_row
-from analysis.report.page import Cell, Page, Section, Table, decision_tone
+from analysis.report.page import Cell, ReportPage, ReportSection, Table, decision_tone
 from analysis.report.tables import directions, p_text
 from analysis.results import Estimate, Interval
 from analysis.wording import decision_label, interval_text
 
 
-def comparison_page(first: ReportInput, second: ReportInput) -> Page:
+def comparison_page(first: ReportInput, second: ReportInput) -> ReportPage:
     """Set two runs side by side. Runs are different hosts at different times: nothing here is a randomised contrast."""
     pairs = _pairs(first, second)
     same = [row for row in (_agreement(one, other) for one, other in pairs) if row is not None]
@@ -26,7 +26,7 @@ def comparison_page(first: ReportInput, second: ReportInput) -> Page:
         reason = f"{differ} of {len(same)} lifts differ by more than chance explains"
     else:
         reason = f"no sign that any of {len(same)} lifts differs"
-    return Page(
+    return ReportPage(
         title=f"Run {first.run_id} and run {second.run_id}",
         hypothesis="",
         about=tuple((f"Run {content.run_id}", _about(content)) for content in (first, second)),
@@ -82,7 +82,7 @@ def _agreement(one: Estimate, other: Estimate) -> tuple[float, float, Interval] 
     return p, difference, Interval(low=difference - half, high=difference + half, level=level)
 
 
-def _decisions(first: ReportInput, second: ReportInput) -> Section:
+def _decisions(first: ReportInput, second: ReportInput) -> ReportSection:
     rows = tuple(
         (
             Cell(text=content.run_id),
@@ -92,13 +92,13 @@ def _decisions(first: ReportInput, second: ReportInput) -> Section:
         for content in (first, second)
     )
     table = Table(caption="What each run decided", headers=("run", "decision", "reason"), rows=rows, align="lnl")
-    return Section(key="decisions", title="Decisions", tables=(table,))
+    return ReportSection(key="decisions", title="Decisions", tables=(table,))
 
 
-def _effects(first: ReportInput, second: ReportInput, pairs: list[tuple[Estimate, Estimate]]) -> Section:
+def _effects(first: ReportInput, second: ReportInput, pairs: list[tuple[Estimate, Estimate]]) -> ReportSection:
     title = "The same metrics in both"
     if not pairs:
-        return Section(key="both", title=title, paragraphs=("No metric and arm was estimated in both runs.",))
+        return ReportSection(key="both", title=title, paragraphs=("No metric and arm was estimated in both runs.",))
     better = directions(first) | directions(second)
     rows = []
     for one, other in pairs:
@@ -133,10 +133,10 @@ def _effects(first: ReportInput, second: ReportInput, pairs: list[tuple[Estimate
         align="llllrr",
     )
     text = "The difference takes the two runs as independent. It says whether they agree, not why they don't."
-    return Section(key="both", title=title, paragraphs=(text,), tables=(table,))
+    return ReportSection(key="both", title=title, paragraphs=(text,), tables=(table,))
 
 
-def _only_in_one(first: ReportInput, second: ReportInput) -> Section:
+def _only_in_one(first: ReportInput, second: ReportInput) -> ReportSection:
     one, other = _results(first), _results(second)
     rows = [
         (Cell(text=metric, code=True), Cell(text=arm), Cell(text=content.run_id))
@@ -146,6 +146,6 @@ def _only_in_one(first: ReportInput, second: ReportInput) -> Section:
     ]
     title = "In one of them only"
     if not rows:
-        return Section(key="one", title=title, paragraphs=("Both estimated the same metrics for the same arms.",))
+        return ReportSection(key="one", title=title, paragraphs=("Both estimated the same metrics for the same arms.",))
     table = Table(caption="Estimated in one run", headers=("metric", "arm", "run"), rows=tuple(rows), align="lll")
-    return Section(key="one", title=title, tables=(table,))
+    return ReportSection(key="one", title=title, tables=(table,))

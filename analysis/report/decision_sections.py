@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.quantities import DASH
-from analysis.report.page import Cell, Ruling, Section, Table, decision_tone
+from analysis.report.page import Cell, ReportSection, Ruling, Table, decision_tone
 from analysis.results import ArmDecision, Findings
 from analysis.wording import (
     choice_sentence,
@@ -38,7 +38,7 @@ def rulings(findings: Findings) -> tuple[Ruling, ...]:
     )
 
 
-def grounds(findings: Findings) -> tuple[Section, ...]:
+def grounds(findings: Findings) -> tuple[ReportSection, ...]:
     """Show what each decision speaks for, what was missing, and what could overturn it; nothing where none was made."""
     if not findings.arms:
         return ()
@@ -46,7 +46,7 @@ def grounds(findings: Findings) -> tuple[Section, ...]:
     quiet = "Nothing was found that could overturn it."
     paragraphs = () if any(one.overturn for one in findings.arms) else (quiet,)
     return (
-        Section(
+        ReportSection(
             key="grounds",
             title="What the decision rests on",
             paragraphs=paragraphs,

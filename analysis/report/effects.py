@@ -17,7 +17,7 @@ from analysis.wording import NO_CLEAR_CHANGE, Change, change_of, scaled_values
 _ORDER = {role: place for place, role in enumerate(Role)}
 
 
-class Outcome(StrEnum):
+class EffectOutcome(StrEnum):
     """What the data show of a change. Without a clear change nothing is called better or worse."""
 
     BETTER = "better"
@@ -41,13 +41,13 @@ class EffectRow:
     change: str  # '34 % faster', '+12 MiB', 'no clear change', or 'unavailable: why'
     figures: str  # '[+3 %, +9 %]'; without a clear change the estimate too: '+0.8 % [-3.1 %, +4.7 %]'
     level: float | None  # of the interval: 0.95
-    outcome: Outcome
+    outcome: EffectOutcome
     remark: str  # warnings of the estimate, joined
 
     @property
     def is_clear(self) -> bool:
         """Whether the data show a change."""
-        return self.outcome in {Outcome.BETTER, Outcome.WORSE, Outcome.CHANGED}
+        return self.outcome in {EffectOutcome.BETTER, EffectOutcome.WORSE, EffectOutcome.CHANGED}
 
 
 def effect_rows(
@@ -114,12 +114,12 @@ def _mean(value: float | None, unit: str, scale: Scale) -> str:
     return (scale_for(unit, (value,)) if small else scale).show(value)
 
 
-def _outcome(change: Change, better: Direction | None) -> Outcome:
+def _outcome(change: Change, better: Direction | None) -> EffectOutcome:
     if not change.clear:
-        return Outcome.UNCLEAR
+        return EffectOutcome.UNCLEAR
     if better is None:
-        return Outcome.CHANGED
-    return Outcome.BETTER if change.rose == (better is Direction.INCREASE) else Outcome.WORSE
+        return EffectOutcome.CHANGED
+    return EffectOutcome.BETTER if change.rose == (better is Direction.INCREASE) else EffectOutcome.WORSE
 
 
 def _unavailable_row(item: UnavailableMetric) -> EffectRow:
@@ -134,6 +134,6 @@ def _unavailable_row(item: UnavailableMetric) -> EffectRow:
         change=f"unavailable: {item.reason or 'no reason was recorded'}",
         figures="",
         level=None,
-        outcome=Outcome.UNAVAILABLE,
+        outcome=EffectOutcome.UNAVAILABLE,
         remark="",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
 from analysis.report.effects import estimate_row
-from analysis.report.page import Cell, Section, Table
+from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.questions import DOSES, per_readable_dose
 from analysis.report.tables import MOST_ROWS, left_off_note, p_text
 from analysis.results import Estimate, EstimateKind, TradeSide
@@ -18,7 +18,7 @@ _SIDES = {
 }
 
 
-def trade(content: ReportInput) -> Section:
+def trade(content: ReportInput) -> ReportSection:
     """Weigh what is gained against what it takes, in servers."""
     trades = content.findings.trades
     if not trades:
@@ -26,7 +26,7 @@ def trade(content: ReportInput) -> Section:
             "Not computed: the trade needs a throughput metric and memory_used_bytes "
             "(the spec's metrics.trade names others)."
         )
-        return Section(key="trade", title="The trade in servers", paragraphs=(text,))
+        return ReportSection(key="trade", title="The trade in servers", paragraphs=(text,))
     levels = {row.interval.level for row in trades if row.interval is not None}
     interval = f"[{number(100 * levels.pop())} % interval]" if len(levels) == 1 else "[interval]"
     table = Table(
@@ -44,16 +44,16 @@ def trade(content: ReportInput) -> Section:
         align="llll",
         key="trade",
     )
-    return Section(key="trade", title="The trade in servers", tables=(table,))
+    return ReportSection(key="trade", title="The trade in servers", tables=(table,))
 
 
-def doses(content: ReportInput) -> Section:
+def doses(content: ReportInput) -> ReportSection:
     """Show what the effect was per unit of the treatment that hosts really received."""
     rows = [row for row in content.findings.estimates if row.kind in DOSES]
     title = "With the backing"
     if not rows:
         text = "No effect per unit received could be estimated: it takes hosts that received different amounts."
-        return Section(key="doses", title=title, paragraphs=(text,))
+        return ReportSection(key="doses", title=title, paragraphs=(text,))
     table = Table(
         caption="The primary metric per unit received",
         headers=("arm", "question", "change per unit [interval]", "p", "remarks"),
@@ -65,7 +65,7 @@ def doses(content: ReportInput) -> Section:
         "Assignment was drawn, so the first row is causal for hosts that take the treatment up. How much a host then "
         "received was not drawn: the slope across hosts is an observation, no more."
     )
-    return Section(key="doses", title=title, paragraphs=(text,), tables=(table,))
+    return ReportSection(key="doses", title=title, paragraphs=(text,), tables=(table,))
 
 
 def _dose_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
@@ -80,13 +80,13 @@ def _dose_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
     )
 
 
-def strata(content: ReportInput) -> Section:
+def strata(content: ReportInput) -> ReportSection:
     """Show whether pools and SKUs tell the same story."""
     rows = [row for row in content.findings.estimates if row.kind is EstimateKind.STRATUM]
     title = "Pools and SKUs"
     if not rows:
         text = "One stratum only: nothing to compare. The spec's assignment.strata names labels to keep apart."
-        return Section(key="strata", title=title, paragraphs=(text,))
+        return ReportSection(key="strata", title=title, paragraphs=(text,))
     table = Table(
         caption="Within each stratum",
         headers=("stratum", "metric", "arm", "control", "arm's value", "change [interval]", "hosts"),
@@ -95,7 +95,7 @@ def strata(content: ReportInput) -> Section:
         key="strata",
     )
     text = "Whether the strata agree is among the integrity checks."
-    return Section(key="strata", title=title, paragraphs=(text, *left_off_note(len(rows))), tables=(table,))
+    return ReportSection(key="strata", title=title, paragraphs=(text, *left_off_note(len(rows))), tables=(table,))
 
 
 def _stratum_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
@@ -111,7 +111,7 @@ def _stratum_cells(row: Estimate, alpha: float) -> tuple[Cell, ...]:
     )
 
 
-def ramp(content: ReportInput) -> Section:
+def ramp(content: ReportInput) -> ReportSection:
     """Show the stages, and the metrics over time across them."""
     title = "Over time"
     tables = []
@@ -139,9 +139,9 @@ def ramp(content: ReportInput) -> Section:
         )
     if not content.series:
         text = "No metric was read often enough to be shown over time."
-        return Section(key="series", title=title, paragraphs=(text,), tables=tuple(tables))
+        return ReportSection(key="series", title=title, paragraphs=(text,), tables=tuple(tables))
     text = "Each line is the mean over the arm's hosts. A vertical line is the opening of a stage."
-    return Section(key="series", title=title, paragraphs=(text,), tables=tuple(tables))
+    return ReportSection(key="series", title=title, paragraphs=(text,), tables=tuple(tables))
 
 
 def assigned(content: ReportInput) -> tuple[Table, ...]:

@@ -24,7 +24,7 @@ from analysis.report.content import ReportInput, SeriesRow
 from analysis.report.effects import estimate_row, smallest_lift
 from analysis.report.escaping import visible
 from analysis.report.instants import instant
-from analysis.report.page import Page
+from analysis.report.page import ReportPage
 from analysis.report.sections import page
 from analysis.report.tables import directions
 from analysis.report.templating import strict_environment
@@ -65,7 +65,7 @@ def render_comparison_html(first: ReportInput, second: ReportInput) -> str:
     return page_as_html(comparison_page(first, second), {})
 
 
-def page_as_html(shown: Page, charts: Mapping[str, tuple[Chart, ...]]) -> str:
+def page_as_html(shown: ReportPage, charts: Mapping[str, tuple[Chart, ...]]) -> str:
     """Fill the template with a page; `charts` are keyed by the section they stand in."""
     return _environment().get_template("report.html.j2").render(page=shown, charts=charts, mark=REPORT_MARK)
 

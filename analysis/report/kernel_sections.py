@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.quantities import DASH, number, quantity, scale_for
 from analysis.report.content import ReportInput, SuccessRow
-from analysis.report.page import Cell, Section, Table
+from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.shares import FEWEST_CLUSTERS
 from analysis.report.tables import MOST_ROWS, left_off_note
 from analysis.wording import interval_text
@@ -12,7 +12,7 @@ from analysis.wording import interval_text
 BANDS_KEY = "success"
 
 
-def big_pages(content: ReportInput) -> Section:
+def big_pages(content: ReportInput) -> ReportSection:
     """Say how long big pages took to get, how often they were to be had, and how often they were split again."""
     tables = (*_latencies(content), *_successes(content), *_splits(content))
     paragraphs = []
@@ -26,7 +26,7 @@ def big_pages(content: ReportInput) -> Section:
     if content.successes:
         by = content.successes[0].clustered_by.value
         paragraphs.append(f"Pages of one of the {by} are given or refused alike: an interval counts {by}, not pages.")
-    return Section(
+    return ReportSection(
         key="kernel",
         title="Getting and keeping big pages",
         paragraphs=(text, *paragraphs, *left_off_note(len(content.successes))),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from analysis.plan import Direction, Role
 from analysis.report.content import ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows
+from analysis.report.effects import EffectOutcome, EffectRow, effect_rows
 from analysis.report.escaping import visible
 from analysis.report.tables import directions
 from analysis.results import Findings
@@ -59,7 +59,9 @@ def _table(rows: Iterable[EffectRow]) -> Markup:
 
 def _texts(row: EffectRow) -> tuple[str, ...]:
     metric = f"{row.metric} ({row.unit})" if row.unit else row.metric
-    change = f"{row.change} ({row.outcome})" if row.outcome in {Outcome.BETTER, Outcome.WORSE} else row.change
+    change = (
+        f"{row.change} ({row.outcome})" if row.outcome in {EffectOutcome.BETTER, EffectOutcome.WORSE} else row.change
+    )
     return metric, row.treatment_arm, row.control, row.treatment, change, row.figures
 
 

@@ -54,7 +54,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class ReportSection:
     """One part of the report. `key` names it for links and says which charts belong to it."""
 
     key: str
@@ -75,7 +75,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class ReportPage:
     """The whole report: what it is about, the decision with its reason, what to be warned of, then the sections."""
 
     title: str
@@ -86,7 +86,7 @@ class Page:
     reason: str
     alarms: tuple[str, ...]  # louder than the decision: a host that was not restored
     warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     rulings: tuple[Ruling, ...] = ()  # under the decision, one for each arm where there are several
     kicker: str = "Rollout report"
     links: tuple[tuple[str, str], ...] = ()  # (text, where it leads), above the title

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from analysis.plan import Role
 from analysis.quantities import number, quantity
 from analysis.report.content import ExposureRow, ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows
-from analysis.report.page import Cell, Section, Table
+from analysis.report.effects import EffectOutcome, EffectRow, effect_rows
+from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.tables import directions
 from analysis.results import Estimate, EstimateKind, Verdict
 from analysis.wording import effect_words
@@ -25,7 +25,7 @@ DOSES = {EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class QuestionAnswer:
     """One question with what the data say; `open` where they don't, and then `text` says why."""
 
     question: str
@@ -34,7 +34,7 @@ class Answer:
     see: str = ""  # key of the section with the numbers
 
 
-def questions(content: ReportInput) -> Section:
+def questions(content: ReportInput) -> ReportSection:
     """Answer the six questions, each from the data or as 'not measured, because ...'."""
     rows = tuple(
         (
@@ -47,10 +47,10 @@ def questions(content: ReportInput) -> Section:
         for answer in answers(content)
     )
     table = Table(caption="Asked of every rollout of big pages", headers=("question", "answer"), rows=rows, align="ll")
-    return Section(key="questions", title="What reviewers ask", tables=(table,))
+    return ReportSection(key="questions", title="What reviewers ask", tables=(table,))
 
 
-def answers(content: ReportInput) -> tuple[Answer, ...]:
+def answers(content: ReportInput) -> tuple[QuestionAnswer, ...]:
     """Return the answers, in the order in which the kernel's reviewers asked."""
     treated = [row for row in content.exposure if row.arm != content.control]
     return (
@@ -63,7 +63,7 @@ def answers(content: ReportInput) -> tuple[Answer, ...]:
     )
 
 
-def _splits(content: ReportInput, treated: list[ExposureRow]) -> Answer:
+def _splits(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:
     question = "How often do big pages split, and why?"
     parts = []
     for row in treated:
@@ -73,26 +73,28 @@ def _splits(content: ReportInput, treated: list[ExposureRow]) -> Answer:
             size = quantity(row.page_size_kib, "KiB")
             parts.append(f"{row.arm}, {size}: {number(row.splits)} splits, {rate} per host and hour")
     if not parts:
-        return Answer(question=question, text="no counter of splits was read under a treated arm.", open=True)
+        return QuestionAnswer(question=question, text="no counter of splits was read under a treated arm.", open=True)
     why = content.split_causes or "no tracing was set up on these hosts"
-    return Answer(question=question, text=f"{'; '.join(parts)}. Why they split was not measured: {why}.", see="kernel")
+    return QuestionAnswer(
+        question=question, text=f"{'; '.join(parts)}. Why they split was not measured: {why}.", see="kernel"
+    )
 
 
-def _latency(content: ReportInput) -> Answer:
+def _latency(content: ReportInput) -> QuestionAnswer:
     question = "How long does getting one take?"
     rows = [row for row in content.latencies if row.arm != content.control] or list(content.latencies)
     if not rows:
         text = "no workload here times its faults; 'page_fault' does, and 'pointer_chase' times the region's."
-        return Answer(question=question, text=text, open=True)
+        return QuestionAnswer(question=question, text=text, open=True)
     parts = [
         f"{row.arm}: median {quantity(row.p50, row.unit)}, 99 % below {quantity(row.p99, row.unit)}, "
         f"worst {quantity(row.maximum, row.unit)} ({row.metric})"
         for row in rows
     ]
-    return Answer(question=question, text=f"{'; '.join(parts)}.", see="kernel")
+    return QuestionAnswer(question=question, text=f"{'; '.join(parts)}.", see="kernel")
 
 
-def _success(content: ReportInput, treated: list[ExposureRow]) -> Answer:
+def _success(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:
     question = "How often is there one, when memory is scarce or fragmented?"
     parts = []
     for row in treated:
@@ -102,24 +104,24 @@ def _success(content: ReportInput, treated: list[ExposureRow]) -> Answer:
         size = quantity(row.page_size_kib, "KiB")
         parts.append(f"{row.arm}, {size}: {number(100 * row.faulted_pages / asked)} % of {number(asked)} asked for")
     if not parts:
-        return Answer(question=question, text="no big page was asked for under a treated arm.", open=True)
+        return QuestionAnswer(question=question, text="no big page was asked for under a treated arm.", open=True)
     bands = len({(row.circumstance, row.least) for row in content.successes})
     more = "" if bands > 1 else " All in one range of free memory: how it does when memory is scarce stays open."
-    return Answer(question=question, text=f"{'; '.join(parts)}.{more}", see="kernel")
+    return QuestionAnswer(question=question, text=f"{'; '.join(parts)}.{more}", see="kernel")
 
 
-def _memory(content: ReportInput) -> Answer:
+def _memory(content: ReportInput) -> QuestionAnswer:
     question = "How much more memory does it take, and how much goes to page tables?"
     used, tables = _of(content, _MEMORY), _of(content, _TABLES)
     if not used:
         text = "memory in use is no metric of this experiment; name memory_used_bytes as a guardrail."
-        return Answer(question=question, text=text, open=True)
+        return QuestionAnswer(question=question, text=text, open=True)
     said = [_change(row) for row in used]
     said += [_change(row) for row in tables] or ["page tables were no metric of this experiment (page_table_bytes is)"]
-    return Answer(question=question, text=f"{'; '.join(said)}.", see="effects")
+    return QuestionAnswer(question=question, text=f"{'; '.join(said)}.", see="effects")
 
 
-def _gain_with_backing(content: ReportInput) -> Answer:
+def _gain_with_backing(content: ReportInput) -> QuestionAnswer:
     question = "Does the gain come with the backing, or would smaller big pages do?"
     rows = [row for row in content.findings.estimates if row.kind in DOSES]
     sizes = {row.page_size_kib for row in content.exposure if row.backed_bytes}
@@ -132,14 +134,14 @@ def _gain_with_backing(content: ReportInput) -> Answer:
     if walks:
         against = f"Page walks by the size of the page: {'; '.join(map(_change, walks))}. {against}"
         if not rows:
-            return Answer(question=question, text=against, see="effects")
+            return QuestionAnswer(question=question, text=against, see="effects")
     if not rows:
         if content.design == "switchback":
             text = "a switchback gives every period its whole dose; it takes hosts that received different amounts. "
-            return Answer(question=question, text=text + against, open=True)
-        return Answer(question=question, text=f"no host's backing was read. {against}", open=True)
+            return QuestionAnswer(question=question, text=text + against, open=True)
+        return QuestionAnswer(question=question, text=f"no host's backing was read. {against}", open=True)
     said = [_per_dose(row, content.findings.alpha) for row in rows]
-    return Answer(question=question, text=f"{'; '.join(said)}. {against}", see="doses")
+    return QuestionAnswer(question=question, text=f"{'; '.join(said)}. {against}", see="doses")
 
 
 def _walks_by_size(content: ReportInput) -> list[EffectRow]:
@@ -173,7 +175,7 @@ def _per_dose(row: Estimate, alpha: float) -> str:
     return f"{row.treatment}: {effect_words(per_readable_dose(row), alpha)} ({how})"
 
 
-def _harm(content: ReportInput) -> Answer:
+def _harm(content: ReportInput) -> QuestionAnswer:
     question = "Does anything else get hurt?"
     rails = content.findings.guardrails
     failed = [rail.plan.metric for rail in rails if rail.verdict is Verdict.FAIL]
@@ -182,18 +184,18 @@ def _harm(content: ReportInput) -> Answer:
     worse = [
         row
         for row in effect_rows(content.findings, better=directions(content))
-        if row.outcome is Outcome.WORSE and row.role is not Role.GUARDRAIL
+        if row.outcome is EffectOutcome.WORSE and row.role is not Role.GUARDRAIL
     ]
     watched = [row.metric for row in content.findings.estimates if any(word in row.metric for word in _HARM)]
     if not rails and not watched:
         text = "no guardrail was named, and neither OOM kills nor pressure nor tail latency were metrics."
-        return Answer(question=question, text=text, open=True)
+        return QuestionAnswer(question=question, text=text, open=True)
     said = [f"guardrail failed: {_names(failed)}"] if failed else []
     said += [f"harm not ruled out: {_names(unsure)}"] if unsure else []
     said += [f"harm ruled out: {_names(passed)}"] if passed else []
     said += [f"worse as well: {'; '.join(_change(row) for row in worse)}"] if worse else []
     text = ". ".join(part[0].upper() + part[1:] for part in said)
-    return Answer(question=question, text=f"{text}." if text else "Nothing that was watched.", see="guardrails")
+    return QuestionAnswer(question=question, text=f"{text}." if text else "Nothing that was watched.", see="guardrails")
 
 
 def _of(content: ReportInput, metrics: Iterable[str]) -> list[EffectRow]:

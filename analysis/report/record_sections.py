@@ -7,7 +7,7 @@ from analysis.quantities import DASH, counted, number, quantity
 from analysis.report.content import ReportInput
 from analysis.report.effects import estimate_row
 from analysis.report.instants import instant
-from analysis.report.page import Cell, Section, Table
+from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.restoration import restoration
 from analysis.report.tables import MOST_ROWS, left_off_note, p_text, role_table
 from analysis.results import Check, Estimate, EstimateKind
@@ -15,11 +15,11 @@ from analysis.results import Check, Estimate, EstimateKind
 MOST_OPEN = 40  # rows of a table that a reader is not asked to unfold
 
 
-def exposure(content: ReportInput) -> Section:
+def exposure(content: ReportInput) -> ReportSection:
     """Set what the arms asked for against what the kernel gave."""
     if not content.exposure:
         text = "What the kernel really gave was not recorded, so assigned must not be read as received."
-        return Section(key="exposure", title="Assigned is not received", paragraphs=(text,))
+        return ReportSection(key="exposure", title="Assigned is not received", paragraphs=(text,))
     table = Table(
         caption="Big pages asked for and given",
         headers=("arm", "page size", "assigned", "faulted in", "fallbacks", "given", "splits", "memory backed"),
@@ -43,7 +43,7 @@ def exposure(content: ReportInput) -> Section:
         "A fault that finds no big page falls back to small ones without a word, and a page once given may be split. "
         "The effect above is that of being assigned; this is what was received."
     )
-    return Section(
+    return ReportSection(
         key="exposure",
         title="Assigned is not received",
         paragraphs=(text, *left_off_note(len(content.exposure))),
@@ -62,7 +62,7 @@ def _given(pages: float | None, fallbacks: float | None) -> str:
     return f"{number(100 * pages / asked)} % of {number(asked)}" if asked else "none asked for"
 
 
-def timeline(content: ReportInput) -> Section:
+def timeline(content: ReportInput) -> ReportSection:
     """List the writes to knobs and the events, and say whether all was put back."""
     changes = Table(
         caption="Every write to a knob",
@@ -96,7 +96,7 @@ def timeline(content: ReportInput) -> Section:
         key="events",
     )
     left_off = (*left_off_note(len(content.knob_changes)), *left_off_note(len(content.events)))
-    return Section(
+    return ReportSection(
         key="timeline",
         title="What was done to the hosts",
         paragraphs=(restoration(content).sentences[0], *left_off),
@@ -104,7 +104,7 @@ def timeline(content: ReportInput) -> Section:
     )
 
 
-def excluded(content: ReportInput) -> Section:
+def excluded(content: ReportInput) -> ReportSection:
     """List the periods that were not used, with the reasons."""
     periods = {row.period_id: row for row in content.periods}
     rows = [(row.host, row.arm, row.block, row.reason, periods.get(row.period_id)) for row in content.findings.excluded]
@@ -118,7 +118,7 @@ def excluded(content: ReportInput) -> Section:
     out = sum(1 for *_, period in rows if period is not None and period.kind == "measure")
     if not rows:
         text = f"Nothing: all {counted(measured, 'measured period')} were used." if measured else "Nothing."
-        return Section(key="excluded", title="What was left out, and why", paragraphs=(text,))
+        return ReportSection(key="excluded", title="What was left out, and why", paragraphs=(text,))
     table = Table(
         caption="Periods not used",
         headers=("host", "arm", "block", "attempt", "started", "reason"),
@@ -138,10 +138,12 @@ def excluded(content: ReportInput) -> Section:
     )
     paragraphs = [f"{measured - out} of {counted(measured, 'measured period')} were used."] if measured else []
     paragraphs += left_off_note(len(rows))
-    return Section(key="excluded", title="What was left out, and why", paragraphs=tuple(paragraphs), tables=(table,))
+    return ReportSection(
+        key="excluded", title="What was left out, and why", paragraphs=tuple(paragraphs), tables=(table,)
+    )
 
 
-def checks(content: ReportInput) -> Section:
+def checks(content: ReportInput) -> ReportSection:
     """List the integrity checks and what watching cost."""
     tables: list[Table] = []
     if content.findings.checks:
@@ -159,7 +161,7 @@ def checks(content: ReportInput) -> Section:
     paragraphs = [] if content.findings.checks else ["No integrity check was made."]
     if content.design == "switchback" and not any(_is_carry_over(row) for row in content.findings.estimates):
         paragraphs.append("What an arm leaves behind for the period after it (carry-over) was not testable.")
-    return Section(key="checks", title="Integrity checks", paragraphs=tuple(paragraphs), tables=tuple(tables))
+    return ReportSection(key="checks", title="Integrity checks", paragraphs=tuple(paragraphs), tables=tuple(tables))
 
 
 def _is_carry_over(row: Estimate) -> bool:

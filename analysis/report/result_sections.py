@@ -5,8 +5,8 @@ from __future__ import annotations
 from analysis.plan import Role
 from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows, estimate_row, pair_rows
-from analysis.report.page import Cell, Section, Table
+from analysis.report.effects import EffectOutcome, EffectRow, effect_rows, estimate_row, pair_rows
+from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.tables import (
     MOST_ROWS,
     change_header,
@@ -21,11 +21,11 @@ from analysis.results import Estimate, EstimateKind, GuardrailResult, Verdict
 _RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
 
 
-def effects(content: ReportInput) -> Section:
+def effects(content: ReportInput) -> ReportSection:
     """Put the effects in a table for each treatment arm, and name what could not be measured."""
     rows = effect_rows(content.findings, content.unavailable, directions(content))
     shown = [row for row in rows if row.role in _RESULTS]
-    missing = [row for row in rows if row.outcome is Outcome.UNAVAILABLE]
+    missing = [row for row in rows if row.outcome is EffectOutcome.UNAVAILABLE]
     tables = [_effect_table(content, arm, shown, missing) for arm in _treatments(content, shown)]
     paragraphs = [
         "An interval is that of the relative change from the control, and a minus is a decrease. "
@@ -35,7 +35,7 @@ def effects(content: ReportInput) -> Section:
         paragraphs = ["No effect could be estimated."]
         tables = [_unavailable_table(missing)] if missing else []
     tables += _pairs(content)
-    return Section(key="effects", title="What changed", paragraphs=tuple(paragraphs), tables=tuple(tables))
+    return ReportSection(key="effects", title="What changed", paragraphs=tuple(paragraphs), tables=tuple(tables))
 
 
 def _treatments(content: ReportInput, rows: list[EffectRow]) -> list[str]:
@@ -95,11 +95,11 @@ def _arm(content: ReportInput, name: str) -> str:
     return f"{name} ({', '.join(f'{knob} = {value}' for knob, value in knobs.items()) or 'as found'})"
 
 
-def blocks(content: ReportInput) -> Section:
+def blocks(content: ReportInput) -> ReportSection:
     """Introduce the charts of blocks and list the values behind them."""
     contrasts = content.findings.contrasts
     if not contrasts:
-        return Section(
+        return ReportSection(
             key="blocks", title="Block by block", paragraphs=("There are no blocks to show in this design.",)
         )
     units = {row.metric: row.unit for row in content.findings.estimates}
@@ -123,22 +123,22 @@ def blocks(content: ReportInput) -> Section:
         "The estimate rests on the differences within blocks.",
         *left_off_note(len(contrasts)),
     )
-    return Section(key="blocks", title="Block by block", paragraphs=paragraphs, tables=(values,))
+    return ReportSection(key="blocks", title="Block by block", paragraphs=paragraphs, tables=(values,))
 
 
-def lifts(content: ReportInput) -> Section:
+def lifts(content: ReportInput) -> ReportSection:
     """Introduce the chart of lifts."""
     if not any(row.lift is not None and row.headline for row in content.findings.estimates):
-        return Section(key="lifts", title="Against zero", paragraphs=("No relative change could be estimated.",))
+        return ReportSection(key="lifts", title="Against zero", paragraphs=("No relative change could be estimated.",))
     text = "Relative change of each metric with its interval. A line that crosses zero shows no clear change."
-    return Section(key="lifts", title="Against zero", paragraphs=(text,))
+    return ReportSection(key="lifts", title="Against zero", paragraphs=(text,))
 
 
-def guardrails(content: ReportInput) -> Section:
+def guardrails(content: ReportInput) -> ReportSection:
     """Set each guardrail's limit against what was seen."""
     results = content.findings.guardrails
     if not results:
-        return Section(key="guardrails", title="Guardrails", paragraphs=("The experiment names no guardrails.",))
+        return ReportSection(key="guardrails", title="Guardrails", paragraphs=("The experiment names no guardrails.",))
     table = Table(
         caption="Limits that must hold",
         headers=("metric", "limit", "arm", "change [interval]", "verdict", "reason"),
@@ -146,7 +146,7 @@ def guardrails(content: ReportInput) -> Section:
         align="llnlnl",
         key="guardrails",
     )
-    return Section(key="guardrails", title="Guardrails", tables=(table,))
+    return ReportSection(key="guardrails", title="Guardrails", tables=(table,))
 
 
 def _guardrail_cells(content: ReportInput, result: GuardrailResult) -> tuple[Cell, ...]:
@@ -175,19 +175,19 @@ def _limit(result: GuardrailResult, unit: str) -> str:
     return "; ".join(limits) or "no limit given"
 
 
-def estimates(content: ReportInput) -> Section:
+def estimates(content: ReportInput) -> ReportSection:
     """List every estimate with its method, sensitivity and subgroup rows too."""
     alpha = content.findings.alpha
     rows = tuple(_estimate_cells(row, alpha, content.control) for row in content.findings.estimates[:MOST_ROWS])
     if not rows:
-        return Section(key="estimates", title="Every estimate", paragraphs=("There are none.",))
+        return ReportSection(key="estimates", title="Every estimate", paragraphs=("There are none.",))
     headers = ("metric", "arm", "role", "change [interval]", "p", "adjusted p", "n", "method and remarks")
     table = Table(
         caption="Every estimate and how it was made", headers=headers, rows=rows, align="lnllrrrl", key="estimates"
     )
     text = f"Error rate {number(alpha * 100)} %. A sensitivity or subgroup row is a check, never the result."
     left_off = left_off_note(len(content.findings.estimates))
-    return Section(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))
+    return ReportSection(key="estimates", title="Every estimate", paragraphs=(text, *left_off), tables=(table,))
 
 
 def _estimate_cells(estimate: Estimate, alpha: float, control: str) -> tuple[Cell, ...]:

@@ -7,7 +7,7 @@ from analysis.report import decision_sections, fleet_sections, kernel_sections, 
 from analysis.report.content import ReportInput
 from analysis.report.escaping import one_line
 from analysis.report.instants import instant, length, seconds_between
-from analysis.report.page import Cell, Listing, Page, Section, Table, decision_tone
+from analysis.report.page import Cell, Listing, ReportPage, ReportSection, Table, decision_tone
 from analysis.report.questions import questions
 from analysis.report.restoration import restoration
 from analysis.wording import decision_label
@@ -36,12 +36,12 @@ SOURCES = {
 }
 
 
-def page(content: ReportInput) -> Page:
+def page(content: ReportInput) -> ReportPage:
     """Write the whole report as sections."""
     findings = content.findings
     restored = restoration(content)
     parallel = content.design == "parallel"
-    return Page(
+    return ReportPage(
         title=content.experiment,
         hypothesis=content.hypothesis,
         about=_about(content),
@@ -105,15 +105,17 @@ def _rehearsed(content: ReportInput) -> tuple[str, ...]:
     return ("SIMULATED: every host of this run was a model. Nothing here was measured on a kernel.",)
 
 
-def _environment(content: ReportInput) -> Section:
+def _environment(content: ReportInput) -> ReportSection:
     rows = tuple((Cell(text=label), Cell(text=value)) for label, value in content.environment)
     if not rows:
-        return Section(key="environment", title="Environment", paragraphs=("The hosts' facts were not recorded.",))
+        return ReportSection(
+            key="environment", title="Environment", paragraphs=("The hosts' facts were not recorded.",)
+        )
     table = Table(caption="Where it was measured", headers=("fact", "value"), rows=rows, align="ll")
-    return Section(key="environment", title="Environment", tables=(table,))
+    return ReportSection(key="environment", title="Environment", tables=(table,))
 
 
-def _reproduce(content: ReportInput) -> Section:
+def _reproduce(content: ReportInput) -> ReportSection:
     versions = tuple((Cell(text=name), Cell(text=version, code=True)) for name, version in content.versions.items())
     arms = Table(
         caption="Arms",
@@ -134,7 +136,7 @@ def _reproduce(content: ReportInput) -> Section:
         Listing(title="The experiment as it was read", text=content.spec, language="yaml"),
     ]
     listings += [Listing(title=f"Ask next: {row.title}", text=row.sql, language="sql") for row in content.suggestions]
-    return Section(
+    return ReportSection(
         key="reproduce",
         title="How to reproduce",
         paragraphs=(f"Randomised with seed {content.seed}; equal seeds and hosts give equal plans.",),
@@ -143,7 +145,7 @@ def _reproduce(content: ReportInput) -> Section:
     )
 
 
-def _sources(content: ReportInput) -> Section:
+def _sources(content: ReportInput) -> ReportSection:
     """Print, for each table, the query that gives its numbers."""
     listings = tuple(
         Listing(title=SOURCES[key], text=sql, language="sql", folded=True)
@@ -154,4 +156,4 @@ def _sources(content: ReportInput) -> Section:
         "Each of these, run with 'fleetexp sql', gives the numbers of one table above as they are stored; the report "
         "only rounds them and chooses units."
     )
-    return Section(key="sources", title="Where the numbers come from", paragraphs=(text,), listings=listings)
+    return ReportSection(key="sources", title="Where the numbers come from", paragraphs=(text,), listings=listings)

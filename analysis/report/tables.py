@@ -5,13 +5,18 @@ from __future__ import annotations
 from analysis.plan import Direction, Role
 from analysis.quantities import number
 from analysis.report.content import ReportInput
-from analysis.report.effects import EffectRow, Outcome, effect_rows
+from analysis.report.effects import EffectOutcome, EffectRow, effect_rows
 from analysis.report.page import Cell, Table
 
 # The longest table that a reader scrolls through; the store has the rest.
 MOST_ROWS = 200
 
-_TONES = {Outcome.BETTER: "good", Outcome.WORSE: "bad", Outcome.UNCLEAR: "quiet", Outcome.UNAVAILABLE: "quiet"}
+_TONES = {
+    EffectOutcome.BETTER: "good",
+    EffectOutcome.WORSE: "bad",
+    EffectOutcome.UNCLEAR: "quiet",
+    EffectOutcome.UNAVAILABLE: "quiet",
+}
 
 
 def directions(content: ReportInput) -> dict[str, Direction]:

@@ -49,8 +49,8 @@ def abort(run_id: int, store_url: Database, as_json: bool) -> None:
 
 
 def _ask(run_id: int, how: str, store_url: Database, as_json: bool) -> None:
-    from fleetexp.orchestrator.asking import ON_RESUME, stop
-    from fleetexp.who import who
+    from fleetexp.control.run_requests import ON_RESUME, stop
+    from fleetexp.process_identity import who
 
     heard = stop(store_url, run_id, how, who())
     if as_json:

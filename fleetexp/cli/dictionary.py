@@ -12,7 +12,7 @@ from fleetexp.cli.output import emit_json, width, wrapped
 def show_all(as_json: bool) -> None:
     """List every view with its columns, and the tables behind them."""
     from fleetexp.store.dictionary import relations
-    from fleetexp.store.view import OF_PERIOD
+    from fleetexp.store.views.definition import OF_PERIOD
 
     found = relations()
     if as_json:

@@ -34,9 +34,9 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     from agents.claim import claim_status
     from agents.errors import JournalError
     from agents.facts import survey
-    from agents.perf.turns import try_turns
+    from agents.perf.multiplexing import try_turns
     from agents.sysroot import FolderRoot
-    from fleetexp.cli.abilities import abilities
+    from fleetexp.cli.capabilities import abilities
     from fleetexp.cli.doctor_screen import doctor_lines
 
     host = FolderRoot(root)
@@ -60,18 +60,18 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
 
 def claim_line(status: ClaimStatus | None) -> str:
     """Say who holds the host, and what to do where a dead run left it changed."""
-    from agents.recovery import Standing
+    from agents.recovery import ClaimStanding
 
     if status is None:
         return "free: no run holds this host"
     who = f"run {status.run} of {status.owner}"
     changed = f"{len(status.changed)} knobs changed" if len(status.changed) != 1 else "1 knob changed"
     match status.standing:
-        case Standing.HELD:
+        case ClaimStanding.HELD:
             return f"held by {who}: {changed}, lease {duration(status.lease_remaining_seconds)}"
-        case Standing.UNDOING:
+        case ClaimStanding.UNDOING:
             return f"left by {who}: its guardian is putting it back, {changed} still"
-        case Standing.REBOOTED:
+        case ClaimStanding.REBOOTED:
             return f"left by {who} before the last boot, which undid it; 'fleetexp restore' closes it"
         case _:
             return f"LEFT BEHIND by {who}: {changed} — put it right with 'fleetexp restore'"

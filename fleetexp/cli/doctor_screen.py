@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from agents.catalogue.table import COUNTED_ALWAYS, COUNTED_IN_CGROUPS
+from agents.environment_probe import UNKNOWN
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
-from agents.perf.turns import Turns
-from agents.surroundings import UNKNOWN
-from fleetexp.cli.abilities import GIGABYTE_KIB, Ability, abilities
+from agents.perf.multiplexing import Turns
+from fleetexp.cli.capabilities import GIGABYTE_KIB, Ability, abilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
 
 

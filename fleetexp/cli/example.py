@@ -33,8 +33,8 @@ def example(name: str, path: Path, force: bool, as_json: bool) -> None:
     NAME may lack its folder and its suffix. FILE is a file, a folder, or - for
     stdout; without it, the file gets its own name, here.
     """
-    from fleetexp.config.problem import choose
     from fleetexp.errors import RunError
+    from fleetexp.experiment.problem import choose
     from fleetexp.shipped import shipped_file, shipped_files
 
     if not name:
@@ -75,7 +75,7 @@ def _list(files: dict[str, Path], *, as_json: bool) -> None:
 def _about(path: Path) -> str:
     """Say what a file is for: an experiment by its hypothesis, a page by its heading."""
     if path.suffix == ".yaml":
-        from fleetexp.config import load_experiment
+        from fleetexp.experiment import load_experiment
 
         return load_experiment(path).hypothesis
     if path.suffix == ".md":

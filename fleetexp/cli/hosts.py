@@ -15,8 +15,8 @@ from fleetexp.cli.output import emit_json, memory, print_table, size, visible, w
 
 if TYPE_CHECKING:
     from agents.messages import HostFacts
-    from fleetexp.orchestrator.inventory import FoundHost
-    from fleetexp.population import LeftOut
+    from fleetexp.experiment.population import LeftOut
+    from fleetexp.fleets.inventory import FoundHost
     from fleetexp.store.url import Database
 
 
@@ -55,7 +55,7 @@ def hosts(
     """
     from agents.sysroot import FolderRoot
     from fleetexp.cli.plan_screen import taken_away
-    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
+    from fleetexp.fleets.by_name import FleetChoice, open_inventory
 
     with contextlib.closing(open_inventory(FleetChoice(name=fleet, address=address), FolderRoot(root))) as inventory:
         found = [one for one in inventory.survey() if not pools or one.labels.get("pool") in pools]
@@ -88,8 +88,8 @@ def hosts(
 
 def _left_out(spec: Path, found: Sequence[FoundHost]) -> dict[str, LeftOut]:
     """Return for each host that the experiment is not about the first condition that it does not meet."""
-    from fleetexp.config import load_experiment
-    from fleetexp.design import host_info, left_out_of
+    from fleetexp.experiment import load_experiment
+    from fleetexp.experiment.schedule import host_info, left_out_of
 
     return left_out_of(load_experiment(spec), [host_info(one.facts) for one in found if one.facts is not None])
 
@@ -134,7 +134,7 @@ def _thp(facts: HostFacts) -> str:
 
 def _reason(one: FoundHost, busy: dict[str, int]) -> str:
     """Say why a host can't take part now; '' where it can."""
-    from fleetexp.orchestrator.inventory import sort_out
+    from fleetexp.fleets.inventory import sort_out
 
     _, left_out = sort_out([one], busy)
     return left_out.get(one.host, "")

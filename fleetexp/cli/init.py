@@ -29,8 +29,8 @@ def init(path: Path, root: str) -> None:
     """
     from agents.facts import survey
     from agents.sysroot import FolderRoot
+    from fleetexp.experiment.starter_spec import starter_spec
     from fleetexp.shipped import SCHEMA, shipped_files
-    from fleetexp.starter import starter_spec
 
     text = f"# yaml-language-server: $schema={shipped_files()[SCHEMA].as_uri()}\n"
     text += starter_spec(survey(FolderRoot(root)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetexp.cli.failures import JSON_WANTED, report_failure
+from fleetexp.cli.errors import JSON_WANTED, report_failure
 from fleetexp.cli.misplaced import misplaced_passwords
 from fleetexp.exit_codes import ExitCode
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from fleetexp.cli.failures import JSON_WANTED
-from fleetexp.orchestrator.fleet_names import FLEETS, installed_fleets
+from fleetexp.cli.errors import JSON_WANTED
+from fleetexp.fleets.fleet_names import FLEETS, installed_fleets
 from fleetexp.secret import Secret
 from fleetexp.store.url import clean, parse_url
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetexp.cli.failures import failure_lines, problem_of
+from fleetexp.cli.errors import failure_lines, problem_of
 from fleetexp.cli.options import preparing
 from fleetexp.cli.output import emit_json, plain, width
 from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from fleetexp.orchestrator.prepare import PreparedRun
+    from fleetexp.control.prepare import PreparedRun
 
 
 @click.command(
@@ -39,7 +39,7 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
     the exit code of the refusal.
     """
     from fleetexp.cli.plan_screen import blast_radius, blast_radius_by_pool, blast_radius_by_stage, plan_lines
-    from fleetexp.config import warnings_of
+    from fleetexp.experiment import warnings_of
 
     experiment, made, facts, power = prepared.experiment, prepared.plan, prepared.hosts.facts, prepared.power
     if as_json:

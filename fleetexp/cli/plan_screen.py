@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agents.messages import HostFacts, WorkloadSpec
 from analysis.plan import AssignmentMethod
 from fleetexp.cli.output import duration, labelled, size, visible
+from fleetexp.control.prepare import instead_of
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
-from fleetexp.orchestrator.prepare import instead_of
 
 _HOSTS_SHOWN = 40
 _NAMED = 3  # hosts named where only some are

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from analysis.plan import MetricPlan
     from analysis.power import Spread
     from analysis.rule_power import Shape
-    from fleetexp.config import Experiment
-    from fleetexp.pre_period import KnownSpread
+    from fleetexp.earlier_runs import KnownSpread
+    from fleetexp.experiment import Experiment
     from fleetexp.store.url import Database
 
 _SIZES = (5, 10, 20, 50, 100, 200, 500)
@@ -28,13 +28,13 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     """Read '20%' or 0.2."""
     if value is None:
         return None
-    from fleetexp.config.problem import Refused
-    from fleetexp.config.quantities import parse_share
+    from fleetexp.experiment.problem import ValueRefused
+    from fleetexp.experiment.quantities import parse_share
 
     try:
         return parse_share(float(value) if "%" not in value else value)
-    except (Refused, ValueError) as error:
-        what = f"{error.what}: {error.remedy}" if isinstance(error, Refused) else f"{value!r} is no share"
+    except (ValueRefused, ValueError) as error:
+        what = f"{error.what}: {error.remedy}" if isinstance(error, ValueRefused) else f"{value!r} is no share"
         raise click.BadParameter(what, ctx, param) from None
 
 
@@ -95,7 +95,7 @@ def power(
     adjusted for the pre-period; or --cv and --correlation say it. Of a
     switchback (--blocks, or SPEC's design) the spread is that of its contrasts.
     """
-    from fleetexp.config import load_experiment
+    from fleetexp.experiment import load_experiment
 
     experiment = None if spec is None else load_experiment(spec)
     if cv is None and experiment is None and metric is None:
@@ -114,7 +114,7 @@ def power(
     if experiment is not None and effect is None:
         effect = experiment.metrics.expected
     if experiment is not None and paired and blocks is None:
-        from fleetexp.planned_power import units_of
+        from fleetexp.control.planned_power import units_of
 
         blocks = units_of(experiment)
     if cv is not None:
@@ -175,8 +175,8 @@ def _stored(
     experiment: Experiment | None, metric: str | None, store_url: Database, run_id: int | None, *, paired: bool
 ) -> KnownSpread:
     """Return what the store knows; RunError where it knows nothing."""
+    from fleetexp.earlier_runs import newest_spread, reading_store
     from fleetexp.errors import RunError
-    from fleetexp.pre_period import newest_spread, reading_store
 
     plan = _metric_plan(experiment, metric)
     with reading_store(store_url) as store:
@@ -194,7 +194,7 @@ def _stored(
 
 def _metric_plan(experiment: Experiment | None, metric: str | None) -> MetricPlan:
     from analysis.plan import MetricPlan, Role
-    from fleetexp.config import analysis_plan
+    from fleetexp.experiment import analysis_plan
 
     if experiment is not None:
         plans = {plan.name: plan for plan in analysis_plan(experiment).metrics}
@@ -210,7 +210,7 @@ def _answer(
     """Everything that is shown. Effects are relative to the mean; `adjusted` is with the pre-period."""
     from analysis.errors import NotEnoughData
     from analysis.rule_power import SwitchbackShape, obstacle, obstacle_words, rule_detectable, rule_power
-    from fleetexp.planned_power import FEWEST_VALUES
+    from fleetexp.control.planned_power import FEWEST_VALUES
 
     if spread.mean == 0 or spread.sd == 0:
         raise NotEnoughData(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from fleetexp.orchestrator.progress import Progress
+    from fleetexp.control.progress import Progress
 
 logger = logging.getLogger(__name__)
 

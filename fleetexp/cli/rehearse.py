@@ -60,11 +60,11 @@ def rehearse(
     """
     from agents.sysroot import FolderRoot
     from fleetexp.api import prepare
-    from fleetexp.config import load_experiment
-    from fleetexp.orchestrator.fleets import FleetChoice, open_inventory
-    from fleetexp.orchestrator.inventory import sort_out
-    from fleetexp.orchestrator.simulated_choice import SimulationChoice
-    from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+    from fleetexp.experiment import load_experiment
+    from fleetexp.fleets.by_name import FleetChoice, open_inventory
+    from fleetexp.fleets.inventory import sort_out
+    from fleetexp.fleets.simulated.inventory import SimulatedInventory
+    from fleetexp.fleets.simulated.simulation_spec import SimulationChoice
     from fleetexp.simulated import WORDS
 
     experiment = load_experiment(spec)

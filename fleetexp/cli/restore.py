@@ -76,7 +76,7 @@ def restore(*, force: bool, run_id: int | None, root: str, store_url: Secret, as
 def _of_run(run_id: int, root: str, store_url: Database, as_json: bool) -> None:
     from agents.errors import RestoreIncomplete
     from agents.sysroot import FolderRoot
-    from fleetexp.orchestrator.launch import restore_run
+    from fleetexp.control.launch import restore_run
 
     left = restore_run(run_id, store_url=store_url, root=FolderRoot(root))
     if left:

@@ -19,7 +19,7 @@ from fleetexp.cli.output_file import Over, write_output
 
 if TYPE_CHECKING:
     from analysis.report import EffectRow, ReportInput
-    from fleetexp.orchestrator.progress import Outcome
+    from fleetexp.control.progress import RunOutcome
     from fleetexp.store.url import Database
 
 _QUESTIONS = 3
@@ -28,10 +28,10 @@ _FIGURES = 28  # columns of a change and its interval, where they stand on one l
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RunResult:
     """What a run ended with. `content` is None where there was nothing to report on."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     content: ReportInput | None
     html: Path | None
 
@@ -59,17 +59,17 @@ class Answer:
             print_questions(self.content, store_url)
 
 
-def conclude(outcome: Outcome, *, store_url: Database, reports: Path) -> Answer:
+def conclude(outcome: RunOutcome, *, store_url: Database, reports: Path) -> RunResult:
     """Read the finished run back from the store and write its HTML report, where it has findings."""
     from fleetexp.store.store import open_store
 
     with contextlib.closing(open_store(store_url, read_only=True)) as store:
         if store.findings(outcome.run_id) is None:
-            return Answer(outcome=outcome, content=None, html=None)
+            return RunResult(outcome=outcome, content=None, html=None)
         from fleetexp.reporting import report_content
 
         content = report_content(store, outcome.run_id)
-    return Answer(outcome=outcome, content=content, html=write_html(content, reports / f"run-{outcome.run_id}.html"))
+    return RunResult(outcome=outcome, content=content, html=write_html(content, reports / f"run-{outcome.run_id}.html"))
 
 
 def write_html(content: ReportInput, path: Path, *, force: bool = False) -> Path:
@@ -86,7 +86,7 @@ def write_page(text: str, path: Path, *, force: bool) -> Path:
     return write_output(text, path, Over.ANY_FILE if force else Over.REPORT, remedy=remedy)
 
 
-def ending(outcome: Outcome) -> list[str]:
+def ending(outcome: RunOutcome) -> list[str]:
     """Say how the run ended, the state of the hosts before the decision where they are not as they were."""
     from analysis.results import Decision
     from analysis.wording import decision_label

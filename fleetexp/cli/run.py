@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetexp.cli.failures import failure_lines
+from fleetexp.cli.errors import failure_lines
 from fleetexp.cli.options import (
     address_option,
     json_option,
@@ -22,8 +22,8 @@ from fleetexp.cli.output import emit_json, width
 from fleetexp.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from fleetexp.orchestrator.prepare import PreparedRun
-    from fleetexp.orchestrator.progress import Outcome, Progress
+    from fleetexp.control.prepare import PreparedRun
+    from fleetexp.control.progress import Progress, RunOutcome
     from fleetexp.store.url import Database
 
 REPORTS = Path("fleetexp-reports")
@@ -90,7 +90,7 @@ def drive(
 ) -> None:
     """Show what was prepared, run it, show its answer; leave with the exit code."""
     from fleetexp import api
-    from fleetexp.config import analysis_plan
+    from fleetexp.experiment import analysis_plan
 
     prepared.require()
     if not as_json:
@@ -109,7 +109,7 @@ def drive(
 def _show_plan(prepared: PreparedRun) -> None:
     """Show what is about to happen."""
     from fleetexp.cli.plan_screen import plan_lines
-    from fleetexp.config import warnings_of
+    from fleetexp.experiment import warnings_of
 
     experiment = prepared.experiment
     for line in plan_lines(
@@ -173,7 +173,7 @@ def resume(
 
 
 def _watched(
-    start: Callable[[Callable[[Progress], None]], Outcome],
+    start: Callable[[Callable[[Progress], None]], RunOutcome],
     *,
     metrics: Sequence[str],
     page: tuple[str, int | None],
@@ -184,7 +184,7 @@ def _watched(
 ) -> None:
     """Start or resume a run, show it while it goes on, then its answer; leave with the exit code of the outcome."""
     from fleetexp.cli.progress_view import progress_view
-    from fleetexp.cli.result import Answer, conclude
+    from fleetexp.cli.result import RunResult, conclude
 
     with _served(*page) as tell, progress_view(metrics, to_stderr=as_json) as view:
 
@@ -200,7 +200,7 @@ def _watched(
         for line in failure_lines(error):
             click.echo(line, err=True)
         click.echo(f"the run is stored: 'fleetexp report {outcome.run_id}' shows it again", err=True)
-        answer = Answer(outcome=outcome, content=None, html=None)
+        answer = RunResult(outcome=outcome, content=None, html=None)
         code = code or ExitCode.ERROR
     if as_json:
         emit_json({**answer.as_json(), "store": store_url.name, "exit_code": int(code)})
@@ -215,14 +215,14 @@ def _served(address: str, port: int | None) -> Iterator[Callable[[Progress], Non
     if port is None:
         yield lambda _: None
         return
-    from fleetexp.orchestrator.metrics_page import MetricsPage
+    from fleetexp.control.metrics_page import MetricsPage
 
     with MetricsPage(address, port) as page:
         click.echo(f"metrics: {page.url}", err=True)
         yield page.show
 
 
-def exit_code(outcome: Outcome, *, require_decision: bool) -> ExitCode:
+def exit_code(outcome: RunOutcome, *, require_decision: bool) -> ExitCode:
     """Return the outcome's code, or INCONCLUSIVE where a decision was required and the run that ended well has none."""
     from analysis.results import Decision
 

@@ -21,6 +21,6 @@ def schema() -> None:
     Editors offer, explain and mark keys and values by it. What hangs together
     across keys only 'fleetexp plan' can tell.
     """
-    from fleetexp.config.json_schema import schema_text
+    from fleetexp.experiment.json_schema import schema_text
 
     click.echo(schema_text(), nl=False)

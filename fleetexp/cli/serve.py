@@ -58,9 +58,9 @@ def serve(
     Runs, stages, hosts by state, guardrails with their bounds, each host's
     periods and writes, and the report of every run that has one.
     """
-    from fleetexp.live.access import needs_token, new_token
-    from fleetexp.live.server import LiveServer, listen_address
     from fleetexp.store.store import open_store
+    from fleetexp.web.access import needs_token, new_token
+    from fleetexp.web.server import LiveServer, listen_address
 
     if token is not None:
         raise RunError(
@@ -87,7 +87,7 @@ def _given(file: str) -> str:
     """Return the token of the file or of the environment; '' where neither is given, RunError where both are."""
     import os
 
-    from fleetexp.live.access import checked_token, token_of_file
+    from fleetexp.web.access import checked_token, token_of_file
 
     held = os.environ.get("FLEETEXP_TOKEN")
     if file and held is not None:

@@ -19,7 +19,7 @@ from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import NARROW, emit_json, visible
 
 if TYPE_CHECKING:
-    from fleetexp.store.answer import Answer, Reader
+    from fleetexp.store.read_only.answer import BatchReader, QueryResult
     from fleetexp.store.rows import Row
     from fleetexp.store.url import Database
 
@@ -102,7 +102,7 @@ def sql(
         if show_one(query.strip(), as_json):
             return
     from fleetexp.errors import QueryTooLong
-    from fleetexp.store.isolated import isolated_reader
+    from fleetexp.store.read_only.isolated import isolated_reader
 
     text = sys.stdin.read(_LONGEST_QUERY + 1) if query == "-" else query
     whole = as_csv or csv_raw or parquet is not None
@@ -137,7 +137,7 @@ class _Limited:
     QueryRefused where they are more than `most_bytes`.
     """
 
-    def __init__(self, answer: Answer, limit: int | None, *, most_bytes: int | None = None) -> None:
+    def __init__(self, answer: QueryResult, limit: int | None, *, most_bytes: int | None = None) -> None:
         self._answer = answer
         self._limit = limit
         self._most_bytes = most_bytes
@@ -145,7 +145,7 @@ class _Limited:
 
     def batches(self) -> Iterator[Sequence[Row]]:
         from fleetexp.errors import QueryRefused
-        from fleetexp.store.answer import bytes_of
+        from fleetexp.store.read_only.answer import bytes_of
 
         left, size = self._limit, 0
         for batch in self._answer.batches:
@@ -184,7 +184,7 @@ def _drop_what_nobody_reads() -> None:
 
 def cell(value: object) -> str:
     """Show one value in a table: NULL is empty, floats to six significant digits, instants to what they need."""
-    from fleetexp.store.answer import as_text
+    from fleetexp.store.read_only.answer import as_text
 
     if value is None:
         return ""
@@ -224,7 +224,7 @@ class _UnixLines:
 
 def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], *, raw: bool) -> None:
     """Print rows, unless `raw` as text to a spreadsheet; on a terminal, control characters are shown, not obeyed."""
-    from fleetexp.store.answer import as_text
+    from fleetexp.store.read_only.answer import as_text
 
     see = visible if sys.stdout.isatty() else str
 
@@ -238,12 +238,12 @@ def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], *, raw:
 
 
 def _json_value(value: object) -> object:
-    from fleetexp.store.answer import as_text
+    from fleetexp.store.read_only.answer import as_text
 
     return value if value is None or isinstance(value, (bool, int, float)) else as_text(value)
 
 
-def _write_parquet(opened: Reader, text: str, path: Path, limit: int | None) -> tuple[int, bool]:
+def _write_parquet(opened: BatchReader, text: str, path: Path, limit: int | None) -> tuple[int, bool]:
     """Write an answer to a new file that is there whole, or not at all."""
     from fleetexp.errors import StoreError
     from fleetexp.store.parquet import BATCH_ROWS, kinds_seen, write_parquet

@@ -55,7 +55,7 @@ def status(run_id: int | None, watch: bool, store_url: Database, as_json: bool) 
 def _watch(store: Store, store_url: Database, record: RunRecord) -> None:
     """Show the run anew every second until it is over; a store that is away for a while is waited for."""
     from fleetexp.cli.status_screen import away, look, status_rows, watch_view
-    from fleetexp.orchestrator.ledger import PASSING
+    from fleetexp.control.write_queue import PASSING
 
     rows: list[tuple[str, str]] = []
     with watch_view() as view:

@@ -39,7 +39,7 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class RunStatus:
     """One look at a run. `stages` are (hosts that have joined by its end, when it opened)."""
 
     record: RunRecord
@@ -63,11 +63,11 @@ class Look:
         }
 
 
-def look(store: Store, store_url: Database, record: RunRecord, now: datetime) -> Look:
+def look(store: Store, store_url: Database, record: RunRecord, now: datetime) -> RunStatus:
     """Ask the store all that is shown; StoreErrors come through."""
-    from fleetexp.live.asked import Asked
-    from fleetexp.live.pages import host_state, moment
-    from fleetexp.orchestrator.history import PEOPLE
+    from fleetexp.control.run_recovery import PEOPLE
+    from fleetexp.web.pages import host_state, moment
+    from fleetexp.web.run_queries import Asked
 
     asked, run_id = Asked(store_url), record.run_id
     audit = store.events(run_id, kinds=PEOPLE)
@@ -75,7 +75,7 @@ def look(store: Store, store_url: Database, record: RunRecord, now: datetime) ->
     for metric, _, stage, _, host, _, _, _, verdict, _ in asked.guardrails(run_id):  # the newest first
         when = "at the end" if stage is None else f"after stage {int(stage) + 1}"
         guardrails.setdefault(str(metric), (str(verdict), f"on {host}" if host else when))
-    return Look(
+    return RunStatus(
         record=record,
         now=now,
         periods=store.periods(run_id),
@@ -110,7 +110,7 @@ def _incoming(rows: Sequence[tuple[str, datetime, int, datetime]], now: datetime
     )
 
 
-def status_rows(seen: Look) -> list[tuple[str, str]]:
+def status_rows(seen: RunStatus) -> list[tuple[str, str]]:
     """Lay out a look as labels and texts."""
     record = seen.record
     end = record.ended_at or seen.now
@@ -146,8 +146,8 @@ def _asked(request: tuple[str, str] | None, record: RunRecord, audit: Sequence[E
     """Say what nobody has heard yet; a process that drives the run would have within seconds."""
     if request is None or record.state.is_terminal:
         return ""
+    from fleetexp.control.run_requests import HEARD_WITHIN_SECONDS
     from fleetexp.domain import RunState
-    from fleetexp.orchestrator.asking import HEARD_WITHIN_SECONDS
 
     how, who = request
     at = max((one.at for one in audit if one.kind == f"{how}_requested"), default=now)
@@ -160,7 +160,7 @@ def _asked(request: tuple[str, str] | None, record: RunRecord, audit: Sequence[E
     return f"{text}: not heard in {duration(age)}, so no process seems to drive this run; {resume} takes it from here"
 
 
-def _stages(seen: Look) -> Iterator[tuple[str, str]]:
+def _stages(seen: RunStatus) -> Iterator[tuple[str, str]]:
     if len(seen.stages) < 2:
         return
     opened = [(place, hosts, at) for place, (hosts, at) in enumerate(seen.stages, 1) if at is not None]
@@ -172,7 +172,7 @@ def _stages(seen: Look) -> Iterator[tuple[str, str]]:
     yield "stages", f"{place} of {len(seen.stages)}, opened {instant(at)} UTC; {hosts} of {total} hosts have joined"
 
 
-def _hosts(seen: Look) -> Iterator[tuple[str, str]]:
+def _hosts(seen: RunStatus) -> Iterator[tuple[str, str]]:
     if sum(seen.hosts.values()) > 1:
         yield "hosts", ", ".join(f"{count} {state}" for state, count in seen.hosts.items())
 

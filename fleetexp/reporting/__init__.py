@@ -1,4 +1,7 @@
-"""Reports of stored runs: the facts of a run, read by queries that the report prints, in the words of the analysis."""
+"""Reports of stored runs: the facts of a run, read by queries that the report prints, in the words of the analysis.
+
+May import store and analysis.
+"""
 
 from __future__ import annotations
 

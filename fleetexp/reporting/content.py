@@ -24,10 +24,10 @@ from analysis.report.content import (
     UnavailableMetric,
 )
 from analysis.results import EstimateKind, Findings, Units
-from fleetexp.config import Experiment, analysis_plan, recall_experiment
+from fleetexp.control.metric_meanings import meanings_of
 from fleetexp.domain import Design, PeriodKind
 from fleetexp.errors import RunError
-from fleetexp.meanings import meanings_of
+from fleetexp.experiment import Experiment, analysis_plan, recall_experiment
 from fleetexp.reporting import kernel, queries, ramp
 from fleetexp.simulated import is_simulated, marked_findings
 from fleetexp.store.records import RunRecord

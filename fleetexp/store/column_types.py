@@ -71,7 +71,7 @@ class Words(TypeDecorator[str]):
         return None if value is None else clean_text(value)
 
 
-class Document(TypeDecorator[Any]):
+class JsonDocument(TypeDecorator[Any]):
     """A JSON document whose keys keep their order: JSON in PostgreSQL, text in SQLite; `->>` reads both."""
 
     impl = Text

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
+from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
 from fleetexp.store.tables import SCHEMA_VERSION, Base
-from fleetexp.store.view import ColumnKind
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
+from fleetexp.store.views.definition import ColumnKind
 
 _KINDS = (
     (Whole, ColumnKind.WHOLE),
@@ -17,7 +17,7 @@ _KINDS = (
     (Flag, ColumnKind.FLAG),
     (Extra, ColumnKind.DOCUMENT),
 )
-_DECORATED = {Words: ColumnKind.TEXT, Instant: ColumnKind.INSTANT, Document: ColumnKind.DOCUMENT}
+_DECORATED = {Words: ColumnKind.TEXT, Instant: ColumnKind.INSTANT, JsonDocument: ColumnKind.DOCUMENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, select
 
 from fleetexp.errors import NoSuchRun
 from fleetexp.store.inserts import chunks
-from fleetexp.store.tables import Host, Period
+from fleetexp.store.tables import Host, StoredPeriod
 
 _REMEMBERED = 100_000  # some 20 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PeriodPlace:
     """Whose a period is."""
 
     run_id: int
@@ -27,7 +27,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._hosts: dict[str, int] = {}
-        self._periods: dict[int, Place] = {}
+        self._periods: dict[int, PeriodPlace] = {}
 
     def forget(self) -> None:
         """Look everything up anew."""
@@ -50,7 +50,9 @@ class Directory:
                     )
         return self._hosts
 
-    def periods(self, connection: Connection, period_ids: Collection[int], where: str = "") -> Mapping[int, Place]:
+    def periods(
+        self, connection: Connection, period_ids: Collection[int], where: str = ""
+    ) -> Mapping[int, PeriodPlace]:
         """Return at least the places of these periods; NoSuchRun for one that is not there."""
         unknown = [period_id for period_id in period_ids if period_id not in self._periods]
         if unknown:
@@ -58,12 +60,12 @@ class Directory:
             unknown = sorted(period_id for period_id in period_ids if period_id not in self._periods)
             for piece in chunks(unknown):
                 statement = (
-                    select(Period.period_id, Period.run_id, Host.name)
-                    .join(Host, Host.host_id == Period.host_id)
-                    .where(Period.period_id.in_(piece))
+                    select(StoredPeriod.period_id, StoredPeriod.run_id, Host.name)
+                    .join(Host, Host.host_id == StoredPeriod.host_id)
+                    .where(StoredPeriod.period_id.in_(piece))
                 )
                 for period_id, run_id, host in connection.execute(statement):
-                    self._periods[period_id] = Place(run_id, host)
+                    self._periods[period_id] = PeriodPlace(run_id, host)
             for period_id in unknown:
                 if period_id not in self._periods:
                     raise NoSuchRun(
@@ -74,6 +76,6 @@ class Directory:
         return self._periods
 
 
-def _make_room(known: dict[str, int] | dict[int, Place], coming: Collection[object]) -> None:
+def _make_room(known: dict[str, int] | dict[int, PeriodPlace], coming: Collection[object]) -> None:
     if len(known) + len(coming) > _REMEMBERED:
         known.clear()

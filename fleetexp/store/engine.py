@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from fleetexp.secret import Secret
 from fleetexp.store.column_types import document_text
-from fleetexp.store.failures import translated
+from fleetexp.store.errors import translated
 from fleetexp.store.sqlite_file import ReadConnection, connect_to_read, require_folder, require_writable
 from fleetexp.store.url import Database, StoreUrl, parse_url
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fleetexp.errors import NoSuchRun, StoreError
-from fleetexp.store.answer import Reader, as_text
 from fleetexp.store.dictionary import Relation, relations
 from fleetexp.store.engine import StoreUrl, parse_url
 from fleetexp.store.parquet import BATCH_ROWS, write_parquet
-from fleetexp.store.query import reader
+from fleetexp.store.read_only.answer import BatchReader, as_text
+from fleetexp.store.read_only.query import reader
 from fleetexp.store.schema import require_current, schema_version
 from fleetexp.store.tables import SCHEMA_VERSION
 
@@ -108,7 +108,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _run(opened: Reader, run_id: int) -> dict[str, Any]:
+def _run(opened: BatchReader, run_id: int) -> dict[str, Any]:
     sql = (
         "SELECT r.run_id, e.name, e.spec_hash, r.state, r.decision FROM run r "  # noqa: S608 - a number
         f"JOIN experiment e ON e.experiment_id = r.experiment_id WHERE r.run_id = {int(run_id)}"
@@ -119,7 +119,7 @@ def _run(opened: Reader, run_id: int) -> dict[str, Any]:
     return dict(zip(("run_id", "experiment", "spec_hash", "state", "decision"), rows[0], strict=True))
 
 
-def _write(opened: Reader, relation: Relation, run_id: int, folder: Path) -> dict[str, Any]:
+def _write(opened: BatchReader, relation: Relation, run_id: int, folder: Path) -> dict[str, Any]:
     path = folder / f"{relation.name}.parquet"
     columns = list(relation.columns)
     kinds = [relation.kinds[name] for name in columns]

@@ -16,10 +16,10 @@ from fleetexp.store.observed import observed
 from fleetexp.store.readings import decoded
 from fleetexp.store.tables import (
     METRIC_COLUMNS,
-    Assignment,
     Host,
-    Period,
     SampleRow,
+    StoredAssignment,
+    StoredPeriod,
     column_of,
     table,
 )
@@ -35,12 +35,12 @@ def periods(connection: Connection, run_id: int) -> DataFrame:
 
     `seconds` is how long it was sampled (NaN where it was not), `planned_seconds` how long it should have been.
     """
-    row = Period
+    row = StoredPeriod
     statement = (
         select(
             row.period_id,
             Host.name.label("host"),
-            Assignment.stratum,
+            StoredAssignment.stratum,
             row.arm,
             row.kind,
             row.stage,
@@ -56,7 +56,7 @@ def periods(connection: Connection, run_id: int) -> DataFrame:
             row.boot_id,
         )
         .join(Host, Host.host_id == row.host_id)
-        .join(Assignment, (Assignment.run_id == row.run_id) & (Assignment.host_id == row.host_id))
+        .join(StoredAssignment, (StoredAssignment.run_id == row.run_id) & (StoredAssignment.host_id == row.host_id))
         .where(row.run_id == run_id)
         .order_by(Host.name, row.position, row.attempt)
     )
@@ -112,17 +112,17 @@ def samples(
         select(
             columns.period_id,
             Host.name.label("host"),
-            Period.arm,
-            Period.kind,
+            StoredPeriod.arm,
+            StoredPeriod.kind,
             columns.sequence,
             columns.taken_at,
             columns.boottime_seconds,
             *(columns[name] for name in names),
             *([columns.extra] if extra else []),
         )
-        .join(Period, Period.period_id == columns.period_id)
-        .join(Host, Host.host_id == Period.host_id)
-        .where(Period.run_id == run_id)
+        .join(StoredPeriod, StoredPeriod.period_id == columns.period_id)
+        .join(Host, Host.host_id == StoredPeriod.host_id)
+        .where(StoredPeriod.run_id == run_id)
         .order_by(columns.period_id, columns.sequence)
     )
     if host is not None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.column_types import Document
+from fleetexp.store.column_types import JsonDocument
 from fleetexp.store.rows import Target
 from fleetexp.store.tables import Base, table
 
@@ -37,7 +37,7 @@ def insert_new(connection: Connection, model: type[Base], rows: Sequence[Mapping
 
 
 def _has_documents(model: type[Base]) -> bool:
-    return any(isinstance(column.type, Document) for column in table(model).columns)
+    return any(isinstance(column.type, JsonDocument) for column in table(model).columns)
 
 
 def _copy_new(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from fleetexp.domain import PeriodState
-from fleetexp.store.tables import Observation, Period
+from fleetexp.store.tables import Observation, StoredPeriod
 
 _KEY = ("period_id", "metric")
 _TYPES = {"period_id": "i8", "metric": "O", "n": "i8"}  # all else is f8, NULL is NaN
@@ -45,12 +45,14 @@ def observed(
     complete_only: bool,
 ) -> Observed:
     """Read these figures of a run's observations; `period_ids` are its periods, sorted."""
-    chosen = [Period.run_id == run_id]
+    chosen = [StoredPeriod.run_id == run_id]
     if complete_only:
-        chosen.append(Period.state == PeriodState.COMPLETE.value)
+        chosen.append(StoredPeriod.state == PeriodState.COMPLETE.value)
     if metrics is not None:
         chosen.append(Observation.metric.in_(list(metrics)))
-    joined = select(Observation.period_id).join(Period, Period.period_id == Observation.period_id).where(*chosen)
+    joined = (
+        select(Observation.period_id).join(StoredPeriod, StoredPeriod.period_id == Observation.period_id).where(*chosen)
+    )
     if connection.dialect.name == "postgresql":
         parts = list(_from_postgresql(connection, joined, (*_KEY, *figures), period_ids))
     else:
@@ -88,7 +90,9 @@ def _from_postgresql(
     packed = [_packed(name) for name in names]
     for start in range(0, len(period_ids), _PERIODS_AT_ONCE):
         piece = period_ids[start : start + _PERIODS_AT_ONCE]
-        statement = joined.with_only_columns(*packed).where(Period.period_id.between(int(piece[0]), int(piece[-1])))
+        statement = joined.with_only_columns(*packed).where(
+            StoredPeriod.period_id.between(int(piece[0]), int(piece[-1]))
+        )
         compiled = statement.compile(connection, compile_kwargs={"render_postcompile": True})
         with driver.cursor(binary=True) as cursor:
             (row,) = cursor.execute(compiled.string.encode(), compiled.params)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetexp.errors import StoreError
-from fleetexp.store.answer import Answer, as_text
+from fleetexp.store.read_only.answer import QueryResult, as_text
 from fleetexp.store.rows import Row
-from fleetexp.store.view import ColumnKind
+from fleetexp.store.views.definition import ColumnKind
 
 BATCH_ROWS = 20_000
 _TYPES = {
@@ -27,7 +27,7 @@ _TYPES = {
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")  # as SQLite keeps it
 
 
-def kinds_seen(answer: Answer) -> tuple[ColumnKind, ...]:
+def kinds_seen(answer: QueryResult) -> tuple[ColumnKind, ...]:
     """Read an answer through and return what its columns hold, where the database knows that by the values only."""
     seen: list[set[ColumnKind]] = [set() for _ in answer.columns]
     for batch in answer.batches:

@@ -12,7 +12,7 @@ from fleetexp.domain import BrokenBy, PeriodKind, PeriodPlan, PeriodRecord, Peri
 from fleetexp.store.column_types import Instant
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import PeriodEnd, PeriodStart
-from fleetexp.store.tables import Host, Period, table
+from fleetexp.store.tables import Host, StoredPeriod, table
 
 
 def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Sequence[PeriodPlan]]]) -> None:
@@ -35,14 +35,14 @@ def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Se
         for host_id, periods in schedules
         for period in periods
     ]
-    insert_new(connection, Period, rows)
+    insert_new(connection, StoredPeriod, rows)
 
 
 def add(connection: Connection, run_id: int, host_id: int, periods: Sequence[PeriodPlan]) -> list[int]:
     """Enter periods of one host and return their numbers, in the order given."""
     enter(connection, run_id, [(host_id, periods)])
-    statement = select(Period.position, Period.attempt, Period.period_id).where(
-        Period.run_id == run_id, Period.host_id == host_id
+    statement = select(StoredPeriod.position, StoredPeriod.attempt, StoredPeriod.period_id).where(
+        StoredPeriod.run_id == run_id, StoredPeriod.host_id == host_id
     )
     numbers = {(found.position, found.attempt): found.period_id for found in connection.execute(statement)}
     return [numbers[period.index, period.attempt] for period in periods]
@@ -50,7 +50,7 @@ def add(connection: Connection, run_id: int, host_id: int, periods: Sequence[Per
 
 def listed(connection: Connection, run_id: int) -> list[PeriodRecord]:
     """Return the periods of a run by host, place in its schedule, and attempt."""
-    row = Period
+    row = StoredPeriod
     statement = (
         select(
             row.period_id,
@@ -121,9 +121,9 @@ def _change(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the same columns of many periods; `key` says which."""
     if not rows:
         return
-    columns = table(Period).columns
+    columns = table(StoredPeriod).columns
     values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "key"}
-    statement = update(table(Period)).where(columns.period_id == bindparam("key")).values(**values)
+    statement = update(table(StoredPeriod)).where(columns.period_id == bindparam("key")).values(**values)
     for piece in chunks(rows):
         connection.execute(statement, list(piece))
 
@@ -143,7 +143,7 @@ def void_block(
 
     `broken_by` broke the period that was under way; the others are whole or were not begun: their block broke.
     """
-    row = Period
+    row = StoredPeriod
     ours = (row.run_id == run_id, row.host_id == host_id, row.block == block, row.attempt == attempt)
     statement = (
         update(row)

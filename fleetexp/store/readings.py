@@ -20,7 +20,7 @@ from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.records import Floats, PeriodReadings, Series
 from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, Row, SampleRows, measurement_rows
-from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, Period, SampleRow, column_of, table
+from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, SampleRow, StoredPeriod, column_of, table
 
 
 def append(
@@ -83,7 +83,9 @@ def _require_theirs(connection: Connection, directory: Directory, batches: Mappi
 
 def of_periods(connection: Connection, period_ids: Sequence[int]) -> list[PeriodReadings]:
     """Read periods back, in the order given, each in the order in which it was read."""
-    known = set(connection.execute(select(Period.period_id).where(Period.period_id.in_(period_ids))).scalars())
+    known = set(
+        connection.execute(select(StoredPeriod.period_id).where(StoredPeriod.period_id.in_(period_ids))).scalars()
+    )
     for period_id in period_ids:
         if period_id not in known:
             raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")

@@ -9,7 +9,7 @@ from fleetexp.errors import StoreError
 from fleetexp.store.engine import StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.schema import require_current, version_of
 from fleetexp.store.tables import Base
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
 
 # What was read, written to a kernel, or happened, is entered once and never changed.
 APPEND_ONLY = frozenset(

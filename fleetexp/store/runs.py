@@ -17,7 +17,7 @@ from fleetexp.store.audit import add_event
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import LIVE, EventRecord, RunRecord
-from fleetexp.store.tables import Assignment, Experiment, Host, Run
+from fleetexp.store.tables import Host, Run, StoredAssignment, StoredExperiment
 
 
 def enter_experiment(
@@ -43,7 +43,7 @@ def enter_experiment(
         "spec": spec_json,
         "created_at": now,
     }
-    insert_new(connection, Experiment, [experiment])
+    insert_new(connection, StoredExperiment, [experiment])
     names = sorted({unit.host for unit in plan.units})
     insert_new(connection, Host, [{"name": name, "first_seen_at": now} for name in names])
 
@@ -65,8 +65,8 @@ def create(
     """Enter a run with everything that is planned; its experiment and hosts are there already."""
     now = datetime.now(UTC)
     experiment_id = connection.execute(
-        select(Experiment.experiment_id).where(
-            Experiment.name == experiment_name, Experiment.spec_hash == _hash(spec_text)
+        select(StoredExperiment.experiment_id).where(
+            StoredExperiment.name == experiment_name, StoredExperiment.spec_hash == _hash(spec_text)
         )
     ).scalar_one()
     values = {
@@ -94,7 +94,7 @@ def create(
         }
         for unit in plan.units
     ]
-    insert_new(connection, Assignment, assigned)
+    insert_new(connection, StoredAssignment, assigned)
     periods.enter(connection, run_id, [(hosts[unit.host], unit.periods) for unit in plan.units])
     add_event(connection, run_id, EventRecord(at=now, kind=EventKind.LAUNCHED, detail=f"by {launched_by}"))
     return run_id
@@ -126,9 +126,9 @@ def no_such_run(run_id: int) -> NoSuchRun:
 def _records() -> Select[*tuple[Any, ...]]:
     return select(
         Run.run_id,
-        Experiment.name,
-        Experiment.hypothesis,
-        Experiment.spec_text,
+        StoredExperiment.name,
+        StoredExperiment.hypothesis,
+        StoredExperiment.spec_text,
         Run.state,
         Run.cause,
         Run.reason,
@@ -141,7 +141,7 @@ def _records() -> Select[*tuple[Any, ...]]:
         Run.versions,
         Run.decision,
         Run.decision_reason,
-    ).join(Experiment, Experiment.experiment_id == Run.experiment_id)
+    ).join(StoredExperiment, StoredExperiment.experiment_id == Run.experiment_id)
 
 
 def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
@@ -231,8 +231,8 @@ def holding(connection: Connection, hosts: Collection[str]) -> dict[str, int]:
         for piece in chunks(list(hosts))
         for found in connection.execute(
             select(Host.name, Run.run_id)
-            .join(Assignment, Assignment.run_id == Run.run_id)
-            .join(Host, Host.host_id == Assignment.host_id)
+            .join(StoredAssignment, StoredAssignment.run_id == Run.run_id)
+            .join(Host, Host.host_id == StoredAssignment.host_id)
             .where(Host.name.in_(piece), Run.state.in_(live))
             .order_by(Run.run_id)
         )

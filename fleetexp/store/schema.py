@@ -14,7 +14,7 @@ from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, re
 from fleetexp.store.records import LIVE
 from fleetexp.store.sqlite_file import is_writable, require_readable
 from fleetexp.store.tables import SCHEMA_VERSION, Base, Run
-from fleetexp.store.views import VIEWS, view_sql
+from fleetexp.store.views.all_views import VIEWS, view_sql
 
 _ADVISORY_LOCK = 0x666C656574  # one migration at a time on a server
 

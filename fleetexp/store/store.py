@@ -24,7 +24,7 @@ from fleetexp.store import audit, checks, periods, readings, results, runs, seri
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
-from fleetexp.store.query import query, reader
+from fleetexp.store.read_only.query import query, reader
 from fleetexp.store.records import (
     AnyKind,
     CountedRecord,

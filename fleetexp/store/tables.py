@@ -23,12 +23,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agents.catalogue import CATALOGUE
 from fleetexp.domain import RunCause
-from fleetexp.store.column_types import Document, Extra, Flag, Instant, Real, Whole, Words
+from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
 SCHEMA_VERSION = "0009"
 
-Json = Annotated[Any, mapped_column(Document())]
+Json = Annotated[Any, mapped_column(JsonDocument())]
 
 
 class Base(DeclarativeBase):
@@ -50,7 +50,7 @@ STRICT = {"sqlite_strict": True}
 NUMBERED = {"sqlite_strict": True, "sqlite_autoincrement": True}  # a number is never given twice
 
 
-class Experiment(Base):
+class StoredExperiment(Base):
     __tablename__ = "experiment"
     __table_args__ = (UniqueConstraint("name", "spec_hash"), {**NUMBERED, "comment": "What is asked: one spec."})
 
@@ -144,7 +144,7 @@ class CountedEventRow(Base):
     meaning: Mapped[str] = mapped_column(comment="what is counted, in words that are the same where it is the same")
 
 
-class Assignment(Base):
+class StoredAssignment(Base):
     __tablename__ = "assignment"
     __table_args__ = ({**STRICT, "comment": "Which host is in which run, stratum and arm."},)
 
@@ -155,7 +155,7 @@ class Assignment(Base):
     stage: Mapped[int] = mapped_column(comment="stage at which the host joins, from 0")
 
 
-class Period(Base):
+class StoredPeriod(Base):
     __tablename__ = "period"
     __table_args__ = (
         UniqueConstraint("run_id", "host_id", "position", "attempt"),

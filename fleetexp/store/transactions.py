@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from fleetexp.errors import StoreError
 from fleetexp.store.engine import reading, writing
-from fleetexp.store.failures import translated
+from fleetexp.store.errors import translated
 
 
 class Transactions:

@@ -12,9 +12,9 @@ from agents.catalogue import (
     DERIVED,
     DERIVED_PATTERNS,
     PATTERNS,
+    CataloguePage,
     DerivedMetric,
     MetricKind,
-    Page,
     asked_events,
     derive,
     derived_for,
@@ -203,18 +203,18 @@ def test_every_family_of_derived_metrics_makes_what_its_shape_says() -> None:
 @pytest.mark.parametrize(
     ("name", "page"),
     [
-        ("pgscan_direct", Page.BASE),
-        ("nr_page_table_pages", Page.BASE),
-        ("buddyinfo_order9_free_blocks", Page.BASE),
-        ("pageblocks_movable", Page.BASE),
-        ("thp_fault_alloc", Page.HUGE),
-        ("thp_split_pmd", Page.HUGE),
-        ("cgroup_thp_fault_alloc", Page.HUGE),
+        ("pgscan_direct", CataloguePage.BASE),
+        ("nr_page_table_pages", CataloguePage.BASE),
+        ("buddyinfo_order9_free_blocks", CataloguePage.BASE),
+        ("pageblocks_movable", CataloguePage.BASE),
+        ("thp_fault_alloc", CataloguePage.HUGE),
+        ("thp_split_pmd", CataloguePage.HUGE),
+        ("cgroup_thp_fault_alloc", CataloguePage.HUGE),
         ("thp_524288kB_split", None),
         ("hugetlb_2048kB_free_pages", None),
         ("page_table_bytes", None),
         ("pgfault", None),
     ],
 )
-def test_a_metric_says_whether_its_pages_are_the_hosts_own(name: str, page: Page | None) -> None:
+def test_a_metric_says_whether_its_pages_are_the_hosts_own(name: str, page: CataloguePage | None) -> None:
     assert describe(name).page is page

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.claim import Outcome, claim_status, closed_journals, take_claim
+from agents.claim import RestoreOutcome, claim_status, closed_journals, take_claim
 from agents.errors import KnobNotWritable, KnobRefused, RestoreIncomplete
 from agents.knobs import attempt_write, effective_thp, find_knob, find_knobs, read_knob
 from agents.messages import Arm, KnobReason
@@ -156,7 +156,7 @@ def test_a_killed_agents_kernel_is_put_back_within_the_promise(
     agent.communicate()
     wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
     assert reads(here, knob) == before
-    assert closed_journals(here)[0].outcome is Outcome.LEASE_EXPIRED
+    assert closed_journals(here)[0].outcome is RestoreOutcome.LEASE_EXPIRED
 
 
 def test_pages_that_a_workload_has_mapped_come_back_with_its_end(

@@ -85,8 +85,8 @@ from agents.catalogue import describe
 from agents.sysroot import FolderRoot
 from agents.workloads.emit import Emit
 from agents.workloads.run import run_spec
-from fleetexp.config import parse_experiment
-from fleetexp.config.json_schema import experiment_schema
+from fleetexp.experiment import parse_experiment
+from fleetexp.experiment.json_schema import experiment_schema
 lines = []
 spec = parse_experiment({spec!r}).workload_for("control")
 run_spec(spec, FolderRoot(), Emit(lines.append))
@@ -97,7 +97,7 @@ result = [json.loads(lines[1])["values"], describe("ticks_counted").unit, '"tick
 
 def test_a_spec_for_what_is_not_allowed_says_what_to_do(site: Path, tmp_path: Path) -> None:
     code = """
-from fleetexp.config import parse_experiment
+from fleetexp.experiment import parse_experiment
 from fleetexp.errors import ConfigError
 try:
     parse_experiment("{name: t, design: switchback, arms: {control: {}, b: {thp/enabled: never}}, "
@@ -149,7 +149,7 @@ result = [workloads()["acquire"].options.__module__, describe("acquire_seconds")
 
 
 PLACE = """
-from agents.feeds.place_kind import PlaceKind
+from agents.metric_sources.place_kind import PlaceKind
 
 ECHO = PlaceKind(
     key="echo", meaning="says itself", example="5", called="text", pattern=".*",
@@ -157,14 +157,14 @@ ECHO = PlaceKind(
 )
 """
 READ = """
-from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
+from agents.metric_sources.cancellation import Cancellation
+from agents.metric_sources.reading import places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
-from fleetexp.config import parse_experiment
+from fleetexp.experiment import parse_experiment
 from fleetexp.errors import ConfigError
 (place,) = places([MetricSource(metric="m", place="echo", at="41")], "host")
-read = read_place(place, FolderRoot(), Cut())["m"]
+read = read_place(place, FolderRoot(), Cancellation())["m"]
 try:
     said = parse_experiment("{name: t, design: switchback, arms: {control: {}, b: {thp/enabled: never}}, "
         "metrics: {primary: m, better: {m: decrease}, sources: {m: {echo: '41'}}}}").sources[0].at
@@ -212,7 +212,7 @@ def test_options_that_are_declared_otherwise_leave_the_workload_out_and_the_othe
     text = WORKLOAD.replace('count("how many", 3, default=2, least=1)', "2")
     site = install(tmp_path / "site", "ticker-tools", {"ticker": text}, POINTS)
     code = """
-from fleetexp.config.workload import kinds
+from fleetexp.experiment.workload import kinds
 result = sorted(kinds())
 """
     known = beside(site, allow(tmp_path / "etc", "ticker-tools"), code)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.environment_probe import find_managers, find_splitting_readers, find_virtualisation, process_names
 from agents.facts import survey
-from agents.surroundings import find_managers, find_splitting_readers, find_virtualisation, process_names
 from agents.sysroot import FolderRoot
 
 Tree = Callable[..., FolderRoot]

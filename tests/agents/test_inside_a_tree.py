@@ -22,10 +22,10 @@ from agents.claim import claim_status, restore, take_claim
 from agents.errors import JournalError
 from agents.guardian import Guardian
 from agents.host_lock import HostLock
-from agents.inside import LARGEST_BYTES, find_inside, open_inside
 from agents.journal import Journal
 from agents.lease import GuardianNote, GuardianState, Phase
 from agents.messages import Arm
+from agents.path_in_root import LARGEST_BYTES, find_inside, open_inside
 from agents.process import ProcessMark, mark_process
 from agents.sysroot import FolderRoot
 from fleetexp.cli.main import cli
@@ -40,7 +40,7 @@ VICTIM = "outside: keep\n"
 @pytest.fixture(autouse=True)
 def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what can't be put back said at once: a tree finds no free pages later."""
-    monkeypatch.setattr("agents.undo._FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("agents.knob_restore._FIRST_PAUSE_SECONDS", 60.0)
 
 
 @pytest.fixture

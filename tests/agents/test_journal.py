@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.errors import JournalError
-from agents.journal import KEPT, Header, Journal, Outcome, closed_journals
+from agents.journal import KEPT, Header, Journal, RestoreOutcome, closed_journals
 from agents.messages import KnobChange, KnobReason
 from agents.process import ProcessMark
 
@@ -116,14 +116,19 @@ def test_a_closed_journal_is_history_and_the_host_is_free(tmp_path: Path) -> Non
     journal = Journal.create(tmp_path, header())
     watching = Journal.open(tmp_path)
     journal.record(change())
-    journal.close(Outcome.RELEASED, "all as found")
+    journal.close(RestoreOutcome.RELEASED, "all as found")
     assert not journal.is_open()
     assert watching is not None
     assert not watching.is_open()
     watching.leave()
     assert Journal.open(tmp_path) is None
     (closed,) = closed_journals(tmp_path)
-    assert (closed.claim, closed.run, closed.outcome, closed.detail) == ("c1", "r1", Outcome.RELEASED, "all as found")
+    assert (closed.claim, closed.run, closed.outcome, closed.detail) == (
+        "c1",
+        "r1",
+        RestoreOutcome.RELEASED,
+        "all as found",
+    )
     assert closed.found == FOUND
     assert closed.changes == (change(),)
     assert closed.closed_at > closed.claimed_at
@@ -133,7 +138,7 @@ def test_a_closed_journal_is_history_and_the_host_is_free(tmp_path: Path) -> Non
 def test_a_new_claim_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
     old = Journal.create(tmp_path, header())
     kept = Journal.open(tmp_path)
-    old.close(Outcome.RELEASED)
+    old.close(RestoreOutcome.RELEASED)
     new = Journal.create(tmp_path, header("c2"))
     assert kept is not None
     assert not kept.is_open()
@@ -149,7 +154,9 @@ def test_only_the_last_hundred_are_kept_and_they_can_be_asked_for_by_run(
     monkeypatch.setattr(os, "fsync", lambda _: None)  # a hundred claims, and no power cut in this test
     for number in range(KEPT + 3):
         run = "odd" if number % 2 else "even"
-        Journal.create(tmp_path, header(f"c{number}", run, AT + timedelta(seconds=number))).close(Outcome.RELEASED)
+        Journal.create(tmp_path, header(f"c{number}", run, AT + timedelta(seconds=number))).close(
+            RestoreOutcome.RELEASED
+        )
     closed = closed_journals(tmp_path)
     assert [one.claim for one in closed] == [f"c{number}" for number in range(3, KEPT + 3)]
     assert {one.run for one in closed_journals(tmp_path, "odd")} == {"odd"}
@@ -166,7 +173,7 @@ def test_a_damaged_header_is_an_error_with_a_remedy_and_nothing_is_thrown_away(t
 
 
 def test_a_damaged_closed_journal_is_passed_over(tmp_path: Path) -> None:
-    Journal.create(tmp_path, header()).close(Outcome.RELEASED)
+    Journal.create(tmp_path, header()).close(RestoreOutcome.RELEASED)
     (tmp_path / "closed" / "20000101-x.jsonl").write_text("garbage")
     assert [one.claim for one in closed_journals(tmp_path)] == ["c1"]
 
@@ -175,7 +182,7 @@ def test_a_journal_closed_but_not_moved_is_moved_by_the_next_to_look(tmp_path: P
     journal = Journal.create(tmp_path, header())
     (tmp_path / "closed").rmdir()
     (tmp_path / "closed").write_text("in the way")
-    journal.close(Outcome.REBOOTED)
+    journal.close(RestoreOutcome.REBOOTED)
     assert (tmp_path / "journal.jsonl").exists()
     (tmp_path / "closed").unlink()
     (tmp_path / "closed").mkdir()
@@ -183,7 +190,7 @@ def test_a_journal_closed_but_not_moved_is_moved_by_the_next_to_look(tmp_path: P
     assert (tmp_path / "journal.jsonl").exists()
     assert Journal.open(tmp_path) is None
     assert not (tmp_path / "journal.jsonl").exists()
-    assert closed_journals(tmp_path)[0].outcome is Outcome.REBOOTED
+    assert closed_journals(tmp_path)[0].outcome is RestoreOutcome.REBOOTED
 
 
 def test_a_state_folder_that_was_removed_ends_no_claim(tmp_path: Path) -> None:
@@ -194,7 +201,7 @@ def test_a_state_folder_that_was_removed_ends_no_claim(tmp_path: Path) -> None:
     (state_dir / "closed").rmdir()
     assert journal.is_open()
     assert not journal.in_place
-    journal.close(Outcome.LEASE_EXPIRED)  # says nothing, raises nothing
+    journal.close(RestoreOutcome.LEASE_EXPIRED)  # says nothing, raises nothing
     assert not journal.is_open()
 
 
@@ -227,9 +234,9 @@ def test_on_a_full_disk_writes_are_refused_and_an_undo_is_still_recorded(
             journal.intend("thp/enabled", "madvise", "always", KnobReason.APPLY)
     for number in range(100):
         journal.record(change(str(number)))
-    journal.close(Outcome.LEASE_EXPIRED)
+    journal.close(RestoreOutcome.LEASE_EXPIRED)
     (closed,) = closed_journals(tmp_path)
-    assert closed.outcome is Outcome.LEASE_EXPIRED
+    assert closed.outcome is RestoreOutcome.LEASE_EXPIRED
     assert [one.after for one in closed.changes] == [str(number) for number in range(100)]
 
 
@@ -254,7 +261,7 @@ def test_what_could_not_be_closed_properly_is_history_of_unknown_end(tmp_path: P
     path.rename(tmp_path / "closed" / "20260202-c1.jsonl")
     journal.leave()
     (closed,) = closed_journals(tmp_path)
-    assert closed.outcome is Outcome.UNRECORDED
+    assert closed.outcome is RestoreOutcome.UNRECORDED
     assert closed.changes == (change(),)
 
 
@@ -307,7 +314,7 @@ def test_lines_that_fill_more_than_one_reading_are_all_taken_in(tmp_path: Path) 
     again = Journal.open(tmp_path)
     assert again is not None
     assert len(again.changes) == 40
-    journal.close(Outcome.RELEASED)
+    journal.close(RestoreOutcome.RELEASED)
     assert len(closed_journals(tmp_path)[0].changes) == 40
     again.leave()
 
@@ -333,8 +340,8 @@ def test_a_full_journal_begins_nothing_more_and_still_records_the_undo(
     with pytest.raises(JournalError, match="full"):
         journal.intend("thp/enabled", "never", "always", KnobReason.APPLY)
     journal.record(change())
-    journal.close(Outcome.RELEASED)
-    assert closed_journals(tmp_path)[0].outcome is Outcome.RELEASED
+    journal.close(RestoreOutcome.RELEASED)
+    assert closed_journals(tmp_path)[0].outcome is RestoreOutcome.RELEASED
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.errors import JournalError
-from agents.lease import GuardianNote, GuardianState, Lease, Phase, Record, boot_seconds
+from agents.lease import GuardianNote, GuardianState, Lease, Phase, RewrittenRecord, boot_seconds
 from agents.process import ProcessMark
 
 
@@ -79,7 +79,7 @@ def test_damage_is_noticed_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
-    record = Record.create(tmp_path / "r", {"n": 0, "text": ""})
+    record = RewrittenRecord.create(tmp_path / "r", {"n": 0, "text": ""})
     done = threading.Event()
 
     def write() -> None:
@@ -89,7 +89,7 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    reader = Record.open(tmp_path / "r", read_only=True)
+    reader = RewrittenRecord.open(tmp_path / "r", read_only=True)
     assert reader is not None
     while not done.is_set():
         content = reader.read(dict)

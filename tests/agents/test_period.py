@@ -14,7 +14,7 @@ import pytest
 
 from agents.errors import LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
-from agents.period import FOREIGN_NAMES_TOLD, Period
+from agents.period import FOREIGN_NAMES_TOLD, SampledPeriod
 from agents.spool import Spool
 
 
@@ -106,8 +106,8 @@ class Stage:
     boot: str = "boot-1"
     every: float = 0.01
 
-    def period(self) -> Period:
-        return Period(
+    def period(self) -> SampledPeriod:
+        return SampledPeriod(
             period_id=5,
             every_seconds=self.every,
             source=self.source,

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from agents.feeds.command_output import run_command
-from agents.feeds.cut import Cut
-from agents.feeds.unreadable import Unreadable
+from agents.metric_sources.cancellation import Cancellation
+from agents.metric_sources.command_output import run_command
+from agents.metric_sources.unreadable import Unreadable
 from agents.secret_words import masked, names_a_secret
 from agents.workloads.printed import quoted
 
@@ -68,7 +68,7 @@ def test_secrets_that_can_be_known_are_hidden(text: str, shown: str) -> None:
 def test_the_last_words_of_a_command_are_shown_without_secrets() -> None:
     with pytest.raises(Unreadable) as caught:
         script = "echo 'no way to https://me:Wint3r@h/?token=Wint3r' >&2; exit 3"
-        run_command(["sh", "-c", script], user=None, timeout_seconds=5, cut=Cut())
+        run_command(["sh", "-c", script], user=None, timeout_seconds=5, cut=Cancellation())
     assert "no way to https://me:***@h/?token=***" in caught.value.what
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents import state_files
-from agents.claim import HostClaim, Outcome, claim_status, closed_journals, restore, take_claim
+from agents.claim import HostClaim, RestoreOutcome, claim_status, closed_journals, restore, take_claim
 from agents.errors import AgentError, JournalError, StateRefused, WorkloadError
 from agents.guardian import LOG_NAME
 from agents.host_lock import HostLock
@@ -131,7 +131,7 @@ def test_what_an_earlier_fleetexp_left_readable_is_restored_and_closed_to_others
     assert root.state_dir.stat().st_mode & 0o777 == 0o755  # looking changes nothing
     assert all(change.ok for change in restore(root))
     assert reads(root) == "inherit"
-    assert closed_journals(root)[0].outcome is Outcome.RESTORED
+    assert closed_journals(root)[0].outcome is RestoreOutcome.RESTORED
     claim_of(root).release()
     assert root.state_dir.stat().st_mode & 0o777 == 0o700
     assert (root.state_dir / "state.lock").stat().st_mode & 0o777 == 0o600
@@ -150,7 +150,7 @@ def test_a_disk_that_has_become_read_only_does_not_keep_a_host_from_being_put_ba
         claim_of(root)
     mounted("-o", "remount,rw", str(root.state_dir))
     assert all(change.ok for change in restore(root))  # which closes what could not be closed
-    assert closed_journals(root)[0].outcome is Outcome.RESTORED
+    assert closed_journals(root)[0].outcome is RestoreOutcome.RESTORED
 
 
 def test_an_empty_folder_that_others_may_write_is_taken_and_closed(root: FolderRoot) -> None:

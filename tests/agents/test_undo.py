@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from agents.claim import HostClaim, take_claim
 from agents.journal import Journal
+from agents.knob_restore import differences, shrinking_first, undo
 from agents.knobs import find_knob, write_knob
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
-from agents.undo import differences, shrinking_first, undo
 
 HostTree = Callable[..., FolderRoot]
 POOLS = "sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages"

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.adjustment import ancova, independent_columns, stratum_columns
+from analysis.assignment_redraws import WithinStrata
 from analysis.blocks import PairedBlocks
 from analysis.contrast import Contrast
-from analysis.replay import WithinStrata
 from analysis.rule_power import SKEWED, ParallelShape, Shape, SwitchbackShape, rule_level
 from analysis.switchback import block_contrast
 from analysis.welch import welch

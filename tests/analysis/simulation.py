@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal, stats
 
-from analysis.drawn import FlippedOrders, HostDraws
+from analysis.assignment_redraws import Replay, WithinStrata, redrawn
 from analysis.hosts import TwoArms
 from analysis.missing import Gaps
-from analysis.replay import Replay, WithinStrata, redrawn
+from analysis.randomisation_intervals import FlippedOrders, HostDraws
 from analysis.rows import host_means
 
 Floats = NDArray[np.float64]

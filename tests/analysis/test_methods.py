@@ -16,8 +16,7 @@ from analysis.confidence_sequence import sequence_level, widening
 from analysis.contrast import Contrast, fieller
 from analysis.errors import AnalysisError, BadPlan, NotEnoughData
 from analysis.estimates import estimate
-from analysis.exposure import Arm, dose_response, wald
-from analysis.finite import finite_checks, finite_estimate
+from analysis.exposure import ExposureArm, dose_response, wald
 from analysis.guardrails import margin_verdict, tripwire_verdict
 from analysis.headline import Redraws
 from analysis.heterogeneity import heterogeneity
@@ -33,6 +32,7 @@ from analysis.sequential import bounds, spent
 from analysis.srm import ratio_check, ratio_p
 from analysis.strata import combine
 from analysis.trade import servers_per_1000
+from analysis.validation import finite_checks, finite_estimate
 from analysis.welch import fleet_ratio, satterthwaite, welch
 from tests.analysis.fleet_data import fleet, plan
 from tests.analysis.simulation import gaps, sign_flip_p
@@ -282,11 +282,11 @@ def test_nothing_missing_has_no_bounds() -> None:
 
 
 def test_exposure_refuses_what_was_never_given() -> None:
-    arm = Arm(outcome=np.array([1.0, 2.0]), dose=np.zeros(2))
+    arm = ExposureArm(outcome=np.array([1.0, 2.0]), dose=np.zeros(2))
     with pytest.raises(NotEnoughData, match="exactly 0"):
         wald(arm, arm, 0.95)
     with pytest.raises(NotEnoughData, match="two hosts"):
-        wald(Arm(outcome=np.ones(1), dose=np.ones(1)), arm, 0.95)
+        wald(ExposureArm(outcome=np.ones(1), dose=np.ones(1)), arm, 0.95)
     assert dose_response(np.arange(5.0), np.ones(5), 0.95) is None
     assert dose_response(np.arange(3.0), np.arange(3.0), 0.95) is None
     assert dose_response(np.arange(5.0), np.arange(5.0), 0.95) is None  # a perfect line has no error

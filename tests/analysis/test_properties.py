@@ -14,7 +14,7 @@ from scipy import stats
 from analysis import analyze
 from analysis.adjustment import ancova
 from analysis.contrast import Contrast, fieller
-from analysis.exposure import Arm, wald
+from analysis.exposure import ExposureArm, wald
 from analysis.guardrails import margin_verdict
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Estimate, Interval, Verdict
@@ -189,7 +189,7 @@ def test_drawn_randomisation_agrees_with_the_exact_one(monkeypatch: pytest.Monke
     treated, strata = hosts.is_treated(), np.array(hosts.strata)
     y = np.random.default_rng(3).normal(0, 1, 14) + treated
     exact = randomisation_p(y, treated, strata, seed=1)
-    monkeypatch.setattr("analysis.replay.EXACT_UP_TO", 10)
+    monkeypatch.setattr("analysis.assignment_redraws.EXACT_UP_TO", 10)
     assert randomisation_p(y, treated, strata, seed=1) == pytest.approx(exact, abs=0.02)
     assert randomisation_p(y, treated, strata, seed=1) == randomisation_p(y, treated, strata, seed=1)
 
@@ -255,7 +255,7 @@ def test_bounds_spend_what_they_should() -> None:
 def test_full_compliance_with_unit_dose_is_intention_to_treat(seed: int, n: int) -> None:
     control, treatment = arms(seed, n, n)
     plain = welch(control, treatment)
-    found = wald(Arm(outcome=control, dose=np.zeros(n)), Arm(outcome=treatment, dose=np.ones(n)), 0.95)
+    found = wald(ExposureArm(outcome=control, dose=np.zeros(n)), ExposureArm(outcome=treatment, dose=np.ones(n)), 0.95)
     interval = plain.interval(0.95)
     assert interval is not None
     assert found.effect == pytest.approx(plain.difference)

@@ -10,7 +10,7 @@ import pytest
 from analysis.adjustment import ancova
 from analysis.attrition import attrition_check
 from analysis.blocks import PairedBlocks
-from analysis.exposure import Arm, wald
+from analysis.exposure import ExposureArm, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.robust import hodges_lehmann
@@ -153,10 +153,10 @@ def test_ancova_on_the_leprosy_trial_as_printed_by_sas() -> None:
 def test_complier_effect_on_the_vitamin_a_trial() -> None:
     """Sommer and Zeger (1991), Stat. Med. 10:45-52; Imbens and Rubin (1997), Ann. Statist. 25:305-327: survival of
     compliers rises by 0.0032, by intention to treat by 0.0026."""
-    control = Arm(outcome=np.repeat([0.0, 1.0], [74, 11_514]), dose=np.zeros(11_588))
+    control = ExposureArm(outcome=np.repeat([0.0, 1.0], [74, 11_514]), dose=np.zeros(11_588))
     dose = np.repeat([0.0, 1.0], [2_419, 9_675])
     outcome = np.concatenate((np.repeat([0.0, 1.0], [34, 2_385]), np.repeat([0.0, 1.0], [12, 9_663])))
-    found = wald(control, Arm(outcome=outcome, dose=dose), 0.95)
+    found = wald(control, ExposureArm(outcome=outcome, dose=dose), 0.95)
     assert found.effect == pytest.approx(0.0032, abs=5e-5)
     assert found.effect * found.first_stage == pytest.approx(0.0026, abs=5e-5)
     assert not found.weak

@@ -15,7 +15,7 @@ from analysis.calibration import BAND, calibrate_sample
 from analysis.confidence_sequence import widening
 from analysis.contrast import Contrast, fieller
 from analysis.estimates import estimate
-from analysis.exposure import Arm, wald
+from analysis.exposure import ExposureArm, wald
 from analysis.guardrails import margin_verdict
 from analysis.hosts import TwoArms
 from analysis.inference import Inference
@@ -232,14 +232,14 @@ def test_worst_case_bounds_on_the_homeless_of_minneapolis() -> None:
 # 13. Exposure
 def test_two_stage_least_squares_as_printed_by_estimatr() -> None:
     """R: iv_robust(mpg ~ wt | am, mtcars, se_type = "HC2") of estimatr: wt -5.33542, 0.8442466."""
-    sides = [Arm(outcome=MPG[side], dose=WEIGHT[side]) for side in (~TREATED, TREATED)]
+    sides = [ExposureArm(outcome=MPG[side], dose=WEIGHT[side]) for side in (~TREATED, TREATED)]
     found = wald(sides[0], sides[1], 0.95)
     assert (found.effect, found.standard_error) == pytest.approx((-5.33542, 0.8442466), abs=5e-6)
 
 
 def test_anderson_rubin_set_is_where_the_test_of_the_residual_turns() -> None:
     """Anderson and Rubin (1949): b is in the set where mpg - b wt does not differ between the arms."""
-    sides = [Arm(outcome=MPG[side], dose=WEIGHT[side]) for side in (~TREATED, TREATED)]
+    sides = [ExposureArm(outcome=MPG[side], dose=WEIGHT[side]) for side in (~TREATED, TREATED)]
     found = wald(sides[0], sides[1], 0.95)
     limit = stats.t.ppf(0.975, found.df)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis.adjustment import ancova
 from analysis.confidence_sequence import widening
 from analysis.errors import AnalysisError, BadObservations, BadPlan, NotEnoughData
-from analysis.exposure import Arm, dose_response, wald
+from analysis.exposure import ExposureArm, dose_response, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.robust import bca, hodges_lehmann, winsorised
@@ -44,8 +44,8 @@ OF_VALUES: dict[str, Callable[[Floats], object]] = {
     "sign-flip": lambda bad: sign_flip_p(bad, 0),
     "heterogeneity": lambda bad: heterogeneity(bad.tolist(), GOOD.tolist()),
     "heterogeneity, variance": lambda bad: heterogeneity(GOOD.tolist(), bad.tolist()),
-    "wald": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=bad, dose=2 * GOOD), 0.95),
-    "wald, dose": lambda bad: wald(Arm(outcome=GOOD, dose=GOOD), Arm(outcome=GOOD, dose=bad), 0.95),
+    "wald": lambda bad: wald(ExposureArm(outcome=GOOD, dose=GOOD), ExposureArm(outcome=bad, dose=2 * GOOD), 0.95),
+    "wald, dose": lambda bad: wald(ExposureArm(outcome=GOOD, dose=GOOD), ExposureArm(outcome=GOOD, dose=bad), 0.95),
     "dose-response": lambda bad: dose_response(bad, GOOD, 0.95),
 }
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import analyze
+from analysis.assignment_redraws import Rerandomised, WithinPairs, WithinStrata
 from analysis.balance import Balance
 from analysis.calibration import calibrate
 from analysis.errors import BadPlan, NotEnoughData
 from analysis.matched import matched_pairs, pair_contrast
 from analysis.plan import AnalysisPlan, AssignedUnit, BalanceRule
-from analysis.replay import Rerandomised, WithinPairs, WithinStrata
 from analysis.results import Estimate, Findings
 from tests.analysis.fleet_data import Fleet, plan
 from tests.analysis.simulation import band, randomisation_p

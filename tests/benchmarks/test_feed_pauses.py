@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.feeds.cut import Cut
-from agents.feeds.reading import places, read_place
 from agents.messages import MetricSource, SourceForm
+from agents.metric_sources.cancellation import Cancellation
+from agents.metric_sources.reading import places, read_place
 from agents.sysroot import FolderRoot
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]
@@ -203,5 +203,5 @@ def read_once(source: MetricSource, quiet: Quiet) -> tuple[float, float, float]:
     (place,) = places([source], "web-1")
     quiet.longest()
     began = time.monotonic()
-    pause = pause_while(lambda: read_place(place, FolderRoot(), Cut()) and None)
+    pause = pause_while(lambda: read_place(place, FolderRoot(), Cancellation()) and None)
     return pause, quiet.longest(), time.monotonic() - began

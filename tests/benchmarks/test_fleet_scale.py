@@ -23,17 +23,17 @@ import pytest
 
 from agents.messages import Measurement, Reading, Sample
 from agents.simulated import Fault, Handled, Vanish
-from fleetexp.config import parse_experiment
+from fleetexp.control.progress import Progress
 from fleetexp.domain import RunState, UnitState
-from fleetexp.orchestrator.progress import Progress
-from fleetexp.orchestrator.simulated_actors import ActorPools
-from fleetexp.orchestrator.simulated_fleet import SimulatedFleet
-from fleetexp.orchestrator.simulated_hosts import HostPool, Order, Simulation
-from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+from fleetexp.experiment import parse_experiment
+from fleetexp.fleets.simulated.actors import ActorPools
+from fleetexp.fleets.simulated.hosts import HostPool, Order, Simulation
+from fleetexp.fleets.simulated.inventory import SimulatedInventory
+from fleetexp.fleets.simulated_fleet import SimulatedFleet
 from fleetexp.store.bulk import PostgresqlBulk
 from fleetexp.store.rows import MEASUREMENTS, SAMPLES, Row, SampleRows, Target, measurement_rows
 from fleetexp.store.store import Store
-from tests.fleetexp.orchestrator.requests_to_runs import request_stop
+from tests.fleetexp.control.requests_to_runs import request_stop
 from tests.launching import launch
 from tests.postgresql_server import Server
 

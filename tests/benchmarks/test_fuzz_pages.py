@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from agents.feeds.page import Page
 from agents.messages import MetricSource
-from tests.agents.feeds.mangled import mangled_pages, read_mangled
+from agents.metric_sources.page import SourcePage
+from tests.agents.metric_sources.mangled import mangled_pages, read_mangled
 from tests.web_server import Web, serving
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -27,7 +27,7 @@ def test_ten_thousand_mangled_pages_give_values_or_typed_reasons(web: Web) -> No
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(mangled_pages())
-    def read_one(drawn: tuple[Page, list[MetricSource]]) -> None:
+    def read_one(drawn: tuple[SourcePage, list[MetricSource]]) -> None:
         nonlocal longest
         longest = max(longest, read_mangled(web, *drawn))
 

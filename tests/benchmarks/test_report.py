@@ -12,9 +12,9 @@ import pytest
 from analysis import analyze
 from analysis.aggregate import Summary
 from analysis.report import render_html
-from fleetexp.config import analysis_plan, parse_experiment
-from fleetexp.design import assigned_units, host_info, make_plan
 from fleetexp.domain import PeriodState, RunState
+from fleetexp.experiment import analysis_plan, parse_experiment
+from fleetexp.experiment.schedule import assigned_units, host_info, make_plan
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from tests.fleetexp.reporting.fleet_run import SPEC, surveyed_hosts

@@ -181,9 +181,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def seed(cluster: Cluster) -> int:
     """A seed that gives each arm two of the four hosts."""
     from agents.facts import survey
-    from fleetexp.config import parse_experiment
-    from fleetexp.design import host_info, make_plan
     from fleetexp.errors import ConfigError
+    from fleetexp.experiment import parse_experiment
+    from fleetexp.experiment.schedule import host_info, make_plan
 
     facts = [survey(node.root, host=node.name, labels=node.labels) for node in cluster.nodes if node.root]
     for seed in range(100):

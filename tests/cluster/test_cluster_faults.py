@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fleetexp.orchestrator.ray_link import GONE_SECONDS
+from fleetexp.fleets.ray.link import GONE_SECONDS
 from tests.cluster.conftest import LEASE_SECONDS, LONG
 from tests.ray_cluster import KNOB, until
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.simulated import Fault, Machine, Plainly, Treatment
+from agents.simulated import Fault, MachineFiles, ModelParameters, Treatment
 from agents.simulated.files import THP
-from fleetexp.config import parse_experiment
+from fleetexp.control.progress import Progress, RunOutcome
 from fleetexp.domain import PeriodState
-from fleetexp.orchestrator.progress import Outcome, Progress
-from fleetexp.orchestrator.simulated_fleet import SimulatedFleet
-from fleetexp.orchestrator.simulated_hosts import Simulation
-from fleetexp.orchestrator.simulated_inventory import SimulatedInventory
+from fleetexp.experiment import parse_experiment
+from fleetexp.fleets.simulated.hosts import Simulation
+from fleetexp.fleets.simulated.inventory import SimulatedInventory
+from fleetexp.fleets.simulated_fleet import SimulatedFleet
 from fleetexp.store.schema import check
 from fleetexp.store.store import Store, open_store
 from tests.launching import launch
@@ -25,7 +25,7 @@ PATH = f"{THP}/hugepages-1048576kB/enabled"
 LEASE = 20.0
 EPOCH = datetime(2026, 2, 2, tzinfo=UTC)
 EFFECTS = {"throughput": 0.2, "dtlb_load_misses": -0.26, "memory_used_bytes": 0.07}
-LAW = Plainly(treatments=(Treatment(when={PATH: "always"}, effects=EFFECTS),))
+LAW = ModelParameters(treatments=(Treatment(when={PATH: "always"}, effects=EFFECTS),))
 
 SPEC = """\
 name: simulated
@@ -91,7 +91,7 @@ class Watched(SimulatedInventory):
 class Ran:
     """A run that is over."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     url: str
     inventory: Watched
     seen: list[Progress] = field(default_factory=list)
@@ -124,13 +124,15 @@ def run_simulated(
     *,
     hosts: int = 5,
     faults: Mapping[str, tuple[Fault, ...]] | None = None,
-    law: Plainly = LAW,
-    machines: Mapping[str, Machine] | None = None,
+    response_model: ModelParameters = LAW,
+    machines: Mapping[str, MachineFiles] | None = None,
     observer: Callable[[Progress], None] = lambda _: None,
     store_url: str = "",
 ) -> Ran:
     """Run an experiment on so many simulated hosts to its end, into a new database unless told which."""
-    simulation = Simulation.of(hosts, law=law, faults=faults or {}, machines=machines or {}, epoch=EPOCH)
+    simulation = Simulation.of(
+        hosts, response_model=response_model, faults=faults or {}, machines=machines or {}, epoch=EPOCH
+    )
     inventory, seen = Watched(simulation), list[Progress]()
 
     def watch(progress: Progress) -> None:

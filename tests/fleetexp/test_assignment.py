@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.assignment_redraws import Rerandomised
 from analysis.balance import Balance
-from analysis.replay import Rerandomised
-from fleetexp.config import Experiment, analysis_plan, parse_experiment
-from fleetexp.design import HostInfo, assigned_units, is_held_out, make_plan
 from fleetexp.domain import AssignmentPlan, Plan
 from fleetexp.errors import ConfigError
+from fleetexp.experiment import Experiment, analysis_plan, parse_experiment
+from fleetexp.experiment.schedule import HostInfo, assigned_units, is_held_out, make_plan
 from fleetexp.store.documents import from_document, to_document
 
 SPEC = """

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetexp.config import Experiment, parse_experiment
-from fleetexp.design import make_plan
 from fleetexp.domain import Plan
 from fleetexp.errors import ConfigError
-from fleetexp.population import HostInfo
+from fleetexp.experiment import Experiment, parse_experiment
+from fleetexp.experiment.population import HostInfo
+from fleetexp.experiment.schedule import make_plan
 
 SPEC = """\
 name: x

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from agents.messages import Arm
 from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role, Rule
-from fleetexp.config import (
+from fleetexp.errors import ConfigError
+from fleetexp.experiment import (
     Experiment,
     analysis_plan,
     experiment_to_json,
@@ -22,8 +23,7 @@ from fleetexp.config import (
     parse_experiment,
     warnings_of,
 )
-from fleetexp.config.document import MAX_BYTES
-from fleetexp.errors import ConfigError
+from fleetexp.experiment.document import MAX_BYTES
 
 HERE = Path(__file__).parent
 CASES = HERE.parent / "cases" / "config"

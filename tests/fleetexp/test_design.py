@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.messages import HostFacts
-from fleetexp.config import Experiment, analysis_plan, load_experiment, parse_experiment
-from fleetexp.design import HostInfo, assigned_units, host_info, make_plan, uniform
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, UnitPlan
 from fleetexp.errors import ConfigError
+from fleetexp.experiment import Experiment, analysis_plan, load_experiment, parse_experiment
+from fleetexp.experiment.schedule import HostInfo, assigned_units, host_info, make_plan, uniform
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 HERE = (HostInfo(name="here", labels={}),)

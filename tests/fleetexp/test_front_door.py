@@ -12,7 +12,7 @@ import pytest
 import fleetexp
 from fleetexp.domain import RunState
 from fleetexp.errors import ConfigError, NoSuchRun, RunError, StoreError
-from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.fleets.inventory import FoundHost
 from fleetexp.store.store import open_store
 from tests.fleetexp.simulated_runs import spec
 

@@ -8,8 +8,8 @@ import pytest
 
 from agents.knobs import find_knobs
 from agents.sysroot import FolderRoot
-from fleetexp.config.knob_names import check_knob_name, check_knob_value, pool_of, thp_sizes
-from fleetexp.config.problem import Refused
+from fleetexp.experiment.knob_names import check_knob_name, check_knob_value, pool_of, thp_sizes
+from fleetexp.experiment.problem import ValueRefused
 
 THP = "sys/kernel/mm/transparent_hugepage"
 FILES = (
@@ -50,7 +50,7 @@ def test_every_knob_that_an_agent_can_find_has_a_legal_name(tmp_path: Path) -> N
     ],
 )
 def test_a_knob_named_otherwise_is_refused_with_the_right_name(name: str, meant: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ValueRefused) as caught:
         check_knob_name(name)
     assert f"did you mean {meant!r}?" in caught.value.remedy
 
@@ -59,7 +59,7 @@ def test_a_knob_named_otherwise_is_refused_with_the_right_name(name: str, meant:
     "name", ["", "/", "../enabled", "thp/0kB/enabled", "thp/٢kB/enabled", "sysctl/net.core", "thp/\n"]
 )
 def test_what_is_no_knob_at_all_is_refused_with_the_forms(name: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ValueRefused) as caught:
         check_knob_name(name)
     assert "sysctl/vm.NAME" in caught.value.remedy
 
@@ -73,7 +73,7 @@ def test_values_are_words_or_whole_numbers(value: object, told: str) -> None:
 
 @pytest.mark.parametrize("value", [True, False, None, 1.5, "", " always", "a\nb", "a\x00", "ü", (), {}, "x" * 300])
 def test_what_a_knob_can_not_be_told_is_refused(value: object) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ValueRefused):
         check_knob_value(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetexp.population import HostInfo, parse_conditions, why_not
+from fleetexp.experiment.population import HostInfo, parse_conditions, why_not
 
 
 @pytest.mark.parametrize(

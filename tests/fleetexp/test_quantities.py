@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetexp.config.problem import Refused
-from fleetexp.config.quantities import (
+from fleetexp.experiment.problem import ValueRefused
+from fleetexp.experiment.quantities import (
     MAX_DURATION_SECONDS,
     format_duration,
     format_share,
@@ -61,7 +61,7 @@ def test_shares_are_ratios(value: object, share: float) -> None:
 @pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_share])
 def test_what_is_no_quantity_is_refused_with_a_remedy(parse: object, value: object) -> None:
     assert callable(parse)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ValueRefused) as caught:
         parse(value)
     assert caught.value.what
     assert caught.value.remedy
@@ -69,7 +69,7 @@ def test_what_is_no_quantity_is_refused_with_a_remedy(parse: object, value: obje
 
 @pytest.mark.parametrize("value", [True, None, -1, "-1", (), {}, "", "4m", "_4", "4__0", 1.5, float("nan")])
 def test_what_is_no_count_is_refused(value: object) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ValueRefused):
         parse_count(value)
 
 

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from fleetexp.config import experiment_to_json, load_experiment, parse_experiment
-from fleetexp.config.document import read_document
-from fleetexp.config.json_schema import experiment_schema, keys_of, schema_text, value_schema
-from fleetexp.config.problem import Refused
-from fleetexp.config.quantities import (
+from fleetexp.errors import ConfigError
+from fleetexp.experiment import experiment_to_json, load_experiment, parse_experiment
+from fleetexp.experiment.document import read_document
+from fleetexp.experiment.json_schema import experiment_schema, keys_of, schema_text, value_schema
+from fleetexp.experiment.problem import ValueRefused
+from fleetexp.experiment.quantities import (
     Count,
     Duration,
     Share,
@@ -29,8 +30,7 @@ from fleetexp.config.quantities import (
     parse_share,
     parse_size,
 )
-from fleetexp.config.spec_page import render_spec, sections
-from fleetexp.errors import ConfigError
+from fleetexp.experiment.spec_page import render_spec, sections
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases" / "config"
@@ -200,7 +200,7 @@ def test_a_quantity_is_valid_just_where_it_is_read(
     valid = jsonschema.Draft7Validator(value_schema(written)).is_valid(value)
     try:
         parse(value)
-    except Refused as refused:
+    except ValueRefused as refused:
         assert not valid or LIMIT.search(refused.what), refused.what
     else:
         assert valid

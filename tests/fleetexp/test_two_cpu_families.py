@@ -9,7 +9,7 @@ import pytest
 
 from agents.perf.cpu_kind import CpuKind
 from agents.perf.tables import find_table
-from agents.simulated import Machine
+from agents.simulated import MachineFiles
 from agents.simulated.files import THP
 from analysis.results import Cause, Findings
 from fleetexp.reporting.content import report_content
@@ -26,11 +26,11 @@ HOSTS = [f"sim-{number:04d}" for number in range(1, 25)]
 WALKS, BOTH = "DTLB_LOAD_MISSES.WALK_COMPLETED", "loads and stores that missed both levels"
 
 
-def machine(kind: CpuKind) -> Machine:
+def machine(kind: CpuKind) -> MachineFiles:
     found = find_table(kind)
     assert found is not None
     about = cpuinfo(kind.vendor, kind.family, kind.model, kind.stepping)
-    return Machine(shows={"proc/cpuinfo": about, **pmu_files(kind.vendor, "cpu")})
+    return MachineFiles(shows={"proc/cpuinfo": about, **pmu_files(kind.vendor, "cpu")})
 
 
 def run(folder: Path, kinds: Mapping[str, CpuKind], text: str = SPEC) -> tuple[Ran, Findings]:
@@ -82,7 +82,7 @@ def test_hosts_of_an_unknown_cpu_are_not_averaged_with_known_ones(tmp_path: Path
 
 
 def test_pages_of_two_sizes_are_never_averaged(tmp_path: Path) -> None:
-    larger = Machine(shows={f"{THP}/hpage_pmd_size": "536870912"})
+    larger = MachineFiles(shows={f"{THP}/hpage_pmd_size": "536870912"})
     text = SPEC.replace(f"primary: {RATIO}", "primary: thp_split_pmd")
     ran = run_simulated(tmp_path, text, hosts=len(HOSTS), machines=dict.fromkeys(HOSTS[:12], larger))
     with ran.store() as store:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SAY = "from fleetexp.who import who; print(who())"
+SAY = "from fleetexp.process_identity import who; print(who())"
 LOGIN = "from pathlib import Path; Path('/proc/self/loginuid').write_text('{}'); "
 HERE = f"@{platform.node()} pid "
 
@@ -43,5 +43,5 @@ def test_who_logged_in_is_named_beside_who_acts(login: int, shown: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_a_user_without_a_name_is_a_number() -> None:
-    become = "import os; import fleetexp.who; os.setuid(123456); "
+    become = "import os; import fleetexp.process_identity; os.setuid(123456); "
     assert said(become + SAY, LOGNAME="root").removesuffix(" (login root)") == "123456"

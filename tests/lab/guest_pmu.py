@@ -26,7 +26,7 @@ from agents.host_agent import HostAgent
 from agents.messages import HostFacts, Reply, Request
 from agents.perf import PerfCounters, PerfEvent, open_counters
 from agents.perf.group import EventGroup
-from agents.perf.turns import Turns, try_turns
+from agents.perf.multiplexing import Turns, try_turns
 from agents.sysroot import FolderRoot
 
 PORT = Path("/dev/vport0p1")

@@ -17,8 +17,8 @@ from typing import Any
 
 from agents.messages import Reply, Request
 from agents.sysroot import FolderRoot, SysRoot
-from fleetexp.orchestrator.inline_fleet import InlineFleet, InlineInventory
-from fleetexp.orchestrator.inventory import FoundHost
+from fleetexp.fleets.inline_fleet import InlineFleet, InlineInventory
+from fleetexp.fleets.inventory import FoundHost
 from tests.lab.guest_pmu import LENGTH
 
 HERE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from analysis.report.effects import Outcome, effect_rows
+from analysis.report.effects import EffectOutcome, effect_rows
 from analysis.results import TradeSide, Verdict
 from fleetexp.domain import BrokenBy, PeriodKind, PeriodState
 from fleetexp.reporting import report_content
@@ -178,7 +178,7 @@ def test_the_memory_guardrail_and_the_trade_tell_what_the_pages_cost(seen: Seen)
     assert kept_back / MIB == pytest.approx(545, abs=100)
     assert rail.estimate.difference / MIB == pytest.approx((pages + kept_back) / MIB, abs=100)
     (row,) = [one for one in effect_rows(content.findings) if one.metric == "memory_used_bytes"]
-    assert (row.outcome, row.treatment[-3:]) == (Outcome.CHANGED, "GiB")
+    assert (row.outcome, row.treatment[-3:]) == (EffectOutcome.CHANGED, "GiB")
     (trade,) = content.findings.trades
     assert trade.side is not TradeSide.SAVES
     assert f"memory +{rail.estimate.lift:.1%}" in trade.detail

@@ -16,8 +16,8 @@ import pytest
 
 from agents.catalogue import DERIVED, derive
 from fleetexp.cli.doctor_screen import doctor_lines
+from fleetexp.control.observations import observe
 from fleetexp.domain import PeriodState
-from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import Store, open_store, query
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.fleetexp.store.single import end_period, record_host_facts, start_period

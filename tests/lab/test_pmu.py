@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from analysis.plan import Role
-from analysis.report.effects import Outcome, effect_rows
+from analysis.report.effects import EffectOutcome, effect_rows
 from analysis.report.tables import directions
-from fleetexp.config import parse_experiment
 from fleetexp.domain import RunState
+from fleetexp.experiment import parse_experiment
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from fleetexp.store.url import parse_url
@@ -164,5 +164,5 @@ def test_a_switchback_stores_dtlb_misses_and_its_report_excludes_that_they_are_a
         assert one.lift_interval.low is not None
         assert 0 < one.lift_interval.low < one.lift, one.metric
     row, *_ = effect_rows(content.findings, better=directions(content))
-    assert (row.metric, row.role, row.outcome) == ("dtlb_load_misses", Role.PRIMARY, Outcome.WORSE)
+    assert (row.metric, row.role, row.outcome) == ("dtlb_load_misses", Role.PRIMARY, EffectOutcome.WORSE)
     assert {restored for _, restored in written} == {"yes"}

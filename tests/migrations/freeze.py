@@ -29,10 +29,10 @@ from analysis.aggregate import Summary
 from analysis.findings import analyze
 from analysis.plan import AssignedUnit, Crossing, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
+from fleetexp.control.progress import Progress
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, RunState, StagePlan, UnitPlan
-from fleetexp.orchestrator.progress import Progress
+from fleetexp.process_identity import who
 from fleetexp.store.store import Store, open_store
-from fleetexp.who import who
 from tests.analysis import fleet_data, switchback_data
 from tests.fleetexp.simulated_runs import KNOB as BIG_PAGES
 from tests.fleetexp.simulated_runs import run_simulated, spec

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fleetexp.control.launch import resume
+from fleetexp.control.progress import RunOutcome
 from fleetexp.domain import BrokenBy, PeriodKind, PeriodState, RunState
-from fleetexp.orchestrator.launch import resume
-from fleetexp.orchestrator.progress import Outcome
-from fleetexp.orchestrator.simulated_hosts import Simulation
+from fleetexp.fleets.simulated.hosts import Simulation
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store, schema_version, upgrade
 from fleetexp.store.tables import SCHEMA_VERSION
@@ -22,7 +22,7 @@ from tests.fleetexp.simulated_runs import EPOCH, LAW, Watched
 
 RAMP, SWITCHBACK = 1, 2  # the runs of a frozen store; see freeze.py
 FROZEN = sorted(Path(__file__).parent.glob("interrupted-*.db.gz"))
-Resume = Callable[[int], tuple[Outcome, Watched]]
+Resume = Callable[[int], tuple[RunOutcome, Watched]]
 
 
 @pytest.fixture(params=FROZEN, ids=lambda path: path.name.removesuffix(".db.gz"))
@@ -38,7 +38,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def resumed(url: str) -> Resume:
     """Go on with a run over hosts that its guardians have put back since."""
 
-    def go_on(run_id: int) -> tuple[Outcome, Watched]:
+    def go_on(run_id: int) -> tuple[RunOutcome, Watched]:
         hosts = 4 if run_id == RAMP else 1
         inventory = Watched(Simulation.of(hosts, law=LAW, epoch=EPOCH + timedelta(hours=1)))
         return resume(run_id, store_url=parse_url(url), observer=lambda _: None, inventory=inventory), inventory

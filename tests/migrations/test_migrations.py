@@ -22,7 +22,7 @@ from fleetexp.errors import WrongSchema
 from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.store import check, open_store, query, schema_version, upgrade
 from fleetexp.store.tables import SCHEMA_VERSION
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.rows import NOW, decided, facts, findings, knob_change, make_plan, sample
 from tests.postgresql_server import Server
 

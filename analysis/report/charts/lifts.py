@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from analysis.quantities import percentage, signed, tick
 from analysis.report.charts.svg import Colour, draw, label
-from analysis.report.effects import EffectRow, Outcome
+from analysis.report.effects import EffectOutcome, EffectRow
 from analysis.results import Estimate
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _line(axes: Axes, place: int, lift: Lift, reach: tuple[float, float]) -> Non
         axes.hlines(place, low, high, colors=Colour.RULE, linewidths=11, zorder=0.5)
     if lift.margin is not None and reach[0] <= 100 * lift.margin <= reach[1]:
         axes.vlines(100 * lift.margin, place - 0.24, place + 0.24, colors=Colour.ALARM, linewidths=2.4, zorder=2)
-    clear = lift.row.outcome is not Outcome.UNCLEAR
+    clear = lift.row.outcome is not EffectOutcome.UNCLEAR
     colour = lift.colour if clear else Colour.QUIET
     interval = lift.estimate.lift_interval
     if interval is not None and not interval.excludes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agents import undo
+from agents import knob_restore
 from agents.claim import HostClaim, take_claim
 from agents.sysroot import FolderRoot
 from tests.agents.claim.claims import Claimer, HostTree, Refusing
@@ -32,7 +32,7 @@ def claimer() -> Iterator[Claimer]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have an undo try once: the kernel of this test won't come round."""
-    monkeypatch.setattr(undo, "_FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(knob_restore, "_FIRST_PAUSE_SECONDS", 60.0)
 
 
 @pytest.fixture

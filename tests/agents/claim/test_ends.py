@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agents.claim import HostClaim, Outcome, Standing, claim_status, closed_journals, restore, take_claim
+from agents.claim import ClaimStanding, HostClaim, RestoreOutcome, claim_status, closed_journals, restore, take_claim
 from agents.errors import HostClaimed, JournalError, LeaseExpired, RestoreIncomplete
 from agents.host_lock import HostLock
 from agents.knobs import find_knob
@@ -68,14 +68,14 @@ def test_restore_by_hand_refuses_a_live_claim_and_with_force_ends_it(host_tree: 
     assert "--force" in caught.value.remedy
     (change,) = restore(root, force=True)
     assert (change.before, change.after, change.reason) == ("always", "inherit", KnobReason.RESTORE)
-    assert closed_journals(root, run="r1")[0].outcome is Outcome.RESTORED
+    assert closed_journals(root, run="r1")[0].outcome is RestoreOutcome.RESTORED
     assert restore(root) == ()
     for act in (claim.renew, claim.revert, lambda: claim.apply(arm(thp_2M="never"))):
         with pytest.raises(LeaseExpired, match="ended by its guardian or a restore"):
             act()
     assert reads(root, THP_2M) == "inherit"
     claim.release()
-    assert closed_journals(root)[0].outcome is Outcome.RESTORED
+    assert closed_journals(root)[0].outcome is RestoreOutcome.RESTORED
 
 
 def test_a_dead_claim_is_undone_by_the_next_one_and_reported(host_tree: HostTree, claimer: Claimer) -> None:
@@ -85,12 +85,12 @@ def test_a_dead_claim_is_undone_by_the_next_one_and_reported(host_tree: HostTree
     old._lease.extend(old._header.claim, 0.0)
     status = claim_status(root)
     assert status is not None
-    assert (status.standing, status.lease_remaining_seconds) == (Standing.DEAD, 0.0)
+    assert (status.standing, status.lease_remaining_seconds) == (ClaimStanding.DEAD, 0.0)
     new = claimer(root, THP_2M, run="r2")
     assert [(change.knob, change.before, change.after) for change in new.leftovers] == [(THP_2M, "always", "inherit")]
     assert new.found == {THP_2M: "inherit"}
     (closed,) = closed_journals(root)
-    assert closed.outcome is Outcome.TAKEN_OVER
+    assert closed.outcome is RestoreOutcome.TAKEN_OVER
     assert closed.changes[-1].reason is KnobReason.RESTORE
     new.release()
 
@@ -128,10 +128,10 @@ def test_after_a_reboot_the_journal_is_closed_and_nothing_is_written(host_tree: 
     (root.root / find_knob(root, THP_2M).path).write_text("never")
     status = claim_status(root)
     assert status is not None
-    assert (status.standing, status.changed, status.agent_alive) == (Standing.REBOOTED, (), False)
+    assert (status.standing, status.changed, status.agent_alive) == (ClaimStanding.REBOOTED, (), False)
     claim = claimer(root, THP_2M, run="r2")
     assert (claim.leftovers, claim.found) == ((), {THP_2M: "never"})
-    assert closed_journals(root, run="r1")[0].outcome is Outcome.REBOOTED
+    assert closed_journals(root, run="r1")[0].outcome is RestoreOutcome.REBOOTED
     claim.release()
 
 
@@ -141,7 +141,7 @@ def test_restore_after_a_reboot_has_nothing_to_write(host_tree: HostTree, claime
     (root.root / BOOT_ID).write_text("another boot\n")
     assert restore(root) == ()
     assert reads(root, THP_2M) == "always"
-    assert closed_journals(root)[0].outcome is Outcome.REBOOTED
+    assert closed_journals(root)[0].outcome is RestoreOutcome.REBOOTED
 
 
 def test_a_damaged_journal_stops_the_next_claim_and_is_kept(host_tree: HostTree, claimer: Claimer) -> None:

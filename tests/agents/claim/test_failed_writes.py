@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.claim import Outcome, claim_status, closed_journals
+from agents.claim import RestoreOutcome, claim_status, closed_journals
 from agents.errors import JournalError, KnobMismatch, KnobRefused, RestoreIncomplete
 from agents.messages import Arm
 from agents.sysroot import FolderRoot
@@ -137,7 +137,7 @@ def test_on_a_full_disk_an_apply_is_refused_and_a_revert_works(
     claim.renew()
     assert all(change.ok for change in claim.revert())
     claim.release()
-    assert closed_journals(root)[0].outcome is Outcome.RELEASED
+    assert closed_journals(root)[0].outcome is RestoreOutcome.RELEASED
     filler.write_bytes(bytes(170 * 1024))
     with pytest.raises(JournalError):
         claimer(root, THP_2M)

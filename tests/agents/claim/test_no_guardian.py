@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents import guardian_start
-from agents.claim import Outcome, claim_status, closed_journals, take_claim
+from agents.claim import RestoreOutcome, claim_status, closed_journals, take_claim
 from agents.errors import GuardianError, HostClaimed
 from tests.agents.claim.claims import THP_2M, Claimer, HostTree, arm
 
@@ -35,7 +35,7 @@ def test_a_guardian_that_is_not_ready_means_no_claim(
         )
     assert claim_status(root) is None
     (closed,) = closed_journals(root)
-    assert (closed.outcome, closed.changes) == (Outcome.NOT_STARTED, ())
+    assert (closed.outcome, closed.changes) == (RestoreOutcome.NOT_STARTED, ())
 
 
 def test_a_guardian_that_is_not_there_means_no_claim(host_tree: HostTree, tmp_path: Path) -> None:

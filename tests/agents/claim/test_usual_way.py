@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.claim import Outcome, Standing, claim_status, closed_journals
+from agents.claim import ClaimStanding, RestoreOutcome, claim_status, closed_journals
 from agents.errors import HostClaimed
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
@@ -25,7 +25,7 @@ def test_a_claim_finds_applies_reverts_and_is_released(host_tree: HostTree, clai
     assert {change.knob: change.after for change in claim.revert()} == claim.found
     claim.release()
     (closed,) = closed_journals(root)
-    assert (closed.outcome, closed.run, closed.owner) == (Outcome.RELEASED, "r1", "ada@ctl 4711")
+    assert (closed.outcome, closed.run, closed.owner) == (RestoreOutcome.RELEASED, "r1", "ada@ctl 4711")
     assert [(change.knob, change.after, change.reason) for change in closed.changes] == [
         (THP_2M, "always", KnobReason.APPLY),
         (THP_2M, "inherit", KnobReason.REVERT),
@@ -76,7 +76,7 @@ def test_status_says_what_is_held_and_what_differs(host_tree: HostTree, claimer:
     claim.apply(arm(thp_2M="always"))
     status = claim_status(root)
     assert status is not None
-    assert (status.run, status.owner, status.standing) == ("r1", "ada@ctl 4711", Standing.HELD)
+    assert (status.run, status.owner, status.standing) == ("r1", "ada@ctl 4711", ClaimStanding.HELD)
     assert 50 < status.lease_remaining_seconds <= 60
     assert (status.agent_alive, status.guardian_alive, status.guardian_pid) == (False, False, None)  # of a tree
     assert [(one.knob, one.wanted, one.actual) for one in status.changed] == [(THP_2M, "inherit", "always")]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.claim import Outcome, Standing, claim_status, closed_journals
+from agents.claim import ClaimStanding, RestoreOutcome, claim_status, closed_journals
 from agents.knobs import find_knob, read_knob
 from agents.lease import Phase
 from agents.process import ProcessMark, mark_process
@@ -95,7 +95,7 @@ def reads(root: FolderRoot) -> str:
     return read_knob(root, find_knob(root, THP_2M))
 
 
-def only_closed(root: FolderRoot) -> tuple[Outcome, str]:
+def only_closed(root: FolderRoot) -> tuple[RestoreOutcome, str]:
     (closed,) = closed_journals(root)
     return closed.outcome, closed.detail
 
@@ -109,7 +109,7 @@ def guardian_of(root: FolderRoot) -> ProcessMark:
     return note.process
 
 
-def standing(root: FolderRoot) -> Standing | None:
+def standing(root: FolderRoot) -> ClaimStanding | None:
     status = claim_status(root)
     return None if status is None else status.standing
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.claim import Outcome, claim_status, closed_journals
+from agents.claim import RestoreOutcome, claim_status, closed_journals
 from agents.messages import KnobReason
 from agents.process import is_alive
 from tests.agents.guardian.agent_process import PROMISE_SECONDS, Agent, HostTree, Wait, only_closed, reads
@@ -29,7 +29,7 @@ def test_a_killed_agents_host_is_undone_when_its_lease_runs_out(
     assert reads(root) == "always"
     wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
     assert reads(root) == "inherit"
-    assert only_closed(root) == (Outcome.LEASE_EXPIRED, "the lease of 1 s ran out; the agent is dead")
+    assert only_closed(root) == (RestoreOutcome.LEASE_EXPIRED, "the lease of 1 s ran out; the agent is dead")
     (change,) = closed_journals(root)[0].changes[1:]
     assert (change.before, change.after, change.reason) == ("always", "inherit", KnobReason.GUARDIAN)
     wait_until(lambda: not is_alive(agent.guardian))
@@ -127,7 +127,7 @@ def test_a_full_disk_does_not_keep_the_guardian_from_undoing(
     agent.kill()
     wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
     assert reads(root) == "inherit"
-    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert only_closed(root)[0] is RestoreOutcome.LEASE_EXPIRED
     wait_until(lambda: not is_alive(agent.guardian))
 
 

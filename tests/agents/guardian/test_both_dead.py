@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.claim import HostClaim, Outcome, Standing, restore, take_claim
+from agents.claim import ClaimStanding, HostClaim, RestoreOutcome, restore, take_claim
 from agents.errors import HostClaimed
 from agents.process import is_alive, send_signal
 from tests.agents.guardian.agent_process import THP_2M, Agent, HostTree, Wait, guardian_of, only_closed, reads, standing
@@ -48,10 +48,10 @@ def test_with_agent_and_guardian_dead_a_person_can_undo_it(
 ) -> None:
     root = host_tree()
     both_killed(agent_on(root), wait_until)
-    wait_until(lambda: standing(root) is Standing.DEAD)
+    wait_until(lambda: standing(root) is ClaimStanding.DEAD)
     assert restore(root)[0].ok
     assert reads(root) == "inherit"
-    assert only_closed(root) == (Outcome.RESTORED, "restored by hand; the claim was dead")
+    assert only_closed(root) == (RestoreOutcome.RESTORED, "restored by hand; the claim was dead")
 
 
 def test_a_run_that_comes_back_need_not_wait_for_the_lease_of_its_dead_agent(
@@ -65,7 +65,7 @@ def test_a_run_that_comes_back_need_not_wait_for_the_lease_of_its_dead_agent(
         take_claim(root, run="r2", owner="o", knobs=[THP_2M], lease_seconds=60)
     claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
     assert [(change.before, change.after) for change in claim.leftovers] == [("always", "inherit")]
-    assert only_closed(root)[0] is Outcome.TAKEN_OVER
+    assert only_closed(root)[0] is RestoreOutcome.TAKEN_OVER
     wait_until(lambda: not is_alive(agent.guardian))
     assert guardian_of(root) != agent.guardian
     claim.release()
@@ -85,5 +85,5 @@ def test_a_claim_waits_for_a_guardian_that_is_about_to_finish(
         except HostClaimed as error:
             assert "its lease lasts another" in str(error)  # never 'still putting back'
     assert (taken.leftovers, taken.found) == ((), {THP_2M: "inherit"})
-    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert only_closed(root)[0] is RestoreOutcome.LEASE_EXPIRED
     taken.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.claim import Outcome, claim_status, restore, take_claim
+from agents.claim import RestoreOutcome, claim_status, restore, take_claim
 from agents.errors import HostClaimed, LeaseExpired
 from agents.messages import Arm
 from agents.process import is_alive, is_stopped, mark_process, send_signal
@@ -97,7 +97,7 @@ def test_a_guardian_told_to_terminate_undoes_at_once_and_only_then_leaves(
     send_signal(guardian, signal.SIGTERM)
     wait_until(lambda: not is_alive(guardian))
     assert reads(root) == "inherit"
-    assert only_closed(root)[0] is Outcome.GUARDIAN_STOPPED
+    assert only_closed(root)[0] is RestoreOutcome.GUARDIAN_STOPPED
     with pytest.raises(LeaseExpired, match="ended by its guardian"):
         claim.renew()
     with pytest.raises(LeaseExpired):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents import guardian as guardian_module
-from agents.claim import HostClaim, Outcome, closed_journals, take_claim
+from agents.claim import HostClaim, RestoreOutcome, closed_journals, take_claim
 from agents.errors import JournalError
 from agents.guardian import Guardian
 from agents.host_lock import HostLock
@@ -47,7 +47,7 @@ def test_the_guardian_undoes_what_has_expired(here: Callable[..., tuple[FolderRo
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
     guardian.watch()
     assert reads(root) == "inherit"
-    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert only_closed(root)[0] is RestoreOutcome.LEASE_EXPIRED
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_lease_that_says_what_no_lease_can_runs_out_as_it_was_read_last(
     (root.state_dir / "lease").write_bytes(record_file(said.replace(b"%b", claim._header.claim.encode())))
     guardian.watch()
     assert reads(root) == "inherit"
-    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert only_closed(root)[0] is RestoreOutcome.LEASE_EXPIRED
 
 
 def test_the_guardian_leaves_a_claim_that_somebody_else_has_ended(
@@ -69,11 +69,11 @@ def test_the_guardian_leaves_a_claim_that_somebody_else_has_ended(
 ) -> None:
     root, claim, guardian = here(lease_seconds=60)
     claim._lease.finish(claim._header.claim)
-    claim._journal.close(Outcome.RELEASED)
+    claim._journal.close(RestoreOutcome.RELEASED)
     guardian.watch()
-    assert only_closed(root)[0] is Outcome.RELEASED
+    assert only_closed(root)[0] is RestoreOutcome.RELEASED
     root, claim, guardian = here(root=root)
-    claim._journal.close(Outcome.RELEASED)  # and died before it could say so in the lease
+    claim._journal.close(RestoreOutcome.RELEASED)  # and died before it could say so in the lease
     (root.root / PATH_2M).write_text("always\n")
     guardian.watch()
     assert reads(root) == "always"
@@ -102,7 +102,7 @@ def test_a_lease_renewed_at_the_last_moment_counts(
 
     monkeypatch.setattr(guardian, "_take_lock", renewed_first)
     guardian.watch()
-    assert only_closed(root)[0] is Outcome.LEASE_EXPIRED
+    assert only_closed(root)[0] is RestoreOutcome.LEASE_EXPIRED
     assert reads(root) == "inherit"
 
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_put_back_is_said_and_tried_again(
 
     root, claim, guardian = here(root=Late(host_tree().root))
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
-    monkeypatch.setattr("agents.undo._FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("agents.knob_restore._FIRST_PAUSE_SECONDS", 60.0)
     Late.refusals = 2
     said: list[tuple[Phase, str]] = []
     say = guardian._say
@@ -150,12 +150,12 @@ def test_somebody_else_may_put_the_host_back_while_the_guardian_is_stuck(
     root, claim, guardian = here()
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
     (root.root / PATH_2M).unlink()
-    monkeypatch.setattr("agents.undo._FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("agents.knob_restore._FIRST_PAUSE_SECONDS", 60.0)
 
     def person(_: float) -> None:
         (root.root / PATH_2M).write_text("always\n")
         claim.revert()
-        claim._journal.close(Outcome.RESTORED)
+        claim._journal.close(RestoreOutcome.RESTORED)
 
     wait = guardian_module._wait
     monkeypatch.setattr(
@@ -163,7 +163,7 @@ def test_somebody_else_may_put_the_host_back_while_the_guardian_is_stuck(
     )
     guardian.watch()
     assert reads(root) == "inherit"
-    assert only_closed(root)[0] is Outcome.RESTORED
+    assert only_closed(root)[0] is RestoreOutcome.RESTORED
 
 
 def test_a_note_that_cannot_be_written_stops_nothing(
@@ -211,7 +211,7 @@ def test_a_guardian_told_to_terminate_waits_for_a_write_under_way(
     guardian.watch()
     release.join()
     assert reads(root) == "inherit"
-    assert only_closed(root) == (Outcome.GUARDIAN_STOPPED, "the guardian was told to terminate")
+    assert only_closed(root) == (RestoreOutcome.GUARDIAN_STOPPED, "the guardian was told to terminate")
 
 
 def test_a_lock_that_nobody_lets_go_of_is_passed_by(

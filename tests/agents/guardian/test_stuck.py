@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.claim import Standing, claim_status, restore, take_claim
+from agents.claim import ClaimStanding, claim_status, restore, take_claim
 from agents.errors import HostClaimed
 from agents.lease import Phase
 from agents.process import is_alive
@@ -27,7 +27,7 @@ def test_a_knob_that_will_not_come_back_is_tried_for_until_it_does(
     wait_until(lambda: phase(root) is Phase.STUCK)
     status = claim_status(root)
     assert status is not None
-    assert (status.standing, status.guardian_alive) == (Standing.UNDOING, True)
+    assert (status.standing, status.guardian_alive) == (ClaimStanding.UNDOING, True)
     assert "has no knob" in status.guardian_detail
     (root.root / PATH_2M).write_text("always\n")
     wait_until(lambda: claim_status(root) is None)

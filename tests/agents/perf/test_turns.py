@@ -8,7 +8,7 @@ import pytest
 
 from agents.facts import survey
 from agents.messages import MetricSource, Severity
-from agents.perf.turns import Turns, try_turns
+from agents.perf.multiplexing import Turns, try_turns
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from tests.agents.perf.test_counters import needs_perf_events

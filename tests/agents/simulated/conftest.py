@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.simulated import Fault, HostClock, Machine, PlainLaw, Plainly, SimulatedHost, SimulatedRoot
+from agents.simulated import Fault, HostClock, MachineFiles, ModelParameters, PlainLaw, SimulatedHost, SimulatedRoot
 
 EPOCH = datetime(2026, 2, 2, tzinfo=UTC)
 Build = Callable[..., SimulatedHost]
@@ -23,13 +23,13 @@ def build(tmp_path: Path) -> Iterator[Build]:
     def make(
         name: str = "h0",
         *,
-        machine: Machine | None = None,
-        law: Plainly | None = None,
+        machine: MachineFiles | None = None,
+        response_model: ModelParameters | None = None,
         seed: int = 1,
         faults: tuple[Fault, ...] = (),
     ) -> SimulatedHost:
-        machine = machine or Machine()
-        made = PlainLaw(law or Plainly(), machine, seed=seed, host=name)
+        machine = machine or MachineFiles()
+        made = PlainLaw(response_model or ModelParameters(), machine, seed=seed, host=name)
         root = SimulatedRoot(machine, made, host=name, clock=HostClock(EPOCH), state_dir=tmp_path / name)
         made_hosts.append(SimulatedHost(root, host=name, run="1-x", faults=faults))
         return made_hosts[-1]

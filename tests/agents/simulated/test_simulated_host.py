@@ -10,7 +10,7 @@ import pytest
 from agents import messages as a
 from agents.claim import claim_status, closed_journals
 from agents.errors import HostClaimed, KnobMismatch, KnobRefused, LeaseExpired
-from agents.journal import Outcome
+from agents.journal import RestoreOutcome
 from agents.messages import HostEventKind, KnobReason
 from agents.simulated import Handled, Lie, Oops, Reboot, Refuse, Rewrite, SimulatedHost, Vanish
 from agents.simulated.files import THP
@@ -59,7 +59,7 @@ def test_a_period_is_sampled_on_the_beat_of_virtual_time(build: Build) -> None:
         polled = poll(host, float(at))
     samples = [reading for reading in polled.readings if isinstance(reading, a.Sample)]
     assert [sample.boottime_seconds - samples[0].boottime_seconds for sample in samples] == pytest.approx(
-        [10.0 * beat for beat in range(10)]
+        [10.0 * timer for timer in range(10)]
     )
     assert [reading.metric for reading in polled.readings if isinstance(reading, a.Measurement)] == ["throughput"] * 9
     ended = ask(host, 102.0, a.End(period_id=1))
@@ -75,7 +75,7 @@ def test_a_whole_life_leaves_the_host_as_found_and_its_journal_closed(build: Bui
     assert reverted.ok
     ask(host, 6.0, a.Release())
     assert holds(host) == "never"
-    assert [journal.outcome for journal in closed_journals(host.root)] == [Outcome.RELEASED]
+    assert [journal.outcome for journal in closed_journals(host.root)] == [RestoreOutcome.RELEASED]
     assert claim_status(host.root) is None
 
 
@@ -90,7 +90,7 @@ def test_a_host_that_hears_nothing_for_its_lease_is_put_back_within_five_seconds
     host.advance(silent_at + LEASE + 5.0)
     assert holds(host) == "never"
     (journal,) = closed_journals(host.root)
-    assert journal.outcome is Outcome.LEASE_EXPIRED
+    assert journal.outcome is RestoreOutcome.LEASE_EXPIRED
     assert (journal.closed_at - host.root.clock.now()).total_seconds() == pytest.approx(-5.0, abs=0.1)
     with pytest.raises(LeaseExpired):
         poll(host, silent_at + LEASE + 6.0)
@@ -183,7 +183,7 @@ def test_after_a_reboot_the_agent_is_gone_and_there_is_nothing_to_put_back(build
     host.reconnect(37.0)
     ask(host, 38.0, a.Revert())
     ask(host, 39.0, CLAIM)
-    assert [journal.outcome for journal in closed_journals(host.root)] == [Outcome.REBOOTED]
+    assert [journal.outcome for journal in closed_journals(host.root)] == [RestoreOutcome.REBOOTED]
 
 
 def test_sources_are_modelled_too_and_no_address_is_asked_and_no_command_run(build: Build, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from agents.collectors import Collectors
 from agents.facts import survey
 from agents.knobs import effective_thp, find_knob, find_knobs, read_knob
-from agents.simulated import HostClock, Lie, Machine, Refuse, SimulatedHost, SimulatedRoot
+from agents.simulated import HostClock, Lie, MachineFiles, Refuse, SimulatedHost, SimulatedRoot
 from agents.simulated.files import HUGETLB, NODE, THP
 
 EPOCH = datetime(2026, 2, 2, tzinfo=UTC)
@@ -140,7 +140,7 @@ def test_the_collectors_read_it_like_any_other_host(root: SimulatedRoot) -> None
 
 
 def test_hosts_can_be_found_with_other_values() -> None:
-    machine = Machine(found={BIG: "madvise"})
+    machine = MachineFiles(found={BIG: "madvise"})
     assert machine.knobs[BIG].value == "madvise"
 
 

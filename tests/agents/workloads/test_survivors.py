@@ -18,9 +18,9 @@ import pytest
 
 from agents import launcher, own_cgroup
 from agents.claim import restore, take_claim
-from agents.feeds.command_output import run_command
-from agents.feeds.cut import Cut
 from agents.messages import WorkloadState
+from agents.metric_sources.cancellation import Cancellation
+from agents.metric_sources.command_output import run_command
 from agents.own_cgroup import end_cgroups_of, end_left_over_cgroups, kill_cgroup, make_cgroup, remove_cgroup
 from agents.process import is_alive, is_stopped, mark_process, send_signal
 from agents.sysroot import FolderRoot
@@ -262,7 +262,7 @@ def test_a_source_leaves_nothing_behind_either(marks: Callable[[], Mark]) -> Non
     for name, program in PROGRAMS.items():
         mark = marks()
         argv = mark.argv(program, stays=False)
-        run_command(argv, user="nobody" if ROOT else None, timeout_seconds=10.0, cut=Cut())
+        run_command(argv, user="nobody" if ROOT else None, timeout_seconds=10.0, cut=Cancellation())
         assert mark.left() == 0, name
     assert own_cgroups(os.getpid()) == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.plan import Direction, Role
 from analysis.quantities import MINUS
-from analysis.report import EffectRow, Outcome, ReportInput, UnavailableMetric, effect_rows
+from analysis.report import EffectOutcome, EffectRow, ReportInput, UnavailableMetric, effect_rows
 from analysis.report.effects import estimate_row, pair_rows
 from analysis.results import Estimate, Interval
 from analysis.wording import leaves_out_zero
@@ -62,16 +62,20 @@ def test_much_smaller_mean_has_a_scale_of_its_own(samples: ModuleType) -> None:
 
 def test_interval_over_zero_is_no_clear_change_whichever_way_is_better(samples: ModuleType) -> None:
     found = row(samples, 100.0, 99.0, 0.05, better=Direction.DECREASE)
-    assert found.outcome is Outcome.UNCLEAR
+    assert found.outcome is EffectOutcome.UNCLEAR
     assert (found.change, found.figures) == ("no clear change", f"{MINUS}1.0 % [{MINUS}6.0 %, +4.0 %]")
 
 
 @pytest.mark.parametrize(
     ("better", "outcome"),
-    [(Direction.DECREASE, Outcome.BETTER), (Direction.INCREASE, Outcome.WORSE), (None, Outcome.CHANGED)],
+    [
+        (Direction.DECREASE, EffectOutcome.BETTER),
+        (Direction.INCREASE, EffectOutcome.WORSE),
+        (None, EffectOutcome.CHANGED),
+    ],
 )
 def test_clear_change_is_judged_by_the_direction_that_was_declared(
-    samples: ModuleType, better: Direction | None, outcome: Outcome
+    samples: ModuleType, better: Direction | None, outcome: EffectOutcome
 ) -> None:
     assert row(samples, 0.134, 0.088, 0.01, better=better).outcome is outcome
 
@@ -80,13 +84,13 @@ def test_clear_change_is_judged_by_the_direction_that_was_declared(
 def test_change_that_the_test_does_not_bear_out_is_not_claimed(
     samples: ModuleType, more: dict[str, float | None]
 ) -> None:
-    assert row(samples, 0.134, 0.088, 0.01, better=Direction.DECREASE, **more).outcome is Outcome.UNCLEAR
+    assert row(samples, 0.134, 0.088, 0.01, better=Direction.DECREASE, **more).outcome is EffectOutcome.UNCLEAR
 
 
 def test_without_an_interval_nothing_is_claimed(samples: ModuleType) -> None:
     found = row(samples, 0.134, 0.088, 0.01, lift_interval=None)
     assert (found.change, found.figures, found.level) == ("not tested", f"{MINUS}34 %", None)
-    assert found.outcome is Outcome.UNCLEAR
+    assert found.outcome is EffectOutcome.UNCLEAR
 
 
 def test_without_a_lift_the_difference_is_shown_in_units(samples: ModuleType) -> None:
@@ -104,12 +108,12 @@ def test_without_any_estimate_the_row_says_so(samples: ModuleType) -> None:
     )
     found = row(samples, 1.0, 1.0, 0.1, **none)
     assert (found.control, found.treatment, found.change) == ("no data", "no data", "no estimate")
-    assert found.outcome is Outcome.UNCLEAR
+    assert found.outcome is EffectOutcome.UNCLEAR
 
 
 def test_difference_without_an_interval_is_shown_and_not_claimed(samples: ModuleType) -> None:
     found = row(samples, 1.0, 3.0, 0.1, lift=None, lift_interval=None, difference_interval=None)
-    assert (found.change, found.figures, found.outcome) == ("not tested", "+2 s", Outcome.UNCLEAR)
+    assert (found.change, found.figures, found.outcome) == ("not tested", "+2 s", EffectOutcome.UNCLEAR)
 
 
 def test_lift_of_nothing_is_no_clear_change(samples: ModuleType) -> None:
@@ -121,7 +125,7 @@ def test_change_on_a_negative_mean_is_shown_and_judged_by_the_difference(samples
         samples, -10.0, -5.0, 0.01, "count", better=Direction.INCREASE,
         difference_interval=Interval(low=4.9, high=5.1, level=0.95),
     )  # fmt: skip
-    assert (found.change, found.outcome) == ("+5.00", Outcome.BETTER)
+    assert (found.change, found.outcome) == ("+5.00", EffectOutcome.BETTER)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_pairs_of_treatments_are_rows_of_their_own(samples: ModuleType) -> None:
     findings = samples.three_arm_findings()
     assert all(found.control_arm == samples.FLEET_CONTROL for found in effect_rows(findings))
     (pair,) = pair_rows(findings, {"throughput": Direction.INCREASE})
-    assert (pair.treatment_arm, pair.control_arm, pair.outcome) == (samples.LARGE, samples.SMALL, Outcome.UNCLEAR)
+    assert (pair.treatment_arm, pair.control_arm, pair.outcome) == (samples.LARGE, samples.SMALL, EffectOutcome.UNCLEAR)
 
 
 def test_a_row_has_one_scale_and_small_rates_are_those_of_an_hour(samples: ModuleType) -> None:
@@ -190,4 +194,4 @@ def test_subgroup_is_never_a_row_of_the_table(content: ReportInput) -> None:
 def test_unavailable_metric_has_a_reason_and_no_number(content: ReportInput, reason: str, said: str) -> None:
     found = effect_rows(content.findings, (UnavailableMetric(metric="dtlb", reason=reason),))[-1]
     assert (found.change, found.control, found.treatment, found.figures) == (said, "", "", "")
-    assert found.outcome is Outcome.UNAVAILABLE
+    assert found.outcome is EffectOutcome.UNAVAILABLE

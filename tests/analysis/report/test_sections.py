@@ -13,8 +13,8 @@ import analysis.report
 from analysis.plan import Role
 from analysis.report import KnobRow, ReportInput, SuccessRow
 from analysis.report.instants import clock, length
-from analysis.report.page import Page, Section
-from analysis.report.questions import Answer, answers
+from analysis.report.page import ReportPage, ReportSection
+from analysis.report.questions import QuestionAnswer, answers
 from analysis.report.restoration import restoration
 from analysis.report.sections import page
 from analysis.report.tables import MOST_ROWS, p_text
@@ -23,11 +23,11 @@ from analysis.results import Decision, EstimateKind, Interval, Units
 CSS = (Path(analysis.report.__file__).parent / "templates/report.css").read_text(encoding="utf-8")
 
 
-def section(shown: Page, key: str) -> Section:
+def section(shown: ReportPage, key: str) -> ReportSection:
     return next(part for part in shown.sections if part.key == key)
 
 
-def words(part: Section) -> str:
+def words(part: ReportSection) -> str:
     cells = [f"{cell.text} {cell.note}" for table in part.tables for row in table.rows for cell in row]
     captions = [f"{table.caption} {' '.join(table.headers)}" for table in part.tables]
     return "\n".join([*part.paragraphs, *captions, *cells])
@@ -314,7 +314,7 @@ def with_effects(content: ReportInput, metrics: dict[str, float]) -> ReportInput
 def test_whether_big_pages_carry_the_walks_is_answered_by_walks_of_each_size_where_they_were_counted(
     content: ReportInput,
 ) -> None:
-    def gain(of: ReportInput) -> Answer:
+    def gain(of: ReportInput) -> QuestionAnswer:
         (answer,) = [answer for answer in answers(of) if "smaller big pages" in answer.question]
         return answer
 

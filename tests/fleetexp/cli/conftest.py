@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 
 from agents.messages import EventSupport, HostFacts, HugetlbPool, ThpSize
 from fleetexp.cli.main import cli
-from fleetexp.config import experiment_to_json, load_experiment
-from fleetexp.design import host_info, make_plan
 from fleetexp.domain import RunState
+from fleetexp.experiment import experiment_to_json, load_experiment
+from fleetexp.experiment.schedule import host_info, make_plan
 from fleetexp.store.store import Store, open_store
 from tests.host_tree import build_host
 

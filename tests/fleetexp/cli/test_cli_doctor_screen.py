@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from agents.knob_restore import KnobDrift
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
-from agents.perf.turns import Turns
-from agents.recovery import ClaimStatus, Standing
-from agents.undo import Drift
-from fleetexp.cli.abilities import abilities
+from agents.perf.multiplexing import Turns
+from agents.recovery import ClaimStanding, ClaimStatus
+from fleetexp.cli.capabilities import abilities
 from fleetexp.cli.doctor import claim_line
 from fleetexp.cli.doctor_screen import doctor_lines
 
@@ -231,16 +231,16 @@ def test_an_arm_host_with_64k_pages_is_asked_for_512m(
 @pytest.mark.parametrize(
     ("standing", "words"),
     [
-        (Standing.HELD, "held by run 3 of root@web-17 pid 9: 2 knobs changed, lease 12 s"),
+        (ClaimStanding.HELD, "held by run 3 of root@web-17 pid 9: 2 knobs changed, lease 12 s"),
         (
-            Standing.UNDOING,
+            ClaimStanding.UNDOING,
             "left by run 3 of root@web-17 pid 9: its guardian is putting it back, 2 knobs changed still",
         ),
-        (Standing.DEAD, "LEFT BEHIND by run 3 of root@web-17 pid 9: 2 knobs changed — put it right with"),
-        (Standing.REBOOTED, "left by run 3 of root@web-17 pid 9 before the last boot, which undid it"),
+        (ClaimStanding.DEAD, "LEFT BEHIND by run 3 of root@web-17 pid 9: 2 knobs changed — put it right with"),
+        (ClaimStanding.REBOOTED, "left by run 3 of root@web-17 pid 9 before the last boot, which undid it"),
     ],
 )
-def test_a_claim_is_described_by_how_it_stands(standing: Standing, words: str) -> None:
+def test_a_claim_is_described_by_how_it_stands(standing: ClaimStanding, words: str) -> None:
     status = ClaimStatus(
         claim="c",
         run="3",
@@ -252,7 +252,7 @@ def test_a_claim_is_described_by_how_it_stands(standing: Standing, words: str) -
         guardian_pid=None,
         guardian_alive=False,
         guardian_detail="",
-        changed=(Drift(knob="a", wanted="x", actual="y"), Drift(knob="b", wanted="x", actual="y")),
+        changed=(KnobDrift(knob="a", wanted="x", actual="y"), KnobDrift(knob="b", wanted="x", actual="y")),
     )
     assert claim_line(status).startswith(words)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from fleetexp.config import load_experiment
 from fleetexp.exit_codes import ExitCode
+from fleetexp.experiment import load_experiment
 from fleetexp.shipped import shipped_file, shipped_files
 
 REPOSITORY = Path(__file__).parents[3]

@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from agents.sysroot import FolderRoot
-from fleetexp.config import load_experiment, parse_experiment
 from fleetexp.errors import RunError
-from fleetexp.starter import starter_spec
+from fleetexp.experiment import load_experiment, parse_experiment
+from fleetexp.experiment.starter_spec import starter_spec
 
 Make = Callable[..., Any]
 

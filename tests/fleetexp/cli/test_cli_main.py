@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from agents.errors import KnobRefused, RestoreIncomplete
-from fleetexp.cli.failures import exit_code_of, failure_lines, problem_of
+from fleetexp.cli.errors import exit_code_of, failure_lines, problem_of
 from fleetexp.cli.main import COMMANDS, cli
 from fleetexp.errors import ConfigError
 from fleetexp.exit_codes import ExitCode

@@ -13,10 +13,10 @@ import pytest
 from analysis.report import REPORT_MARK
 from fleetexp.cli.output_file import Over, write_output
 from fleetexp.cli.result import conclude
+from fleetexp.control.progress import RunOutcome
 from fleetexp.domain import RunState
 from fleetexp.errors import RunError
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator.progress import Outcome
 from tests.fleetexp.cli.conftest import Invoke
 
 KEPT = "somebody's notes\n"
@@ -110,7 +110,7 @@ def test_a_run_leaves_a_file_in_the_place_of_its_report_alone(url: str, finished
     reports.mkdir()
     target = reports / f"run-{finished}.html"
     target.write_text(KEPT)
-    outcome = Outcome(run_id=finished, state=RunState.COMPLETED, decision=None, reason="", exit_code=ExitCode.DONE)
+    outcome = RunOutcome(run_id=finished, state=RunState.COMPLETED, decision=None, reason="", exit_code=ExitCode.DONE)
     with pytest.raises(RunError, match="there already"):
         conclude(outcome, store_url=url, reports=reports)
     assert target.read_text() == KEPT

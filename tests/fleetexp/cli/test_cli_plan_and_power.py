@@ -21,12 +21,12 @@ from agents.messages import HostFacts
 from agents.sysroot import FolderRoot
 from analysis.aggregate import Summary
 from fleetexp.cli.plan_screen import plan_lines
-from fleetexp.config import experiment_to_json, parse_experiment
-from fleetexp.design import HostInfo, host_info, make_plan
+from fleetexp.control.planned_power import lacking_power, planned_power
 from fleetexp.domain import PeriodKind, PeriodState
+from fleetexp.earlier_runs import with_measures
 from fleetexp.exit_codes import ExitCode
-from fleetexp.planned_power import lacking_power, planned_power
-from fleetexp.pre_period import with_measures
+from fleetexp.experiment import experiment_to_json, parse_experiment
+from fleetexp.experiment.schedule import HostInfo, host_info, make_plan
 from fleetexp.store.store import open_store, schema_version
 from tests.fleetexp.store.single import end_period, save_observations, start_period
 from tests.postgresql_server import Server

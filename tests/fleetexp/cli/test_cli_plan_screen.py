@@ -10,9 +10,9 @@ import pytest
 
 from agents.messages import Arm, HostFacts, WorkloadSpec
 from fleetexp.cli.plan_screen import blast_radius, plan_lines
-from fleetexp.config import load_experiment
-from fleetexp.design import host_info, make_plan
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
+from fleetexp.experiment import load_experiment
+from fleetexp.experiment.schedule import host_info, make_plan
 
 DEMO = Path(__file__).parents[3] / "configs" / "thp-2m-demo.yaml"
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 
 from fleetexp.cli.progress_view import LineView, LiveView, MayBeLost, announcement, frame, latest_values, progress_view
+from fleetexp.control.progress import Progress
 from fleetexp.domain import RunState, UnitState
-from fleetexp.orchestrator.progress import Progress
 
 
 def progress(

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from analysis.results import Decision
-from fleetexp.cli.result import Answer, ending, folded, print_decision, print_effects, sql_command, write_html
+from fleetexp.cli.result import RunResult, ending, folded, print_decision, print_effects, sql_command, write_html
 from fleetexp.cli.run import exit_code
+from fleetexp.control.progress import RunOutcome
 from fleetexp.domain import RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.orchestrator.progress import Outcome
 from fleetexp.store.url import parse_url
 
 
 def outcome(
     state: RunState, decision: Decision | None = None, reason: str = "", code: ExitCode = ExitCode.DONE
-) -> Outcome:
-    return Outcome(run_id=3, state=state, decision=decision, reason=reason, exit_code=code)
+) -> RunOutcome:
+    return RunOutcome(run_id=3, state=state, decision=decision, reason=reason, exit_code=code)
 
 
 def test_the_table_has_both_arms_and_the_change_with_its_interval(
@@ -124,7 +124,7 @@ def test_the_whole_answer_ends_with_report_and_three_commands(
 ) -> None:
     content = report_samples.sample()
     html = write_html(content, tmp_path / "new" / "run-3.html")
-    answer = Answer(outcome=outcome(RunState.COMPLETED, "better_here", "unused"), content=content, html=html)
+    answer = RunResult(outcome=outcome(RunState.COMPLETED, "better_here", "unused"), content=content, html=html)
     answer.print(parse_url("sqlite:///fleetexp.db"))
     out = capsys.readouterr().out
     assert "decision: better here — chase_access_seconds fell by 34 %" in out
@@ -137,7 +137,7 @@ def test_the_whole_answer_ends_with_report_and_three_commands(
 
 
 def test_an_answer_without_findings_says_how_the_run_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = Answer(outcome=outcome(RunState.FAILED, reason="thp/enabled can't be written"), content=None, html=None)
+    answer = RunResult(outcome=outcome(RunState.FAILED, reason="thp/enabled can't be written"), content=None, html=None)
     answer.print(parse_url("sqlite:///fleetexp.db"))
     assert capsys.readouterr().out.splitlines() == [
         "run 3 failed: thp/enabled can't be written",
@@ -165,7 +165,7 @@ def test_an_incomplete_restore_comes_before_any_decision(
 ) -> None:
     broken = outcome(RunState.RESTORE_INCOMPLETE, "ship", "x")
     assert ending(broken)[0].startswith("RESTORE INCOMPLETE")
-    Answer(outcome=broken, content=report_samples.sample(), html=None).print(parse_url("sqlite:///fleetexp.db"))
+    RunResult(outcome=broken, content=report_samples.sample(), html=None).print(parse_url("sqlite:///fleetexp.db"))
     out = capsys.readouterr().out
     assert "RESTORE INCOMPLETE" in out
     assert "decision:" not in out

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from fleetexp.live.limits import Limits
 from fleetexp.store.store import Store
-from tests.fleetexp.live.raw import get, needs_ipv6
+from fleetexp.web.limits import Limits
+from tests.fleetexp.web.raw import get, needs_ipv6
 
 Invoke = Callable[..., Result]
 TOKEN = "sixteen-letters-"  # noqa: S105

@@ -20,7 +20,7 @@ from fleetexp.cli.grid import grid
 from fleetexp.domain import EventKind
 from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import open_store
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.example_run import fill
 from tests.fleetexp.store.rows import make_plan, new_run
 

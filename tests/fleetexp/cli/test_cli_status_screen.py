@@ -11,7 +11,7 @@ import pytest
 from agents.messages import Sample
 from fleetexp.cli import status as command
 from fleetexp.cli.output import labelled
-from fleetexp.cli.status_screen import Incoming, Look, NewsView, look, status_rows
+from fleetexp.cli.status_screen import Incoming, NewsView, RunStatus, look, status_rows
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.errors import StoreUnreachable
 from fleetexp.store.store import Store
@@ -20,18 +20,18 @@ from tests.fleetexp.store.single import start_period
 BEGAN = datetime(2026, 2, 2, 10, 30, tzinfo=UTC)
 
 
-def text(seen: Look) -> str:
+def text(seen: RunStatus) -> str:
     lines = [line for row in status_rows(seen) for line in labelled(*row, columns=80).splitlines()]
     assert max(map(len, lines)) <= 80
     return " ".join(" ".join(lines).split())
 
 
 @pytest.fixture
-def seen(store: Store, new_run: Callable[[], int]) -> Look:
+def seen(store: Store, new_run: Callable[[], int]) -> RunStatus:
     """A fleet in its second stage, over the periods of a small run."""
     run_id = new_run()
     store.set_run_state(run_id, RunState.RUNNING, at=BEGAN)
-    return Look(
+    return RunStatus(
         record=store.run(run_id),
         now=BEGAN + timedelta(minutes=5),
         periods=store.periods(run_id),
@@ -42,7 +42,7 @@ def seen(store: Store, new_run: Callable[[], int]) -> Look:
     )
 
 
-def test_a_fleet_is_told_by_stage_state_guardrail_rate_and_lag(seen: Look) -> None:
+def test_a_fleet_is_told_by_stage_state_guardrail_rate_and_lag(seen: RunStatus) -> None:
     said = text(seen)
     assert "stages 2 of 3, opened 2026-02-02 10:32:00 UTC; 10 of 100 hosts have joined" in said
     assert "hosts 8 measuring, 1 lost, 90 waiting, 1 reverted by a tripwire" in said
@@ -50,13 +50,13 @@ def test_a_fleet_is_told_by_stage_state_guardrail_rate_and_lag(seen: Look) -> No
     assert "readings 84.2 a second; the newest is 0.4 s old, that of web-17 1 min 35 s" in said
 
 
-def test_what_is_not_known_is_not_shown(seen: Look) -> None:
+def test_what_is_not_known_is_not_shown(seen: RunStatus) -> None:
     said = text(dataclasses.replace(seen, stages=[(1, BEGAN)], hosts={"done": 1}, guardrails={}, incoming=None))
     assert not [word for word in ("stages", "hosts", "guardrails", "readings") if word in said]
     assert "none of 2 has opened" in text(dataclasses.replace(seen, stages=[(1, None), (9, None)]))
 
 
-def test_many_running_periods_and_reasons_are_counted_not_listed(seen: Look) -> None:
+def test_many_running_periods_and_reasons_are_counted_not_listed(seen: RunStatus) -> None:
     running = [dataclasses.replace(period, state=PeriodState.RUNNING) for period in seen.periods[:9]]
     broken = [
         dataclasses.replace(period, state=PeriodState.INVALID, reason=f"reason {place // 2}")

@@ -159,7 +159,7 @@ def test_asking_a_run_to_stop_is_heard_by_the_process_that_drives_it(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleetexp.orchestrator.asking.HEARD_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr("fleetexp.control.run_requests.HEARD_WITHIN_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from fleetexp.exit_codes import ExitCode
-from fleetexp.live.server import LiveServer
+from fleetexp.web.server import LiveServer
 from tests.fleetexp.store.odd_urls import pieces
 from tests.postgresql_server import Server
 

@@ -25,7 +25,7 @@ ANOTHER = 65534
 DRIVER = """
 import contextlib, io, json, sys, threading, urllib.error, urllib.request
 from fleetexp.cli.main import cli
-from fleetexp.live.server import LiveServer
+from fleetexp.web.server import LiveServer
 
 def serve(url):
     with LiveServer(url, port=0) as server:

@@ -10,10 +10,10 @@ import numpy as np
 
 from agents.messages import HostEvent, HostEventKind, HostFacts, KnobChange, KnobReason, Measurement, Reading, Sample
 from analysis import analyze
-from fleetexp.config import analysis_plan, parse_experiment
-from fleetexp.design import assigned_units, host_info, make_plan
+from fleetexp.control.observations import observe
 from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, RunState
-from fleetexp.orchestrator.observe import observe
+from fleetexp.experiment import analysis_plan, parse_experiment
+from fleetexp.experiment.schedule import assigned_units, host_info, make_plan
 from fleetexp.store.store import Store
 from tests.fleetexp.store.rows import NOW, facts
 from tests.fleetexp.store.single import end_period, record_host_facts, start_period

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetexp.config import parse_experiment
 from fleetexp.errors import ConfigError
+from fleetexp.experiment import parse_experiment
 from fleetexp.look_back import look_back
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store

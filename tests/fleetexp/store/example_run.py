@@ -45,6 +45,7 @@ from analysis.results import (
     Units,
     Verdict,
 )
+from fleetexp.control.observations import observations
 from fleetexp.domain import (
     BrokenBy,
     Design,
@@ -58,10 +59,9 @@ from fleetexp.domain import (
     StagePlan,
     UnitPlan,
 )
-from fleetexp.orchestrator.observe import observations
 from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.store import Store, open_store
-from fleetexp.store.tables import Event, Experiment, GuardrailCheck, Host, Run
+from fleetexp.store.tables import Event, GuardrailCheck, Host, Run, StoredExperiment
 from tests.fleetexp.store.rows import facts
 from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
 
@@ -461,7 +461,7 @@ def _set_the_clock(url: str, began: Mapping[int, datetime]) -> None:
     engine = open_engine(parse_url(url))
     try:
         with writing(engine, url) as connection:
-            connection.execute(update(Experiment).values(created_at=FIRST_AT))
+            connection.execute(update(StoredExperiment).values(created_at=FIRST_AT))
             connection.execute(update(Host).values(first_seen_at=FIRST_AT))
             for run_id, at in began.items():
                 ended = at + timedelta(hours=2)

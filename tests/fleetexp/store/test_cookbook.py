@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.cookbook import PAGE, RECIPE, WIDTH, answer, recipes
 
 RECIPES = recipes()

@@ -20,7 +20,7 @@ from agents.messages import Reading
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.errors import QueryRefused, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreUnreachable
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.failures import refused_query, translate
+from fleetexp.store.errors import refused_query, translate
 from fleetexp.store.rows import Row, Target
 from fleetexp.store.store import check, open_store, query
 from tests.fleetexp.store.rows import NOW, host_event, measurement, new_run, sample

@@ -15,13 +15,13 @@ from agents.messages import Sample
 from analysis import analyze
 from analysis.results import Estimate, Findings
 from fleetexp.cli.main import cli
-from fleetexp.config import Experiment, analysis_plan, experiment_to_json, parse_experiment
-from fleetexp.design import HostInfo, assigned_units, make_plan
+from fleetexp.control.interim_analysis import Looks, Measured, analysis_at, information_fractions, planned_looks
+from fleetexp.control.observations import observe
 from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.errors import RunError
+from fleetexp.experiment import Experiment, analysis_plan, experiment_to_json, parse_experiment
+from fleetexp.experiment.schedule import HostInfo, assigned_units, make_plan
 from fleetexp.look_back import look_back
-from fleetexp.orchestrator.looks import Looks, Measured, analysis_at, information_fractions, planned_looks
-from fleetexp.orchestrator.observe import observe
 from fleetexp.store.store import PeriodEnd, Store, open_store
 from tests.fleetexp.store.single import end_period, start_period
 

@@ -24,7 +24,7 @@ from fleetexp.store.partitions import partition
 from fleetexp.store.roles import grant
 from fleetexp.store.store import Store, check, open_store, query, schema_version, upgrade
 from fleetexp.store.tables import SCHEMA_VERSION
-from fleetexp.store.views import VIEWS
+from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.rows import NOW, facts, findings, host_event, knob_change, measurement, new_run, sample
 from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
 from tests.fleetexp.store.test_store_readings import SUMMARY

@@ -16,7 +16,7 @@ from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
 from fleetexp.store.tables import Base
-from fleetexp.store.views import VIEWS, View
+from fleetexp.store.views.all_views import VIEWS, View
 from tests.fleetexp.store.rows import (
     KNOB,
     NOW,

@@ -1,4 +1,0 @@
-"""Places that metrics of the user's own are read from, one module each (docs/EXTENDING.md).
-
-Addresses and commands stand in `agents/feeds/reading.py`: more than one key of a spec is theirs.
-"""

@@ -1,0 +1,284 @@
+"""Where metrics of the user's own are read: `metrics.sources` of a spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, create_model
+
+from agents.catalogue import Owned
+from agents.event_text import EventTextError, parse_event
+from agents.messages import MetricSource, SourceForm
+from agents.metric_sources.json_document import parse_path
+from agents.metric_sources.place_kind import PlaceKind, place_kinds
+from agents.secret_words import holds_a_secret
+from fleetexp.experiment.document import Path
+from fleetexp.experiment.key import Written, exactly_one, key
+from fleetexp.experiment.names import Text, check_word, text_like
+from fleetexp.experiment.problem import ValueRefused
+from fleetexp.experiment.quantities import Duration, format_duration, lasting
+from fleetexp.experiment.workload import Argv, Section
+
+_SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
+_BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
+_COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
+
+
+def _url(text: str) -> str:
+    if holds_a_secret(text):
+        raise ValueRefused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
+    if not text.startswith(("http://", "https://")):
+        raise ValueRefused(f"{text!r} is no address", "write 'http://host:port/metrics'")
+    try:
+        parts = urlsplit(text.replace("{host}", "host"))
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f{}]", text.replace("{host}", "host")):
+        raise ValueRefused(
+            f"{text!r} is no address", "write 'http://host:port/metrics'; {host} stands for the name of each host"
+        )
+    if parts.username is not None:
+        raise ValueRefused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
+    if parts.fragment:
+        raise ValueRefused(f"{text!r} has a part after '#', which is never sent", "leave it out")
+    return text
+
+
+def _path(text: str) -> str:
+    try:
+        parse_path(text)
+    except ValueError as error:
+        raise ValueRefused(str(error), "write for example 'a.b[0].c', or 'a[\"odd.key\"]'") from None
+    return text
+
+
+def _series(text: str) -> str:
+    if not _SERIES.fullmatch(text):
+        raise ValueRefused(f"{text!r} is no name of a series", "write its name alone; labels go under 'labels'")
+    return text
+
+
+def _perf(text: str) -> str:
+    try:
+        parse_event(text)
+    except EventTextError as error:
+        raise ValueRefused(error.what, error.remedy) from None
+    return text
+
+
+Address = Annotated[
+    str,
+    AfterValidator(_url),
+    Written(
+        called="address",
+        schema={"type": "string", "pattern": r"^https?://([^\s{}@#/]|\{host\})+(/([^\s{}#]|\{host\})*)?$"},
+    ),
+]
+
+
+class SourceKeys(Section):
+    """Where a metric of the user's own is read: one of an address, a command, a file, an event, and what to pick."""
+
+    prometheus: Address | None = key(
+        "address of a page of Prometheus or OpenMetrics, without a secret; {host} is each host's name",
+        "http://{host}:9187/metrics",
+        default=None,
+    )
+    json_page: Annotated[Address | None, Field(alias="json")] = key(
+        "address of a JSON document", "http://127.0.0.1:8080/stats", default=None
+    )
+    command: Argv | None = key(
+        "program and arguments, one word each, no secret among them; no shell reads them",
+        ["redis-cli", "--raw", "llen", "mails"],
+        default=None,
+    )
+    perf: Annotated[Text, AfterValidator(_perf), text_like("event", "[!-~]{1,500}")] | None = key(
+        "an event as perf writes it, counted with each sample", "cpu/event=0x24,umask=0x3f/u", default=None
+    )
+    scope: Annotated[str, *check_word("host", "cgroup")] | None = key(
+        "whose events are counted: all tasks', or those of the workload's service",
+        "cgroup",
+        default=None,
+        otherwise="host",
+    )
+    name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern, numbers={})] | None = key(
+        "the series on a page", "http_requests_total", default=None, otherwise="the metric's name"
+    )
+    path: Annotated[Text, AfterValidator(_path)] | None = key("where in JSON", "http.p99[0].seconds", default=None)
+    labels: dict[str, Text] = key("labels that the series has just so", {"job": "web"}, default=dict)
+    sum: bool = key("several series may match, and are added up", True, default=False)
+    kind: Annotated[str, *check_word("counter", "gauge")] | None = key(
+        "a counter is observed as a rate", "counter", default=None, otherwise="by its name"
+    )
+    unit: Text = key("in reports; of a counter, before 'per second'", "requests", default="")
+    every: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
+        "least time between two readings", "10s", default=None, otherwise="with each sample"
+    )
+    timeout: Annotated[Duration, *lasting("100ms", "30s")] = key("longest time of a reading", "2s", default=5.0)
+    user: Text | None = key("who runs the command", "redis", default=None, otherwise="the agent's")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The kinds of place that are named: one, in a source that is right."""
+        return tuple(place for place, key in _PLACES.items() if getattr(self, key) is not None)
+
+    @property
+    def registered(self) -> tuple[str, str]:
+        """The place's kind and what stands there, both '' for an address, a command or an event."""
+        return next(((place, getattr(self, place)) for place in self.places if place in place_kinds()), ("", ""))
+
+    @property
+    def form(self) -> SourceForm:
+        if self.prometheus is not None or self.name is not None:
+            return SourceForm.PROMETHEUS
+        return SourceForm.JSON if self.path is not None else SourceForm.NUMBER
+
+    def counter(self, metric: str) -> bool:
+        """Whether the values only rise: as the spec says, else by the name of the series."""
+        if self.kind is not None:
+            return self.kind == "counter"
+        if self.perf is not None:
+            return True
+        return self.form is SourceForm.PROMETHEUS and (self.name or metric).endswith(_COUNTERS)
+
+    def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
+        """Return the source in the agents' words."""
+        place, at = self.registered
+        pick = {SourceForm.PROMETHEUS: self.name or metric, SourceForm.JSON: self.path or ""}
+        return MetricSource(
+            metric=metric,
+            url=self.prometheus or self.json_page or "",
+            argv=self.command or (),
+            place=place,
+            at=at,
+            perf=self.perf or "",
+            in_cgroup=self.scope == "cgroup",
+            user=self.user,
+            form=self.form,
+            pick=pick.get(self.form, ""),
+            labels=dict(self.labels),
+            sum_series=self.sum,
+            counter=self.counter(metric),
+            kind_said=self.kind is not None,
+            every_seconds=self.every or 0.0,
+            timeout_seconds=self.timeout,
+            needed=needed,
+        )
+
+
+def _place_key(kind: PlaceKind) -> tuple[object, object]:
+    def check(text: str) -> str:
+        if (problem := kind.wrong(text)) is not None:
+            raise ValueRefused(*problem)
+        return text
+
+    written = Annotated[Text, AfterValidator(check), text_like(kind.called, kind.pattern)]
+    return written | None, key(kind.meaning, kind.example, default=None)
+
+
+_PLACES = {  # how a spec writes it -> its field
+    "prometheus": "prometheus",
+    "json": "json_page",
+    "command": "command",
+    **{name: name for name in place_kinds()},
+    "perf": "perf",
+}
+if TYPE_CHECKING:
+    SourceSection: TypeAlias = SourceKeys
+else:
+    _KEYS = {name: _place_key(kind) for name, kind in place_kinds().items() if name not in SourceKeys.model_fields}
+    SourceSection = create_model("Source", __base__=SourceKeys, __doc__=SourceKeys.__doc__, **_KEYS)
+    SourceSection.model_config["json_schema_extra"] = exactly_one(*_PLACES)
+
+
+def asked_sources(sources: Mapping[str, SourceSection], *, primary: str, workload: str) -> tuple[MetricSource, ...]:
+    """Return what the agents read. Only what answers before the workload ('' for none) starts can be needed then."""
+    early = workload in {"", "service"}
+    return tuple(
+        source.as_asked(name, needed=name == primary and (early or source.perf is not None))
+        for name, source in sources.items()
+    )
+
+
+def source_problems(
+    sources: Mapping[str, SourceSection], *, measure_seconds: float | None, taken: Mapping[str, Owned], service: bool
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield what is wrong with the sources. `taken` are names that somebody else has.
+
+    `measure_seconds` is the length of a measured period, None where it is as long as the stages hold; `service`:
+    whether the workload is one, and so has a cgroup.
+    """
+    for name, source in sources.items():
+        path: Path = ("metrics", "sources", name)
+        if not source.places:
+            yield path, "the source names no place", f"give one of {', '.join(_PLACES)}"
+        elif len(source.places) > 1:
+            yield path, f"a source is one place, here are {' and '.join(source.places)}", "keep one"
+        else:
+            yield from (((*path, key), what, remedy) for key, what, remedy in _keys(source))
+        if name in taken:
+            yield path, f"the name {name} is taken: {taken[name]}", "give the source another name"
+        if source.scope == "cgroup" and not service:
+            yield (
+                (*path, "scope"),
+                "the workload has no cgroup to count in",
+                "write 'workload: {service: ...}', or leave it out",
+            )
+        for other in (*source.as_asked(name, needed=False).names[1:], f"cgroup_{name}"):
+            if other in sources and source.perf is not None:
+                yield (
+                    ("metrics", "sources", other),
+                    f"the name {other} is taken by the event {name}",
+                    "give the source another name",
+                )
+        yield from _lengths(measure_seconds, source, path)
+
+
+def _keys(source: SourceSection) -> Iterator[tuple[str, str, str]]:
+    (place,) = source.places
+    if place == "perf":
+        yield from _keys_of_event(source)
+        return
+    if source.scope is not None:
+        yield "scope", "only an event of perf is counted in a scope", "leave it out"
+    page = source.form is SourceForm.PROMETHEUS
+    if source.name is not None and (place == "json" or source.path is not None):
+        yield "name", "'name' picks a series of a Prometheus page", "write 'path' for JSON, and nothing else"
+    if place == "prometheus" and source.path is not None:
+        yield "path", "'path' picks from JSON, not from a Prometheus page", "write 'name', or 'json: ADDRESS'"
+    if place == "json" and source.path is None:
+        yield "json", "what to pick from the JSON is not said", "add for example 'path: a.b[0].c'"
+    if source.labels and not page:
+        yield "labels", "labels choose among series of a Prometheus page", "leave them out"
+    if source.sum and not page:
+        yield "sum", "only series of a Prometheus page can be added up", "leave it out"
+    if source.user is not None and place != "command":
+        yield "user", "only a command is run as a user", "leave it out"
+    if source.command is not None and not source.command[0]:
+        yield "command", "no program is named", "give the program and its arguments, one word each"
+
+
+def _keys_of_event(source: SourceSection) -> Iterator[tuple[str, str, str]]:
+    for name in ("name", "path", "labels", "sum", "user", "every", "timeout"):
+        if name in source.model_fields_set:
+            yield name, f"'{name}' says nothing of an event, which is counted with each sample", "leave it out"
+    if source.kind == "gauge":
+        yield "kind", "an event is counted: it is no gauge", "leave it out"
+
+
+def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -> Iterator[tuple[Path, str, str]]:
+    if measure_seconds is None or source.every is None:
+        return
+    if 2 * source.every > measure_seconds:
+        what = f"read every {format_duration(source.every)}, fewer than two readings fall into a measured period"
+        yield (*path, "every"), what, f"write {format_duration(measure_seconds / 2)} or less"
+
+
+def counters_among(sources: Mapping[str, SourceSection]) -> frozenset[str]:
+    """Return the names of the sources whose values only rise, and of an event's times."""
+    asked = (source.as_asked(name, needed=False) for name, source in sources.items() if source.counter(name))
+    return frozenset(name for one in asked for name in one.names if not name.endswith("_coverage") or not one.perf)

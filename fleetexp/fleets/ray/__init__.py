@@ -1,0 +1,1 @@
+"""Hosts of a Ray cluster, each with an agent pinned to its node."""

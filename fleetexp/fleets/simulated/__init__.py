@@ -1,0 +1,1 @@
+"""Hosts whose kernel is a model, in virtual time."""

@@ -1,1 +1,0 @@
-"""The live view: read-only web pages over a store, for looking at runs while they go on."""

@@ -1,0 +1,1 @@
+"""The views of the store: one for each question people ask of it."""

@@ -1,0 +1,47 @@
+"""The time that hosts have to answer can be stretched, and what is no factor is refused in words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleetexp.errors import RunError
+from fleetexp.fleets.timeouts import read_patience
+
+SHOW = "from fleetexp.control.run_context import ANSWER_WITHIN as within; print(sorted(within.values()))"
+
+
+def run(*words: str, patience: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "FLEETEXP_PATIENCE": patience}
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-3", "nan", "inf", "often", "2x"])
+def test_what_is_no_factor_is_refused(text: str) -> None:
+    with pytest.raises(RunError, match="FLEETEXP_PATIENCE"):
+        read_patience(text)
+
+
+def test_unset_is_one() -> None:
+    assert read_patience("") == 1
+    assert read_patience("2.5") == 2.5
+
+
+@pytest.mark.slow
+def test_every_answer_has_so_much_longer() -> None:
+    usual, patient = (eval(run("-c", SHOW, patience=text).stdout) for text in ("", "4"))  # noqa: S307 - our own list
+    assert patient == [4 * seconds for seconds in usual]
+
+
+@pytest.mark.slow
+def test_the_command_line_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    assert run("-m", "fleetexp", "init", str(spec), patience="").returncode == 0
+    done = run("-m", "fleetexp", "run", str(spec), "--store", f"sqlite:///{tmp_path}/a.db", patience="often")
+    assert done.returncode == 1, done.stderr
+    assert "FLEETEXP_PATIENCE" in done.stderr
+    assert "Traceback" not in done.stderr
