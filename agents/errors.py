@@ -94,4 +94,4 @@ class GuardianError(AgentError):
 
 
 class WorkloadError(AgentError):
-    """The workload could not start, crashed, hung or printed what is no measurement."""
+    """The workload could not start, crashed, hung or printed what is not a measurement."""

@@ -26,7 +26,7 @@ _OF_SAMPLING = re.compile(
 
 
 class EventTextError(ValueError):
-    """The text is no event that can be counted: `what`, and the `remedy`."""
+    """The text is not an event that can be counted: `what`, and the `remedy`."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what} — {remedy}")
@@ -70,7 +70,7 @@ def parse_event(text: str) -> EventText:
         near = difflib.get_close_matches(name, GENERIC, n=1)
         hint = f"did you mean {near[0]!r}? Else write" if near else "write"
         raise EventTextError(
-            f"{text!r} is no event of perf",
+            f"{text!r} is not an event of perf",
             f"{hint} one of a PMU as 'cpu/event=0x24,umask=0x3f/', a raw code as 'r1a8', a name of 'perf list'",
         )
     if colon and not modifiers:
@@ -109,7 +109,7 @@ def _terms(text: str) -> tuple[tuple[tuple[str, int | None], ...], str]:
 def _term(part: str) -> tuple[str, int | None]:
     match = _TERM.fullmatch(part)
     if match is None:
-        raise EventTextError(f"{part!r} is no term of an event", "write 'event=0x24' or a name of the PMU's events")
+        raise EventTextError(f"{part!r} is not a term of an event", "write 'event=0x24' or a name of the PMU's events")
     name, value = match.groups()
     if _OF_SAMPLING.fullmatch(name):
         raise EventTextError(f"the term {name} is for recording, and here events are counted", "leave it out")

@@ -126,7 +126,7 @@ def parse_header(line: bytes, path: Path) -> Header:
             raise ValueError("the first line is not a claim")
         claim, agent = as_text(record.get("claim"), "claim"), record.get("agent")
         if not _CLAIM.fullmatch(claim):
-            raise ValueError(f"{claim[:80]!r} is no name of a claim")
+            raise ValueError(f"{claim[:80]!r} is not a name of a claim")
         found = as_object(record.get("found"), "found")
         if len(found) > _MOST_KNOBS:
             raise ValueError(f"it names {len(found):,} knobs, more than the {_MOST_KNOBS:,} that a claim can hold")

@@ -31,27 +31,27 @@ def read_object(data: bytes | str) -> Mapping[str, object]:
 
 def as_object(value: object, name: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is no object")
+        raise ValueError(f"{name} is not an object")
     return value
 
 
 def as_text(value: object, name: str, *, at_most: int = 100_000) -> str:
     text = as_any_text(value, name)
     if len(text) > at_most or _UNFIT.search(text):
-        raise ValueError(f"{name} is no text that it could be")
+        raise ValueError(f"{name} is not a text that it could be")
     return text
 
 
 def as_any_text(value: object, name: str) -> str:
     """Return a text that may hold NUL and half characters: a store replaces them."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
+        raise ValueError(f"{name} is not a text")
     return value
 
 
 def as_whole(value: object, name: str, *, least: int = 0, most: int = _TOO_LARGE) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{name} is no whole number that it could be")
+        raise ValueError(f"{name} is not a whole number that it could be")
     return value
 
 
@@ -61,7 +61,7 @@ def as_number(value: object, name: str) -> float:
             return float(value)
         except OverflowError:
             pass
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def as_instant(value: object, name: str) -> datetime:

@@ -54,7 +54,7 @@ def _warning(what: str, where: str, remedy: str) -> Problem:
 
 
 def _held(facts: HostFacts, held_by: ClaimStatus | JournalError | None) -> Iterator[Problem]:
-    # A dead claim is no obstacle: taking the host restores it first.
+    # A dead claim is not an obstacle: taking the host restores it first.
     if isinstance(held_by, JournalError):
         yield _error(held_by.what, f"{facts.host}, {held_by.where}", held_by.remedy)
     elif held_by is not None and held_by.lease_remaining_seconds > 0:

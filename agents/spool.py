@@ -69,7 +69,7 @@ def decode(line: str | bytes) -> Reading:
             metric=as_any_text(metric, "metric"),
             detail=as_any_text(second, "detail"),
         )
-    raise ValueError("it is no kind of reading")
+    raise ValueError("it is not a kind of reading")
 
 
 class Spool:

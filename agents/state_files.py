@@ -124,7 +124,7 @@ class StateFolder:
             os.close(folder)
 
     def _unlink(self, name: str, folder: int) -> None:
-        """Remove what a stranger could have made; what takes root to make (a device) is no stranger's, nor ours."""
+        """Remove what a stranger could have made; what takes root to make (a device) is not a stranger's, nor ours."""
         with suppress(FileNotFoundError):
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             if not any(is_so(mode) for is_so in (stat.S_ISREG, stat.S_ISLNK, stat.S_ISFIFO, stat.S_ISSOCK)):

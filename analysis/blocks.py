@@ -173,7 +173,7 @@ def used_periods(rows: pd.DataFrame, plan: AnalysisPlan, periods: pd.DataFrame |
     """Choose the periods that count: of each block, the last attempt in which every arm was measured whole.
 
     A block is whole if it holds every arm of the plan equally often, as often as the fullest block of the run, and
-    none of its periods is known to be broken. In ABBA order two blocks share a coin: half of such a pair is no unit.
+    none of its periods is known to be broken. In ABBA order two blocks share a coin: half of such a pair is not a unit.
     """
     if rows.empty:
         return set()

@@ -86,7 +86,7 @@ def _with_text(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.D
         for place, value in enumerate(seen):
             if not isinstance(value, str | int | np.integer) or isinstance(value, bool):
                 where = f"{what}, column {name}, row {frame.index[int(np.argmax(codes == place))]}"
-                raise BadObservations(f"{value!r} is no name of a {name}", where, "use text or whole numbers")
+                raise BadObservations(f"{value!r} is not a name of a {name}", where, "use text or whole numbers")
         # An enum of text is its value, not its name.
         texts = [str.__str__(value) if isinstance(value, str) else str(value) for value in seen]
         frame = frame.assign(**{name: pd.Series(texts, dtype=plain).array.take(codes)})
@@ -107,7 +107,7 @@ def measurable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def unusable(observations: pd.DataFrame) -> tuple[str, ...]:
-    """Name the metrics of which some value is no measurement, as warnings."""
+    """Name the metrics of which some value is not a measurement, as warnings."""
     bad = ~measurable(observations["mean"].to_numpy(dtype=np.float64))
     counts = observations.loc[bad, "metric"].astype(str).value_counts()
     return tuple(f"{name}: {count} values are not finite numbers and were left out" for name, count in counts.items())
@@ -130,7 +130,7 @@ def check_plan(plan: AnalysisPlan) -> None:
     if len(set(plan.arms)) != len(plan.arms) or len(plan.arms) < 2:
         raise BadPlan("arms must be two or more with different names", "arms", "name each arm once")
     if not 0 < plan.alpha < 0.5:
-        raise BadPlan(f"alpha {plan.alpha:g} is no error rate", "alpha", "between 0 and 0.5, such as 0.05")
+        raise BadPlan(f"alpha {plan.alpha:g} is not an error rate", "alpha", "between 0 and 0.5, such as 0.05")
     if sum(metric.role is Role.PRIMARY for metric in plan.metrics) > 1:
         raise BadPlan("more than one primary metric", "metrics", "choose one; make the others secondary")
     if (twice := _first_twice(metric_label(metric) for metric in plan.metrics)) is not None:

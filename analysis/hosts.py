@@ -153,7 +153,7 @@ class HostTable:
         return {part: ([seen[part, arm] for arm in arms], arms) for part in parts}
 
     def _outcome(self, metric: MetricPlan, kind: str) -> tuple[_Floats, _Floats, _Floats]:
-        """The metric by host and its two parts; of a metric that is no ratio itself and ones. NaN: not there."""
+        """The metric by host and its two parts; of a metric that is not a ratio itself and ones. NaN: not there."""
         top = self._means(metric.name, metric.statistic, kind)
         if metric.denominator is None:
             return top, top, np.ones(len(top))

@@ -25,7 +25,7 @@ def servers_per_1000(
     ends together, so it needs no correlation and holds at 1 - alpha (Bonferroni).
     """
     if not 0 <= memory_bound_share <= 1:
-        raise BadPlan("memory_bound_share is no share", "trade", "between 0 and 1")
+        raise BadPlan("memory_bound_share is not a share", "trade", "between 0 and 1")
     gain, growth = throughput[0], memory[0]
     if not (math.isfinite(gain) and math.isfinite(growth)):
         raise BadPlan("a lift is not a finite number", "trade", "leave the trade out")

@@ -1,4 +1,4 @@
-"""The gates: what is no number does not come in; what overflowed or was undefined leaves as None, with a word."""
+"""The gates: what is not a number does not come in; what overflowed or was undefined leaves as None, with a word."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class PeriodPlan:
     """One slot of time on a unit under one arm.
 
     `block` numbers the pair (or set of arms) that the period belongs to, -1 outside any block. A broken period
-    invalidates its block, and the whole block is repeated as `attempt` + 1: a contrast across hours is no contrast.
+    invalidates its block, and the whole block is repeated as `attempt` + 1: a contrast across hours is not a contrast.
     """
 
     index: int  # position in the unit's schedule, from 0

@@ -6,7 +6,7 @@ FleetexpError
 └── StoreError           the database didn't take or give what was asked; nothing is half-written
     ├── BadStoreUrl          the URL names no database that fleetexp can use
     ├── WrongSchema          the database has another schema version than this fleetexp
-    ├── StoreDamaged         the file is no database, or a damaged one
+    ├── StoreDamaged         the file is not a database, or a damaged one
     ├── StoreLocked          another writer held the database for too long
     ├── StoreFull            the disk is full, or the database has reached its limit
     ├── StoreUnreachable     no server answers, or the connection broke in mid-work
@@ -85,7 +85,7 @@ class WrongSchema(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file is no database, or a damaged one."""
+    """The file is not a database, or a damaged one."""
 
 
 class StoreLocked(StoreError):

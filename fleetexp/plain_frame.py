@@ -112,7 +112,9 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     rows["mean"] = _numbers(rows, "value")
     rows["kind"] = rows["kind"].astype(str) if "kind" in rows else "measure"
     if strange := sorted(set(rows["kind"]) - _KINDS):
-        raise BadObservations(f"{strange[0]!r} is no kind of period", "frame, column kind", "'baseline' or 'measure'")
+        raise BadObservations(
+            f"{strange[0]!r} is not a kind of period", "frame, column kind", "'baseline' or 'measure'"
+        )
     _check_blocks(rows)
     rows["period"] = _numbers(rows, "period") if "period" in rows else 0.0
     if (twice := rows.duplicated([*_OF_PERIOD, "metric"])).any():
@@ -156,7 +158,7 @@ def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     if (text := numbers.isna() & rows[name].notna()).any():
         row = _first(text)
         raise BadObservations(
-            f"{rows[name][row]!r} is no number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
+            f"{rows[name][row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
         )
     return numbers
 
@@ -205,7 +207,7 @@ def _metric(name: str, primary: str, limits: Mapping[str, float], directions: Ma
             f"say better={{{name!r}: 'increase'}}, or 'decrease'",
         )
     if said is not None and said not in set(Direction):
-        raise BadPlan(f"{said!r} is no direction", "analyze, better", "'increase' or 'decrease'")
+        raise BadPlan(f"{said!r} is not a direction", "analyze, better", "'increase' or 'decrease'")
     gauge = metric is not None and metric.kind is not MetricKind.COUNTER  # of a counter we don't know: total or rate
     unit = metric.unit if metric is not None and gauge else ""
     return MetricPlan(name=name, unit=unit, role=role, better=None if said is None else Direction(said))

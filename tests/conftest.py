@@ -21,7 +21,7 @@ from tests.strict_machine import install as hold_machines_to_their_table
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 LOCK = Path("/run/lock/fleetexp-tests.lock")
 
-# No deadline: a machine that is busy with other things is no defect.
+# No deadline: a machine that is busy with other things is not a defect.
 settings.register_profile("fleetexp", deadline=None, max_examples=60)
 settings.load_profile("fleetexp")
 hold_machines_to_their_table()

@@ -26,7 +26,7 @@ from fleetexp.experiment.starter_spec import starter_spec
 from tests.host_gallery import CGROUP, unpack
 
 HOSTS = ("rhel8-4.18", "pud-1g-6.12", "linux-6.12-page-owner", "ubuntu-20.04-5.4", "arm64-64k-guest", "s390-zvm-5.11")
-LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
+LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is not a hang
 ARMS = (Arm(name="control", knobs={}),)
 WORKLOADS = (
     WorkloadSpec(kind="pointer_chase", options={"region_bytes": 1 << 21}),

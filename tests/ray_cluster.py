@@ -205,7 +205,7 @@ class Node:
 
 
 class Cluster:
-    """A head that is no host, and nodes that are. `close` leaves nothing behind, however far `start` has come."""
+    """A head that is not a host, and nodes that are. `close` leaves nothing behind, however far `start` has come."""
 
     def __init__(self, folder: Path, *, hosts: int = 4, environment: Mapping[str, str] = DETECTION) -> None:
         self.folder = folder

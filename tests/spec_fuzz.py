@@ -16,7 +16,7 @@ from fleetexp.experiment import analysis_plan, experiment_to_json, parse_experim
 from fleetexp.secret import Secret
 from fleetexp.store.url import parse_url
 
-LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
+LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is not a hang
 MOST_SAID = 150_000  # characters of all lines about one spec
 CASES = Path(__file__).parent / "cases/config"
 SPECS = [path.read_text() for path in sorted(CASES.glob("*/*.yaml"))]
@@ -153,7 +153,7 @@ def read_spec_text(text: str) -> str:
         said = "refused"
     else:
         written = experiment_to_json(experiment)
-        written.encode()  # what can't be is no text that a store would take
+        written.encode()  # what can't be is not a text that a store would take
         assert "\0" not in json.dumps(json.loads(written), ensure_ascii=False)
         assert parse_experiment(written, "json") == experiment
         assert analysis_plan(experiment).metrics

@@ -33,7 +33,7 @@ from agents.spool import Spool, decode, encode
 from agents.sysroot import FolderRoot
 from tests.host_tree import BOOT_ID, THP, build_host
 
-LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is no hang
+LONGEST_SECONDS = 1.0  # of the CPU: a machine that is busy with other things is not a hang
 AT = datetime(2026, 2, 2, 12, tzinfo=UTC)
 NOBODY = ProcessMark(pid=4_194_300, started=10**12, session=4_194_300)  # no process of any machine
 FOUND = {"thp/2048kB/enabled": "inherit", "thp/enabled": "madvise", "sysctl/vm.swappiness": "60"}

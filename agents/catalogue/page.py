@@ -78,7 +78,7 @@ metrics:
 | `scope` | of an event: `host` (all tasks, the default), or `cgroup`, where the workload is a service |
 | `name` | the series on a Prometheus page, also one that a command prints or a file holds; else the metric's own name |
 | `labels` | the series that has each of these labels exactly so |
-| `sum` | `true`: several series may match, and are added up; else more than one is no value |
+| `sum` | `true`: several series may match, and are added up; else more than one is not a value |
 | `path` | where in JSON, also that of a command or file: `a.b[0].c`, `a["odd.key"]`; numbers written as text count |
 | `kind` | `counter` (observed as a rate per second) or `gauge` |
 | `unit` | in the metric's reports; of a counter, before "per second" |
@@ -89,7 +89,7 @@ metrics:
 Without `name` and `path` a command or file says one number and nothing else. Without `kind`, a series whose name ends
 in `_total`, `_bucket`, `_count` or `_sum` is a counter, and everything else a gauge; a page whose TYPE says otherwise
 gives no value until `kind` settles it. A quantile of a summary is read with `labels: {quantile: "0.99"}`; a histogram's
-is not computed, because a mean of quantiles is no quantile.
+is not computed, because a mean of quantiles is not a quantile.
 
 The exact name wins; else a counter's goes with and without `_total`. A name in UTF-8, `my.metric`, is written as it is.
 Of counters with `sum` what each rose by is added up: one that began anew can't hide behind the others.
@@ -97,7 +97,7 @@ Of counters with `sum` what each rose by is added up: one that began anew can't 
 Each place is read in a thread of its own, once for all metrics that it has, and never holds a sample up. What it says
 is understood in a process of its own, of bounded memory and time, which is killed when it is late. Values go into the
 `measurement` table, each with the instant in the middle of its reading, or the one that the page gives: milliseconds in
-the text format, seconds in OpenMetrics; in another unit, of before the period, to come or repeated it is no value.
+the text format, seconds in OpenMetrics; in another unit, of before the period, to come or repeated it is not a value.
 
 **Missing is missing**: no answer in time, another status than 200, a redirect, more than 16 MiB, a page cut short, a
 line that breaks the format's rules, a series that is not there, NaN or infinity give no value, never 0, and a

@@ -144,7 +144,7 @@ def sample_of(page: Exposition, line: Line) -> ExpositionSample:
     while at < len(written):
         label = _LABEL.match(written, at)
         if label is None:
-            raise broken(page, line, f"{written[at : at + 40]!r} is no label")
+            raise broken(page, line, f"{written[at : at + 40]!r} is not a label")
         at = label.end()
         key, value = label["plain"] or _unquoted(label["quoted"]), label["value"]
         if value is None:

@@ -18,13 +18,13 @@ def as_number(value: object) -> float:
     if isinstance(value, str) and len(value) <= _DIGITS_AT_MOST and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unreadable(f"{shown(value)} is no number", _REMEDY)
+        raise Unreadable(f"{shown(value)} is not a number", _REMEDY)
     try:
         number = float(value)
     except OverflowError as error:
         raise Unreadable("the number is too large", _REMEDY) from error
     if not math.isfinite(number):
-        raise Unreadable(f"the value is {number}, which is no measurement", _REMEDY)
+        raise Unreadable(f"the value is {number}, which is not a measurement", _REMEDY)
     return number
 
 

@@ -8,7 +8,7 @@ from agents.metric_sources.unreadable import Unreadable
 
 OUTDATED_SECONDS = 60.0  # older at a single reading: no period would take it
 FUTURE_SECONDS = 1.0  # an instant on a page may be so far ahead: the clock of the writer is another
-_AROUND_SECONDS = 366 * 86400.0  # further away it is no instant of this experiment, whatever its unit
+_AROUND_SECONDS = 366 * 86400.0  # further away it is not an instant of this experiment, whatever its unit
 _UNITS = {1e9: "nanoseconds", 1e6: "microseconds", 1e3: "milliseconds", 1.0: "seconds"}
 _REMEDY = "let the exporter write its instants in {unit} of now, or none"
 

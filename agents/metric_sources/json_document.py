@@ -24,7 +24,7 @@ def parse_path(text: str) -> tuple[Step, ...]:
     while at < len(text):
         match = _STEP.match(text, at)
         if match is None:
-            raise ValueError(f"{text!r} is no path at {text[at:]!r}")
+            raise ValueError(f"{text!r} is not a path at {text[at:]!r}")
         steps.append(int(match["index"]) if match["index"] is not None else match["key"] or match["quoted"])
         at = match.end()
     if not steps:

@@ -146,7 +146,7 @@ def _agree(source: MetricSource, counter: bool | None) -> None:
 def _value(page: Exposition, sample: ExpositionSample) -> float:
     if sample.value.startswith("{"):
         raise Unreadable(
-            f"{sample.name} is a native histogram, which is no one number",
+            f"{sample.name} is a native histogram, which is not one number",
             f"read {sample.name}_count or {sample.name}_sum where the page has them",
         )
     if _NOT_FINITE.fullmatch(sample.value):

@@ -28,7 +28,7 @@ class SourceReader:
     """A thread that reads, and what it has read since it was last asked.
 
     Each value has the instant at which it was read: the middle of the asking, or what the page itself gives. One that
-    the page gives again, or that is older than the period, is no new value.
+    the page gives again, or that is older than the period, is not a new value.
     """
 
     def __init__(self, place: SourceReading, root: SysRoot, *, every_seconds: float) -> None:

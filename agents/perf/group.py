@@ -41,7 +41,7 @@ class EventGroup:
     def open_on(self, cpus: Iterable[int], cgroup_fd: int = -1) -> dict[str, OSError]:
         """Start counting on these CPUs too. Return what the kernel refused, by metric.
 
-        An event that is refused on one CPU is left out on all of them: half a count is no count.
+        An event that is refused on one CPU is left out on all of them: half a count is not a count.
         """
         wanted = sorted({*cpus, *self.fds})
         refused: dict[str, OSError] = {}

@@ -42,7 +42,7 @@ class AbsentError(Exception):
 
 
 def split_terms(text: str) -> Iterator[tuple[str, int]]:
-    """Give the terms of 'event=0x08,umask=0x10,edge'; ValueError where a value is no number."""
+    """Give the terms of 'event=0x08,umask=0x10,edge'; ValueError where a value is not a number."""
     for term in text.split(","):
         name, equals, value = term.partition("=")
         yield name, int(value, 0) if equals else 1

@@ -55,7 +55,7 @@ class Fields:
         """Read a page size in KiB; required where it has no default."""
         size = self.count(name, default=default, least=4 if default is None else 0)
         if size and (size < 4 or size & (size - 1)):
-            self.refuse(name, f"{size} KiB is no page size", "choose a power of two, 4 or more")
+            self.refuse(name, f"{size} KiB is not a page size", "choose a power of two, 4 or more")
             return 0
         return size
 

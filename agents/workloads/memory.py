@@ -85,7 +85,7 @@ def pretouch_option() -> Any:  # noqa: ANN401 - an option
 def check_memory(kind: str, options: MemoryOptions, root: SysRoot) -> Iterator[Problem]:
     """Yield why this host's memory would not do: not there, not of that page size, too little.
 
-    A hugetlb pool that is too small is no problem here: an arm may be about to raise it.
+    A hugetlb pool that is too small is not a problem here: an arm may be about to raise it.
     """
     where = f"workload {kind}"
     if not root.real:

@@ -22,7 +22,7 @@ _FORMAT = "print 'name value' lines, or one JSON object of finite numbers; names
 
 
 class Printed(Protocol):
-    """Reads the stdout of a workload, line by line; WorkloadError for a line that is no measurement."""
+    """Reads the stdout of a workload, line by line; WorkloadError for a line that is not a measurement."""
 
     ready: bool  # whether measuring has begun
 
@@ -106,7 +106,7 @@ class OwnLines:
 
 
 def _garbage(line: bytes) -> NoReturn:
-    raise WorkloadError(f"a line that is no measurement: {quoted(line)}", where="stdout", remedy=_FORMAT)
+    raise WorkloadError(f"a line that is not a measurement: {quoted(line)}", where="stdout", remedy=_FORMAT)
 
 
 def _json_object(line: bytes) -> dict[str, object]:

@@ -34,7 +34,7 @@ _LIVE = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING})
 class ProcessWorkload:
     """One command from its start to its last word. A thread drains it, so nothing it prints can block it.
 
-    When its leader ends, whatever it left behind is killed. A line that is no measurement, or more time than allowed,
+    When its leader ends, what it left behind is killed. A line that is not a measurement, or more time than allowed,
     ends it as failed.
     """
 

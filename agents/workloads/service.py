@@ -107,7 +107,9 @@ def restart_service(spec: WorkloadSpec, root: SysRoot) -> str:
     options = read_options(spec)
     if not isinstance(options, Service):
         raise WorkloadError(
-            f"{spec.kind} is no service: it can't be restarted", where="workload", remedy="it starts afresh by itself"
+            f"{spec.kind} is not a service: it can't be restarted",
+            where="workload",
+            remedy="it starts afresh by itself",
         )
     if not options.restart or options.unit is None:
         return "not restarted: restart is 'never'"

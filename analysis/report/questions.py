@@ -114,7 +114,7 @@ def _memory(content: ReportInput) -> QuestionAnswer:
     question = "How much more memory does it take, and how much goes to page tables?"
     used, tables = _of(content, _MEMORY), _of(content, _TABLES)
     if not used:
-        text = "memory in use is no metric of this experiment; name memory_used_bytes as a guardrail."
+        text = "memory in use is not a metric of this experiment; name memory_used_bytes as a guardrail."
         return QuestionAnswer(question=question, text=text, open=True)
     said = [_change(row) for row in used]
     said += [_change(row) for row in tables] or ["page tables were no metric of this experiment (page_table_bytes is)"]

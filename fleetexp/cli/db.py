@@ -22,7 +22,7 @@ class _Days(click.ParamType[int]):
             return value
         found = re.fullmatch(r"(\d{1,5})d?", str(value).strip())
         if found is None or int(found[1]) < 1:
-            self.fail(f"{value!r} is no number of days, at least one; write it as in 7d", param, ctx)
+            self.fail(f"{value!r} is not a number of days, at least one; write it as in 7d", param, ctx)
         return int(found[1])
 
 

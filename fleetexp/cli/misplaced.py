@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from fleetexp.secret import VARIABLES
 
-# USER:PASSWORD@... that is no path; any URL of PostgreSQL; ...?password=...; and host=... password=...
+# USER:PASSWORD@... that is not a path; any URL of PostgreSQL; ...?password=...; and host=... password=...
 _WITH_PASSWORD = re.compile(
     r"""(?!\.{0,2}/[^/])[^\s:\uff1a]*[:\uff1a].*[@\uff20]
     | \W*(?:\w+[\s=]+\W*){0,3}\w*?postgres\w*[:\uff1a](?!:)

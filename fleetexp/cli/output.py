@@ -59,7 +59,7 @@ def json_text(value: object) -> str:
 
 
 def width() -> int:
-    """Columns to fill: the terminal's, at most 120; 80 where stdout is no terminal."""
+    """Columns to fill: the terminal's, at most 120; 80 where stdout is not a terminal."""
     return min(shutil.get_terminal_size((NARROW, 24)).columns, _WIDEST) if sys.stdout.isatty() else NARROW
 
 

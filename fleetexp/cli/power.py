@@ -34,7 +34,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     try:
         return parse_share(float(value) if "%" not in value else value)
     except (ValueRefused, ValueError) as error:
-        what = f"{error.what}: {error.remedy}" if isinstance(error, ValueRefused) else f"{value!r} is no share"
+        what = f"{error.what}: {error.remedy}" if isinstance(error, ValueRefused) else f"{value!r} is not a share"
         raise click.BadParameter(what, ctx, param) from None
 
 

@@ -125,7 +125,7 @@ def _moment(text: str) -> datetime | int:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no instant and no stage: write '2026-02-02T18:00' (UTC), or the number of a stage",
+            f"{text!r} is neither an instant nor a stage: write '2026-02-02T18:00' (UTC), or the number of a stage",
             param_hint="--as-of",
         ) from None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)

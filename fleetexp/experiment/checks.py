@@ -246,7 +246,7 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
     used = {name for _, name in named} | set(metrics.sources)
     for name in metrics.better:
         if name not in used:
-            yield ("metrics", "better", name), f"{name} is no metric of this experiment", choose(name, used)
+            yield ("metrics", "better", name), f"{name} is not a metric of this experiment", choose(name, used)
     if better(experiment, metrics.primary) is None and (
         not experiment.workload or _reported(experiment, metrics.primary)
     ):

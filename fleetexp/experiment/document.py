@@ -1,7 +1,7 @@
 """A spec's text as plain data, with the line and column of every key; what YAML makes of it by surprise is refused.
 
 Scalars are resolved as in YAML 1.2: only true and false are booleans, so that `on`, `off`, `yes` and `no` stay words
-and `1:30` is no number in base 60. Keys are always text. Aliases are allowed, within bounds.
+and `1:30` is not a number in base 60. Keys are always text. Aliases are allowed, within bounds.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _YamlReader:
             key = key_node.value
             here = (*path, key)
             if not key.isprintable():
-                self._refuse(key_node, path, f"the key {key[:60]!r} is no plain text", "write 'key: value'")
+                self._refuse(key_node, path, f"the key {key[:60]!r} is not plain text", "write 'key: value'")
                 continue
             if key in out:
                 first = self.marks[here][0]

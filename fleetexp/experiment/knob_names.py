@@ -35,27 +35,27 @@ def check_knob_name(name: str) -> str:
     respelt = "/".join(_kernel_size(part) for part in name.strip("/").split("/"))
     if respelt != name and any(form.fullmatch(respelt) for form in _FORMS):
         raise ValueRefused(
-            f"{name!r} is no knob", f"did you mean {respelt!r}? Sizes are spelt as in the kernel's folders"
+            f"{name!r} is not a knob", f"did you mean {respelt!r}? Sizes are spelt as in the kernel's folders"
         )
     close = nearest(respelt, _EXAMPLES)
     hint = f"did you mean {close!r}? " if close else ""
     raise ValueRefused(
-        f"{name!r} is no knob",
+        f"{name!r} is not a knob",
         f"{hint}forms: {', '.join(family.form for family in FAMILIES)}; 'fleetexp doctor' lists what this host has",
     )
 
 
 def check_knob_value(value: object) -> str:
-    """Return the value as the kernel is told it; Refused for what YAML made of a word, and for what is no one line."""
+    """Return the value as the kernel is told it; Refused for what YAML made of a word, and for what is not one line."""
     if isinstance(value, bool):
         number = "1" if value else "0"
-        raise ValueRefused(f"{kind_of(value)} is no knob value", f"write {number}, or the word in quotes")
+        raise ValueRefused(f"{kind_of(value)} is not a knob value", f"write {number}, or the word in quotes")
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        raise ValueRefused(f"{kind_of(value)} is no knob value", "write a word or a whole number")
+        raise ValueRefused(f"{kind_of(value)} is not a knob value", "write a word or a whole number")
     if not re.fullmatch(_VALUE, value):
-        raise ValueRefused(f"{kind_of(value)} is no knob value", "write one line of plain characters")
+        raise ValueRefused(f"{kind_of(value)} is not a knob value", "write one line of plain characters")
     return value
 
 

@@ -81,17 +81,17 @@ class LeftOut:
 
 
 def parse_conditions(text: str, label: str = "") -> tuple[Condition, ...]:
-    """Read '>=6.12, <6.20' or 'intel', said of a label; ValueError where a part is no comparison."""
+    """Read '>=6.12, <6.20' or 'intel', said of a label; ValueError where a part is not a comparison."""
     out = []
     for part in text.split(","):
         match = _CONDITION.fullmatch(part.strip())
         if match is None:
-            raise ValueError(f"{part.strip()!r} is no comparison")
+            raise ValueError(f"{part.strip()!r} is not a comparison")
         condition = Condition(label=label, operator=match[1] or "==", value=match[2].strip())
         ordered = condition.operator not in {"==", "!="}
         known = _KERNEL if label in {"", "kernel"} else _VERSION
         if ordered and size_in_bytes(condition.value) is None and not known.fullmatch(condition.value):
-            raise ValueError(f"{part.strip()!r} compares with what is no number, size or version")
+            raise ValueError(f"{part.strip()!r} compares with what is not a number, size or version")
         out.append(condition)
     return tuple(out)
 
@@ -144,7 +144,7 @@ def _kernel_order(actual: str, wanted: str) -> int | None:
     order = _sign(have + [0] * (width - len(have)), numbers + [0] * (width - len(numbers)))
     if order or not (named[2] or named[3]):
         return order
-    final = 10**9  # what is no candidate comes after all of them
+    final = 10**9  # what is not a candidate comes after all of them
     if order := _sign(int(here[2] or final), int(named[2] or final)):
         return order
     parts = _parts(here[3])
@@ -172,7 +172,7 @@ def _sign(left: Any, right: Any) -> int:  # noqa: ANN401 - two of whatever has a
 
 
 def size_in_bytes(text: str) -> int | None:
-    """Return the bytes that '200GiB', '0.25 TiB' or a whole number says, None where it is no size."""
+    """Return the bytes that '200GiB', '0.25 TiB' or a whole number says, None where it is not a size."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s?(?:([KMGT])(?:i?B)?|B)?", text)
     if match is None or ("." in match[1] and not match[2]):
         return None

@@ -47,11 +47,11 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str) and re.fullmatch(r"[0-9]+:[0-9]+(:[0-9]+)?", value):
         raise ValueRefused(f"{value!r} may be hours or minutes", "write '1h30m' or '1m30s'")
     if not isinstance(value, str) or not _DURATION.fullmatch(text := value.strip()):
-        raise ValueRefused(f"{kind_of(value)} is no duration", "write for example '500ms', '10s', '1h30m', '2d'")
+        raise ValueRefused(f"{kind_of(value)} is not a duration", "write for example '500ms', '10s', '1h30m', '2d'")
     parts = _DURATION_PART.findall(text)
     order = [list(_DURATION_UNITS).index(unit) for _, unit in parts]
     if order != sorted(set(order)):
-        raise ValueRefused(f"{value!r} is no duration", "name each unit once, the largest first: '1h30m'")
+        raise ValueRefused(f"{value!r} is not a duration", "name each unit once, the largest first: '1h30m'")
     milliseconds = sum(Decimal(number) * _DURATION_UNITS[unit] for number, unit in parts)
     if milliseconds != int(milliseconds):
         raise ValueRefused(f"{value!r} is finer than a millisecond", "write whole milliseconds: '500ms'")
@@ -88,16 +88,16 @@ def parse_size(value: object) -> int:
         raise ValueRefused(f"the size {value} has no unit", f"write '{value}GiB', '{value}MiB' or '{value}B'")
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueRefused(f"{kind_of(value)} is no size", "write for example '4GiB' or '2048kB'")
+        raise ValueRefused(f"{kind_of(value)} is not a size", "write for example '4GiB' or '2048kB'")
     number, unit = match[1], match[2]
     if unit in _AMBIGUOUS:
         what = f"{value!r} may mean powers of 1000 or of 1024"
         raise ValueRefused(what, f"write '{number}{_AMBIGUOUS[unit]}' (powers of 1024)")
     if unit not in _SIZE_UNITS:
-        raise ValueRefused(f"{unit!r} is no unit of size", f"use one of {', '.join(_SIZE_UNITS)}")
+        raise ValueRefused(f"{unit!r} is not a unit of size", f"use one of {', '.join(_SIZE_UNITS)}")
     size = Decimal(number) * _SIZE_UNITS[unit]
     if size != int(size):
-        raise ValueRefused(f"{value!r} is no whole number of bytes", "write a whole number of a smaller unit")
+        raise ValueRefused(f"{value!r} is not a whole number of bytes", "write a whole number of a smaller unit")
     if size >= _TOO_LARGE:
         raise ValueRefused(f"{value!r} is more than any host has", "write a smaller size")
     return int(size)
@@ -117,10 +117,10 @@ def parse_count(value: object) -> int:
         return value
     match = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueRefused(f"{kind_of(value)} is no count", "write a whole number, or for example '4M' (4,000,000)")
+        raise ValueRefused(f"{kind_of(value)} is not a count", "write a whole number, or for example '4M' (4,000,000)")
     count = Decimal(match[1]) * _COUNT_UNITS[match[2]]
     if count != int(count):
-        raise ValueRefused(f"{value!r} is no whole number", "write a whole number")
+        raise ValueRefused(f"{value!r} is not a whole number", "write a whole number")
     if count >= _TOO_LARGE:
         raise ValueRefused(f"{value!r} is a number of more than 63 bits", "write a smaller one")
     return int(count)
@@ -132,11 +132,11 @@ def parse_share(value: object) -> float:
         if 0 <= value <= 1:
             return float(value)
         raise ValueRefused(
-            f"{value} is no share", f"write '{value}%' if you mean percent" if value > 0 else "write '10%'"
+            f"{value} is not a share", f"write '{value}%' if you mean percent" if value > 0 else "write '10%'"
         )
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s?%", value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueRefused(f"{kind_of(value)} is no share", "write for example '10%' or 0.1")
+        raise ValueRefused(f"{kind_of(value)} is not a share", "write for example '10%' or 0.1")
     return float(Decimal(match[1]) / 100)
 
 

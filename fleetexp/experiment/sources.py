@@ -31,7 +31,7 @@ def _url(text: str) -> str:
     if holds_a_secret(text):
         raise ValueRefused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
     if not text.startswith(("http://", "https://")):
-        raise ValueRefused(f"{text!r} is no address", "write 'http://host:port/metrics'")
+        raise ValueRefused(f"{text!r} is not an address", "write 'http://host:port/metrics'")
     try:
         parts = urlsplit(text.replace("{host}", "host"))
         good = bool(parts.hostname) and parts.port != 0
@@ -39,7 +39,7 @@ def _url(text: str) -> str:
         good = False
     if not good or re.search(r"[\s\x00-\x1f{}]", text.replace("{host}", "host")):
         raise ValueRefused(
-            f"{text!r} is no address", "write 'http://host:port/metrics'; {host} stands for the name of each host"
+            f"{text!r} is not an address", "write 'http://host:port/metrics'; {host} stands for the name of each host"
         )
     if parts.username is not None:
         raise ValueRefused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
@@ -58,7 +58,7 @@ def _path(text: str) -> str:
 
 def _series(text: str) -> str:
     if not _SERIES.fullmatch(text):
-        raise ValueRefused(f"{text!r} is no name of a series", "write its name alone; labels go under 'labels'")
+        raise ValueRefused(f"{text!r} is not a name of a series", "write its name alone; labels go under 'labels'")
     return text
 
 
@@ -267,7 +267,7 @@ def _keys_of_event(source: SourceSection) -> Iterator[tuple[str, str, str]]:
         if name in source.model_fields_set:
             yield name, f"'{name}' says nothing of an event, which is counted with each sample", "leave it out"
     if source.kind == "gauge":
-        yield "kind", "an event is counted: it is no gauge", "leave it out"
+        yield "kind", "an event is counted: it is not a gauge", "leave it out"
 
 
 def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -> Iterator[tuple[Path, str, str]]:

@@ -63,7 +63,7 @@ def _workload(document: SpecDocument, raw: object) -> tuple[WorkloadSection | No
     legal = kinds()
     if not isinstance(raw, dict):
         remedy = f"write one of {', '.join(sorted(legal))} with options"
-        return None, [document.problem(here, f"{kind_of(raw)} is no workload", remedy)]
+        return None, [document.problem(here, f"{kind_of(raw)} is not a workload", remedy)]
     chosen = [key for key in raw if key in legal]
     if len(chosen) != 1:
         if chosen:
@@ -77,7 +77,7 @@ def _workload(document: SpecDocument, raw: object) -> tuple[WorkloadSection | No
     own = raw[kind] if isinstance(raw[kind], dict) else shorthand(kind, raw[kind])
     if own is None:
         remedy = "write the options as a mapping, {option: value}"
-        return None, [document.problem((*here, kind), f"{kind_of(raw[kind])} is no set of options", remedy)]
+        return None, [document.problem((*here, kind), f"{kind_of(raw[kind])} is not a set of options", remedy)]
     beside = {key: value for key, value in raw.items() if key not in {kind, "per_arm"}}
     if isinstance(raw[kind], dict) and beside:
         remedy = f"move it into {kind}"
@@ -99,7 +99,7 @@ def _options(
         path: Path = ("workload", "per_arm", arm)
         if not isinstance(override, dict):
             problems.append(
-                document.problem(path, f"{kind_of(override)} is no set of options", "write {option: value}")
+                document.problem(path, f"{kind_of(override)} is not a set of options", "write {option: value}")
             )
             continue
         options, found = _validate(document, kind, {**own, **override}, path)

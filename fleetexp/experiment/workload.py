@@ -34,7 +34,7 @@ def parse_page_size(value: object) -> int:
     """Return bytes; Refused unless the size is a power of two of at least 4 KiB."""
     size = parse_size(value)
     if size < 4096 or size & (size - 1):
-        raise ValueRefused(f"{value!r} is no page size", "write a power of two such as '4KiB', '2MiB' or '1GiB'")
+        raise ValueRefused(f"{value!r} is not a page size", "write a power of two such as '4KiB', '2MiB' or '1GiB'")
     return size
 
 
@@ -182,7 +182,7 @@ class WorkloadSection(Section):
 
 
 def shorthand(kind: str, value: object) -> dict[str, Any] | None:
-    """Read `service: web.service` and `command: [argv]` as options; None where the value is no shorthand."""
+    """Read `service: web.service` and `command: [argv]` as options; None where the value is not a shorthand."""
     if value is None:
         return {}
     options = workloads()[kind].options

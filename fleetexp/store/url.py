@@ -221,7 +221,7 @@ def _name(raw: str, which: str) -> str:
     """Read the name of a user or a database: where it may be something else, the server's answer would show that."""
     value = _decoded(raw)
     if not _NAME.fullmatch(raw) or _NO_NAME.search(value) or (which == "user" and re.search(r"\s", value)):
-        remedy = "write USER:PASSWORD@HOST/DATABASE, in a name what is no letter, digit or _.~$+- as %XX"
+        remedy = "write USER:PASSWORD@HOST/DATABASE, in a name what is not a letter, digit or _.~$+- as %XX"
         _refuse(f"the name of the {which} holds a blank or another sign that it can't have", remedy)
     return value
 
@@ -239,7 +239,7 @@ def _hosts(hosts: list[str]) -> dict[str, str]:
         own, port = _host_and_port(host) if not host.startswith("/") else (host, None)
         if port is not None and (not _PORT.fullmatch(port) or not 0 < int(port) < 65536):
             remedy = "write HOST:PORT, several as HOST:PORT,HOST:PORT; a ':' in a password as %3A"
-            _refuse(f"the port {which} is no number from 1 to 65535", remedy)
+            _refuse(f"the port {which} is not a number from 1 to 65535", remedy)
         if not own and len(hosts) > 1:
             _refuse(f"the name {which} is missing", "write HOST:PORT,HOST:PORT")
         name = _decoded(own)
@@ -281,7 +281,7 @@ def _options(query: str) -> Iterator[tuple[str, str]]:
         if option in _WORDS and any(one.removeprefix("!") not in _WORDS[option] for one in unquote(value).split(",")):
             _refuse(f"the option {option!r} has a value that it can't have", f"legal: {', '.join(_WORDS[option])}")
         if option in _NUMBERS and not re.fullmatch(r"[0-9]{1,9}", value):
-            _refuse(f"the option {option!r} is no whole number", "write digits only")
+            _refuse(f"the option {option!r} is not a whole number", "write digits only")
         yield option, value
 
 

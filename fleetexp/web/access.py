@@ -42,7 +42,7 @@ def checked_token(token: str, where: str) -> str:
 
 
 def token_of_file(path: str) -> str:
-    """Read the token from a file that not everyone can read; one line end after it is no part of it. RunError else."""
+    """Read the token from a file that not everyone can read; one line end after it is not part of it. RunError else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -156,5 +156,7 @@ def _address(text: str) -> str:
     try:
         found = ip_address(text.partition("%")[0])
     except ValueError as error:
-        raise RunError("this is no address", where=f"--proxy {text}", remedy="give the proxy's IP address") from error
+        raise RunError(
+            "this is not an address", where=f"--proxy {text}", remedy="give the proxy's IP address"
+        ) from error
     return str(found.ipv4_mapped or found) if isinstance(found, IPv6Address) else str(found)

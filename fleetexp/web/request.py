@@ -55,7 +55,7 @@ def parse_head(head: bytes) -> Request:
     lines = head.decode("latin-1").split("\r\n")
     found = _LINE.fullmatch(lines[0])
     if found is None:
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, "The first line is no request of HTTP/1.1.")
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "The first line is not a request of HTTP/1.1.")
     if found[3] != "1":
         raise RequestRefused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
     fields: dict[str, tuple[str, ...]] = {}

@@ -497,7 +497,7 @@ def test_three_alike_arms_raise_no_more_alarms_than_one_test_would() -> None:
     assert no_more_than(apart, runs), apart / runs
 
 
-# --- 27. One host is no fleet
+# --- 27. One host is not a fleet
 @pytest.mark.parametrize(
     ("hosts", "decision"),
     [

@@ -1,4 +1,4 @@
-"""Each estimator on its own, as in a notebook: what is no number gets a typed error, never a NaN in an answer."""
+"""Each estimator on its own, as in a notebook: what is not a number gets a typed error, never a NaN in an answer."""
 
 from __future__ import annotations
 

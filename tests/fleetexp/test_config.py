@@ -475,7 +475,7 @@ def test_what_only_looks_a_little_like_a_secret_is_no_obstacle(source: str) -> N
         ("{x: {perf: cycles, file: /x}}", "a source is one place"),
         ("{x: {perf: cycles, every: 10s}}", "says nothing of an event"),
         ("{x: {perf: cycles, name: y}}", "says nothing of an event"),
-        ("{x: {perf: cycles, kind: gauge}}", "it is no gauge"),
+        ("{x: {perf: cycles, kind: gauge}}", "it is not a gauge"),
         ("{x: {perf: cycles, scope: cgroup}}", "no cgroup to count in"),
         ("{x: {file: /x, scope: host}}", "only an event of perf"),
         ("{cycles: {perf: cycles}}", "the name cycles is taken"),

@@ -142,7 +142,7 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
     "no column": (lambda: fleet().drop(columns="value"), {}, BadObservations, "no column 'value'.*rename"),
     "no rows": (lambda: fleet().head(0), {}, BadObservations, "no rows"),
     "no host": (lambda: fleet().assign(host=None), {}, BadObservations, "column host, row 0"),
-    "text": (lambda: fleet().assign(value="fast"), {}, BadObservations, "'fast' is no number.*column value, row 0"),
+    "text": (lambda: fleet().assign(value="fast"), {}, BadObservations, "'fast' is not a number.*column value, row 0"),
     "no such control": (fleet, {"control": "2M"}, BadPlan, "no row has the arm '2M'.*2m, 4k"),
     "no such metric": (fleet, {"primary": "speed"}, BadPlan, "no row has the metric 'speed'"),
     "no such guardrail": (fleet, {"guardrails": {"speed": 0.1}}, BadPlan, "no row has the metric 'speed'"),
@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
         lambda: pd.concat([fleet(), fleet().assign(metric="other")]), {}, BadPlan, "2 metrics could be.*rate, other",
     ),
     "which way": (fleet, {"better": ""}, BadPlan, "which way rate is better.*'increase'"),
-    "no direction": (fleet, {"better": "up"}, BadPlan, "'up' is no direction"),
+    "no direction": (fleet, {"better": "up"}, BadPlan, "'up' is not a direction"),
     "guardrail without direction": (
         lambda: pd.concat([fleet(), fleet().assign(metric="other")]), {"guardrails": {"other": 0.1}}, BadPlan,
         "which way other is better",
@@ -170,7 +170,7 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
         lambda: pd.concat([fleet(), fleet().assign(arm="before", kind="baseline")]).fillna({"kind": "measure"}),
         {}, BadObservations, "arm 'before' is not in the plan.*4k, 2m",
     ),
-    "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is no kind"),
+    "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is not a kind"),
     "ratio": (fleet, {"ratio": {"4k": 1}}, BadPlan, "does not name each arm"),
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_the_map_of_the_host_is_in_its_own_sizes(seen: dict[str, Any]) -> None:
     assert (facts.architecture, facts.base_page_bytes, facts.thp_pmd_kib) == ("aarch64", 65536, SIZE_KIB)
     lines = doctor_lines(facts, "free", short=False, columns=80)
     text = "\n".join(lines)
-    assert "virtual machine" in lines[0], "a guest that boots by device tree is no bare metal"
+    assert "virtual machine" in lines[0], "a guest that boots by device tree is not bare metal"
     assert "pages of 64K" in text
     assert "switchback of 64K against 512M: yes" in text
     assert "hugetlb 1G: no, pools here are of 2M, 512M, 16G" in text

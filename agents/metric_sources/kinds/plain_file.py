@@ -20,7 +20,7 @@ _SPLITTING = frozenset({"smaps", "smaps_rollup", "numa_maps", "pagemap"})
 def wrong(at: str) -> tuple[str, str] | None:
     path = PurePosixPath(at)
     if not path.is_absolute() or ".." in path.parts or "\0" in at:
-        return f"{at!r} is no whole path", "write it from '/' on, without '..'"
+        return f"{at!r} is not a whole path", "write it from '/' on, without '..'"
     if path.name in _SPLITTING:
         return f"reading {path.name} splits 1 GB pages", "read another file"
     return None
@@ -42,7 +42,7 @@ def _bounded(root: FolderRoot, below: str) -> bytes:
     # Without waiting: to open a FIFO that nobody writes to would hang.
     with os.fdopen(root.open(below, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Unreadable("it is no plain file")
+            raise Unreadable("it is not a plain file")
         return file.read(BYTES_AT_MOST + 1)
 
 

@@ -36,9 +36,9 @@ class Service(Options):
         if (unit is None) == (cgroup is None):
             yield "unit", "a service is one unit or one cgroup", "give exactly one of unit and cgroup"
         if unit is not None and not re.fullmatch(_UNIT, unit):
-            yield "unit", f"{unit!r} is no unit name", "write it as systemctl shows it, such as web.service"
+            yield "unit", f"{unit!r} is not a unit name", "write it as systemctl shows it, such as web.service"
         if cgroup is not None and (not cgroup.startswith("/") or ".." in cgroup.split("/") or not cgroup.strip("/")):
-            yield "cgroup", f"{cgroup!r} is no cgroup path", "write a path such as /system.slice/web.service"
+            yield "cgroup", f"{cgroup!r} is not a cgroup path", "write a path such as /system.slice/web.service"
         if self.restart and unit is None:
             yield "restart", "only a unit can be restarted", "name the unit, or set restart to never"
 

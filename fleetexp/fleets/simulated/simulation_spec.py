@@ -183,7 +183,7 @@ def parse_effect(text: str) -> tuple[str, float]:
     metric, _, size = text.partition("=")
     match = _PERCENT.fullmatch(size.strip())
     if match is None or not metric.strip():
-        raise RunError(f"{text!r} is no effect", where="--effect", remedy="write METRIC=PERCENT: throughput=+5.9%")
+        raise RunError(f"{text!r} is not an effect", where="--effect", remedy="write METRIC=PERCENT: throughput=+5.9%")
     return metric.strip(), float(match[1]) / 100
 
 

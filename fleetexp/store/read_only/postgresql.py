@@ -110,7 +110,7 @@ def _give_up_rights(connection: psycopg.Connection, database: Database) -> None:
         connection.execute("SET LOCAL ROLE pg_read_all_data")
     except psycopg.errors.Error as error:  # before PostgreSQL 14
         raise QueryRefused(
-            "a superuser could write files through a query", database.name, "use a role that is no superuser"
+            "a superuser could write files through a query", database.name, "use a role that is not a superuser"
         ) from error
 
 

@@ -51,7 +51,7 @@ def query(
 
 
 class _Checked:
-    """A reader that refuses what is no text of SQL at all, the same on every database."""
+    """A reader that refuses what is not a text of SQL at all, the same on every database."""
 
     def __init__(self, reader: BatchReader, where: str) -> None:
         self._reader = reader

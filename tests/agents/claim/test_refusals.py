@@ -81,7 +81,7 @@ def test_an_arm_may_only_set_what_was_claimed_to_what_is_legal(host_tree: HostTr
 
 def test_without_a_folder_there_is_no_guardian_process(host_tree: HostTree) -> None:
     class Memory:
-        """A root that is no folder."""
+        """A root that is not a folder."""
 
         def __init__(self, tree: FolderRoot) -> None:
             self._tree = tree

@@ -219,11 +219,11 @@ def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     [
         ("import sys; print(1); sys.exit('the queue is gone')", "exit status 1: the queue is gone"),
         ("import os, signal; print(1, flush=True); os.kill(os.getpid(), 9)", "exit status -9"),
-        ("print('one')", "'one' is no number"),
-        ("print()", "'' is no number"),
-        ("print('1\\n2')", "'1\\n2' is no number"),
-        ("print('nan')", "'nan' is no number"),
-        ("print('0x10')", "'0x10' is no number"),
+        ("print('one')", "'one' is not a number"),
+        ("print()", "'' is not a number"),
+        ("print('1\\n2')", "'1\\n2' is not a number"),
+        ("print('nan')", "'nan' is not a number"),
+        ("print('0x10')", "'0x10' is not a number"),
         ("print('1' * 3_000_000)", "it printed more than 1 MiB"),
         ("import sys; sys.stderr.write('w' * 5_000_000); sys.exit(3)", "exit status 3: www"),
     ],
@@ -324,7 +324,7 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
         read(MetricSource(metric="m", place="file", at="/pipe"), FolderRoot(tmp_path)) == "EINVAL: not a regular file"
     )
     assert read(MetricSource(metric="m", place="file", at="/"), FolderRoot(tmp_path)) == "EISDIR: Is a directory"
-    assert read(MetricSource(metric="m", place="file", at="/dev/zero")) == "it is no plain file"
+    assert read(MetricSource(metric="m", place="file", at="/dev/zero")) == "it is not a plain file"
 
 
 # ------------------------------------------------------------------ before a run

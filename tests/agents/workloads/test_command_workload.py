@@ -306,7 +306,8 @@ class Defective:
 
 
 @pytest.mark.parametrize(
-    ("printed", "detail"), [(OwnLines(), "a line that is no measurement"), (Defective(), "a defect: ZeroDivisionError")]
+    ("printed", "detail"),
+    [(OwnLines(), "a line that is not a measurement"), (Defective(), "a defect: ZeroDivisionError")],
 )
 def test_whatever_goes_wrong_while_it_is_read_ends_it_as_failed(printed: Printed, detail: str, tmp_path: Path) -> None:
     """Its thread used to wait then for a program that nobody ended, and the period went on without a word."""

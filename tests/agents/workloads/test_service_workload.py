@@ -236,7 +236,7 @@ def test_a_host_without_systemctl_says_so(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_only_a_unit_that_may_be_is_restarted(tmp_path: Path) -> None:
     calm = WorkloadSpec(kind="service", options={"unit": "web.service"})
     assert restart_service(calm, FolderRoot()) == "not restarted: restart is 'never'"
-    with pytest.raises(WorkloadError, match="command is no service"):
+    with pytest.raises(WorkloadError, match="command is not a service"):
         restart_service(WorkloadSpec(kind="command", options={"argv": ("true",)}), FolderRoot())
     with pytest.raises(WorkloadError, match="runs on this machine"):
         restart_service(WEB, FolderRoot(tmp_path))

@@ -61,7 +61,7 @@ def shows_nothing(invoke: Invoke, url: str, command: tuple[str, ...], *, by_vari
             told += repr(result.exception)
         assert not pieces(told), (url, command, told)
         assert "report it" not in told, (url, command, told)
-        # Where nothing is needed of the store, a server that does not answer is no obstacle.
+        # Where nothing is needed of the store, a server that does not answer is not an obstacle.
         assert result.exit_code == ExitCode.ERROR or command[0] == "hosts", (url, command, told)
 
 

@@ -1,4 +1,4 @@
-"""The time that hosts have to answer can be stretched, and what is no factor is refused in words."""
+"""The time that hosts have to answer can be stretched, and what is not a factor is refused in words."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_options_stand_beside_ours_and_none_of_ours_is_lost() -> None:
         (PG + "fleet:Wint3r/H4rbour@db/x", "bare '/'", "write / as %2F"),
         (PG + "fleet:Wint3r?H4rbour@db/x", "bare '?'", "write ? as %3F"),
         (PG + "fleet:Wint3r#H4rbour@db/x", "'#'", "%23"),
-        (PG + "u@h:54x2/db", "port of the host is no number", "HOST:PORT,HOST:PORT"),
+        (PG + "u@h:54x2/db", "port of the host is not a number", "HOST:PORT,HOST:PORT"),
         (PG + "u@h:99999/db", "from 1 to 65535", "HOST:PORT"),
         (PG + "u@h1:5432,h2:port/db", "port of host 2 of 2", "HOST:PORT,HOST:PORT"),
         (PG + "u@h1:5432,,h2/db", "name of host 2 of 3 is missing", "HOST:PORT,HOST:PORT"),
