@@ -37,8 +37,8 @@ def heterogeneity(effects: Sequence[float], variances: Sequence[float]) -> Heter
 
     Cochran (1954), Biometrics 10:101-129; Higgins and Thompson (2002), Stat. Med. 21:1539-1558; DerSimonian and Laird
     (1986), Control. Clin. Trials 7:177-188; Knapp and Hartung (2003), Stat. Med. 22:2693-2710. Q is not a test here:
-    with a few hosts a stratum its variances are far from known. Raises NotEnoughData below two effects or for a variance
-    of 0.
+    with a few hosts a stratum its variances are far from known. Raises NotEnoughData below two effects or for a
+    variance of 0.
     """
     y, v = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     refuse_not_finite("heterogeneity", y, v)

@@ -3,7 +3,8 @@
 All I/O of a run is here and in the parts that this puts together: `instruction_executor` (what the machine says),
 `reply_handler` (what hosts say), `write_queue` (what must be stored). Writes that a busy or absent database refuses
 wait in the queue, in order, while polls go on renewing the leases; a database that stays away longer than
-`STORE_OUTAGE_SECONDS` stops the run, and the hosts are restored all the same. Nothing here waits for one host while others could be served.
+`STORE_OUTAGE_SECONDS` stops the run, and the hosts are restored all the same.
+Nothing here waits for one host while others could be served.
 """
 
 from __future__ import annotations
