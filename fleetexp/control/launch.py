@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 Observer = Callable[[Progress], None]
 
 # How long one write may wait for another writer: less than any lease, because no poll goes out meanwhile. What is
-# refused after that waits in the ledger.
+# refused after that waits in the queue.
 STORE_WAIT_SECONDS = 0.5
 
 _RENEWED_SECONDS = 0.5  # a lease that ends so much later than it was to has been renewed meanwhile

@@ -131,7 +131,7 @@ class WriteQueue:
         return 0.0 if self._refused_since is None else self._clock() - self._refused_since
 
     def taken(self) -> None:
-        """Note that the store has taken a write made outside the ledger."""
+        """Note that the store has taken a write made outside the queue."""
         if not self._waiting:
             self._refused_since = None
 

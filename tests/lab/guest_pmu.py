@@ -85,13 +85,15 @@ def counted_in_groups(metrics: Sequence[str], program: Program) -> dict[str, Any
         return {**_seen(metrics, before, after, ours.unavailable), "groups": groups, "apart": ours.apart}
 
 
-def counted_together(metrics: Sequence[str], program: Program) -> dict[str, Any]:
-    """The same of events in one group."""
+def counted_together(metrics: Sequence[str], program: Program, beside: int = 0) -> dict[str, Any]:
+    """The same of events in one group; `beside`: so many more such groups take turns with it."""
 
     def grouped_together(events: Sequence[PerfEvent], *_: object, floor: float) -> list[EventGroup]:
         return [EventGroup(events, floor=floor)]
 
-    with mock.patch("agents.perf.counters.grouped", grouped_together):
+    with mock.patch("agents.perf.counters.grouped", grouped_together), contextlib.ExitStack() as stack:
+        for _ in range(beside):
+            stack.enter_context(contextlib.closing(PerfCounters(ROOT, metrics)))
         return counted_in_groups(metrics, program)
 
 

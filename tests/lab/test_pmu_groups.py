@@ -47,6 +47,19 @@ def test_a_group_counts_what_each_event_alone_counts_at_the_same_moments(guest: 
     assert median(ours) == pytest.approx(median(alone), rel=0.1)
 
 
+def test_groups_that_take_turns_are_scaled_to_what_each_counts_alone(guest: PmuGuest) -> None:
+    rounds = [
+        [guest.call("counted_together", EVENTS, (16, 100), beside)["counts"] for beside in (0, 1)]
+        for _ in range(ROUNDS)
+    ]
+    for _, half in rounds:
+        share = half["cycles_time_running_seconds"] / half["cycles_time_enabled_seconds"]
+        assert 0.3 < share < 0.7, "they take turns"
+    alone, taking_turns = ([one["dtlb_load_misses"] for one in side] for side in zip(*rounds, strict=True))
+    print(f"dtlb_load_misses of a group alone: {alone}, of one that takes turns: {taking_turns}")
+    assert median(taking_turns) == pytest.approx(median(alone), rel=0.15)
+
+
 def test_a_group_that_does_not_fit_is_taken_apart_and_counted_all_the_same(guest: PmuGuest) -> None:
     """This CPU has one counter for cycles, and its kernel takes any group without a check."""
     found = guest.call("counted_twice", "cycles", PROGRAM)
