@@ -1,8 +1,8 @@
 """Hosts whose kernel is a model: the same agents, journals and guardians run over them, in virtual time.
 
-clock    the time of one host          files     what its kernel shows, and how its knobs take a write
-law      how its numbers move          kernel    the SysRoot made of both
-faults   what goes wrong, to order     host      agent, guardian and timeline of one host
+clock            the time of one host        files   what its kernel shows, and how its knobs take a write
+response_model   how its numbers move        kernel  the SysRoot made of both
+faults           what goes wrong, to order   host    agent, guardian and timeline of one host
 """
 
 from __future__ import annotations

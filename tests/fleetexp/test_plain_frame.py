@@ -73,7 +73,7 @@ def test_three_lines_are_enough() -> None:
     ids=["parallel", "switchback"],
 )
 def test_the_same_data_get_the_same_findings_through_a_store(text: str, tmp_path: Path) -> None:
-    ran = run_simulated(tmp_path, text, hosts=12, law=LAW)
+    ran = run_simulated(tmp_path, text, hosts=12, response_model=LAW)
     with ran.store() as store:
         stored = store.findings(ran.outcome.run_id)
         rows = store.observations(ran.outcome.run_id, metrics=METRICS)

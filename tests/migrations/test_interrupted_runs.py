@@ -40,14 +40,14 @@ def resumed(url: str) -> Resume:
 
     def go_on(run_id: int) -> tuple[RunOutcome, Watched]:
         hosts = 4 if run_id == RAMP else 1
-        inventory = Watched(Simulation.of(hosts, law=LAW, epoch=EPOCH + timedelta(hours=1)))
+        inventory = Watched(Simulation.of(hosts, response_model=LAW, epoch=EPOCH + timedelta(hours=1)))
         return resume(run_id, store_url=parse_url(url), observer=lambda _: None, inventory=inventory), inventory
 
     return go_on
 
 
 def test_there_is_one_of_each_schema_since_such_were_frozen() -> None:
-    assert [path.name for path in FROZEN] == ["interrupted-0008.db.gz"]
+    assert [path.name for path in FROZEN] == [f"interrupted-{schema}.db.gz" for schema in ("0008", "0009")]
 
 
 def test_a_ramp_goes_on_in_its_stage_and_measures_anew_what_was_cut_short(url: str, resumed: Resume) -> None:

@@ -76,7 +76,14 @@ def test_migrating_an_empty_postgresql_database_gives_what_the_models_say(postgr
 
 
 def test_there_is_a_store_of_each_release() -> None:
-    assert [path.stem for path in RELEASED] == ["0.1.0", "schema-0005", "schema-0006", "schema-0007", "schema-0008"]
+    assert [path.stem for path in RELEASED] == [
+        "0.1.0",
+        "schema-0005",
+        "schema-0006",
+        "schema-0007",
+        "schema-0008",
+        "schema-0009",
+    ]
 
 
 def _of_before(found: Findings) -> ArmDecision:
