@@ -53,7 +53,7 @@ class EventText:
 def parse_event(text: str) -> EventText:
     """Understand one event; EventTextError where it is none, or none that is counted."""
     if len(text) > _LONGEST or not text.isascii() or not text.isprintable() or " " in text:
-        raise EventTextError(f"{text[:40]!r}... is no event of perf", "write one event, without spaces")
+        raise EventTextError(f"{text[:40]!r}... is not an event of perf", "write one event, without spaces")
     if match := _OF_PMU.fullmatch(text):
         pmu, terms, modifiers = match.groups()
         if _NO_COUNTERS.fullmatch(pmu):

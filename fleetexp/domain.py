@@ -162,7 +162,7 @@ class AssignmentPlan:
     the draw that was taken reached, `draws` how many it took. `held_out` hosts would have taken part.
     """
 
-    method: str = AssignmentMethod.INDEPENDENT
+    method: AssignmentMethod = AssignmentMethod.INDEPENDENT
     strata: tuple[str, ...] = ()
     balance: tuple[str, ...] = ()
     accept: float | None = None

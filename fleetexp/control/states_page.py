@@ -78,7 +78,7 @@ def _drawing(edges: Edges, table: Table[S]) -> Iterator[str]:
 
 def _table(table: Table[S], events: Iterable[type[Event]]) -> Iterator[str]:
     """Write a row for each event, a column for each state, and why what is ignored is."""
-    why = list(dict.fromkeys(cell.why for row in table.values() for cell in row.values() if isinstance(cell, Ignored)))
+    said = list(dict.fromkeys(cell.why for row in table.values() for cell in row.values() if isinstance(cell, Ignored)))
     yield f"| event | {' | '.join(f'`{state}`' for state in table)} |"
     yield "|---" * (len(table) + 1) + "|"
     for event in events:
@@ -87,14 +87,14 @@ def _table(table: Table[S], events: Iterable[type[Event]]) -> Iterator[str]:
             match row.get(event):
                 case None:
                     cells.append("")
-                case Ignored(why=reason):
-                    cells.append(f"({why.index(reason) + 1})")
+                case Ignored(why=note):
+                    cells.append(f"({said.index(note) + 1})")
                 case Step(next=following):
                     stays = ["stays"] if state in following else []
                     cells.append(", ".join([*stays, *(f"`{one}`" for one in sorted(following - {state}))]))
         yield f"| {_words(event)} | {' | '.join(cells)} |"
     yield ""
-    yield from (f"{number}. {reason}" for number, reason in enumerate(why, start=1))
+    yield from (f"{number}. {note}" for number, note in enumerate(said, start=1))
 
 
 def _words(event: type[Event]) -> str:

@@ -270,9 +270,9 @@ class Experiment(Section):
         return self.assignment.order or "pairs"
 
     @property
-    def method(self) -> str:
+    def method(self) -> AssignmentMethod:
         """How arms are drawn in a parallel design."""
-        return self.assignment.method or AssignmentMethod.INDEPENDENT
+        return AssignmentMethod(self.assignment.method or AssignmentMethod.INDEPENDENT)
 
     @property
     def holdout_salt(self) -> str:

@@ -195,7 +195,7 @@ def test_a_missing_name_is_told_by_column_and_row(column: str, kind: object) -> 
 @pytest.mark.parametrize("host", [1.0, 1.5, True, b"1", ("1",)])
 def test_a_host_that_is_neither_text_nor_a_whole_number_is_refused(host: object) -> None:
     rows = pd.DataFrame([row(1), row(2, "2")]).assign(host=pd.Series(["2", host], dtype=object))
-    with pytest.raises(BadObservations, match=r"no name of a host .*column host, row 1"):
+    with pytest.raises(BadObservations, match=r"not a name of a host .*column host, row 1"):
         checked_observations(rows, plan(units=UNITS))
 
 

@@ -470,7 +470,7 @@ def test_what_only_looks_a_little_like_a_secret_is_no_obstacle(source: str) -> N
     ("sources", "words"),
     [
         ("{x: {perf: cache-mises}}", "did you mean 'cache-misses'"),
-        ('{x: {perf: "cpu/event=0x24,umask=/"}}', "is no term of an event"),
+        ('{x: {perf: "cpu/event=0x24,umask=/"}}', "is not a term of an event"),
         ("{x: {perf: uprobe/config=1/}}", "places probes"),
         ("{x: {perf: cycles, file: /x}}", "a source is one place"),
         ("{x: {perf: cycles, every: 10s}}", "says nothing of an event"),

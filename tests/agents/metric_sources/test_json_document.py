@@ -40,7 +40,7 @@ def test_the_answer_of_a_prometheus_server_can_be_read() -> None:
         (DOCUMENT, "yes", "True is not a number"),
         (DOCUMENT, "none", "None is not a number"),
         (DOCUMENT, "big", "too large"),
-        (DOCUMENT, "a", "is no number"),
+        (DOCUMENT, "a", "is not a number"),
         (b'{"x": NaN}', "x", "nan"),
         (b'{"x": -Infinity}', "x", "-inf"),
         (b'{"x": "NaN"}', "x", "'NaN' is not a number"),

@@ -210,7 +210,7 @@ def test_what_a_command_prints_is_whole_where_it_ends_well_and_what_a_file_holds
 
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    assert "is no number" in str(read(MetricSource(metric="m", argv=("echo", f"1; touch {mark}", "$(id)"))))
+    assert "is not a number" in str(read(MetricSource(metric="m", argv=("echo", f"1; touch {mark}", "$(id)"))))
     assert not mark.exists()
 
 

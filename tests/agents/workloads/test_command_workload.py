@@ -80,7 +80,7 @@ def test_garbage_fails_it_at_once_with_the_line_quoted(runs: Runs, script: str) 
     workload = runs.command(script)
     state, detail = runs.ended(workload, seconds=10)
     assert state is FAILED
-    assert "no measurement: 'Hello, world'" in detail or "no measurement: 'no newline here'" in detail
+    assert "not a measurement: 'Hello, world'" in detail or "not a measurement: 'no newline here'" in detail
 
 
 def test_output_can_be_left_unread(runs: Runs) -> None:

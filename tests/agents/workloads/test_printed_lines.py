@@ -60,7 +60,7 @@ def test_blank_lines_are_nothing() -> None:
     ],
 )
 def test_garbage_is_refused_and_quoted(line: bytes) -> None:
-    with pytest.raises(WorkloadError, match="no measurement") as caught:
+    with pytest.raises(WorkloadError, match="not a measurement") as caught:
         CommandLines().line(line)
     assert len(caught.value.what) < 300
     assert caught.value.what.isascii() and caught.value.what.isprintable()
@@ -112,7 +112,7 @@ def test_our_own_lines_are_understood_as_written() -> None:
 
 @pytest.mark.parametrize("message", [[1], {}, {"values": {"a": 1}}, {"values": 3, "at": 1.0}, {"failed": "x"}])
 def test_our_own_lines_are_checked_like_any_other(message: object) -> None:
-    with pytest.raises(WorkloadError, match="no measurement"):
+    with pytest.raises(WorkloadError, match="not a measurement"):
         OwnLines().line(json.dumps(message).encode())
 
 

@@ -147,7 +147,7 @@ def test_page_sizes_that_the_experiment_names_are_there() -> None:
 
 @pytest.mark.parametrize("text", ["throughput", "throughput=5.9", "=5%", "throughput=big%"])
 def test_an_effect_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(RunError, match="is no effect"):
+    with pytest.raises(RunError, match="is not an effect"):
         parse_effect(text)
 
 

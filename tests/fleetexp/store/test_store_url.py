@@ -109,7 +109,7 @@ def test_options_stand_beside_ours_and_none_of_ours_is_lost() -> None:
         (PG + "u@h/db?sslmod=require", "no option 'sslmod'", "'sslmode'"),
         (PG + "u@h/db?sslmode=required", "'sslmode'", "verify-full"),
         (PG + "u@h/db?currentSchema=fleet", "'currentSchema'", "options=-csearch_path"),
-        (PG + "u@h/db?connect_timeout=5s", "no whole number", "digits"),
+        (PG + "u@h/db?connect_timeout=5s", "not a whole number", "digits"),
         (PG + "u@h/db?client_encoding=latin1", "'client_encoding'", "utf8"),
         (PG + "u@h/db?sslmode=require&sslmode=disable", "said twice", "keep one"),
         (PG + "u:a@h/db?password=b", "'password' is said twice", "keep one"),

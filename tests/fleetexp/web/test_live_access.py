@@ -199,5 +199,5 @@ def test_the_cookie_is_secure_where_the_known_proxy_says_tls(live_store: str, se
     for proxies in ((), ("192.0.2.1",)):
         stranger = serving(live_store, token=TOKEN, proxies=proxies).address
         assert "Secure" not in get(stranger, target, "localhost", "X-Forwarded-Proto: https").headers["set-cookie"]
-    with pytest.raises(RunError, match="no address"):
+    with pytest.raises(RunError, match="not an address"):
         LiveServer(live_store, port=0, token=TOKEN, proxies=("proxy.example",))
