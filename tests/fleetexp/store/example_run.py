@@ -54,6 +54,7 @@ from fleetexp.domain import (
     PeriodPlan,
     PeriodState,
     Plan,
+    RunCause,
     RunState,
     Safety,
     StagePlan,
@@ -257,7 +258,8 @@ def _second(store: Store, run_id: int) -> None:
         sentence="too few hosts got 1 GB pages",
     )
     _decide(store, run_id, left_open)
-    store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, "not restored: web-b-03 (unreachable: no answer for 60 s)")
+    why = "not restored: web-b-03 (unreachable: no answer for 60 s)"
+    store.set_run_state(run_id, RunState.RESTORE_INCOMPLETE, why, RunCause.RESTORE)
 
 
 def _baseline(store: Store, run_id: int, host: _Host, began: datetime, seed: int) -> datetime:
