@@ -1,4 +1,4 @@
-"""The files that come with fleetexp beside its code: experiments, units, a dashboard, the pages of docs/.
+"""Where fleetexp is, and the files that come with it beside its code: experiments, units, a dashboard, pages.
 
 `fleetexp/configs` and `fleetexp/docs` are links to the folders of the repository; in a wheel they are folders.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+# The folder that holds our packages: processes of ours are given it, never the current folder, which may be anybody's.
+PACKAGES = str(_HERE.resolve().parent)
 _FOLDERS = ("configs", "docs")
 SCHEMA = "docs/experiment.schema.json"  # what 'fleetexp schema' prints
 

@@ -13,18 +13,17 @@ import time
 from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from fleetexp.errors import RunError
 from fleetexp.fleets.ray.protocol import BridgeAlive, BridgeEvent, Broken, Connected, Order
 from fleetexp.secret import without_secrets
+from fleetexp.shipped import PACKAGES
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 60.0
 GONE_SECONDS = 15.0  # a head that has not answered for so long is gone; a busy machine is late without that
 _LEAVING_SECONDS = 5.0
-_PACKAGES = str(Path(__file__).resolve().parents[2])  # found without the current folder, which may be anybody's
 _TOKEN_REMEDY = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to the file that holds it"  # noqa: S105 - no token
 
 
@@ -49,7 +48,7 @@ class RayLink:
         environment = {**without_secrets(os.environ), "RAY_USAGE_STATS_ENABLED": "0"}
         environment.setdefault("RAY_AUTH_MODE", "token")
         environment.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_PACKAGES, environment.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (PACKAGES, environment.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fleetexp.fleets.ray.bridge", self.asked_for, str(theirs.fileno())],

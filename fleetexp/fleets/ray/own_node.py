@@ -16,8 +16,8 @@ from pathlib import Path
 
 from fleetexp.errors import RunError
 from fleetexp.secret import secrets_withheld
+from fleetexp.shipped import PACKAGES
 
-_PACKAGES = str(Path(__file__).resolve().parents[2])
 _FOLDERS: list[Path] = []
 
 
@@ -53,7 +53,7 @@ def start_node(object_store_bytes: int) -> None:
                 logging_level=logging.ERROR,
                 configure_logging=False,
                 object_store_memory=object_store_bytes,
-                job_config=OwnCode(_py_driver_sys_path=[_PACKAGES]),
+                job_config=OwnCode(_py_driver_sys_path=[PACKAGES]),
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder / "r"),
             )

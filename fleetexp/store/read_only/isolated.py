@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fleetexp.errors import QueryRefused, QueryTooLong, StoreError
 from fleetexp.secret import without_secrets
+from fleetexp.shipped import PACKAGES
 from fleetexp.store.url import StoreUrl, parse_url
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _alarm(seconds: float, ring: Callable[[int, FrameType | None], None]) -> Ite
 def _started() -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
     """Start the process with the packages of this one and nothing of the folder that it is started in."""
     ours, theirs = Pipe()
-    folders = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
+    folders = [PACKAGES, *filter(None, sys.path)]
     with ours, theirs:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), *folders],
