@@ -133,7 +133,7 @@ def make(host_tree: Callable[..., FolderRoot], tmp_path: Path, no_guardian_left:
     made: list[Fleet] = []
 
     def build(hosts: int, used_kib: Callable[[int, bool], int] = modest) -> Fleet:
-        roots = {f"web-{number:02}": host_tree(f"web-{number:02}") for number in range(host_machine)}
+        roots = {f"web-{number:02}": host_tree(f"web-{number:02}") for number in range(hosts)}
         kernel = Kernel(roots, used_kib)
         kernel.start()
         made.append(Fleet(roots=roots, folder=tmp_path, kernel=kernel))
@@ -312,7 +312,7 @@ def _with_a_link_that_can_be_cut(cut: set[str]) -> Callable[..., object]:
     real = InlineInventory.open
 
     def opened(self: InlineInventory, hosts: list[str], run: str) -> object:
-        fleet = real(self, host_machine, run)
+        fleet = real(self, hosts, run)
         send, reconnect, away = fleet.send, fleet.reconnect, list[HostReply]()
         receive, close = fleet.receive, fleet.close
 
