@@ -10,15 +10,18 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agents.messages import Reply, Request
 from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.fleets.inline_fleet import InlineFleet, InlineInventory
 from fleetexp.fleets.inventory import FoundHost
+from tests.lab.conftest import lab_folder
 from tests.lab.guest_pmu import LENGTH
 
 HERE = Path(__file__).resolve().parent
@@ -31,6 +34,21 @@ exec python3 /app/guest_pmu.py
 """
 QEMU = "qemu-system-riscv64"
 NEEDED = (QEMU, "cpio")
+
+
+def booted(folder: Path) -> Iterator[PmuGuest]:
+    """Yield a guest that is up, for a fixture; skip where the lab or a program is missing."""
+    lab = lab_folder()
+    if lab is None or not (lab / "pmu/Image.xz").exists():
+        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with pmu/ in it")
+    if absent := [program for program in NEEDED if shutil.which(program) is None]:
+        pytest.skip(f"{' and '.join(absent)} not installed (make installs it, as root)")
+    made = PmuGuest(lab / "pmu", folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 class PmuGuest:

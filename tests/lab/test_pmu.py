@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -19,8 +18,7 @@ from fleetexp.experiment import parse_experiment
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from fleetexp.store.url import parse_url
-from tests.lab.conftest import lab_folder
-from tests.lab.pmu_guest import HOST, NEEDED, GuestInventory, PmuGuest
+from tests.lab.pmu_guest import HOST, GuestInventory, PmuGuest, booted
 from tests.launching import launch
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,17 +46,7 @@ safety: {lease: 60s}
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PmuGuest]:
-    lab = lab_folder()
-    if lab is None or not (lab / "pmu/Image.xz").exists():
-        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with pmu/ in it")
-    if absent := [program for program in NEEDED if shutil.which(program) is None]:
-        pytest.skip(f"{' and '.join(absent)} not installed (make installs it, as root)")
-    made = PmuGuest(lab / "pmu", tmp_path_factory.mktemp("pmu"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+    yield from booted(tmp_path_factory.mktemp("pmu"))
 
 
 def in_turn(ours: Callable[[], Counted], theirs: Callable[[], Counted]) -> list[tuple[Counted, Counted]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from statistics import median
 
 import pytest
 
-from tests.lab.conftest import lab_folder
-from tests.lab.pmu_guest import NEEDED, PmuGuest
+from tests.lab.pmu_guest import PmuGuest, booted
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -20,17 +18,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PmuGuest]:
-    lab = lab_folder()
-    if lab is None or not (lab / "pmu/Image.xz").exists():
-        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with pmu/ in it")
-    if absent := [program for program in NEEDED if shutil.which(program) is None]:
-        pytest.skip(f"{' and '.join(absent)} not installed (make installs it, as root)")
-    made = PmuGuest(lab / "pmu", tmp_path_factory.mktemp("pmu"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+    yield from booted(tmp_path_factory.mktemp("pmu"))
 
 
 def test_a_group_counts_what_each_event_alone_counts_at_the_same_moments(guest: PmuGuest) -> None:
