@@ -10,7 +10,7 @@ from fleetexp.control.messages import Collect
 
 @dataclass(slots=True)
 class HostSession:
-    """One host as the runner talks to it; when it is polled is the business of `Polls`, of all hosts."""
+    """One host as the controller talks to it; when it is polled is the business of the `PollScheduler`."""
 
     acknowledged: int = 0  # the last reading that is stored
     collect: Collect | None = None  # an End is under way

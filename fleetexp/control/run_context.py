@@ -1,4 +1,4 @@
-"""What the parts of a runner share: the run, where it is written down, and a session with each host."""
+"""What the parts of a controller share: the run, where it is written down, and a session with each host."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The run as a pure state machine: `handle(event, now)` returns instructions, does no I/O and reads no clock.
 
-What may come when, and where it leads, is the table in `transitions`; what one host goes through is in `hosts`, who
-they are and how many in `roll`. Rules that hold everywhere:
+What may come when, and where it leads, is the table in `transitions`; what one host goes through is in
+`host_machine`, who they are and how many in `host_registry`. Rules that hold everywhere:
 - whatever goes wrong, the way out leads through `Revert` for every host that may have been changed;
 - a broken period takes its whole block with it, and the block is repeated, up to `Safety.max_attempts` times;
 - an event is handled at a cost that does not grow with the fleet, but where a stage opens or the run halts.
@@ -64,7 +64,7 @@ class Gate(StrEnum):
 
 @dataclass(slots=True)
 class RunMachine:
-    """A run in progress. Make one with `Machine(plan)` or, for a run that was interrupted, `Machine.resumed`."""
+    """A run in progress. Make one with `RunMachine(plan)` or, for one that was interrupted, `RunMachine.resumed`."""
 
     plan: Plan
     state: RunState = RunState.PLANNED

@@ -29,7 +29,7 @@ _SIZE = re.compile(r"([0-9]{1,9})\s*([kmg])i?b?", re.IGNORECASE)
 
 
 def check_knob_name(name: str) -> str:
-    """Return the name; Refused, with the nearest legal one, where it has none of the known forms."""
+    """Return the name; ValueRefused, with the nearest legal one, where it has none of the known forms."""
     if any(form.fullmatch(name) for form in _FORMS):
         return name
     respelt = "/".join(_kernel_size(part) for part in name.strip("/").split("/"))
@@ -46,7 +46,7 @@ def check_knob_name(name: str) -> str:
 
 
 def check_knob_value(value: object) -> str:
-    """Return the value as the kernel is told it; Refused for what YAML made of a word, and for what is not one line."""
+    """Return the value as the kernel is told; ValueRefused for what YAML made of a word, and what is not one line."""
     if isinstance(value, bool):
         number = "1" if value else "0"
         raise ValueRefused(f"{kind_of(value)} is not a knob value", f"write {number}, or the word in quotes")

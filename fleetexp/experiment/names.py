@@ -22,7 +22,7 @@ def as_written(value: object) -> object:
 
 
 def check_name(name: str) -> str:
-    """Return the name of an experiment or arm; Refused where it could not be a file's name."""
+    """Return the name of an experiment or arm; ValueRefused where it could not be a file's name."""
     if not re.fullmatch(_NAME, name):
         raise ValueRefused(
             f"{name!r} is not a name", "use up to 63 letters, digits, '-', '_' and '.', a letter or digit first"
@@ -31,7 +31,7 @@ def check_name(name: str) -> str:
 
 
 def check_metric_name(name: str) -> str:
-    """Return the name of a metric; Refused where no metric could be called that."""
+    """Return the name of a metric; ValueRefused where no metric could be called that."""
     if not re.fullmatch(_METRIC_NAME, name):
         raise ValueRefused(f"{name!r} is not a name of a metric", "use letters, digits and '_', a small letter first")
     return name

@@ -41,7 +41,7 @@ _COUNT = re.compile(r"([0-9](?:_?[0-9]){0,17}(?:\.[0-9]{1,9})?)([kMG]?)")
 
 
 def parse_duration(value: object) -> float:
-    """Return seconds; Refused unless it is text such as '1h30m' of whole milliseconds and at most a year."""
+    """Return seconds; ValueRefused unless it is text such as '1h30m' of whole milliseconds and at most a year."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueRefused(f"the duration {value} has no unit", f"write '{value}s', '{value}m' or '{value}h'")
     if isinstance(value, str) and re.fullmatch(r"[0-9]+:[0-9]+(:[0-9]+)?", value):
@@ -83,7 +83,7 @@ def lasting(shortest: str, longest: str) -> tuple[AfterValidator, Written]:
 
 
 def parse_size(value: object) -> int:
-    """Return bytes; Refused unless it is text with a binary unit."""
+    """Return bytes; ValueRefused unless it is text with a binary unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueRefused(f"the size {value} has no unit", f"write '{value}GiB', '{value}MiB' or '{value}B'")
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -112,7 +112,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def parse_count(value: object) -> int:
-    """Return a whole number >= 0; Refused otherwise."""
+    """Return a whole number >= 0; ValueRefused otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_LARGE:
         return value
     match = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -127,7 +127,7 @@ def parse_count(value: object) -> int:
 
 
 def parse_share(value: object) -> float:
-    """Return a ratio, 0.1 for '10%'; Refused for a bare number above 1."""
+    """Return a ratio, 0.1 for '10%'; ValueRefused for a bare number above 1."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if 0 <= value <= 1:
             return float(value)

@@ -31,7 +31,7 @@ class Section(BaseModel):
 
 
 def parse_page_size(value: object) -> int:
-    """Return bytes; Refused unless the size is a power of two of at least 4 KiB."""
+    """Return bytes; ValueRefused unless the size is a power of two of at least 4 KiB."""
     size = parse_size(value)
     if size < 4096 or size & (size - 1):
         raise ValueRefused(f"{value!r} is not a page size", "write a power of two such as '4KiB', '2MiB' or '1GiB'")
@@ -49,7 +49,7 @@ _FROM_A_FILE = "let the program read it from a file of the host"
 
 
 def split_argv(value: object) -> object:
-    """Return a command's words; Refused where they are one text, which only a shell would take apart."""
+    """Return a command's words; ValueRefused where they are one text, which only a shell would take apart."""
     if isinstance(value, str):
         raise ValueRefused("a command is a list of words: no shell reads it", f"write [{', '.join(value.split())}]")
     return value

@@ -51,7 +51,7 @@ class Request:
 
 
 def parse_head(head: bytes) -> Request:
-    """Read a request up to its empty line; Refused where it is malformed."""
+    """Read a request up to its empty line; RequestRefused where it is malformed."""
     lines = head.decode("latin-1").split("\r\n")
     found = _LINE.fullmatch(lines[0])
     if found is None:

@@ -200,7 +200,7 @@ class _Handler(socketserver.BaseRequestHandler):
         return head[: found.end()]
 
     def _answer(self, request: Request, peer: str) -> _Response:
-        """Make the page; Refused where the reader may not have it, or not now."""
+        """Make the page; RequestRefused where the reader may not have it, or not now."""
         access, limits = self.server.access, self.server.limits
         if len(request.target) > limits.line_bytes:
             raise RequestRefused(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long.")

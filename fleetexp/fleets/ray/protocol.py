@@ -29,7 +29,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """Pass a request on; its answer comes as `Said` with the same number."""
+    """Pass a request on; its answer comes as `BridgeReply` with the same number."""
 
     number: int
     host: str
@@ -88,7 +88,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeReply:
-    """The answer to a request, as in `fleet.Answer`; errors of Ray come as ConnectionError, readable without Ray."""
+    """The answer to a request, as in `base.HostReply`; errors of Ray come as ConnectionError, readable without Ray."""
 
     number: int
     reply: Reply | None = None
