@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from agents.errors import GuardianError
 from agents.process import ProcessMark, mark_process
+from agents.readable import readable_within
 from agents.sysroot import FolderRoot
 
 READY_WITHIN_SECONDS = 15.0
@@ -64,7 +64,7 @@ def _listen(fd: int) -> bytes:
     said, deadline = b"", time.monotonic() + READY_WITHIN_SECONDS
     while _ready_pid(said) is None:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
+        if left <= 0 or not readable_within([fd], left):
             break
         chunk = os.read(fd, 4096)
         if not chunk:

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import time
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 
 from agents.own_cgroup import PATIENCE_SECONDS, is_populated, join_cgroup, remove_cgroup, strike_cgroup
 from agents.process import kill_descendants
+from agents.readable import readable_within
 
 TERMINATE, KILL = b"t", b"k"
 _FILES = 4
@@ -34,7 +34,7 @@ _NEVER_IGNORED = frozenset({signal.SIGKILL, signal.SIGSTOP})
 _NOT_RUN = 127
 _CHASING_SECONDS = 0.02
 _CHUNK = 65536
-_LOOK_AGAIN_SECONDS = 3600.0  # select(2) takes no infinite wait as a number
+_LOOK_AGAIN_SECONDS = 3600.0  # poll(2) takes no infinite wait as a number
 
 
 def main() -> int:
@@ -87,7 +87,7 @@ def _supervise(control: socket.socket, files: list[int], prctl: Any) -> None:  #
     else:
         _say(control, f"started {leader} {os.getpid()}")
         while not ended and (left := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select([control.fileno(), woken], [], [], min(left, _LOOK_AGAIN_SECONDS))
+            ready = readable_within([control.fileno(), woken], min(left, _LOOK_AGAIN_SECONDS))
             if woken in ready and set(os.read(woken, 4096)) & _ENDING:
                 break
             _reap(leader, ended)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from agents.metric_sources.page import SourcePage
 from agents.metric_sources.parser_process import ANSWER_AT_MOST, read_answer, request_line
 from agents.metric_sources.picking import Found
 from agents.metric_sources.unreadable import Unreadable
+from agents.readable import readable_within
 
 _IDLE_AT_MOST = 2
 _START_SECONDS = 15.0
@@ -105,7 +105,7 @@ class _ParserClient:
     def _is_ready(self) -> bool:
         answers = self._process.stdout
         assert answers is not None  # noqa: S101 - asked for where it was started
-        return bool(select.select([answers], [], [], _START_SECONDS)[0]) and answers.readline(2) == b"\n"
+        return bool(readable_within([answers.fileno()], _START_SECONDS)) and answers.readline(2) == b"\n"
 
     def ask(self, page: SourcePage, sources: Sequence[MetricSource], *, seconds: float) -> Found | None:
         """Return the answer, or None where the process ended without one."""

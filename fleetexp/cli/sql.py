@@ -177,7 +177,9 @@ def _drop_what_nobody_reads() -> None:
         stdout = sys.stdout.fileno()
     except OSError:  # no file, as in a test
         return
-    if not select.select([], [stdout], [], 0)[1]:
+    taking = select.poll()
+    taking.register(stdout, select.POLLOUT)
+    if not any(events & select.POLLOUT for _, events in taking.poll(0)):
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), stdout)
 

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import sqlite3
@@ -21,6 +20,7 @@ import pytest
 from click.testing import Result
 
 from agents.claim import claim_status
+from agents.readable import readable_within
 from agents.sysroot import FolderRoot
 from fleetexp.exit_codes import ExitCode
 
@@ -124,7 +124,7 @@ def _until(text: str, descriptor: int, seen: list[str], seconds: float = 60.0) -
     deadline = time.monotonic() + seconds
     while text not in "".join(seen):
         assert time.monotonic() < deadline, "".join(seen)
-        if select.select([descriptor], [], [], 0.5)[0]:
+        if readable_within([descriptor], 0.5):
             try:
                 seen.append(os.read(descriptor, 65536).decode(errors="replace"))
             except OSError:  # the other side has closed

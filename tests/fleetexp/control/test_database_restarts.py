@@ -62,6 +62,7 @@ def meanwhile(bench: Bench, act: Callable[[], None]) -> Iterator[list[BaseExcept
 
     bench.when = when
     yield wrong
+    assert thread.ident is not None, "no period was ever measured"
     thread.join(120)
     assert not wrong, wrong
 
