@@ -113,19 +113,14 @@ class _ManyRecords(_KeptFile):
         self._last = b""
 
     def read(self) -> bytes:
-        parts: list[bytes] = []
-        total = 0
-        while chunk := pread(self._fd, self._size, total):
-            parts.append(chunk)
-            total += len(chunk)
-            if self._last and _last_word(chunk) == self._last:
-                break
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        data = chunk = pread(self._fd, self._size, 0)
+        while chunk and not (self._last and _last_word(chunk) == self._last):
+            data += (chunk := pread(self._fd, self._size, len(data)))
         if not chunk:
             last = _last_word(data)
             self._last = last if data.count(b"\n" + last) == 1 else b""
-        if total >= self._size:
-            self._size = 2 * total
+        if len(data) >= self._size:
+            self._size = 2 * len(data)
         return data
 
 

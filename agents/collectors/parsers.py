@@ -35,10 +35,7 @@ class KeyedTable:
         if len(words) != self._count or self._keys_of(words) != self._keys:
             self._learn(words)
         found = self._values_of(words)
-        try:
-            values = list(map(float, map(int, found)))  # half the time of float(...) on bytes
-        except (ValueError, OverflowError):  # no number, or one so long that Python refuses it
-            values = list(map(level, found))
+        values = list(map(float if b"".join(found).isdigit() else level, found))  # one look at all the digits
         if self._scale != 1.0:
             values = [value * self._scale for value in values]
         out.update(zip(self._names, values, strict=True))
