@@ -25,7 +25,7 @@ def whole_number(text: bytes) -> int:
 
 def level(word: bytes) -> float:
     """Return the number as it stands, infinity where it is longer than any; ValueError where it is none."""
-    if not word.isdigit():
+    if not word.removeprefix(b"-").isdigit():
         raise ValueError(f"no whole number: {word[:40]!r}")
     return float(word)
 
