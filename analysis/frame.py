@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from analysis.aggregate import FIGURES
 from analysis.errors import BadObservations, BadPlan
-from analysis.plan import AnalysisPlan, AssignmentMethod, GuardrailPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, AssignmentMethod, Estimand, GuardrailPlan, MetricPlan, Role
 
 OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
 
 
 ORDERS = ("pairs", "abba")
-ESTIMANDS = ("mean over hosts", "fleet ratio")
 STATISTICS = ("mean", "minimum", "maximum", "p50", "p99", "rise")  # columns of the observations
 LARGEST = 1e60  # no unit of this world reaches it; beyond, fourth powers overflow
 SMALLEST = 1e-60  # nearer to 0 than this is 0
@@ -159,13 +158,13 @@ def metric_label(metric: MetricPlan) -> str:
 
 def _check_metric(metric: MetricPlan) -> None:
     where = f"metric {metric.name}"
-    if metric.estimand not in ESTIMANDS:
-        raise BadPlan(f"unknown estimand {metric.estimand!r}", where, f"one of {', '.join(ESTIMANDS)}")
+    if metric.estimand not in tuple(Estimand):
+        raise BadPlan(f"unknown estimand {metric.estimand!r}", where, f"one of {', '.join(Estimand)}")
     if metric.statistic not in STATISTICS:
         raise BadPlan(f"unknown statistic {metric.statistic!r}", where, f"one of {', '.join(STATISTICS)}")
     if metric.denominator is not None and metric.statistic != "mean":
         raise BadPlan(f"a ratio of {metric.statistic}", where, "a ratio is of means: statistic='mean'")
-    if metric.denominator is None and metric.estimand == ESTIMANDS[1]:
+    if metric.denominator is None and metric.estimand == Estimand.FLEET_RATIO:
         raise BadPlan("a fleet ratio without a denominator", where, "name the denominator")
 
 

@@ -14,9 +14,9 @@ from analysis.adjustment import LIN_FROM, ancova, independent_columns, stratum_c
 from analysis.assignment_redraws import Replay, redrawn, replay_of
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
-from analysis.hosts import FLEET_RATIO, TwoArms
+from analysis.hosts import TwoArms
 from analysis.inference import Inference, is_delicate
-from analysis.plan import AnalysisPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Estimand, MetricPlan, Role
 from analysis.randomisation_intervals import HostDraws
 from analysis.welch import fleet_ratio, welch
 
@@ -79,7 +79,7 @@ def headline(sample: TwoArms, metric: MetricPlan, redraws: Redraws, *, claims: b
     NotEnoughData below two hosts in an arm.
     """
     nothing = np.empty((sample.y.size, 0))
-    if metric.denominator is not None and metric.estimand == FLEET_RATIO:
+    if metric.denominator is not None and metric.estimand == Estimand.FLEET_RATIO:
         top, bottom = sample.arms(sample.numerator), sample.arms(sample.denominator)
         contrast = fleet_ratio((top[0], bottom[0]), (top[1], bottom[1]))
         linear = linearised(sample)

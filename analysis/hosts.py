@@ -15,7 +15,6 @@ from analysis.frame import measurable
 from analysis.plan import AnalysisPlan, AssignedUnit, MetricPlan
 
 _Floats = NDArray[np.float64]
-FLEET_RATIO = "fleet ratio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from scipy import stats
 
 from analysis.effect import Bounds
 from analysis.headline import MOST_MISSING, Redraws, headline, linearised
-from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
-from analysis.plan import MetricPlan
+from analysis.hosts import HostTable, TwoArms
+from analysis.plan import Estimand, MetricPlan
 from analysis.results import Missing, Units
 
 _Floats = NDArray[np.float64]
@@ -114,7 +114,7 @@ def bounds_of(gaps: Gaps, metric: MetricPlan, redraws: Redraws) -> Bounds | None
     """Complete the sample at either end and estimate it as the headline is; None where nothing is missing."""
     if not gaps.any:
         return None
-    plain = replace(metric, denominator=None, estimand="mean over hosts")
+    plain = replace(metric, denominator=None, estimand=Estimand.MEAN_OVER_HOSTS)
     low, high = (headline(completed(gaps, metric, up=up), plain, redraws).inference for up in (False, True))
     return Bounds(low=low, high=high)
 
@@ -127,7 +127,7 @@ def completed(gaps: Gaps, metric: MetricPlan, *, up: bool, ends: tuple[float, fl
     sample = gaps.sample
     known = np.isfinite(sample.y)
     y = sample.y
-    if metric.denominator is not None and metric.estimand == FLEET_RATIO:
+    if metric.denominator is not None and metric.estimand == Estimand.FLEET_RATIO:
         y = np.full(y.size, np.nan)
         y[known] = linearised(sample.only(known))
     told = _foretold(sample, y, known)

@@ -20,14 +20,14 @@ from analysis.exposure_rows import exposure_rows
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.headline import Headline, Redraws, headline, linearised
-from analysis.hosts import FLEET_RATIO, HostTable, TwoArms
+from analysis.hosts import HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
 from analysis.look import Look, guardrail_look, look_at
 from analysis.meanings import mixed_words
 from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effect
-from analysis.plan import AnalysisPlan, Crossing, Direction, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPlan, Role
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_rows
 from analysis.srm import ratio_check
@@ -209,7 +209,7 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
         if metric.role is Role.PRIMARY:
             rows += _worst_case_rows(effect, gaps)
             strata = _strata(sample, metric, found, look, base)
-        if metric.role is Role.PRIMARY and metric.estimand != FLEET_RATIO:
+        if metric.role is Role.PRIMARY and metric.estimand != Estimand.FLEET_RATIO:
             rows += sensitivity_rows(main, sample, labelled, plan, look)
             per_stratum, agreement = stratum_rows(main, sample, labelled, plan, look, judged=strata)
             rows += per_stratum
@@ -228,7 +228,7 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
 def _strata(sample: TwoArms, metric: MetricPlan, found: Headline, look: Look, base: _Metrics) -> StratumEffects | None:
     if metric.better is None:
         return None
-    if metric.estimand == FLEET_RATIO:  # each host's part in the ratio, which strata share
+    if metric.estimand == Estimand.FLEET_RATIO:  # each host's part in the ratio, which strata share
         sample = replace(sample, y=linearised(sample), before=np.full(sample.y.size, np.nan))
     better = metric.better is Direction.INCREASE
     gain = found.inference.difference if (found.inference.difference > 0) == better else None

@@ -33,6 +33,13 @@ class Direction(StrEnum):
     DECREASE = "decrease"
 
 
+class Estimand(StrEnum):
+    """What is estimated of a metric where hosts are the units."""
+
+    MEAN_OVER_HOSTS = "mean over hosts"
+    FLEET_RATIO = "fleet ratio"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricPlan:
     """One metric to estimate. A ratio metric names its denominator; both are summed within host first.
@@ -40,7 +47,7 @@ class MetricPlan:
     `name` is the metric's name in the observations, and of a ratio's numerator. `counter` says that the observations
     hold per-second rates: a tripwire then looks at the total, how much it rose. `statistic` is the column of the
     observations that counts: 'mean', or 'p99' for a tail metric, taken within the host first. `estimand` of a ratio
-    is 'mean over hosts' (every host weighs alike) or 'fleet ratio' (sum over sum of the whole fleet).
+    is the mean over hosts (every host weighs alike) or the fleet ratio (sum over sum of the whole fleet).
     """
 
     name: str
@@ -50,7 +57,7 @@ class MetricPlan:
     denominator: str | None = None
     counter: bool = False
     statistic: str = "mean"
-    estimand: str = "mean over hosts"
+    estimand: Estimand = Estimand.MEAN_OVER_HOSTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from analysis.headline import Redraws, headline
 from analysis.hosts import TwoArms
 from analysis.inference import MIN_HOSTS
 from analysis.look import Look
-from analysis.plan import AnalysisPlan, MetricPlan
+from analysis.plan import AnalysisPlan, Estimand, MetricPlan
 from analysis.results import Estimate
 
 _Floats = NDArray[np.float64]
@@ -111,7 +111,7 @@ def compare_rows(
             denominator=np.ones(y.size),
         )
         few = min(sample.sizes) < MIN_HOSTS
-        plain = replace(metric, denominator=None, estimand="mean over hosts")
+        plain = replace(metric, denominator=None, estimand=Estimand.MEAN_OVER_HOSTS)
         if min(sample.sizes) < 2:
             raise NotEnoughData(
                 f"{sample.sizes[0]} and {sample.sizes[1]} hosts have {metric.name!r}", "compare_rows", "leave it out"

@@ -44,6 +44,29 @@ class RunState(StrEnum):
         return self in {RunState.COMPLETED, RunState.HALTED, RunState.FAILED, RunState.RESTORE_INCOMPLETE}
 
 
+class RunRequest(StrEnum):
+    """What may be asked of the process that drives a run."""
+
+    PAUSE = "pause"
+    ABORT = "abort"
+    APPROVE = "approve"  # let the next stage open
+
+
+class DriftPolicy(StrEnum):
+    """What happens where somebody else writes a knob of the run."""
+
+    HALT = "halt"
+    REAPPLY = "reapply"
+    INVALIDATE = "invalidate"  # that block is measured again
+
+
+class Approval(StrEnum):
+    """Who lets the next stage open."""
+
+    AUTO = "auto"
+    MANUAL = "manual"  # waits for `fleetexp resume`
+
+
 class RunCause(StrEnum):
     """What the state of a run is owed to: the fact behind its reason."""
 
@@ -182,14 +205,14 @@ class StagePlan:
     index: int
     hosts: int  # cumulative number of units that have joined by the end of this stage
     hold_seconds: float
-    approve: str = "auto"  # or 'manual': waits for `fleetexp resume`
+    approve: Approval = Approval.AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Safety:
     max_failed_hosts: int
     lease_seconds: float
-    on_drift: str  # 'halt', 'reapply' or 'invalidate'
+    on_drift: DriftPolicy
     max_attempts: int = 3  # how often a broken block is tried
     max_changing: int | None = None  # most hosts that are claimed, written to or put back at once; None: no limit
     max_per: Mapping[str, int] = field(default_factory=dict)  # label -> most hosts off control per value of it

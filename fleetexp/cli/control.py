@@ -6,6 +6,7 @@ import click
 
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json
+from fleetexp.domain import RunRequest
 from fleetexp.store.url import Database
 
 
@@ -25,7 +26,7 @@ def pause(run_id: int, store_url: Database, as_json: bool) -> None:
 
     Every host is put back as it was found; finished blocks are kept.
     """
-    _ask(run_id, "pause", store_url, as_json)
+    _ask(run_id, RunRequest.PAUSE, store_url, as_json)
 
 
 @click.command(
@@ -45,10 +46,10 @@ def abort(run_id: int, store_url: Database, as_json: bool) -> None:
     marked. Where no process drives the run any more, that is said: the hosts
     undo themselves, and 'fleetexp resume' then ends the run.
     """
-    _ask(run_id, "abort", store_url, as_json)
+    _ask(run_id, RunRequest.ABORT, store_url, as_json)
 
 
-def _ask(run_id: int, how: str, store_url: Database, as_json: bool) -> None:
+def _ask(run_id: int, how: RunRequest, store_url: Database, as_json: bool) -> None:
     from fleetexp.control.run_requests import ON_RESUME, stop
     from fleetexp.process_identity import who
 

@@ -26,7 +26,7 @@ from fleetexp.control.messages import (
 from fleetexp.control.reply_handler import ReplyHandler
 from fleetexp.control.run_context import ANSWER_WITHIN, Job, RunContext, Traffic
 from fleetexp.control.write_queue import PASSING
-from fleetexp.domain import EventKind, RunCause, RunState
+from fleetexp.domain import EventKind, RunCause, RunRequest, RunState
 
 STORE_OUTAGE_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.25  # how late a Ctrl-C, a pause or a deadline may be noticed
@@ -196,11 +196,11 @@ class Controller:
         except PASSING:  # the next write says so, and how long it lasts
             return
         match request:
-            case ("pause", who):
+            case (RunRequest.PAUSE, who):
                 self._events.append(PauseRequested(who=who))
-            case ("abort", who):
+            case (RunRequest.ABORT, who):
                 self._events.append(StopRequested(who=who))
-            case ("approve", who):
+            case (RunRequest.APPROVE, who):
                 self._events.append(ApprovalGiven(who=who))
 
     # ------------------------------------------------------------------ guardrails between stages

@@ -35,7 +35,7 @@ from fleetexp.control.messages import (
 )
 from fleetexp.control.resumption import void
 from fleetexp.control.transitions import HOST, Ignored, unlisted
-from fleetexp.domain import BrokenBy, Design, EventKind, PeriodKind, PeriodPlan, Plan, UnitState
+from fleetexp.domain import BrokenBy, Design, DriftPolicy, EventKind, PeriodKind, PeriodPlan, Plan, UnitState
 
 RECONNECT_EVERY_SECONDS = 2.0
 RECONNECT_AT_MOST = 5
@@ -205,9 +205,9 @@ class Hosts:
     def drift(self, unit: HostState, event: DriftSeen, now: float) -> list[Instruction]:
         """Somebody else wrote a knob: the period is broken. Where that halts the run, the machine sees to it."""
         out = self.drift_of_none(unit, event, now)
-        if self.plan.safety.on_drift == "halt":
+        if self.plan.safety.on_drift == DriftPolicy.HALT:
             return out
-        if self.plan.safety.on_drift == "reapply" and unit.current is not None and unit.deadline is not None:
+        if self.plan.safety.on_drift == DriftPolicy.REAPPLY and unit.current is not None and unit.deadline is not None:
             # Written again at once; the period has been disturbed all the same and is repeated with its block.
             out.append(ApplyArm(host=unit.host, arm=unit.current.arm))
         return out + self.collect(unit, f"drift: {event.detail}")

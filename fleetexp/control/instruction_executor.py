@@ -32,7 +32,7 @@ from fleetexp.control.messages import (
 )
 from fleetexp.control.run_context import ANSWER_WITHIN, RunContext
 from fleetexp.control.write_queue import ALONE, FIRST, LAST
-from fleetexp.domain import PeriodKind, PeriodPlan
+from fleetexp.domain import Approval, PeriodKind, PeriodPlan
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class InstructionExecutor:
         workload = context.plan.workloads.get(period.arm)
         if workload is not None and workload.kind != "service" and period.kind is not PeriodKind.MEASURE:
             workload = None  # a service runs through; a benchmark runs in the measured period only
-        waits = any(stage.approve == "manual" for stage in context.plan.stages)
+        waits = any(stage.approve == Approval.MANUAL for stage in context.plan.stages)
         request = Begin(
             period_id=period_id,
             sample_every_seconds=context.plan.sample_every_seconds,

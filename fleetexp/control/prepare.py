@@ -16,7 +16,7 @@ from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from analysis.quantities import counted
 from fleetexp.control.planned_power import PlannedPower, lacking_power, planned_power
-from fleetexp.domain import Design, PeriodKind, Plan
+from fleetexp.domain import Approval, Design, PeriodKind, Plan
 from fleetexp.earlier_runs import reading_store
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment
@@ -149,7 +149,7 @@ def _in_virtual_time(plan: Plan) -> Plan:
 
     A day of virtual time is as good with a sample every few minutes; a lease then has to last from one to the next.
     """
-    plan = replace(plan, stages=tuple(replace(stage, approve="auto") for stage in plan.stages))
+    plan = replace(plan, stages=tuple(replace(stage, approve=Approval.AUTO) for stage in plan.stages))
     if plan.seconds <= _SAMPLES * plan.sample_every_seconds:
         return plan
     kinds = {PeriodKind.BASELINE, PeriodKind.MEASURE}
@@ -166,7 +166,7 @@ def _require_fitting(experiment: Experiment, *, one_machine: bool) -> None:
             where="design",
             remedy="use 'design: switchback': every arm in turn on this host",
         )
-    if one_machine and any(stage.approve == "manual" for stage in experiment.stages):
+    if one_machine and any(stage.approve == Approval.MANUAL for stage in experiment.stages):
         raise RunError(
             "a stage that waits for approval would keep this one machine changed meanwhile",
             where="stages",

@@ -41,8 +41,10 @@ from fleetexp.control.messages import (
 from fleetexp.control.resumption import Past, stage_reached, what_is_left
 from fleetexp.control.transitions import RUN, UNDER_WAY, Ignored, unlisted
 from fleetexp.domain import (
+    Approval,
     BrokenBy,
     Design,
+    DriftPolicy,
     EventKind,
     Goal,
     PeriodKind,
@@ -146,7 +148,11 @@ class RunMachine:
         unit = self.units[event.host]
         out = self.hosts.handle(unit, event, now)
         self.registry.count(unit)
-        if isinstance(event, DriftSeen) and unit.state not in TAKEN_OFF and self.plan.safety.on_drift == "halt":
+        if (
+            isinstance(event, DriftSeen)
+            and unit.state not in TAKEN_OFF
+            and self.plan.safety.on_drift == DriftPolicy.HALT
+        ):
             what = f"{unit.host}: a knob was changed from outside: {event.detail}"
             out += self._halt(RunState.HALTED, RunCause.DRIFT, what, unit.host)
         return out
@@ -270,7 +276,7 @@ class RunMachine:
                 RecordFact(kind=EventKind.GUARDRAIL_BREACHED, detail=breach) for breach in breaches
             ]
             return out + self._halt(RunState.HALTED, RunCause.GUARDRAIL, f"guardrail {breaches[0]}")
-        if self.plan.stages[stage].approve != "manual":
+        if self.plan.stages[stage].approve != Approval.MANUAL:
             return self._open_stage(stage + 1, now)
         self.gate = Gate.WAITING
         detail = f"stage {stage + 1} of {len(self.plan.stages)} has held"

@@ -12,19 +12,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fleetexp.control.run_recovery import awaits_approval
-from fleetexp.domain import EventKind, RunState
+from fleetexp.domain import EventKind, RunRequest, RunState
 from fleetexp.errors import RunError
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.url import StoreUrl
 
 HEARD_WITHIN_SECONDS = 15.0  # a driver that is alive listens every second, but may be summing up
-ON_RESUME = {"pause": "takes it up again", "abort": "ends it"}  # what `resume` does with a request nobody has heard
+ON_RESUME = {
+    RunRequest.PAUSE: "takes it up again",
+    RunRequest.ABORT: "ends it",
+}  # what `resume` does with a request nobody has heard
 _LOOK_EVERY_SECONDS = 0.25
 
 
-def stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> bool:
-    """Ask a run to pause ('pause') or to end ('abort'), and wait until that is heard.
+def stop(store_url: StoreUrl, run_id: int, how: RunRequest, who: str) -> bool:
+    """Ask a run to pause or to end, and wait until that is heard.
 
     False where the run is paused: then `resume` will hear it.
     RunError where the run is over, or is under way and nobody hears: the request stays, for whoever resumes the run.
@@ -45,7 +48,7 @@ def stop(store_url: StoreUrl, run_id: int, how: str, who: str) -> bool:
 def approve(store: Store, record: RunRecord, who: str) -> str | None:
     """Let the next stage of a run open that waits for it; return which, None where no process is there to hear that."""
     asked_at = datetime.now(UTC)
-    store.request(record.run_id, "approve", who)
+    store.request(record.run_id, RunRequest.APPROVE, who)
 
     def heard() -> list[str]:
         return [
@@ -56,7 +59,7 @@ def approve(store: Store, record: RunRecord, who: str) -> str | None:
     return next(reversed(heard()), None)
 
 
-def _leave(store: Store, run_id: int, how: str, who: str) -> RunState:
+def _leave(store: Store, run_id: int, how: RunRequest, who: str) -> RunState:
     state = store.run(run_id).state
     if state.is_terminal:
         raise RunError(f"run {run_id} is over: {state.value}", where=f"run {run_id}", remedy="nothing to do")

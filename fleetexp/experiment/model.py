@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerial
 from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from analysis.plan import AssignmentMethod, BalanceRule
-from fleetexp.domain import Design, Safety
+from fleetexp.domain import Approval, Design, DriftPolicy, Safety
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.knob_names import KnobName, KnobValue
 from fleetexp.experiment.names import MetricName, Name, Text, check_word
@@ -112,8 +112,8 @@ class Stage(Section):
     hosts: Annotated[Count, Field(ge=1)] | None = key("how many have joined by its end", 2, default=None, unit="hosts")
     share: Annotated[Share, Field(gt=0, le=1)] | None = key("or the share of all hosts", "10%", default=None)
     hold: Duration = key("how long it holds", "1h", default=0.0)
-    approve: Annotated[str, *check_word("auto", "manual")] = key(
-        "manual: `fleetexp resume` lets the next stage open", "manual", default="auto"
+    approve: Annotated[str, *check_word(*map(str, Approval))] = key(
+        "manual: `fleetexp resume` lets the next stage open", "manual", default=str(Approval.AUTO)
     )
 
 
@@ -197,8 +197,8 @@ class SafetyRules(Section):
     lease: Annotated[Duration, *lasting("3s", "1h")] = key(
         "a host that is not heard from for so long undoes itself", "30s", default=60.0
     )
-    on_drift: Annotated[str, *check_word("halt", "reapply", "invalidate")] = key(
-        "what happens where somebody else writes a knob of the run", "halt", default="invalidate"
+    on_drift: Annotated[str, *check_word(*map(str, DriftPolicy))] = key(
+        "what happens where somebody else writes a knob of the run", "halt", default=str(DriftPolicy.INVALIDATE)
     )
     max_attempts: Annotated[Count, Field(ge=1, le=10)] = key("times that a broken block is begun", 5, default=3)
     max_changing: Annotated[Count, Field(ge=1)] | None = key(
@@ -319,7 +319,7 @@ class Experiment(Section):
         return Safety(
             max_failed_hosts=self.safety.max_failed_hosts,
             lease_seconds=self.safety.lease,
-            on_drift=self.safety.on_drift,
+            on_drift=DriftPolicy(self.safety.on_drift),
             max_attempts=self.safety.max_attempts,
             max_changing=self.safety.max_changing,
             max_per=self.safety.max_per,

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from agents.messages import HostFacts
 from analysis.plan import AssignedUnit, AssignmentMethod
-from fleetexp.domain import AssignmentPlan, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
+from fleetexp.domain import Approval, AssignmentPlan, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import Experiment
 from fleetexp.experiment.assignment import assign
@@ -210,7 +210,9 @@ def _stages(experiment: Experiment, units: int) -> tuple[StagePlan, ...]:
         before = 0.0
         if not experiment.switchback:
             before = experiment.periods.washout + (experiment.periods.baseline if index == 0 else 0.0)
-        out.append(StagePlan(index=index, hosts=joined, hold_seconds=before + stage.hold, approve=stage.approve))
+        out.append(
+            StagePlan(index=index, hosts=joined, hold_seconds=before + stage.hold, approve=Approval(stage.approve))
+        )
     return tuple(out)
 
 

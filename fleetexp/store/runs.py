@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from analysis.results import Decision
-from fleetexp.domain import EventKind, Plan, RunCause, RunState
+from fleetexp.domain import EventKind, Plan, RunCause, RunRequest, RunState
 from fleetexp.errors import NoSuchRun
 from fleetexp.store import periods
 from fleetexp.store.audit import add_event
@@ -183,7 +183,7 @@ def enter_state(
     }
     if state is RunState.RUNNING and row.started_at is None:
         values["started_at"] = now
-    if state is RunState.PREFLIGHT and row.request in {"pause", "approve"}:
+    if state is RunState.PREFLIGHT and row.request in {RunRequest.PAUSE, RunRequest.APPROVE}:
         values |= {"request": None, "requested_by": None}
     connection.execute(update(Run).where(Run.run_id == run_id).values(**values))
     if (row.state, row.reason) != (state.value, reason):
@@ -191,30 +191,30 @@ def enter_state(
         add_event(connection, run_id, EventRecord(at=now, kind=EventKind.STATE, detail=said, state=state, cause=cause))
 
 
-def ask(connection: Connection, run_id: int, how: str, who: str) -> None:
+def ask(connection: Connection, run_id: int, how: RunRequest, who: str) -> None:
     """Leave a request for the process that drives a run; an abort is not weakened to a pause."""
     row = _locked(connection, run_id)
     if row is None:
         raise no_such_run(run_id)
-    if row.request != "abort":
-        connection.execute(update(Run).where(Run.run_id == run_id).values(request=how, requested_by=who))
+    if row.request != RunRequest.ABORT:
+        connection.execute(update(Run).where(Run.run_id == run_id).values(request=how.value, requested_by=who))
     event = EventRecord(at=datetime.now(UTC), kind=EventKind(f"{how}_requested"), detail=f"by {who}")
     add_event(connection, run_id, event)
 
 
-def waiting_request(connection: Connection, run_id: int) -> tuple[str, str] | None:
+def waiting_request(connection: Connection, run_id: int) -> tuple[RunRequest, str] | None:
     """Return what is asked of a run and by whom, and leave it there; no lock is taken for that."""
     row = connection.execute(select(Run.request, Run.requested_by).where(Run.run_id == run_id)).first()
-    return None if row is None or row.request is None else (row.request, row.requested_by or "")
+    return None if row is None or row.request is None else (RunRequest(row.request), row.requested_by or "")
 
 
-def take_request(connection: Connection, run_id: int) -> tuple[str, str] | None:
+def take_request(connection: Connection, run_id: int) -> tuple[RunRequest, str] | None:
     """Return what was asked of a run and by whom, and forget it."""
     row = _locked(connection, run_id)
     if row is None or row.request is None:
         return None
     connection.execute(update(Run).where(Run.run_id == run_id).values(request=None, requested_by=None))
-    return row.request, row.requested_by or ""
+    return RunRequest(row.request), row.requested_by or ""
 
 
 def _locked(connection: Connection, run_id: int) -> Row[*tuple[Any, ...]] | None:

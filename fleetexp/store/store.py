@@ -19,7 +19,7 @@ from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
-from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunRequest, RunState
 from fleetexp.store import audit, checks, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
@@ -172,17 +172,17 @@ class Store:
         with self._transactions.writing() as connection:
             runs.enter_state(connection, run_id, state, reason=reason, cause=cause, now=at or datetime.now(UTC))
 
-    def request(self, run_id: int, how: str, who: str) -> None:
-        """Leave a request ('pause', 'abort' or 'approve') for the process that drives a run."""
+    def request(self, run_id: int, how: RunRequest, who: str) -> None:
+        """Leave a request for the process that drives a run."""
         with self._transactions.writing() as connection:
             runs.ask(connection, run_id, how, who)
 
-    def asked(self, run_id: int) -> tuple[str, str] | None:
+    def asked(self, run_id: int) -> tuple[RunRequest, str] | None:
         """Return what is asked of a run and by whom, for as long as nobody has taken it."""
         with self._transactions.reading() as connection:
             return runs.waiting_request(connection, run_id)
 
-    def requested(self, run_id: int) -> tuple[str, str] | None:
+    def requested(self, run_id: int) -> tuple[RunRequest, str] | None:
         """Return what was asked of a run and by whom, once; None where nothing was."""
         with self._transactions.reading() as connection:
             if runs.waiting_request(connection, run_id) is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis import plan as planned
 from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role
 from tests.analysis.simulation import host_levels
 
@@ -109,7 +110,9 @@ class World:
             role=Role.PRIMARY,
             better=Direction.INCREASE,
             denominator=None if self.estimand is Estimand.MEAN else DENOMINATOR,
-            estimand="fleet ratio" if self.estimand is Estimand.FLEET_RATIO else "mean over hosts",
+            estimand=planned.Estimand.FLEET_RATIO
+            if self.estimand is Estimand.FLEET_RATIO
+            else planned.Estimand.MEAN_OVER_HOSTS,
         )
 
     def plan(self, units: tuple[AssignedUnit, ...], seed: int = 0) -> AnalysisPlan:

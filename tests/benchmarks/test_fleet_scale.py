@@ -24,7 +24,7 @@ import pytest
 from agents.messages import Measurement, Reading, Sample
 from agents.simulated import Fault, Handled, Vanish
 from fleetexp.control.progress import Progress
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import RunRequest, RunState, UnitState
 from fleetexp.experiment import parse_experiment
 from fleetexp.fleets.simulated.actors import ActorPools
 from fleetexp.fleets.simulated.hosts import HostPool, Order, Simulation
@@ -163,7 +163,7 @@ def timed_run(
             watch.open, watch.window = False, (watch.window[0], len(watch.turns))
             watch.window_seconds = now - began["window"]
             watch.cpu_seconds = time.process_time() - began["cpu"]
-            request_stop(url, progress.run_id, "abort", "the benchmark")
+            request_stop(url, progress.run_id, RunRequest.ABORT, "the benchmark")
             began.update(abort=time.perf_counter(), abort_virtual=virtual, abort_cpu=time.process_time())
         if "abort" in began and not watch.abort_seconds and units.get(UnitState.REVERTED, 0) >= hosts - away:
             watch.abort_seconds = time.perf_counter() - began["abort"]

@@ -10,7 +10,7 @@ import pytest
 
 from agents.messages import Arm, HostFacts, WorkloadSpec
 from fleetexp.cli.plan_screen import blast_radius, plan_lines
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
+from fleetexp.domain import Approval, Design, DriftPolicy, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
 from fleetexp.experiment import load_experiment
 from fleetexp.experiment.schedule import host_info, make_plan
 
@@ -55,10 +55,10 @@ def ramp() -> Plan:
         units=units,
         stages=(
             StagePlan(index=0, hosts=2, hold_seconds=600),
-            StagePlan(index=1, hosts=10, hold_seconds=3600, approve="manual"),
+            StagePlan(index=1, hosts=10, hold_seconds=3600, approve=Approval.MANUAL),
         ),
         sample_every_seconds=10,
-        safety=Safety(max_failed_hosts=3, lease_seconds=60, on_drift="halt"),
+        safety=Safety(max_failed_hosts=3, lease_seconds=60, on_drift=DriftPolicy.HALT),
         workloads={
             "control": WorkloadSpec(kind="service", options={"unit": "web.service"}),
             "treatment": WorkloadSpec(kind="command", options={"argv": ("bench", "-q"), "timeout_seconds": 5.0}),

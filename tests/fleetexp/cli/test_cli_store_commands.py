@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import PeriodState, RunRequest, RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import Store
 from tests.fleetexp.store.single import end_period, start_period
@@ -183,7 +183,7 @@ def test_a_request_that_nobody_hears_is_said_and_stays(
 def test_a_request_that_is_fresh_is_shown_as_not_heard_yet(
     invoke: Invoke, url: str, running: int, store: Store
 ) -> None:
-    store.request(running, "pause", "ann")
+    store.request(running, RunRequest.PAUSE, "ann")
     assert "pause, by ann: not heard yet" in invoke("status", "--store", url).stdout
 
 

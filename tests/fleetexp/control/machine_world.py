@@ -9,7 +9,7 @@ from analysis.plan import Direction, GuardrailPlan
 from fleetexp.control import messages as m
 from fleetexp.control.host_registry import HostCounts
 from fleetexp.control.run_machine import RunMachine
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
+from fleetexp.domain import Approval, Design, DriftPolicy, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
 
 
 def _plan(
@@ -18,7 +18,7 @@ def _plan(
     stages: tuple[StagePlan, ...],
     *,
     max_failed_hosts: int,
-    on_drift: str = "invalidate",
+    on_drift: DriftPolicy = DriftPolicy.INVALIDATE,
     max_changing: int | None = None,
 ) -> Plan:
     return Plan(
@@ -35,7 +35,9 @@ def _plan(
     )
 
 
-def make_plan(hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift: str = "invalidate") -> Plan:
+def make_plan(
+    hosts: int = 1, blocks: int = 2, *, max_failed: int = 3, on_drift: DriftPolicy = DriftPolicy.INVALIDATE
+) -> Plan:
     units = []
     for number in range(hosts):
         periods = []
@@ -57,7 +59,9 @@ def assert_counted(machine: RunMachine) -> None:
     assert +registry.awaited == Counter(unit.plan.stage for unit in units if unit.awaited)
 
 
-def staged_plan(hosts: int = 4, *, approve: str = "auto", max_failed: int = 3, max_changing: int | None = None) -> Plan:
+def staged_plan(
+    hosts: int = 4, *, approve: Approval = Approval.AUTO, max_failed: int = 3, max_changing: int | None = None
+) -> Plan:
     """A parallel ramp: one host, two, all; half of them treated."""
     sizes = (1, 2, hosts)
     stages = tuple(StagePlan(index=k, hosts=n, hold_seconds=10.0 + 3.0, approve=approve) for k, n in enumerate(sizes))

@@ -23,7 +23,7 @@ from analysis.results import Decision
 from fleetexp.control import host_machine, late_restores
 from fleetexp.control.launch import restore_run, resume
 from fleetexp.control.progress import Progress, RunOutcome
-from fleetexp.domain import RunState
+from fleetexp.domain import RunRequest, RunState
 from fleetexp.errors import RunError, StoreLocked
 from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import parse_experiment
@@ -242,7 +242,7 @@ def test_a_pause_wins_over_a_wait_for_approval_and_the_run_can_be_resumed(make: 
 
     def when(progress: Progress) -> None:
         if "awaiting approval" in progress.current:
-            request_stop(fleet.url, 1, "pause", "ann")
+            request_stop(fleet.url, 1, RunRequest.PAUSE, "ann")
             fleet.when = lambda _: None
 
     fleet.when = when

@@ -11,6 +11,7 @@ from fleetexp.control.resumption import INTERRUPTED
 from fleetexp.control.run_machine import RunMachine
 from fleetexp.domain import (
     BrokenBy,
+    DriftPolicy,
     EventKind,
     PeriodKind,
     PeriodPlan,
@@ -105,9 +106,15 @@ def test_a_block_that_keeps_breaking_takes_its_host_out_and_the_host_is_restored
 
 @pytest.mark.parametrize(
     ("policy", "state", "applied_again"),
-    [("halt", RunState.HALTED, 0), ("invalidate", RunState.COMPLETED, 0), ("reapply", RunState.COMPLETED, 1)],
+    [
+        (DriftPolicy.HALT, RunState.HALTED, 0),
+        (DriftPolicy.INVALIDATE, RunState.COMPLETED, 0),
+        (DriftPolicy.REAPPLY, RunState.COMPLETED, 1),
+    ],
 )
-def test_drift_is_recorded_and_handled_as_the_spec_says(policy: str, state: RunState, applied_again: int) -> None:
+def test_drift_is_recorded_and_handled_as_the_spec_says(
+    policy: DriftPolicy, state: RunState, applied_again: int
+) -> None:
     world = World(RunMachine(plan=make_plan(on_drift=policy)))
     while world.machine.units["h0"].deadline is None:
         world.step()
@@ -160,7 +167,7 @@ def test_a_broken_period_outside_any_block_is_repeated_alone() -> None:
 
 
 def test_a_reapplied_arm_does_not_start_its_period_a_second_time() -> None:
-    world = World(RunMachine(plan=make_plan(on_drift="reapply")))
+    world = World(RunMachine(plan=make_plan(on_drift=DriftPolicy.REAPPLY)))
     while world.machine.units["h0"].deadline is None:
         world.step()
     world.event(m.DriftSeen(host="h0", detail="thp/enabled"))

@@ -6,7 +6,7 @@ import pytest
 
 from fleetexp.control import messages as m
 from fleetexp.control.run_machine import Gate, RunMachine
-from fleetexp.domain import EventKind, PeriodKind, PeriodPlan, Plan, RunState, StagePlan, UnitPlan, UnitState
+from fleetexp.domain import Approval, EventKind, PeriodKind, PeriodPlan, Plan, RunState, StagePlan, UnitPlan, UnitState
 from tests.fleetexp.control.machine_world import World, make_plan, staged_plan
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_is_aborted_is_analysed_at_no_planned_look() -> None:
 
 
 def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_planned_after_it() -> None:
-    world = World(RunMachine(plan=staged_plan(approve="manual")))
+    world = World(RunMachine(plan=staged_plan(approve=Approval.MANUAL)))
     while world.machine.gate is not Gate.WAITING:
         world.step()
     assert world.machine.state is RunState.RUNNING
@@ -85,14 +85,14 @@ def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_
 
 
 def test_an_approval_that_nobody_waits_for_opens_nothing() -> None:
-    world = World(RunMachine(plan=staged_plan(approve="manual")))
+    world = World(RunMachine(plan=staged_plan(approve=Approval.MANUAL)))
     while not world.changed:
         world.step()
     assert world.machine.handle(m.ApprovalGiven(who="ann"), world.now) == []
 
 
 def test_a_pause_wins_over_a_wait_for_approval() -> None:
-    world = World(RunMachine(plan=staged_plan(approve="manual")))
+    world = World(RunMachine(plan=staged_plan(approve=Approval.MANUAL)))
     while world.machine.gate is not Gate.WAITING:
         world.step()
     world.event(m.PauseRequested(who="ann"))

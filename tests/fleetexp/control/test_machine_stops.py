@@ -8,7 +8,7 @@ import pytest
 
 from fleetexp.control import messages as m
 from fleetexp.control.run_machine import RunMachine
-from fleetexp.domain import BrokenBy, EventKind, RunCause, RunState, UnitState
+from fleetexp.domain import BrokenBy, DriftPolicy, EventKind, RunCause, RunState, UnitState
 from tests.fleetexp.control.machine_world import World, crossing, make_plan
 
 
@@ -47,7 +47,7 @@ def test_a_stop_at_any_moment_reverts_every_changed_host(how: str) -> None:
 def test_what_stops_a_run_broke_the_period_of_the_host_where_it_happened_and_of_no_other(
     stop: m.Event, broken_by: tuple[BrokenBy, BrokenBy]
 ) -> None:
-    world = World(RunMachine(plan=make_plan(hosts=2, max_failed=0, on_drift="halt")))
+    world = World(RunMachine(plan=make_plan(hosts=2, max_failed=0, on_drift=DriftPolicy.HALT)))
     while world.machine.registry.states[UnitState.WASHING_OUT] < 2:
         world.step()
     periods = {host: unit.current for host, unit in world.machine.units.items()}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fleetexp.control import messages as m
 from fleetexp.control.run_machine import RunMachine
-from fleetexp.domain import RunState, UnitState
+from fleetexp.domain import Approval, RunState, UnitState
 from tests.fleetexp.control.machine_world import World, crossing, make_plan, staged_plan
 
 Story = list[tuple[int, str, int]]  # after so many steps, this happens to the host of this number
@@ -78,11 +78,11 @@ def test_whatever_happens_no_reachable_host_is_left_changed(story: Story) -> Non
 @settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, 12), _IN_A_RAMP, st.integers(0, 3)), max_size=10),
-    st.sampled_from(["auto", "manual"]),
+    st.sampled_from(Approval),
     st.sampled_from([None, 1, 2]),
 )
 def test_whatever_happens_in_a_ramp_no_reachable_host_is_left_changed(
-    story: Story, approve: str, most: int | None
+    story: Story, approve: Approval, most: int | None
 ) -> None:
     world = World(RunMachine(plan=staged_plan(approve=approve, max_failed=1, max_changing=most)))
     tell(world, story)

@@ -18,7 +18,7 @@ from agents.claim import claim_status
 from agents.sysroot import FolderRoot
 from fleetexp.control import controller, write_queue
 from fleetexp.control.run_requests import stop
-from fleetexp.domain import BrokenBy, RunState
+from fleetexp.domain import BrokenBy, RunRequest, RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import parse_experiment
@@ -147,14 +147,14 @@ def test_a_tripwire_halts_the_run(bench: Bench) -> None:
     assert "latency: 3 reached the tripwire 2.5" in outcome.reason
 
 
-@pytest.mark.parametrize("how", ["pause", "abort"])
-def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None:
+@pytest.mark.parametrize("how", [RunRequest.PAUSE, RunRequest.ABORT])
+def test_a_request_from_another_process_is_heard(bench: Bench, how: RunRequest) -> None:
     bench.when = once(lambda: request_stop(bench.url, 1, how, "ann"))
     outcome = bench.run(script="import time; time.sleep(3); print('latency 1')")
-    assert outcome.state is (RunState.PAUSED if how == "pause" else RunState.HALTED)
+    assert outcome.state is (RunState.PAUSED if how is RunRequest.PAUSE else RunState.HALTED)
     assert "by ann" in outcome.reason
     assert bench.broken_by() == {BrokenBy.RUN}
-    if how == "pause":
+    if how is RunRequest.PAUSE:
         assert outcome.exit_code is ExitCode.DONE
         bench.when = lambda _: None
         assert bench.resume().state is RunState.COMPLETED
@@ -166,7 +166,7 @@ def test_a_request_from_another_process_is_heard(bench: Bench, how: str) -> None
         with pytest.raises(RunError, match="is over"):
             bench.resume()
     with pytest.raises(RunError, match="is over"):
-        stop(bench.url, 1, "pause", "ann")
+        stop(bench.url, 1, RunRequest.PAUSE, "ann")
 
 
 def test_ctrl_c_ends_a_run_cleanly(bench: Bench) -> None:
@@ -304,7 +304,7 @@ def test_a_run_that_a_live_process_drives_can_not_be_resumed_by_another(bench: B
             bench.resume()
         process.kill()
         process.communicate()
-        bench.when = once(lambda: request_stop(bench.url, 1, "abort", "ann"), during=", measuring")
+        bench.when = once(lambda: request_stop(bench.url, 1, RunRequest.ABORT, "ann"), during=", measuring")
         assert bench.resume().state is RunState.HALTED
     finally:
         process.kill()

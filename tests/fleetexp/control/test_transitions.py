@@ -17,7 +17,7 @@ from fleetexp.control.resumption import Past
 from fleetexp.control.run_machine import RunMachine
 from fleetexp.control.states_page import render_states
 from fleetexp.control.transitions import HOST, HOST_EVENTS, RUN, RUN_EVENTS, Ignored, unlisted
-from fleetexp.domain import EventKind, Goal, RunState, UnitState
+from fleetexp.domain import Approval, DriftPolicy, EventKind, Goal, RunState, UnitState
 from tests.fleetexp.control.machine_world import World, crossing, make_plan, staged_plan
 from tests.fleetexp.control.test_machine_whatever_happens import assert_nothing_left, happen
 from tests.strict_machine import CELLS, REACHED
@@ -88,10 +88,10 @@ def test_an_event_that_can_not_come_raises_here_and_is_recorded_in_production(mo
 def _machine(number: random.Random) -> RunMachine:
     """A run of either design, with every policy; some are resumed while they were being halted."""
     if number.random() < 0.5:
-        approve, most = number.choice(["auto", "manual"]), number.choice([None, 1, 2])
+        approve, most = number.choice(list(Approval)), number.choice([None, 1, 2])
         plan = staged_plan(approve=approve, max_failed=number.choice([0, 1, 3]), max_changing=most)
     else:
-        drift, count = number.choice(["halt", "reapply", "invalidate"]), number.choice([1, 2, 3])
+        drift, count = number.choice(list(DriftPolicy)), number.choice([1, 2, 3])
         plan = make_plan(hosts=count, blocks=2, max_failed=number.choice([0, 1, 3]), on_drift=drift)
         if number.random() < 0.2:
             plan = replace(plan, units=tuple(replace(u, periods=u.periods[1::2]) for u in plan.units))  # no washout
@@ -158,7 +158,7 @@ def _walk(seed: int) -> None:
 
 
 def _a_drift_that_is_written_over(state: UnitState) -> None:
-    world = World(RunMachine(plan=make_plan(on_drift="reapply")))
+    world = World(RunMachine(plan=make_plan(on_drift=DriftPolicy.REAPPLY)))
     while world.machine.units["h0"].state is not state or world.machine.units["h0"].deadline is None:
         world.step()
     world.event(m.DriftSeen(host="h0", detail="x"))

@@ -47,8 +47,10 @@ from analysis.results import (
 )
 from fleetexp.control.observations import observations
 from fleetexp.domain import (
+    Approval,
     BrokenBy,
     Design,
+    DriftPolicy,
     EventKind,
     PeriodKind,
     PeriodPlan,
@@ -156,11 +158,11 @@ def _enter(store: Store, hosts: Sequence[_Host], seed: int) -> int:
             for host in hosts
         ),
         stages=(
-            StagePlan(index=0, hosts=2, hold_seconds=600.0, approve="manual"),
-            StagePlan(index=1, hosts=len(hosts), hold_seconds=600.0, approve="auto"),
+            StagePlan(index=0, hosts=2, hold_seconds=600.0, approve=Approval.MANUAL),
+            StagePlan(index=1, hosts=len(hosts), hold_seconds=600.0, approve=Approval.AUTO),
         ),
         sample_every_seconds=SAMPLE_EVERY_SECONDS,
-        safety=Safety(max_failed_hosts=3, lease_seconds=60.0, on_drift="invalidate"),
+        safety=Safety(max_failed_hosts=3, lease_seconds=60.0, on_drift=DriftPolicy.INVALIDATE),
         workloads={},
     )
     return store.create_run(

@@ -41,7 +41,7 @@ from analysis.results import (
     Units,
     Verdict,
 )
-from fleetexp.domain import Design, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
+from fleetexp.domain import Approval, Design, DriftPolicy, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
 from fleetexp.store.store import Store
 
 NOW = datetime(2026, 2, 2, 10, 0, 0, 123456, tzinfo=UTC)
@@ -65,9 +65,9 @@ def make_plan(hosts: Sequence[str] = ("h1",), blocks: int = 1) -> Plan:
         units=tuple(
             UnitPlan(host=host, stratum="web|sku1", arm=None, stage=0, periods=schedule(blocks)) for host in hosts
         ),
-        stages=(StagePlan(index=0, hosts=len(hosts), hold_seconds=0.5, approve="manual"),),
+        stages=(StagePlan(index=0, hosts=len(hosts), hold_seconds=0.5, approve=Approval.MANUAL),),
         sample_every_seconds=1.0,
-        safety=Safety(max_failed_hosts=1, lease_seconds=60.0, on_drift="invalidate"),
+        safety=Safety(max_failed_hosts=1, lease_seconds=60.0, on_drift=DriftPolicy.INVALIDATE),
         workloads={
             "always": WorkloadSpec(
                 kind="pointer_chase",

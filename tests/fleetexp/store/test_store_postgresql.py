@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import migrations
 from agents.messages import Reading
 from fleetexp.cli.main import cli
-from fleetexp.domain import PeriodState, RunState
+from fleetexp.domain import PeriodState, RunRequest, RunState
 from fleetexp.errors import StoreError
 from fleetexp.store.engine import open_engine, parse_url, writing
 from fleetexp.store.partitions import partition
@@ -234,7 +234,7 @@ def test_a_writer_can_do_all_of_a_run(as_role: dict[str, str]) -> None:
         for _ in range(2):
             save_observations(store, period_id, {"pgfault": SUMMARY})
             store.save_findings(run_id, findings())
-        store.request(run_id, "pause", "ann")
+        store.request(run_id, RunRequest.PAUSE, "ann")
         assert store.requested(run_id) == ("pause", "ann")
         store.set_run_state(run_id, RunState.COMPLETED)
     assert check(as_role["writer"]) == []
@@ -296,7 +296,7 @@ def test_a_readers_store_refuses_writes_with_a_remedy(as_role: dict[str, str], u
     with contextlib.closing(open_store(url)) as owner:
         run_id = new_run(owner)
     with contextlib.closing(open_store(as_role["reader"], create=False)) as store:
-        for act in (lambda: new_run(store), lambda: store.request(run_id, "abort", "eve")):
+        for act in (lambda: new_run(store), lambda: store.request(run_id, RunRequest.ABORT, "eve")):
             with pytest.raises(StoreError, match="not permitted"):
                 act()
         assert store.requested(run_id) is None

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from agents.messages import Arm
-from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
+from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunRequest, RunState
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store.store import Store, query
 from tests.fleetexp.store.rows import NOW, facts, knob_change, make_plan, new_run, schedule
@@ -47,7 +47,7 @@ def test_a_run_that_is_not_there_is_named(store: Store) -> None:
     for act in (
         lambda: store.run(99),
         lambda: store.set_run_state(99, RunState.RUNNING),
-        lambda: store.request(99, "pause", "me"),
+        lambda: store.request(99, RunRequest.PAUSE, "me"),
         lambda: store.findings(99),
     ):
         with pytest.raises(NoSuchRun, match="there is no run 99"):
@@ -82,9 +82,9 @@ def test_states_stamp_start_and_end_and_leave_events(store: Store) -> None:
 def test_a_request_is_heard_once_and_an_abort_is_not_weakened(store: Store) -> None:
     run_id = new_run(store)
     assert store.requested(run_id) is None
-    store.request(run_id, "pause", "ann")
-    store.request(run_id, "abort", "ben")
-    store.request(run_id, "pause", "cleo")
+    store.request(run_id, RunRequest.PAUSE, "ann")
+    store.request(run_id, RunRequest.ABORT, "ben")
+    store.request(run_id, RunRequest.PAUSE, "cleo")
     assert store.requested(run_id) == ("abort", "ben")
     assert store.requested(run_id) is None
     assert [event.kind for event in store.events(run_id)][1:] == [
@@ -96,8 +96,8 @@ def test_a_request_is_heard_once_and_an_abort_is_not_weakened(store: Store) -> N
 
 def test_a_pause_that_nobody_heard_does_not_stop_the_resumed_run_but_an_abort_does(store: Store) -> None:
     paused, aborted = new_run(store), new_run(store)
-    store.request(paused, "pause", "ann")
-    store.request(aborted, "abort", "ann")
+    store.request(paused, RunRequest.PAUSE, "ann")
+    store.request(aborted, RunRequest.ABORT, "ann")
     store.set_run_state(paused, RunState.PREFLIGHT)
     store.set_run_state(aborted, RunState.PREFLIGHT)
     assert store.requested(paused) is None

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 
-from fleetexp.domain import EventKind
+from fleetexp.domain import EventKind, RunRequest
 from fleetexp.errors import RunError, StoreError
 from fleetexp.store.store import open_store
 from fleetexp.web.server import LiveServer
@@ -129,7 +129,7 @@ def test_the_database_itself_refuses_what_the_pages_would_write(live_store: str)
     try:
         before = store.run(1).state
         with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
-            store.request(1, "abort", "nobody")
+            store.request(1, RunRequest.ABORT, "nobody")
         with pytest.raises(StoreError, match=r"(?i)read.?only|can't be written"):
             store.record_event(1, EventKind.DRIFT, "y")
         assert store.run(1).state is before
