@@ -17,7 +17,7 @@ _NEVER = b"nh"  # VmFlags: MADV_NOHUGEPAGE
 
 
 @dataclass(slots=True, kw_only=True)
-class Mapping:
+class AnonymousMapping:
     """A private anonymous mapping that may be touched: addresses in bytes; amounts, in bytes, where smaps said them."""
 
     start: int
@@ -40,15 +40,15 @@ class Mapping:
 class Layout:
     """The mappings of a process that could have anonymous huge pages, by address, and how long all private ones are."""
 
-    mappings: tuple[Mapping, ...]
+    mappings: tuple[AnonymousMapping, ...]
     private_bytes: int
 
 
 def parse_layout(text: bytes) -> Layout:
     """Return what /proc/PID/maps, or smaps with its amounts, lists."""
-    found: list[Mapping] = []
+    found: list[AnonymousMapping] = []
     private = 0
-    current: Mapping | None = None
+    current: AnonymousMapping | None = None
     for line in text.splitlines():
         if line[:1].isupper():  # a field of smaps; addresses are in lower case
             if current is not None:
@@ -62,12 +62,12 @@ def parse_layout(text: bytes) -> Layout:
             private += end - start
             anonymous = inode == b"0" and (not name or name.startswith(_ANONYMOUS_NAMES))
             if anonymous and not rights.startswith(_NO_RIGHTS):
-                current = Mapping(start=start, end=end)
+                current = AnonymousMapping(start=start, end=end)
                 found.append(current)
     return Layout(mappings=tuple(found), private_bytes=private)
 
 
-def _take_field(mapping: Mapping, line: bytes) -> None:
+def _take_field(mapping: AnonymousMapping, line: bytes) -> None:
     words = line.split()
     if words[0] == b"VmFlags:":
         mapping.refused = _NEVER in words
@@ -80,16 +80,16 @@ def extents_within(start: int, end: int, size: int) -> int:
     return max(0, end // size - -(-start // size))
 
 
-def count_extents(mappings: Sequence[Mapping], size: int) -> int:
+def count_extents(mappings: Sequence[AnonymousMapping], size: int) -> int:
     return sum(extents_within(one.start, one.end, size) for one in mappings)
 
 
-def count_cut_extents(mappings: Sequence[Mapping], size: int) -> int:
+def count_cut_extents(mappings: Sequence[AnonymousMapping], size: int) -> int:
     """Return how many more there would be, were contiguous mappings one."""
     return sum(extents_within(start, end, size) for start, end in _runs(mappings)) - count_extents(mappings, size)
 
 
-def _runs(mappings: Sequence[Mapping]) -> Iterator[tuple[int, int]]:
+def _runs(mappings: Sequence[AnonymousMapping]) -> Iterator[tuple[int, int]]:
     start = end = 0
     for one in mappings:
         if one.start != end:

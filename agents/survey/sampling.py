@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from agents.survey.layout import Mapping, extents_within
+from agents.survey.layout import AnonymousMapping, extents_within
 from agents.survey.pace import Pace
 from agents.survey.residency import Pagemap, TableLevels, Tally, count_range
 
@@ -20,7 +20,7 @@ _FEWEST_CLUSTERS = 2  # below, nothing can be said of the error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class LookedAt:
     """What was counted, by size in pages: the tallies of what was looked at, and what the whole is estimated by."""
 
     tallies: dict[int, Tally]
@@ -34,13 +34,13 @@ class Seen:
 
 def look(
     pagemap: Pagemap,
-    mappings: Sequence[Mapping],
+    mappings: Sequence[AnonymousMapping],
     sizes_pages: Sequence[int],
     levels: TableLevels,
     pace: Pace,
     *,
     sample_above_bytes: int,
-) -> Seen | None:
+) -> LookedAt | None:
     """Count the extents of every size in these mappings; None where the pace's time was over before.
 
     Only mappings that hold something are looked at. Where they are longer than `sample_above_bytes` together, a random
@@ -68,15 +68,15 @@ def look(
             total[tally.pages].include(tally)
             growth.append(sum(tally.growth))
     errors = {pages: _error_of_total(growth, factor) for pages, growth in zip(sizes_pages, growths, strict=True)}
-    return Seen(tallies=total, factor=factor, growth_error_pages=errors)
+    return LookedAt(tallies=total, factor=factor, growth_error_pages=errors)
 
 
-def untouched_extents(mappings: Sequence[Mapping], size: int) -> int:
+def untouched_extents(mappings: Sequence[AnonymousMapping], size: int) -> int:
     """Return the extents of `size` bytes in the mappings that hold nothing, which are not looked at."""
     return sum(extents_within(one.start, one.end, size) for one in mappings if not one.used)
 
 
-def _clusters(mappings: Sequence[Mapping], size: int) -> list[list[tuple[int, int]]]:
+def _clusters(mappings: Sequence[AnonymousMapping], size: int) -> list[list[tuple[int, int]]]:
     """Return, by address, the parts of the mappings that lie in each aligned stretch of `size` bytes with any."""
     found: dict[int, list[tuple[int, int]]] = {}
     for number, piece in _pieces(mappings, size):
@@ -84,7 +84,7 @@ def _clusters(mappings: Sequence[Mapping], size: int) -> list[list[tuple[int, in
     return list(found.values())
 
 
-def _pieces(mappings: Sequence[Mapping], size: int) -> Iterator[tuple[int, tuple[int, int]]]:
+def _pieces(mappings: Sequence[AnonymousMapping], size: int) -> Iterator[tuple[int, tuple[int, int]]]:
     for one in mappings:
         for number in range(one.start // size, -(-one.end // size)):
             yield number, (max(one.start, number * size), min(one.end, (number + 1) * size))

@@ -22,7 +22,7 @@ from agents.survey.figures import (
     SurveyPages,
     together,
 )
-from agents.survey.layout import Layout, Mapping, bounds, count_cut_extents, count_extents, parse_layout
+from agents.survey.layout import AnonymousMapping, Layout, bounds, count_cut_extents, count_extents, parse_layout
 from agents.survey.pace import Pace
 from agents.survey.processes import (
     ProcessStatus,
@@ -33,7 +33,7 @@ from agents.survey.processes import (
     open_readers,
 )
 from agents.survey.residency import Pagemap, TableLevels
-from agents.survey.sampling import Seen, look, untouched_extents
+from agents.survey.sampling import LookedAt, look, untouched_extents
 from agents.sysroot import SysRoot
 
 _ANON_OF_CGROUP = {2: "anon", 1: "total_rss"}  # by version, in memory.stat, with the cgroups below
@@ -81,7 +81,7 @@ def survey_pages(root: SysRoot, facts: HostFacts, asked: SurveyPages) -> PageSur
 
 
 def _sizes(facts: HostFacts) -> tuple[SurveyedSize, ...]:
-    thp = {one.size_kib: one.effective or one.enabled for one in facts.thp_sizes}
+    thp = {one.size_kib: one.effective for one in facts.thp_sizes if one.effective}  # the others are for shmem alone
     pools = {one.size_kib for one in facts.hugetlb_pools}
     return tuple(
         SurveyedSize(size_kib=size, thp=thp.get(size, ""), hugetlb=size in pools) for size in sorted({*thp, *pools})
@@ -121,7 +121,7 @@ class _Surveyor:
             return None
         refused = [one for one in layout.mappings if one.refused or not status.thp_allowed]
         open_to = [one for one in layout.mappings if not one.refused and status.thp_allowed]
-        seen: Seen | None = None
+        seen: LookedAt | None = None
         shared = 0
         if sight is Sight.WHOLE and self.sizes:
             sight, seen, shared = self._look(status.pid, open_to)
@@ -166,7 +166,7 @@ class _Surveyor:
             return Sight.NOT_OFFERED
         return Sight.OUT_OF_TIME if self.pace.over else Sight.WHOLE
 
-    def _look(self, pid: int, mappings: Sequence[Mapping]) -> tuple[Sight, Seen | None, int]:
+    def _look(self, pid: int, mappings: Sequence[AnonymousMapping]) -> tuple[Sight, LookedAt | None, int]:
         page = self.facts.base_page_bytes
         levels = TableLevels(page_bytes=page, pmd_pages=self.facts.thp_pmd_kib * 1024 // page)
         pagemap: Pagemap | None = None
@@ -191,7 +191,12 @@ class _Surveyor:
         return Sight.SAMPLED if seen.sampled else Sight.WHOLE, seen, round(pagemap.shared_pages * seen.factor) * page
 
     def _figures(
-        self, size: int, status: ProcessStatus, layout: Layout, open_to: Sequence[Mapping], seen: Seen | None
+        self,
+        size: int,
+        status: ProcessStatus,
+        layout: Layout,
+        open_to: Sequence[AnonymousMapping],
+        seen: LookedAt | None,
     ) -> SizeFigures:
         page = self.facts.base_page_bytes
         extents = count_extents(open_to, size)

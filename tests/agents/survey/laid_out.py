@@ -1,11 +1,11 @@
 """A process whose memory has a layout that is known page by page.
 
-    python laid_out.py SIZE PATTERN
+    python laid_out.py SIZE
 
 It maps SIZE bytes, aligned to SIZE, between two stretches that nobody may touch, and touches pages by their numbers as
-PATTERN says in JSON: {"write": [...], "read": [...], "split_at": page or null, "refuse": true to call MADV_NOHUGEPAGE}.
-It prints the address, then does what lines on stdin say: 'touch' writes to what it wrote to again, 'fork' forks a child
-that waits, 'open PATH' keeps a file open. It ends with its stdin.
+the first line of stdin says in JSON: {"write": [...], "read": [...], "split_at": page or null, "refuse": true}, where
+refuse calls MADV_NOHUGEPAGE. It prints the address, then does what further lines say: 'touch' writes to what it wrote
+to again, 'fork' forks a child that waits, 'open PATH' keeps a file open. It ends with its stdin.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def laid_out(
 ) -> Iterator[LaidOut]:
     """Start such a process; end it afterwards."""
     pattern = json.dumps({"write": list(write), "read": list(read), "split_at": split_at, "refuse": refuse})
-    command = [sys.executable, "-I", "-S", __file__, str(size), pattern]
+    command = [sys.executable, "-I", "-S", __file__, str(size)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None
-            yield LaidOut(process, int(process.stdout.readline()))
+            started = LaidOut(process, 0)
+            yield LaidOut(process, int(started.tell(pattern)))
         finally:
             process.kill()
 
@@ -98,4 +98,4 @@ def main(size: int, pattern: dict[str, list[int] | int | bool | None]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]))
+    main(int(sys.argv[1]), json.loads(sys.stdin.readline()))

@@ -12,7 +12,7 @@ from agents.errors import AgentError
 from agents.facts import survey
 from agents.page_sizes import sizes_looking_splits
 from agents.survey.figures import ProcessFigures, Sight, SurveyPages
-from agents.survey.layout import Mapping, bounds, count_cut_extents, count_extents, parse_layout
+from agents.survey.layout import AnonymousMapping, bounds, count_cut_extents, count_extents, parse_layout
 from agents.survey.pace import Pace
 from agents.survey.processes import open_readers
 from agents.survey.residency import TableLevels
@@ -178,7 +178,7 @@ def test_a_sample_is_as_far_off_as_it_says() -> None:
     for extent in range(len(held) // pmd):
         for page in chance.sample(range(pmd), chance.choice([0, 1, 40, 200, 512])):
             held[extent * pmd + page] = 1
-    mappings = [Mapping(start=0, end=len(held) * PAGE, resident=PAGE)]
+    mappings = [AnonymousMapping(start=0, end=len(held) * PAGE, resident=PAGE)]
     levels = TableLevels(page_bytes=PAGE, pmd_pages=pmd)
 
     def estimate(sample_above_bytes: int) -> tuple[int, float]:
