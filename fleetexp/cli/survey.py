@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetexp.cli.options import fleet_options, json_option, root_option
+from fleetexp.cli.options import fleet_options, json_option, root_option, unread_store_option
 from fleetexp.cli.output import emit_json, width
 
 if TYPE_CHECKING:
     from agents.survey.figures import SurveyPages
     from fleetexp.fleets.page_surveys import FleetSurvey
+    from fleetexp.secret import Secret
 
 _GIB = 2**30
 
@@ -55,8 +56,10 @@ _GIB = 2**30
     show_default=True,
     help="Of a process with more than so many GiB, look at a random sample of that size.",
 )
+@click.option("--keep", is_flag=True, help="Keep it in the store, for SQL: the views survey_sizes and survey_programs.")
 @fleet_options
 @root_option
+@unread_store_option
 @json_option
 def survey(
     *,
@@ -66,9 +69,11 @@ def survey(
     cpu_percent: float,
     seconds: float,
     sample_above: int,
+    keep: bool,
     fleet: str,
     address: str,
     root: str,
+    store_url: Secret,
     as_json: bool,
 ) -> None:
     """Say what huge pages would back here, and add.
@@ -79,6 +84,7 @@ def survey(
     """
     from agents.survey.figures import SurveyPages
     from fleetexp.cli.survey_screen import fleet_lines, host_lines
+    from fleetexp.store.url import parse_url
 
     asked = SurveyPages(
         cpu_share=cpu_percent / 100,
@@ -86,7 +92,13 @@ def survey(
         sample_above_bytes=sample_above * _GIB,
         pids=pids,
     )
+    database = parse_url(store_url.reveal()) if keep else None  # before anything is looked at for nothing
     found = _survey(asked, pools, fleet, address, root)
+    if database is not None:
+        from fleetexp.store.store import open_store
+
+        with contextlib.closing(open_store(database)) as store:
+            store.record_page_surveys(found.surveys)
     if as_json:
         emit_json({"surveys": found.surveys, "without": found.without})
     elif len(found.surveys) == 1 and not found.without:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -112,3 +113,20 @@ def test_a_name_that_would_drive_the_terminal_is_shown_harmless(host_tree: Tree)
     shown = "\n".join(host_lines(found, columns=80, top=8))
     assert "[2Jx" in shown
     assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_a_survey_is_kept_for_sql_where_that_is_asked(invoke: Invoke, host_tree: Tree) -> None:
+    root = str(host_tree(files=FILES).root)
+    assert invoke("survey", "--root", root).exit_code == 0
+    assert not Path("fleetexp.db").exists()
+    assert invoke("survey", "--root", root, "--keep", "--store", "sqlite:///kept.db").exit_code == 0
+    sql = "select size_kib, extents, whole from survey_sizes where size_kib = 2048"
+    asked = invoke("sql", sql, "--store", "sqlite:///kept.db", "--json")
+    assert asked.exit_code == 0, asked.stderr
+    assert json.loads(asked.stdout)["rows"] == [[2048, 2 * (1024 + 511 + 1), None]]
+
+
+def test_a_store_that_is_none_is_refused_before_anything_is_looked_at(invoke: Invoke) -> None:
+    result = invoke("survey", "--keep", "--store", "mysql://db/x")
+    assert result.exit_code == ExitCode.ERROR
+    assert "[--store]" in result.stderr
