@@ -12,10 +12,16 @@ import json
 import mmap
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.guest_experiment import counters, fleetexp
+from agents.facts import survey
+from agents.messages import HostFacts
+from agents.survey.figures import SurveyPages
+from agents.survey.survey import survey_pages
+from agents.sysroot import FolderRoot
+from tests.lab.guest_experiment import counters
 
 BIG = Path("/sys/kernel/mm/transparent_hugepage/hugepages-1048576kB")
 GIB = 2**30
@@ -29,23 +35,23 @@ def hold_a_gigabyte() -> mmap.mmap:
     return memory
 
 
-def surveyed(*words: str) -> dict[str, Any]:
-    """One survey by the command line, and the counters before and after."""
+def surveyed(root: FolderRoot, facts: HostFacts) -> dict[str, Any]:
+    """One survey of this process, and the counters before and after."""
     before = counters()
-    found = fleetexp("survey", "--cpu-percent", "100", *words)
-    return {"before": before, "after": counters(), **found}
+    found = survey_pages(root, facts, SurveyPages(pids=(os.getpid(),), cpu_share=1.0))
+    return {"before": before, "after": counters(), **asdict(found)}
 
 
 def main() -> None:
-    os.chdir("/run")
-    os.environ["PATH"] += ":/bin"
+    root = FolderRoot()
+    facts = survey(root)
     (BIG / "enabled").write_text("always")
     before = counters()
     memory = hold_a_gigabyte()
-    result: dict[str, Any] = {"pid": os.getpid(), "before": before, "held": counters()}
-    result["big"] = surveyed("--pid", str(os.getpid()))
+    result: dict[str, Any] = {"before": before, "held": counters()}
+    result["big"] = surveyed(root, facts)
     (BIG / "enabled").write_text("never")
-    result["left"] = surveyed("--pid", str(os.getpid()))
+    result["left"] = surveyed(root, facts)
     before = counters()
     Path("/proc/self/smaps").read_text()
     result["smaps"] = {"before": before, "after": counters()}
@@ -54,8 +60,8 @@ def main() -> None:
     for page in range(0, 64 << 20, 4096):
         memory[page] = 1
     result["nr_anon"] = int((BIG / "stats/nr_anon").read_text())
-    result["none"] = surveyed("--pid", str(os.getpid()))
-    Path(sys.argv[1]).write_text(json.dumps(result))
+    result["none"] = surveyed(root, facts)
+    Path(sys.argv[1]).write_text(json.dumps(result, default=str))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@ GIB_KIB = 1048576
 
 
 def process_of(seen: dict[str, Any]) -> dict[str, Any]:
-    assert seen["code"] == 0, seen["err"]
-    (found,) = seen["out"]["surveys"]
-    (one,) = found["processes"]
+    (one,) = seen["processes"]
     return {
         **one,
-        "splitting": found["splitting_sizes_kib"],
+        "splitting": seen["splitting_sizes_kib"],
         "by_size": {size["size_kib"]: size for size in one["sizes"]},
     }
 
