@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_HEAD = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ ([0-9]+) *(.*)")
+_HEAD = re.compile(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S{4}) \S+ \S+ ([0-9]+) *(.*)")
 _ANONYMOUS_NAMES = (b"[heap]", b"[stack", b"[anon:")
 _NO_RIGHTS = b"---"
 _FIELDS = {b"Rss:": "resident", b"Swap:": "swapped", b"AnonHugePages:": "huge"}
@@ -49,7 +49,7 @@ def parse_layout(text: bytes) -> Layout:
     found: list[AnonymousMapping] = []
     private = 0
     current: AnonymousMapping | None = None
-    for line in text.splitlines():
+    for line in text.split(b"\n"):  # the kernel escapes that in names, and nothing else
         if line[:1].isupper():  # a field of smaps; addresses are in lower case
             if current is not None:
                 _take_field(current, line)

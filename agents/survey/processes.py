@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.environment_probe import read_fields, read_text
+from agents.environment_probe import read_text
+from agents.numbers import whole_number
 from agents.survey.figures import OpenReader
 from agents.sysroot import SysRoot
 
@@ -21,6 +22,11 @@ _READERS_FILES = ("smaps", "smaps_rollup", "numa_maps", "pagemap")
 _READERS_FILE = re.compile(
     rf"/proc/(?:self|\d+)/(?:task/\d+/)?(?:{'|'.join(_READERS_FILES)})|/proc/kpage(?:flags|count)"
 )
+_PID = re.compile(r"[1-9][0-9]{0,6}")
+_FLAGS = re.compile(r"[0-9]{1,10}")
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?(?=\s|$)")
+_FORKS = re.compile(r"(?m)^processes ([0-9]{1,18})$")
+_MOST_KIB = 2**43  # what 53 bits hold in bytes, and more than any host has
 _DESCRIPTORS_AT_MOST = 200_000  # looked at, on the whole host
 
 
@@ -39,36 +45,45 @@ class ProcessStatus:
 
 def list_processes(root: SysRoot) -> list[ProcessStatus]:
     """Return every process with memory of its own, kernel threads left out, the largest first."""
-    found = (_status(root, int(name)) for name in root.names("proc") if name.isdecimal())
+    found = (_status(root, name) for name in root.names("proc") if _PID.fullmatch(name))
     return sorted((one for one in found if one is not None), key=lambda one: -(one.anon_bytes + one.swap_bytes))
 
 
-def _status(root: SysRoot, pid: int) -> ProcessStatus | None:
-    fields = read_fields(root, f"proc/{pid}/status")
-    if "VmSize" not in fields:  # a kernel thread, a zombie, or gone
+def _status(root: SysRoot, pid: str) -> ProcessStatus | None:
+    try:
+        lines = root.read(f"proc/{pid}/status").split(b"\n")  # a name may hold whatever else ends a line elsewhere
+    except OSError:
+        return None
+    fields = {name: value.split() for name, _, value in (line.partition(b":") for line in reversed(lines))}
+    if b"VmSize" not in fields:  # a kernel thread, a zombie, or gone
         return None
     return ProcessStatus(
-        pid=pid,
-        parent=int(fields.get("PPid", "0")),
-        command=fields.get("Name", ""),
-        anon_bytes=_kib(fields, "RssAnon") * 1024,
-        swap_bytes=_kib(fields, "VmSwap") * 1024,
-        page_table_bytes=_kib(fields, "VmPTE") * 1024,
-        thp_allowed=fields.get("THP_enabled", "1") != "0",
+        pid=int(pid),
+        parent=_number(fields, b"PPid"),
+        command=b" ".join(fields.get(b"Name", [])).decode(errors="replace"),
+        anon_bytes=_number(fields, b"RssAnon") * 1024,
+        swap_bytes=_number(fields, b"VmSwap") * 1024,
+        page_table_bytes=_number(fields, b"VmPTE") * 1024,
+        thp_allowed=fields.get(b"THP_enabled") != [b"0"],
     )
 
 
-def _kib(fields: Mapping[str, str], name: str) -> int:
-    words = fields.get(name, "").split()
-    return int(words[0]) if words and words[0].isdecimal() else 0
+def _number(fields: Mapping[bytes, Sequence[bytes]], name: bytes) -> int:
+    """Return a number of kB, or none; 0 where there is none that could be true."""
+    try:
+        number = whole_number(fields[name][0])
+    except (KeyError, IndexError, ValueError):
+        return 0
+    return number if number < _MOST_KIB else 0
 
 
-def forked_children(root: SysRoot, processes: list[ProcessStatus]) -> dict[int, int]:
+def forked_children(root: SysRoot, processes: Sequence[ProcessStatus]) -> dict[int, int]:
     """Return for each process how many living children go on in its program: each shares its pages until it writes."""
     found: dict[int, int] = {}
     for one in processes:
         fields = read_text(root, f"proc/{one.pid}/stat").rpartition(")")[2].split()
-        if len(fields) > _FLAGS_AT and fields[_FLAGS_AT].isdecimal() and int(fields[_FLAGS_AT]) & _FORKED_WITHOUT_EXEC:
+        flags = fields[_FLAGS_AT : _FLAGS_AT + 1]
+        if flags and _FLAGS.fullmatch(flags[0]) and int(flags[0]) & _FORKED_WITHOUT_EXEC:
             found[one.parent] = found.get(one.parent, 0) + 1
     return found
 
@@ -84,12 +99,11 @@ def cgroup_of(root: SysRoot, pid: int, version: int | None) -> str:
 
 def forks_per_second(root: SysRoot) -> float | None:
     """Return how many processes and threads the host started a second since its boot; None where that is unknown."""
-    uptime = read_text(root, "proc/uptime").split()
-    for line in read_text(root, "proc/stat").splitlines():
-        words = line.split()
-        if words[:1] == ["processes"] and len(words) > 1 and uptime and (seconds := float(uptime[0])) > 0:
-            return int(words[1]) / seconds
-    return None
+    seconds = _SECONDS.match(read_text(root, "proc/uptime"))
+    forks = _FORKS.search(read_text(root, "proc/stat"))
+    if seconds is None or forks is None or not float(seconds[0]):
+        return None
+    return int(forks[1]) / float(seconds[0])
 
 
 def open_readers(root: SysRoot) -> tuple[OpenReader, ...]:

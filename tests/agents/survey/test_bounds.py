@@ -20,36 +20,12 @@ from agents.survey.sampling import look
 from agents.survey.survey import survey_pages
 from agents.sysroot import FolderRoot
 from tests.agents.survey.laid_out import laid_out
+from tests.agents.survey.listed_processes import FILES, MAPS, STATUS
 from tests.host_tree import THP
 
 Tree = Callable[..., FolderRoot]
 MIB, GIB = 2**20, 2**30
 PAGE = 4096
-MAPS = """\
-55550000-55560000 r-xp 00000000 fe:00 1234                               /usr/bin/server
-55560000-55570000 rw-p 00010000 fe:00 1234                               /usr/bin/server
-7f0000000000-7f0080000000 rw-p 00000000 00:00 0
-7f0080000000-7f0080100000 r--p 00000000 00:00 0
-7f0080100000-7f00c0000000 rw-p 00000000 00:00 0                          [anon:arena]
-7f0200000000-7f0300000000 ---p 00000000 00:00 0
-7f0400000000-7f0480000000 rw-s 00000000 00:01 7                          /dev/zero (deleted)
-7fff00000000-7fff00200000 rw-p 00000000 00:00 0                          [stack]
-7fff00300000-7fff00302000 r-xp 00000000 00:00 0                          [vdso]
-"""
-STATUS = "Name:\tserver\nPPid:\t1\nVmSize:\t 4000000 kB\nRssAnon:\t 2000000 kB\nVmSwap:\t 0 kB\nVmPTE:\t 4000 kB"
-STAT = "42 (server) S 1 42 42 0 -1 4194560 1 0 0 0"
-FILES = {
-    "proc/42/maps": MAPS,
-    "proc/42/status": STATUS,
-    "proc/42/stat": STAT,
-    "proc/42/comm": "server",
-    "proc/42/cgroup": "0::/system.slice/web.service",
-    "proc/43/status": STATUS.replace("server", "worker").replace("PPid:\t1", "PPid:\t42"),
-    "proc/43/stat": "43 (a (b) c) S 42 42 42 0 -1 4194624 1 0 0 0",
-    "proc/43/maps": MAPS,
-    "proc/44/status": "Name:\tkthreadd\nPPid:\t0",
-    "proc/stat": "cpu  100 0 50 9000 1 0 0 0 0 0\nprocesses 21308",
-}
 
 
 class WatchedRoot(FolderRoot):
@@ -153,6 +129,33 @@ def test_a_copied_tree_gives_the_layout_and_says_that_it_has_no_pagemap(host_tre
     assert found.forks_per_second == pytest.approx(10.0, abs=0.01)
     assert found.small_processes == 0
     assert found.looked_at_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        STATUS.replace("server", "x\x0bRssAnon:\t9 kB\x85y"),
+        STATUS.replace("PPid:\t1", "PPid:\tone"),
+        STATUS.replace("2000000 kB", f"{'9' * 5000} kB"),
+        STATUS.replace("2000000 kB", "18446744073709551615 kB"),
+        STATUS.replace("VmPTE:\t 4000 kB", "VmPTE:"),
+    ],
+)
+def test_whatever_a_process_says_of_itself_the_survey_goes_on(host_tree: Tree, said: str) -> None:
+    odd = {"proc/stat": "processes 99999999999999999999999", "proc/uptime": "soon", "proc/42/stat": "42 (x) S one"}
+    root = host_tree(files=FILES | odd | {"proc/42/status": said, "proc/123456789/status": STATUS})
+    found = survey_pages(root, survey(root), SurveyPages(least_bytes=0))
+    assert {one.pid for one in found.processes} == {42, 43}
+    assert found.forks_per_second is None
+    anon = {one.pid: one.anon_bytes for one in found.processes}
+    assert anon[42] in (0, 2_000_000 * 1024)
+    assert anon[43] == 2_000_000 * 1024
+
+
+def test_a_mapped_file_whose_name_looks_like_a_mapping_is_none() -> None:
+    name = b"/tmp/a\r7f1000000000-7f1100000000 rw-p 00000000 00:00 0 "
+    text = b"7f0000000000-7f0000200000 rw-p 00000000 fe:00 12     " + name + b"\n"
+    assert parse_layout(text).mappings == ()
 
 
 def test_a_process_that_is_not_there_is_an_error_with_a_remedy(host_tree: Tree) -> None:

@@ -19,7 +19,7 @@ from fleetexp.cli.survey_screen import fleet_lines, host_lines
 from fleetexp.exit_codes import ExitCode
 from fleetexp.fleets.page_surveys import FleetSurvey
 from tests.agents.survey.laid_out import laid_out
-from tests.agents.survey.test_bounds import FILES
+from tests.agents.survey.listed_processes import FILES
 from tests.host_tree import THP
 
 Invoke = Callable[..., Result]
