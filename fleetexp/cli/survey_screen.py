@@ -39,7 +39,7 @@ def host_lines(found: PageSurvey, *, columns: int, top: int) -> list[str]:
     if seen:
         lines += ["", *_share_table(found, columns)]
     if top and found.processes:
-        lines += ["", *_process_table(found, columns, top)]
+        lines += ["", *_process_table(found, columns, top), "", *_cgroup_table(found, columns, top)]
     return lines
 
 
@@ -129,17 +129,48 @@ def _share_table(found: PageSurvey, columns: int) -> Iterator[str]:
 
 
 def _process_table(found: PageSurvey, columns: int, top: int) -> Iterator[str]:
-    shown = [one.size_kib for one in found.sizes if one.size_kib >= found.pmd_kib][-2:]
-    heads = ["pid", "command", "anon", "seen", "forked"]
-    heads += [f"{size(kib)}_{what}" for kib in shown for what in ("whole", "adds")]
-    rows = []
-    for one in found.processes[:top]:
-        by_size = {figures.size_kib: figures for figures in one.sizes}
-        cells = [str(one.pid), visible(one.command), _gib(one.anon_bytes), _SIGHTS[one.sight], str(one.forked_children)]
-        rows.append(cells + [cell for kib in shown for cell in _whole_and_growth(by_size[kib])])
-    yield from grid(heads, rows, frozenset({0, 2, *range(4, len(heads))}), columns)
+    rows = [
+        (
+            [str(one.pid), visible(one.command), _gib(one.anon_bytes), _SIGHTS[one.sight], str(one.forked_children)],
+            one.sizes,
+        )
+        for one in found.processes[:top]
+    ]
+    yield from _by_size(found, ["pid", "command", "anon", "seen", "forked"], rows, frozenset({0, 2, 4}), columns)
     if (rest := len(found.processes) - top) > 0:
         yield f"and {rest} smaller ones (--top)"
+
+
+def _cgroup_table(found: PageSurvey, columns: int, top: int) -> Iterator[str]:
+    rows = [
+        (
+            [
+                visible(one.cgroup or "not known"),
+                "?" if one.anon_bytes is None else _gib(one.anon_bytes),
+                f"{one.seen}/{one.processes}",
+            ],
+            one.sizes,
+        )
+        for one in found.cgroups[:top]
+    ]
+    yield from _by_size(found, ["cgroup", "anon", "seen"], rows, frozenset({1}), columns)
+
+
+def _by_size(
+    found: PageSurvey,
+    heads: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Sequence[SizeFigures]]],
+    numeric: frozenset[int],
+    columns: int,
+) -> Iterator[str]:
+    """Lay out rows, each with what the PMD's size and the largest would back and add there."""
+    shown = [one.size_kib for one in found.sizes if one.size_kib >= found.pmd_kib][-2:]
+    all_heads = [*heads, *(f"{size(kib)}_{what}" for kib in shown for what in ("whole", "adds"))]
+    cells = []
+    for begin, sizes in rows:
+        by_size = {one.size_kib: one for one in sizes}
+        cells.append([*begin, *(cell for kib in shown for cell in _whole_and_growth(by_size[kib]))])
+    yield from grid(all_heads, cells, numeric | _numbers(len(all_heads), len(heads)), columns)
 
 
 def _whole_and_growth(one: SizeFigures) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_where_looking_would_split_the_screen_says_what_is_not_known(invoke: Inv
     assert "files that split pages above a PMD's size: smem" in words
     assert "whole at most" in words
     assert "<=1" in words
+    assert re.search(r"/system.slice/web\S* +1.00 +0/1", words), "the cgroup, its memory as the kernel counts it"
 
 
 def test_a_host_without_huge_pages_is_told_so(invoke: Invoke, host_tree: Tree) -> None:
