@@ -43,6 +43,8 @@ from agents.perf import probe_own_events
 from agents.period import Fed, SampledPeriod
 from agents.preflight import preflight
 from agents.spool import Spool
+from agents.survey.figures import SurveyPages
+from agents.survey.survey import survey_pages
 from agents.sysroot import SysRoot
 from agents.workloads import RunningWorkload
 
@@ -90,6 +92,8 @@ class HostAgent:
                 return self._poll(request)
             case Survey():
                 return self._facts()
+            case SurveyPages():
+                return survey_pages(self._root, self._facts(), request)
             case Preflight():
                 return self._preflight(request)
             case Claim():

@@ -2,6 +2,7 @@
 
     request       reply            effect on the host
     Survey        HostFacts        none
+    SurveyPages   PageSurvey       none
     Preflight     PreflightReport  none
     Claim         Claimed          the host lock, the journal and the guardian exist
     Apply         Applied          knobs hold the arm, read back
@@ -23,6 +24,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
+
+from agents.survey.figures import PageSurvey, SurveyPages
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -368,7 +371,7 @@ class Release:
     """End the claim: close the journal, stop the guardian, free the host lock."""
 
 
-Request: TypeAlias = Survey | Preflight | Claim | Apply | Begin | Poll | End | Revert | Release
+Request: TypeAlias = Survey | SurveyPages | Preflight | Claim | Apply | Begin | Poll | End | Revert | Release
 
 
 # ---------------------------------------------------------------------------- replies
@@ -450,4 +453,6 @@ class Released:
     pass
 
 
-Reply: TypeAlias = HostFacts | PreflightReport | Claimed | Applied | Begun | Polled | Ended | Reverted | Released
+Reply: TypeAlias = (
+    HostFacts | PageSurvey | PreflightReport | Claimed | Applied | Begun | Polled | Ended | Reverted | Released
+)

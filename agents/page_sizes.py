@@ -84,3 +84,23 @@ def _table(root: SysRoot, path: str) -> dict[str, int]:
             except ValueError:
                 continue
     return found
+
+
+def sizes_looking_splits(root: SysRoot) -> tuple[int, ...]:
+    """Return the sizes, in KiB, of transparent huge pages that live here or may at any moment, and that looking splits.
+
+    Those are the sizes above a PMD's: reading pagemap, smaps or numa_maps of a process splits its pages of them. A size
+    is ruled out only where it is switched off and the kernel counts none that was given before.
+    """
+    pmd = pmd_kib(root)
+    return tuple(size for size in sizes_in(root, THP) if size > pmd and _may_live(root, size))
+
+
+def _may_live(root: SysRoot, size_kib: int) -> bool:
+    folder = f"{THP}/hugepages-{size_kib}kB"
+    try:
+        return (
+            b"[never]" not in root.read(f"{folder}/enabled") or whole_number(root.read(f"{folder}/stats/nr_anon")) > 0
+        )
+    except (OSError, ValueError):
+        return True

@@ -21,6 +21,7 @@ COMMANDS = {
     "example": "fleetexp.cli.example:example",
     "schema": "fleetexp.cli.schema:schema",
     "hosts": "fleetexp.cli.hosts:hosts",
+    "survey": "fleetexp.cli.survey:survey",
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
     "rehearse": "fleetexp.cli.rehearse:rehearse",

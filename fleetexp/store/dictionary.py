@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
-from fleetexp.store.tables import SCHEMA_VERSION, Base
+from fleetexp.store.table_base import Base
+from fleetexp.store.tables import SCHEMA_VERSION
 from fleetexp.store.views.all_views import VIEWS
 from fleetexp.store.views.definition import ColumnKind
 

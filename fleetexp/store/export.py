@@ -30,7 +30,12 @@ from fleetexp.store.tables import SCHEMA_VERSION
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 TIMEOUT_SECONDS = 3600.0
-_LEFT_OUT = {"metric_series": "the same readings as in sample and measurement, one row each"}
+_OF_NO_RUN = "a survey of a host belongs to no run"
+_OF_SURVEYS = ("page_survey", "surveyed_process", "surveyed_size", "surveyed_share")
+_LEFT_OUT = {
+    "metric_series": "the same readings as in sample and measurement, one row each",
+    **dict.fromkeys((*_OF_SURVEYS, "survey_sizes", "survey_programs", "survey_shares"), _OF_NO_RUN),
+}
 _OF_RUN = "SELECT host_id FROM assignment WHERE run_id = {run_id}"
 _WHERE = {
     "experiment": "experiment_id = (SELECT experiment_id FROM run WHERE run_id = {run_id})",

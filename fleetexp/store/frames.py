@@ -14,15 +14,8 @@ from fleetexp.domain import PeriodState
 from fleetexp.errors import StoreError
 from fleetexp.store.observed import observed
 from fleetexp.store.readings import decoded
-from fleetexp.store.tables import (
-    METRIC_COLUMNS,
-    Host,
-    SampleRow,
-    StoredAssignment,
-    StoredPeriod,
-    column_of,
-    table,
-)
+from fleetexp.store.table_base import table
+from fleetexp.store.tables import METRIC_COLUMNS, Host, SampleRow, StoredAssignment, StoredPeriod, column_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fleetexp.store.bulk import PostgresqlBulk
 from fleetexp.store.column_types import JsonDocument
 from fleetexp.store.rows import Target
-from fleetexp.store.tables import Base, table
+from fleetexp.store.table_base import Base, table
 
 ROWS_AT_ONCE = 5000
 ROWS_TO_COPY = 100  # from here on COPY takes less time than INSERT

@@ -12,7 +12,8 @@ from fleetexp.domain import BrokenBy, PeriodKind, PeriodPlan, PeriodRecord, Peri
 from fleetexp.store.column_types import Instant
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import PeriodEnd, PeriodStart
-from fleetexp.store.tables import Host, StoredPeriod, table
+from fleetexp.store.table_base import table
+from fleetexp.store.tables import Host, StoredPeriod
 
 
 def enter(connection: Connection, run_id: int, schedules: Iterable[tuple[int, Sequence[PeriodPlan]]]) -> None:

@@ -20,7 +20,8 @@ from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.records import Floats, PeriodReadings, Series
 from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, Row, SampleRows, measurement_rows
-from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, SampleRow, StoredPeriod, column_of, table
+from fleetexp.store.table_base import table
+from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, SampleRow, StoredPeriod, column_of
 
 
 def append(

@@ -8,12 +8,13 @@ from sqlalchemy import Connection
 from fleetexp.errors import StoreError
 from fleetexp.store.engine import StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.schema import require_current, version_of
-from fleetexp.store.tables import Base
+from fleetexp.store.table_base import Base
 from fleetexp.store.views.all_views import VIEWS
 
 # What was read, written to a kernel, or happened, is entered once and never changed.
 APPEND_ONLY = frozenset(
     {"experiment", "host", "host_facts", "counted_event", "assignment", "sample", "measurement", "knob_change", "event"}
+    | {"page_survey", "surveyed_process", "surveyed_size", "surveyed_share"}
 )
 VERSION = "alembic_version"
 

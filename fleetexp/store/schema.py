@@ -13,7 +13,8 @@ from fleetexp.errors import WrongSchema
 from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, reading, writing
 from fleetexp.store.records import LIVE
 from fleetexp.store.sqlite_file import is_writable, require_readable
-from fleetexp.store.tables import SCHEMA_VERSION, Base, Run
+from fleetexp.store.table_base import Base
+from fleetexp.store.tables import SCHEMA_VERSION, Run
 from fleetexp.store.views.all_views import VIEWS, view_sql
 
 _ADVISORY_LOCK = 0x666C656574  # one migration at a time on a server

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 
 from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
+from agents.survey.figures import PageSurvey
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
@@ -36,6 +37,7 @@ from fleetexp.store.records import (
     Series,
 )
 from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
+from fleetexp.store.surveys import add_surveys
 from fleetexp.store.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -296,6 +298,11 @@ class Store:
         """Return the newest facts of each host of a run, by host."""
         with self._transactions.reading() as connection:
             return audit.host_facts(connection, run_id)
+
+    def record_page_surveys(self, surveys: Sequence[PageSurvey]) -> None:
+        """Enter what surveys found huge pages would do on hosts, each survey once; they belong to no run."""
+        with self._transactions.writing() as connection:
+            add_surveys(connection, self._directory, surveys)
 
     def record_event(
         self,

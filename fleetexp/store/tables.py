@@ -11,43 +11,24 @@ observation  one summary per (period, metric): where the analysis starts
 knob_change  every write to a kernel setting
 event        what happened on a host, and who did what with a run
 estimate, guardrail_check, finding   what the analysis found
+page_survey, surveyed_process, surveyed_size, surveyed_share   what huge pages would do: `survey_tables`
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
 
-from sqlalchemy import ForeignKey, Index, MetaData, Table, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
+import fleetexp.store.survey_tables  # noqa: F401 - whoever has these tables has those
 from agents.catalogue import CATALOGUE
 from fleetexp.domain import RunCause
-from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
+from fleetexp.store.column_types import Extra, Real
+from fleetexp.store.table_base import NUMBERED, STRICT, Base, Json
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0009"
-
-Json = Annotated[Any, mapped_column(JsonDocument())]
-
-
-class Base(DeclarativeBase):
-    """Base of every table: names of constraints are said, not made up by the database."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {int: Whole, float: Real, str: Words(), datetime: Instant(), bool: Flag}
-
-
-STRICT = {"sqlite_strict": True}
-NUMBERED = {"sqlite_strict": True, "sqlite_autoincrement": True}  # a number is never given twice
+SCHEMA_VERSION = "0010"
 
 
 class StoredExperiment(Base):
@@ -101,7 +82,7 @@ class Host(Base):
 
     host_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the host")
     name: Mapped[str] = mapped_column(unique=True, comment="name of the host in the fleet")
-    first_seen_at: Mapped[datetime] = mapped_column(comment="when a plan first named it, UTC")
+    first_seen_at: Mapped[datetime] = mapped_column(comment="when a plan, or a survey, first named it, UTC")
 
 
 class HostFactsRow(Base):
@@ -399,10 +380,3 @@ class FindingRow(Base):
         comment="whether the evidence prefers it to the other treatments; NULL: not told apart, or no other"
     )
     sentence: Mapped[str] = mapped_column(comment="the decision in one sentence")
-
-
-def table(model: type[Base]) -> Table:
-    """Return the Core table of a mapping."""
-    found = model.__table__
-    assert isinstance(found, Table)  # noqa: S101 - narrows SQLAlchemy's FromClause
-    return found

@@ -6,8 +6,11 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from agents.sysroot import FolderRoot
 
 
 @pytest.fixture
@@ -27,6 +30,16 @@ def mounted() -> Iterator[Callable[..., None]]:
     yield mount
     for folder in reversed(folders):
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, mounted: Callable[..., None]) -> FolderRoot:
+    """Return this machine's /sys and /proc with a state folder of the test's own."""
+    folder = tmp_path / "machine"
+    for name in ("sys", "proc"):
+        (folder / name).mkdir(parents=True)
+        mounted("--bind", f"/{name}", str(folder / name))
+    return FolderRoot(folder)
 
 
 def wait_until(true: Callable[[], bool], *, within_seconds: float = 10.0) -> float:

@@ -56,16 +56,6 @@ for line in sys.stdin:
 OF_THE_TEST = 'mkdir -p /var/lib/fleetexp && mount --bind "$1" /var/lib/fleetexp && shift && exec "$@"'
 
 
-@pytest.fixture
-def here(tmp_path: Path, mounted: Callable[..., None]) -> FolderRoot:
-    """Return this machine's /sys and /proc with a state folder of the test's own."""
-    folder = tmp_path / "machine"
-    for name in ("sys", "proc"):
-        (folder / name).mkdir(parents=True)
-        mounted("--bind", f"/{name}", str(folder / name))
-    return FolderRoot(folder)
-
-
 def start_agent(state: Path, knob: str, value: str) -> subprocess.Popen[str]:
     """Start an agent of this machine itself, whose journal names processes that are this machine's."""
     state.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ from tests.fleetexp.store.rows import (
     sample,
 )
 from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
+from tests.fleetexp.store.survey_rows import a_fleet
 
 RAMP = spec(
     stages="[{hosts: 2, hold: 1m}, {share: 100%, hold: 4m}]",
@@ -75,6 +76,7 @@ def freeze(path: Path) -> None:
         summary = Summary(n=1, mean=1.0, variance=0.0, minimum=1.0, maximum=1.0, p50=1.0, p99=1.0)
         save_observations(store, period_id, {"pgfault": replace(summary, rise=30.0), "access_seconds": summary})
         store.save_findings(run_id, findings())
+        store.record_page_surveys(a_fleet(NOW))
         store.set_run_state(run_id, RunState.COMPLETED)
         _harmful(store)
         _two_arms(store)

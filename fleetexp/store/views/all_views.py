@@ -10,6 +10,7 @@ from fleetexp.store.views.definition import ColumnKind, View, select_of
 from fleetexp.store.views.hosts import HOST_RESTORES, HOST_STATE, HOST_TIMELINE, KNOB_AUDIT
 from fleetexp.store.views.periods import METRIC_SERIES, PERIOD_METRICS, PERIOD_QUALITY, SPLIT_RATES, THP_BACKING
 from fleetexp.store.views.runs import DECISIONS, EFFECTS, GUARDRAIL_LOOKS, RUN_SUMMARY
+from fleetexp.store.views.surveys import SURVEY_PROGRAMS, SURVEY_SHARES, SURVEY_SIZES
 
 __all__ = ["VIEWS", "ColumnKind", "View", "view_sql"]
 
@@ -31,6 +32,9 @@ VIEWS: tuple[View, ...] = (
     HOST_RESTORES,
     HOST_STATE,
     HOST_TIMELINE,
+    SURVEY_SIZES,
+    SURVEY_PROGRAMS,
+    SURVEY_SHARES,
 )
 
 

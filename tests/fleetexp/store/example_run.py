@@ -67,6 +67,7 @@ from fleetexp.store.store import Store, open_store
 from fleetexp.store.tables import Event, GuardrailCheck, Host, Run, StoredExperiment
 from tests.fleetexp.store.rows import facts
 from tests.fleetexp.store.single import end_period, record_host_facts, save_observations, start_period
+from tests.fleetexp.store.survey_rows import a_fleet
 
 GIB = 1 << 30
 KNOB = "thp/1048576kB/enabled"
@@ -134,6 +135,7 @@ def fill(url: str) -> None:
         first, second = _enter(store, RUN_1, seed=1), _enter(store, RUN_2, seed=2)
         _first(store, first)
         _second(store, second)
+        store.record_page_surveys(a_fleet(FIRST_AT, ("web-a-01", "web-b-01", "web-b-02")))
     _set_the_clock(url, {first: FIRST_AT, second: SECOND_AT})
 
 

@@ -15,7 +15,7 @@ from analysis.aggregate import Summary
 from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
-from fleetexp.store.tables import Base
+from fleetexp.store.table_base import Base
 from fleetexp.store.views.all_views import VIEWS, View
 from tests.fleetexp.store.rows import (
     KNOB,
@@ -30,6 +30,7 @@ from tests.fleetexp.store.rows import (
     sample,
 )
 from tests.fleetexp.store.single import end_period, save_observations, start_period
+from tests.fleetexp.store.survey_rows import a_fleet
 
 
 def summary(mean: float) -> Summary:
@@ -76,6 +77,7 @@ def run_id(store: Store) -> int:
     failed = replace(knob_change("always", "inherit", "always", at=60), error="EIO", reason=KnobReason.REVERT)
     store.record_knob_changes(run_id, "h2", [knob_change("inherit", "always", at=2), failed])
     store.save_findings(run_id, decided())
+    store.record_page_surveys(a_fleet(NOW))
     return run_id
 
 
