@@ -55,6 +55,8 @@ _WORDS = {
     BootFailure.LATE: ("it has not joined in time", "give it longer (--timeout), or boot fewer at once"),
 }
 _LACKS = re.compile(rf"^{SAYS} lacks (\w+)", re.MULTILINE)
+_ENDED = re.compile(rf"^{SAYS} ended", re.MULTILINE)
+_PANIC = re.compile(r"Kernel panic")
 _NO_INIT = re.compile(r"Requested init \S+ failed|No working init found|Unable to mount root fs")
 
 
@@ -68,7 +70,7 @@ def failure_of(console: str, *, ended: bool = True) -> BootFailure:
         return BootFailure.NO_SHELL
     if not ended:
         return BootFailure.LATE
-    return BootFailure.PANIC if f"{SAYS} ended" not in console and "Kernel panic" in console else BootFailure.ENDED
+    return BootFailure.PANIC if _PANIC.search(console) and not _ENDED.search(console) else BootFailure.ENDED
 
 
 def explained(failure: BootFailure) -> tuple[str, str]:
@@ -77,5 +79,7 @@ def explained(failure: BootFailure) -> tuple[str, str]:
 
 
 def last_lines(console: str) -> tuple[str, ...]:
-    """Return the last lines that say something."""
-    return tuple([line.rstrip() for line in console.splitlines() if line.strip()][-_LINES_SHOWN:])
+    """Return the last lines that say something, up to where the kernel panicked: the stack below that says less."""
+    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
+    end = next((number for number, line in enumerate(lines, 1) if _PANIC.search(line)), len(lines))
+    return tuple(lines[:end][-_LINES_SHOWN:])

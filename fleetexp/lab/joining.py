@@ -32,6 +32,7 @@ for folder in {folder} /var/lib/fleetexp; do mkdir -p $folder && mount -t tmpfs 
 echo 'import signal; signal.pause()' > {folder}/idle.py
 for agent in {agents}; do mount --bind {folder}/idle.py $agent || exit; done
 ip link set lo up && ip link set "$CARD" up && ip addr add {address}/24 dev "$CARD" || exit
+ip route add default via {gateway} || exit  # Ray asks the routes which address is its own
 exec {python} -P -m fleetexp.lab.guest_node {head} {address} {labels} {folder}
 """
 
@@ -69,6 +70,7 @@ def joining_script(head: RayHead, *, name: str, address: str, prepare: str = "")
         address=address,
         python=shlex.quote(sys.executable),
         head=head.address,
+        gateway=head.address.rpartition(":")[0],
         labels="pool=lab",
     )
 

@@ -39,6 +39,7 @@ def record_path(folder: Path) -> Path:
 def write_record(folder: Path, record: LabRecord, *, first: bool = False) -> None:
     """Write the record; `first`: LabError where the folder has one already."""
     path = record_path(folder)
+    target = path if first else path.with_suffix(".new")
     text = json.dumps(
         {
             "space": record.network.space,
@@ -58,8 +59,8 @@ def write_record(folder: Path, record: LabRecord, *, first: bool = False) -> Non
         },
         indent=2,
     )
-    target = path if first else path.with_suffix(".new")
-    target.unlink(missing_ok=not first) if not first else None
+    if not first:
+        target.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)

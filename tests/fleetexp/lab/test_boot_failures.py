@@ -41,3 +41,4 @@ def test_each_failure_has_words_and_a_remedy(failure: BootFailure) -> None:
 def test_the_last_lines_are_those_that_say_something() -> None:
     assert last_lines("".join(f"line {number}\n\n" for number in range(40)))[-1] == "line 39"
     assert len(last_lines("x\n" * 40)) == 12
+    assert last_lines("one\n" + PANIC + " Call Trace:\n  do_exit\n") == ("one", PANIC.rstrip())
