@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,12 +19,13 @@ PATIENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "15000",
     "RAY_health_check_failure_threshold": "4",
-    "FLEETEXP_PATIENCE": "3",
+    "FLEETEXP_PATIENCE": "10",
 }
 # Two processes of Ray's serve nothing here, with no dashboard and no runtime environments, and start slowly: they idle.
 _AGENTS = ("dashboard/agent.py", "_private/runtime_env/agent/main.py")
 _SCRIPT = """\
 cd /
+echo {name} >/proc/sys/kernel/hostname
 [ -n "$CARD" ] || {{ echo "{says} lacks network"; exit 1; }}
 {exports}
 {prepare}
@@ -44,12 +45,11 @@ class RayHead:
     address: str
     token: str
     folder: Path
-    environment: dict[str, str] = field(default_factory=lambda: dict(PATIENT))
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment of whoever is let in."""
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, **self.environment}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, **PATIENT}
 
 
 def joining_script(head: RayHead, *, name: str, address: str, prepare: str = "") -> str:
@@ -57,7 +57,6 @@ def joining_script(head: RayHead, *, name: str, address: str, prepare: str = "")
     variables = {
         **head.variables,
         "PYTHONPATH": PACKAGES,
-        "FLEETEXP_HOST": name,
         "NUMBA_CACHE_DIR": "/tmp/numba",  # noqa: S108 - of the guest, which has no other user
     }
     ray = ray_folder()
@@ -71,7 +70,8 @@ def joining_script(head: RayHead, *, name: str, address: str, prepare: str = "")
         python=shlex.quote(sys.executable),
         head=head.address,
         gateway=head.address.rpartition(":")[0],
-        labels="pool=lab",
+        name=name,
+        labels=f"pool=lab,fleetexp.host={name}",  # known by its label before it has said a word
     )
 
 
