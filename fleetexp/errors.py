@@ -2,6 +2,7 @@
 
 FleetexpError
 ├── ConfigError          the experiment's YAML can't be used, or doesn't fit the hosts; nothing was touched
+├── LabError             a guest of the lab can't be booted, or there is no such lab; nothing of it is left
 ├── RunError             the run can't be started, resumed or stopped as asked
 └── StoreError           the database didn't take or give what was asked; nothing is half-written
     ├── BadStoreUrl          the URL names no database that fleetexp can use
@@ -21,6 +22,7 @@ __all__ = [
     "BadStoreUrl",
     "ConfigError",
     "FleetexpError",
+    "LabError",
     "NoSuchRun",
     "QueryRefused",
     "QueryTooLong",
@@ -33,39 +35,39 @@ __all__ = [
     "WrongSchema",
 ]
 
-PROBLEMS_SHOWN = 20  # in the text of a ConfigError; `problems` has them all
+PROBLEMS_SHOWN = 20  # in the text of an error; `problems` has them all
 
 
 class FleetexpError(Exception):
-    """Base of every error on this side; `what` failed, `where`, and the `remedy`."""
+    """Base of every error on this side; `what` failed, `where`, and the `remedy`.
 
-    def __init__(self, what: str, where: str = "", remedy: str = "") -> None:
-        super().__init__(what, where, remedy)
+    `problems`, where several were found, or what a machine said, is one line each.
+    """
+
+    def __init__(self, what: str, where: str = "", remedy: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(what, where, remedy, problems)
         self.what = what
         self.where = where
         self.remedy = remedy
+        self.problems = problems
 
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         remedy = f" — {self.remedy}" if self.remedy else ""
-        return f"{self.what}{place}{remedy}"
-
-
-class ConfigError(FleetexpError):
-    """The spec can't be used. `problems` lists each thing found as one line: file:line:column key: what — remedy."""
-
-    def __init__(self, what: str, where: str = "", remedy: str = "", problems: tuple[str, ...] = ()) -> None:
-        super().__init__(what, where, remedy)
-        self.args = (what, where, remedy, problems)
-        self.problems = problems
-
-    def __str__(self) -> str:
-        head = FleetexpError.__str__(self)
+        head = f"{self.what}{place}{remedy}"
         if len(self.problems) < 2:
             return head
         more = len(self.problems) - PROBLEMS_SHOWN
         rest = (f"and {more} more",) if more > 0 else ()
         return "\n  ".join((head, *self.problems[:PROBLEMS_SHOWN], *rest))
+
+
+class ConfigError(FleetexpError):
+    """The spec can't be used. `problems` lists each thing found as one line: file:line:column key: what — remedy."""
+
+
+class LabError(FleetexpError):
+    """A guest can't be booted, or a lab is not there as asked; `problems` are the last lines of a console."""
 
 
 class RunError(FleetexpError):

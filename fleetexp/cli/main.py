@@ -25,6 +25,7 @@ COMMANDS = {
     "power": "fleetexp.cli.power:power",
     "plan": "fleetexp.cli.plan:plan",
     "rehearse": "fleetexp.cli.rehearse:rehearse",
+    "lab": "fleetexp.cli.lab:lab",
     "run": "fleetexp.cli.run:run",
     "status": "fleetexp.cli.status:status",
     "runs": "fleetexp.cli.status:runs",

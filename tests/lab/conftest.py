@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from fleetexp.experiment.quantities import parse_size
+from fleetexp.lab.guest import Guest, GuestState
+from fleetexp.lab.initramfs import SHARE
+from fleetexp.lab.machine import Hardware, KernelImage, with_our_init
 from tests.postgresql_server import programs
-from tests.ray_cluster import why_not
+from tests.ray_cluster import until, why_not
 
 HERE = Path(__file__).resolve().parent
 
@@ -50,19 +53,23 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed (make installs it, as root)")
 
-    def boot(script: str, *, limit_seconds: int = 840, **environment: str) -> dict[str, Any]:
-        share = tmp_path / "share"
-        share.mkdir(exist_ok=True)
-        start = tmp_path / "start.sh"
-        start.write_text(f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / script} /mnt/share/result.json\n")
-        done = subprocess.run(
-            [str(lab / "boot.sh"), str(start)],
-            env={**os.environ, "SHARE": str(share), "LIMIT": str(limit_seconds), **environment},
-            capture_output=True,
-            check=False,
+    def boot(script: str, *, limit_seconds: int = 840, memory: str = "5GiB", cpu_model: str = "") -> dict[str, Any]:
+        booted = Guest("guest", 1, tmp_path / "guest")
+        booted.folder.mkdir()
+        kernel = KernelImage(image=lab / "bzImage-pud", initramfs=lab / "initramfs.cpio.gz")
+        booted.start(
+            None,
+            with_our_init(kernel, booted.folder),
+            Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model),
+            "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
+            f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / script} {SHARE}/result.json\n",
         )
-        result = share / "result.json"
-        assert result.exists(), done.stdout.decode(errors="replace")[-4000:]
-        return {"console": done.stdout.decode(errors="replace"), **json.loads(result.read_text())}
+        try:
+            until(lambda: booted.state is GuestState.ENDED, limit_seconds, f"{script} has ended in the guest")
+        finally:
+            booted.stop(0)
+        result = booted.share / "result.json"
+        assert result.exists(), booted.console[-4000:]
+        return {"console": booted.console, **json.loads(result.read_text())}
 
     return boot

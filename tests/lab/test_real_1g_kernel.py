@@ -22,7 +22,7 @@ def risen(samples: list[list[Any]], period_id: int, column: int) -> int:
 
 
 def test_an_experiment_on_1g_pages_agrees_with_the_kernel_and_splits_nothing(guest: Guest) -> None:
-    seen = guest("guest_experiment.py", MEM="8G", limit_seconds=850)
+    seen = guest("guest_experiment.py", memory="8GiB", limit_seconds=850)
 
     sizes = {size["size_kib"]: size for size in seen["doctor"]["out"]["facts"]["thp_sizes"]}
     assert sizes[1048576]["effective"] == "never"
@@ -51,7 +51,7 @@ def test_an_experiment_on_1g_pages_agrees_with_the_kernel_and_splits_nothing(gue
 
 
 def test_a_kernel_without_1g_pages_is_refused_clearly_and_left_alone(guest: Guest) -> None:
-    seen = guest("guest_experiment.py", CPU="max,-pdpe1gb")
+    seen = guest("guest_experiment.py", cpu_model="max,-pdpe1gb")
     assert seen["has_1g"] is False
     assert seen["run"]["code"] == 1
     assert "thp/1048576kB/enabled" in seen["run"]["out"]["error"]["what"]
