@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.plan import Direction
-from analysis.quantities import DASH, counted, number, scale_for
+from analysis.quantities import DASH, Scale, counted, number, scale_for
 from analysis.report.charts.events import event_chart
 from analysis.report.effects import estimate_row
 from analysis.report.html import Chart, page_as_html
@@ -113,7 +113,7 @@ def fragment(findings: RetrospectiveFindings) -> str:
 def _effects(findings: RetrospectiveFindings) -> ReportSection:
     rows = [row for one in findings.metrics for row in _effect_cells(one, findings.alpha)]
     table = Table(
-        caption=f"What hosts measured since {findings.changed}, and what they would have without it ({_SHORT})",
+        caption=f"Since {findings.changed}: what hosts measured, and what they would have without it ({_SHORT})",
         headers=("metric", "without", "measured", f"change [{_level(findings)} interval]", "verdict"),
         rows=tuple(rows),
         align="lrrll",
@@ -162,7 +162,7 @@ def _guardrail_cells(one: GuardrailStanding, alpha: float) -> tuple[Cell, ...]:
 def _events(findings: RetrospectiveFindings) -> ReportSection:
     tables = tuple(
         Table(
-            caption=f"{one.plan.name} by periods since the change ({_SHORT})",
+            caption=f"{_named(one)} by periods since the change ({_SHORT})",
             headers=("periods", "hosts", "effect", f"{_level(findings)} interval", "band for all times"),
             rows=tuple(
                 (
@@ -229,7 +229,7 @@ def _placebos(findings: RetrospectiveFindings, primary: MetricFindings) -> Repor
         why = "The time before the change is too short for placebo dates."
         return ReportSection(key="placebos", title="Changes that never were", paragraphs=(why,))
     table = Table(
-        caption=f"{primary.plan.name}: what a change would have seemed to do so many periods earlier ({_SHORT})",
+        caption=f"{_named(primary)}: what a change would have seemed to do so many periods earlier ({_SHORT})",
         headers=("periods earlier", "effect", f"{_level(findings)} interval", "p (Holm)"),
         rows=rows,
         align="rrlr",
@@ -245,7 +245,7 @@ def _sensitivity(primary: MetricFindings) -> ReportSection:
         return ReportSection(key="sensitivity", title=title, paragraphs=(f"{why.rstrip('.')}.",))
     rows = tuple(
         (
-            Cell(text=number(size)),
+            Cell(text=f"{size:g}"),
             Cell(text=_interval(primary, interval)),
             Cell(text="0 is outside" if _outside(interval) else "0 is inside"),
         )
@@ -257,7 +257,7 @@ def _sensitivity(primary: MetricFindings) -> ReportSection:
         f"Then: {robustness_words(primary)}."
     )
     table = Table(
-        caption=f"{primary.plan.name}: the effect that such a drift leaves possible ({_SHORT})",
+        caption=f"{_named(primary)}: the effect that such a drift leaves possible ({_SHORT})",
         headers=("times", "effect", "leaves"),
         rows=rows,
         align="rll",
@@ -307,14 +307,27 @@ def _level(findings: RetrospectiveFindings) -> str:
     return f"{number(100 * (1 - findings.alpha))} %"
 
 
+def _scale(found: MetricFindings) -> Scale:
+    """The one scale of a metric's differences, so that the column of a table has one."""
+    return scale_for(found.plan.unit, [point.effect for point in found.events] or (_estimated(found),))
+
+
+def _estimated(found: MetricFindings) -> float | None:
+    return None if found.headline is None else found.headline.difference
+
+
 def _shown(found: MetricFindings, value: float) -> str:
-    return scale_for(found.plan.unit, (value,)).show_difference(value)
+    return _scale(found).show_difference(value)
 
 
 def _interval(found: MetricFindings, interval: Interval | None) -> str:
-    if interval is None:
-        return DASH
-    return interval_text(interval, scale_for(found.plan.unit, (interval.low, interval.high)).show_difference)
+    return DASH if interval is None else interval_text(interval, _scale(found).show_difference)
+
+
+def _named(found: MetricFindings) -> str:
+    """The metric, with the unit where its numbers do not carry one."""
+    spelled = _scale(found).spelled
+    return f"{found.plan.name} ({spelled})" if spelled else found.plan.name
 
 
 def _outside(interval: Interval) -> bool:

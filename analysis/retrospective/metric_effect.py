@@ -17,6 +17,7 @@ from analysis.look import Look
 from analysis.missing import fence
 from analysis.multiplicity import AdjustedTest
 from analysis.plan import MetricPlan, Role
+from analysis.quantities import scale_for
 from analysis.results import Check, Estimate, EstimateKind, Interval
 from analysis.retrospective.balancing import balanced_effect
 from analysis.retrospective.event_study import EventStudy, event_study
@@ -84,7 +85,7 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
     drawn = placebo_hosts(panel, main, plan.alpha, plan.seed) if not few else None
     robustness, unavailable = _robustness(study, level)
     missing, uneven = _missing_check(panel, metric)
-    checks = [*_trend_checks(trend, dates, metric, plan.alpha), missing]
+    checks = [*_trend_checks(trend, dates, metric, main.level, plan.alpha), missing]
     if drawn is not None:
         checks.append(
             Check(
@@ -175,7 +176,7 @@ def _robustness(study: EventStudy, level: float) -> tuple[Robustness | None, tup
 
 
 def _trend_checks(
-    trend: PreTrend | None, dates: tuple[PlaceboDate, ...], metric: MetricPlan, alpha: float
+    trend: PreTrend | None, dates: tuple[PlaceboDate, ...], metric: MetricPlan, level: float, alpha: float
 ) -> Iterator[Check]:
     name = f"pre-trend ({metric.name})"
     p = None if trend is None else trend.p_value
@@ -187,7 +188,9 @@ def _trend_checks(
     if drift is None:
         yield Check(name=name, passed=p >= alpha, p_value=p, detail="Before the change nothing moved on any host.")
         return
-    detail = f"Before, changed hosts drifted by {drift.estimate:+.3g} {metric.unit} a period"
+    scale = scale_for(metric.unit, (level,))
+    said = f"{scale.show_difference(drift.estimate)} {scale.spelled}".rstrip()
+    detail = f"Before, changed hosts drifted by {said} a period"
     parts = [
         f"p = {one:.2g} for {what}"
         for one, what in ((trend.any_gap, "any gap"), (trend.drift, "a drift"))

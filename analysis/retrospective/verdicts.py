@@ -142,8 +142,22 @@ class RetrospectiveFindings:
         """Return what one metric shows; KeyError for a stranger."""
         return {one.plan.name: one for one in self.metrics}[name]
 
+    @property
+    def html(self) -> str:
+        """The report as one self-contained HTML document."""
+        from analysis.report.retrospective import render_retrospective_html  # noqa: PLC0415 - these types are light
+
+        return render_retrospective_html(self)
+
+    @property
+    def markdown(self) -> str:
+        """The report's words and tables."""
+        from analysis.report.retrospective import render_retrospective_markdown  # noqa: PLC0415
+
+        return render_retrospective_markdown(self)
+
     def __str__(self) -> str:
-        from analysis.report.retrospective import as_text  # noqa: PLC0415 - these types are light, the report is not
+        from analysis.report.retrospective import as_text  # noqa: PLC0415
 
         return as_text(self)
 

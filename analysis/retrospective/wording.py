@@ -79,7 +79,7 @@ def robustness_words(found: MetricFindings) -> str:
         return "how large an unseen drift would explain it away is not known"
     if found.robustness.breakdown <= 0:
         return "a drift smaller than those before the change would explain it away"
-    return f"a drift {found.robustness.breakdown:.2g} times the largest before the change would explain it away"
+    return f"only a drift more than {found.robustness.breakdown:.2g} times the largest before it would explain it away"
 
 
 def passed_word(check: Check) -> str:
