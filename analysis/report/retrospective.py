@@ -127,7 +127,9 @@ def _effects(findings: RetrospectiveFindings) -> ReportSection:
 
 def _effect_cells(found: MetricFindings, alpha: float) -> Iterator[tuple[Cell, ...]]:
     name = Cell(text=found.plan.name, code=True, note=found.plan.unit)
-    verdict = Cell(text=verdict_label(found.verdict), tone=_TONES[found.verdict])
+    verdict = Cell(text=DASH)
+    if found.verdict is not None:
+        verdict = Cell(text=verdict_label(found.verdict), tone=_TONES[found.verdict])
     if found.headline is None:
         why = next(iter(found.warnings), "no estimate")
         yield name, Cell(text=DASH), Cell(text=DASH), Cell(text=why, tone="quiet"), verdict

@@ -45,7 +45,7 @@ def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> Retrospec
     metrics = tuple(_of_metric(one, plan) for one in found.values())
     standings = tuple(_standings(found, {one.plan.name: one for one in metrics}, plan))
     primary = next(one for one in metrics if one.plan.role is Role.PRIMARY)
-    verdict, ground = primary.verdict, primary.ground
+    verdict, ground = primary.verdict or RetrospectiveVerdict.NOT_DISTINGUISHABLE, primary.ground
     beyond = any(one.standing is Standing.BEYOND for one in standings)
     if beyond and verdict is not RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED:
         verdict, ground = RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.GUARDRAIL

@@ -36,7 +36,8 @@ class Controls(StrEnum):
 class Functional:
     """An estimate, how each host moves it [host] (its variance is the sum of squares), and what it is made from.
 
-    `level` is what the changed hosts measured (in the same weights), with the influence on that.
+    `level` is what the changed hosts measured (in the same weights), with the influence on that; `n_controls` how many
+    there were in the period that had fewest.
     """
 
     estimate: float
@@ -122,7 +123,7 @@ class HostContrasts:
         measured = (usable * np.where(usable > 0, self.panel.values, 0.0)).sum(axis=1)
         level = float(measured.sum())
         level_influence = scale * (measured - of_host * level)
-        most = 0
+        fewest = self.panel.hosts
         for key, mask, change in self._cells():
             mine = (self.panel.start == key[0]) & (self.base == key[1])
             weight = usable[mine].sum(axis=0)  # [period]
@@ -136,13 +137,13 @@ class HostContrasts:
             centred = np.where(mask[:, at], centred - (counted * centred).sum(axis=0), 0.0)
             grow = np.sqrt(count / np.maximum(count - 1, 1)) if corrected else 1.0
             influence -= (weight[at] * grow * counted * centred).sum(axis=1)
-            most = max(most, int(count.max()))
+            fewest = min(fewest, int(count.min()))
         return Functional(
             estimate=estimate,
             influence=influence,
             changed=self.panel.changed,
             n_changed=n,
-            n_controls=most,
+            n_controls=fewest,
             level=level,
             level_influence=level_influence,
         )
@@ -168,10 +169,13 @@ class HostContrasts:
         return share
 
 
-def host_contrasts(panel: Panel, controls: Controls, weights: _Floats | None = None) -> HostContrasts:
+def host_contrasts(
+    panel: Panel, controls: Controls, weights: _Floats | None = None, *, least: int = 2
+) -> HostContrasts:
     """Set each changed host's change against its controls'. `weights` [host] of the controls; None: all alike.
 
-    Raises NotEnoughData where no host was changed or none is left to compare with.
+    Periods in which fewer than `least` controls are left bear no contrast. Raises NotEnoughData where no host was
+    changed or none is left to compare with.
     """
     refuse_without_both(panel)
     weights = np.ones(panel.hosts) if weights is None else weights
@@ -179,7 +183,7 @@ def host_contrasts(panel: Panel, controls: Controls, weights: _Floats | None = N
     values = np.full_like(panel.values, np.nan)
     for key, mask, change in _cells(panel, base, controls):
         counted = np.where(mask, weights[:, np.newaxis], 0.0)
-        sums = counted.sum(axis=0)
+        sums = np.where(mask.sum(axis=0) >= least, counted.sum(axis=0), 0.0)
         mean = np.divide((counted * np.where(mask, change, 0.0)).sum(axis=0), sums, where=sums > 0, out=sums * np.nan)
         mine = (panel.start == key[0]) & (base == key[1])
         values[mine] = change[mine] - mean

@@ -8,10 +8,11 @@ from analysis.retrospective.metric_effect import MetricEffect
 from analysis.retrospective.verdicts import Ground, RetrospectiveVerdict
 
 
-def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict, Ground]:
+def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | None, Ground]:
     """Judge one metric. A change is consistent with benefit or harm only where everything that could be tested agrees.
 
     What contradicts the comparison itself comes first; then whatever keeps a change from being told apart from none.
+    None: it is told apart, and nobody says which way is better.
     """
     row = found.headline
     trend = None if found.trend is None else found.trend.p_value
@@ -35,7 +36,7 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict, Gro
     if found.placebo_p is not None and found.placebo_p >= alpha:
         return blind, Ground.PLACEBO_HOSTS
     if found.plan.better is None:
-        return blind, Ground.NO_DIRECTION
+        return None, Ground.NO_DIRECTION
     better = (row.difference > 0) == (found.plan.better is Direction.INCREASE)
     if better:
         return RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT, Ground.EFFECT

@@ -68,7 +68,7 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
     level = 1 - plan.alpha
     controls = Controls.NEVER if (~panel.changed).sum() >= MIN_HOSTS else Controls.NOT_YET
     try:
-        contrasts = host_contrasts(panel, controls)
+        contrasts = host_contrasts(panel, controls, least=MIN_HOSTS)
         main = contrasts.aggregate(contrasts.over_groups())
     except NotEnoughData as error:
         return MetricEffect(plan=metric, test=None, warnings=(f"no effect: {error}",))
@@ -90,7 +90,7 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
         checks.append(
             Check(
                 name=f"placebo hosts ({metric.name})",
-                passed=drawn.p_value < plan.alpha,
+                passed=True if drawn.p_value < plan.alpha else False if _is_clear(main, plan.alpha) else None,
                 p_value=drawn.p_value,
                 detail=(
                     f"Of {drawn.draws} draws of {drawn.hosts} hosts that were not changed, taken for changed, "
@@ -123,6 +123,11 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
         checks=finite_checks(checks),
         warnings=unavailable,
     )
+
+
+def _is_clear(effect: Functional, alpha: float) -> bool:
+    p = effect.p_value()
+    return p is not None and p < alpha
 
 
 def _row(
@@ -250,7 +255,7 @@ def _beside(
     """Rows that answer the same question otherwise, and the groups by when they were changed."""
     other = Controls.NOT_YET if contrasts.controls is Controls.NEVER else Controls.NEVER
     if len(panel.starts) > 1 and other is Controls.NOT_YET:
-        others = host_contrasts(panel, other)
+        others = host_contrasts(panel, other, least=MIN_HOSTS)
         found = others.aggregate(others.over_groups()).contrast()
         row = _row(found, metric, plan, _METHODS[other], kind=EstimateKind.DIFFERENCE_IN_DIFFERENCES)
         yield BesideRow(kind=RowKind.OTHER_CONTROLS, about="hosts not changed yet", estimate=row)

@@ -21,6 +21,10 @@ class RetrospectivePlan:
     def __post_init__(self) -> None:
         if sum(metric.role is Role.PRIMARY for metric in self.metrics) != 1:
             raise BadPlan("not one metric is primary", "retrospective plan", "name the one that the verdict is about")
+        if self.primary.better is None:
+            raise BadPlan(
+                f"nobody says which way {self.primary.name} is better", "retrospective plan", "name its direction"
+            )
         if not 0 < self.alpha < 0.5:
             raise BadPlan(f"alpha {self.alpha} is not between 0 and 0.5", "retrospective plan", "0.05 is usual")
 

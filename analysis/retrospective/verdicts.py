@@ -31,7 +31,7 @@ class Ground(StrEnum):
     NO_PRE_TREND_TEST = "no_pre_trend_test"  # too little is known of the time before to test anything
     MISSING_DATA = "missing_data"  # what is missing could turn the effect around, or is missing unevenly
     NOT_ESTIMATED = "not_estimated"
-    NO_DIRECTION = "no_direction"  # nobody says which way is better
+    NO_DIRECTION = "no_direction"  # a clear change, and nobody says which way is better: no verdict
 
 
 class RowKind(StrEnum):
@@ -109,7 +109,7 @@ class MetricFindings:
     """Everything that one metric shows. What could not be made is None or empty, with a word in `warnings`."""
 
     plan: MetricPlan
-    verdict: RetrospectiveVerdict
+    verdict: RetrospectiveVerdict | None
     ground: Ground
     headline: Estimate | None
     events: tuple[EventPoint, ...] = ()

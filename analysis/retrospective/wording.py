@@ -49,13 +49,15 @@ def _of_ground(findings: RetrospectiveFindings, primary: MetricFindings, effect:
             rows = [one for one in findings.guardrails if one.standing is Standing.BEYOND]
             said = " and ".join(_beyond(one.estimate, one.plan.margin, findings.alpha) for one in rows)
         case Ground.PRE_TREND:
-            said = f"hosts that were changed moved otherwise than the others before it: {effect} means nothing"
+            said = f"changed hosts moved otherwise than the others before, so nothing can be put down to it: {effect}"
         case Ground.PLACEBO_DATE:
-            said = f"a date before the change shows an effect that cannot be: {effect} means nothing"
+            said = f"a date before the change seems to have had an effect, so nothing can be put down to it: {effect}"
         case Ground.PLACEBO_HOSTS:
             said = f"{effect}, but hosts that were not changed differ by as much"
-        case Ground.NOT_CLEAR | Ground.NO_DIRECTION:
-            said = effect if findings.ground is Ground.NOT_CLEAR else f"{effect}; nobody says which way is better"
+        case Ground.NOT_CLEAR:
+            said = effect
+        case Ground.NO_DIRECTION:
+            said = f"{effect}; nobody says which way is better"
         case Ground.TOO_FEW_HOSTS:
             said = f"too few hosts for a verdict; {effect}"
         case Ground.NO_PRE_TREND_TEST:

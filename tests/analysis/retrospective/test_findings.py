@@ -79,7 +79,7 @@ def test_a_drift_from_before_the_change_contradicts_the_assumptions_however_clea
     found = found_in(rollout(drift=0.6))
     assert found.verdict is RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED
     assert found.ground is Ground.PRE_TREND
-    assert "means nothing" in found.reason
+    assert "nothing can be put down to it" in found.reason
 
 
 def test_one_period_before_leaves_nothing_to_test_the_assumption_with() -> None:
@@ -129,6 +129,23 @@ def test_a_guardrail_beyond_its_margin_is_harm_though_the_primary_gained() -> No
     assert [one.standing for one in wide.guardrails] == [Standing.WITHIN]
 
 
+def test_what_nobody_calls_better_has_no_verdict_and_placebo_hosts_speak_of_clear_changes_alone() -> None:
+    frame = frame_of({"rate": rollout(), "pages": rollout(effect=9.0), "still": rollout(effect=0.0)})
+    found = fleetexp.analyze(frame, assigned="not at random", primary="rate", better="increase")
+    assert (found.metric("pages").verdict, found.metric("pages").ground) == (None, Ground.NO_DIRECTION)
+    assert found.metric("still").verdict is RetrospectiveVerdict.NOT_DISTINGUISHABLE
+    assert [found.metric(name).checks[3].passed for name in ("pages", "still")] == [True, None]
+
+
+def test_without_hosts_never_changed_periods_with_four_later_ones_are_compared() -> None:
+    found = found_in(rollout(others=0, changed=24, starts=(5, 8), periods=12))
+    row = found.metric("rate").headline
+    assert row is not None
+    assert found.verdict is RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT
+    assert row.difference == pytest.approx(4.0 * (1 + 0.1), abs=1.0)  # the first three periods of those changed first
+    assert row.n_control >= 4
+
+
 def test_instants_of_change_fall_into_the_periods_that_began_then() -> None:
     frame = frame_of({"rate": rollout()})
     hour = pd.Timestamp("2026-11-01", tz="UTC") + pd.to_timedelta(frame["period"], unit="h")
@@ -137,6 +154,11 @@ def test_instants_of_change_fall_into_the_periods_that_began_then() -> None:
     by_number = fleetexp.analyze(frame, **told)
     by_instant = fleetexp.analyze(frame.assign(started_at=hour, treated_from=changed_at), **told)
     assert by_instant.metric("rate").headline == by_number.metric("rate").headline
+    objects = changed_at.astype(object).where(changed_at.notna(), None)
+    by_object = fleetexp.analyze(frame.assign(started_at=hour, treated_from=objects), **told)
+    by_text = fleetexp.analyze(frame.assign(started_at=hour, treated_from=changed_at.dt.strftime("%FT%TZ")), **told)
+    for same in (by_object, by_text):
+        assert same.metric("rate").headline == by_number.metric("rate").headline
     later = changed_at + pd.Timedelta(minutes=20)  # within the period: it counts as changed
     within = fleetexp.analyze(frame.assign(started_at=hour, treated_from=later), **told)
     assert within.metric("rate").headline == by_number.metric("rate").headline
