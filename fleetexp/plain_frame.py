@@ -6,8 +6,9 @@ none of that is in it, so that it is asked for, or told as not known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -17,17 +18,34 @@ from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
 from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
+from analysis.retrospective.plan import RetrospectivePlan
+from analysis.retrospective.verdicts import RetrospectiveFindings
 from fleetexp.experiment.metrics import known, usual_trade
 
 __all__ = ["analyze"]
 
-AT_RANDOM = "at random"
+AT_RANDOM, NOT_AT_RANDOM = "at random", "not at random"
 TAKEN_ON_TRUST = "That chance decided which arm came where was said of this frame; nothing in it shows that."
 _NEEDED = ("host", "arm", "metric", "value")
 _OF_PERIOD = ["host", "kind", "period"]
 _KINDS = {"baseline", "measure"}
 
 
+@overload
+def analyze(
+    frame: pd.DataFrame,
+    *,
+    assigned: Literal["not at random"],
+    changed: str = "the change",
+    primary: str = "",
+    better: str | Mapping[str, str] = "",
+    guardrails: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> RetrospectiveFindings: ...
+
+
+@overload
 def analyze(
     frame: pd.DataFrame,
     *,
@@ -39,7 +57,22 @@ def analyze(
     ratio: Mapping[str, float] | None = None,
     alpha: float = 0.05,
     seed: int = 0,
-) -> Findings:
+) -> Findings: ...
+
+
+def analyze(
+    frame: pd.DataFrame,
+    *,
+    control: str = "",
+    assigned: str = "",
+    changed: str = "",
+    primary: str = "",
+    better: str | Mapping[str, str] = "",
+    guardrails: Mapping[str, float] | None = None,
+    ratio: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> Findings | RetrospectiveFindings:
     """Decide on each arm against the control from one row a host and metric: columns host, arm, metric, value.
 
     With a column `period` a host may have many rows of a metric: numbers in the order of time. With `period` and
@@ -54,28 +87,37 @@ def analyze(
     `guardrails`: metric -> relative harm that is not accepted, 0.05 is 5 %. With `ratio` (arm -> its parts of the
     hosts) the sizes of the arms are tested; without one they are taken as they are.
 
+    Where nobody drew the hosts, `assigned="not at random"` gives a rollout already made what it bears: a verdict, no
+    decision. Then the columns are host, period, metric, value and treated_from, the period (or, with a column
+    started_at, the instant) from which a host was changed, missing where it never was; `changed` is what was changed,
+    as people call it, and there are no arms to name.
+
     BadObservations and BadPlan name the column or the argument, and the remedy.
     """
+    if assigned == NOT_AT_RANDOM:
+        if control or ratio is not None:
+            raise BadPlan(
+                "a rollout that nobody drew has no arms",
+                "analyze, control and ratio",
+                "leave them out: treated_from says which hosts were changed",
+            )
+        return _retrospective(frame, changed or "the change", primary, better, guardrails or {}, alpha, seed)
     if assigned != AT_RANDOM:
         raise BadPlan(
             "nobody says how the arms were assigned, and a frame doesn't show it",
             "analyze, assigned",
-            "say assigned='at random' where chance decided; else no difference can be put down to the arm",
+            "say assigned='at random' where chance decided; where it didn't, assigned='not at random' and a column "
+            "treated_from give a verdict instead of a decision",
         )
+    if changed:
+        raise BadPlan("'changed' is of rollouts that nobody drew", "analyze, changed", "arms have names: leave it out")
     rows = _rows(frame)
     measured = rows.loc[rows["kind"] == "measure", "arm"]
     arms = tuple(sorted(measured.unique(), key=lambda arm: (arm != control, arm)))
     if control not in arms:
         raise BadPlan(f"no row has the arm {control!r}", "analyze, control", f"name one of {', '.join(arms)}")
-    names = tuple(dict.fromkeys(rows["metric"]))
     limits = dict(guardrails or {})
-    primary = primary or _only(names, limits)
-    if strangers := [name for name in (primary, *limits) if name not in names]:
-        raise BadPlan(
-            f"no row has the metric {strangers[0]!r}", "analyze, primary and guardrails", f"name of {', '.join(names)}"
-        )
-    directions = {primary: better} if isinstance(better, str) else dict(better)
-    metrics = {name: _metric(name, primary, limits, directions) for name in (primary, *limits, *names)}
+    metrics = _metrics(rows["metric"], primary, better, limits)
     plan = AnalysisPlan(
         design="switchback" if "block" in frame.columns else "parallel",
         control=control,
@@ -90,6 +132,44 @@ def analyze(
     periods = rows.drop_duplicates("period_id").drop(columns=["metric", "mean"]).assign(state="complete", reason="")
     findings = analyze_observations(rows, plan, periods)
     return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
+
+
+def _retrospective(  # noqa: PLR0917 - what `analyze` was told
+    frame: pd.DataFrame,
+    changed: str,
+    primary: str,
+    better: str | Mapping[str, str],
+    limits: Mapping[str, float],
+    alpha: float,
+    seed: int,
+) -> RetrospectiveFindings:
+    from analysis.retrospective.findings import retrospective_findings  # noqa: PLC0415 - loaded where it is asked for
+    from analysis.retrospective.panel_frame import panels_of  # noqa: PLC0415
+
+    panels = panels_of(frame)
+    metrics = _metrics(panels.by_metric, primary, better, limits)
+    plan = RetrospectivePlan(
+        metrics=tuple(metrics.values()),
+        guardrails=tuple(_guardrail(metrics[name], margin) for name, margin in limits.items()),
+        changed=changed,
+        alpha=alpha,
+        seed=seed,
+    )
+    return retrospective_findings(panels, plan)
+
+
+def _metrics(
+    named: Iterable[str], primary: str, better: str | Mapping[str, str], limits: Mapping[str, float]
+) -> dict[str, MetricPlan]:
+    """Plan every metric that rows name, the primary first; BadPlan for one that none does."""
+    names = tuple(dict.fromkeys(named))
+    primary = primary or _only(names, limits)
+    if strangers := [name for name in (primary, *limits) if name not in names]:
+        raise BadPlan(
+            f"no row has the metric {strangers[0]!r}", "analyze, primary and guardrails", f"name of {', '.join(names)}"
+        )
+    directions = {primary: better} if isinstance(better, str) else dict(better)
+    return {name: _metric(name, primary, limits, directions) for name in (primary, *limits, *names)}
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:

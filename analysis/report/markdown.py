@@ -10,19 +10,24 @@ from markupsafe import Markup
 from analysis.report.comparison import comparison_page
 from analysis.report.content import ReportInput
 from analysis.report.escaping import markdown_block, markdown_code, markdown_text
-from analysis.report.page import Cell, Listing
+from analysis.report.page import Cell, Listing, ReportPage
 from analysis.report.sections import page
 from analysis.report.templating import strict_environment
 
 
 def render_markdown(content: ReportInput) -> str:
     """Render the report's words, tables and listings as Markdown; the charts are in the HTML only."""
-    return _environment().get_template("report.md.j2").render(page=page(content))
+    return page_as_markdown(page(content))
 
 
 def render_comparison_markdown(first: ReportInput, second: ReportInput) -> str:
     """Render two runs beside each other as Markdown."""
-    return _environment().get_template("report.md.j2").render(page=comparison_page(first, second))
+    return page_as_markdown(comparison_page(first, second))
+
+
+def page_as_markdown(shown: ReportPage) -> str:
+    """Fill the template with a page."""
+    return _environment().get_template("report.md.j2").render(page=shown)
 
 
 @cache

@@ -10,6 +10,7 @@ from analysis.plan import Direction, Role
 from analysis.report.content import ReportInput
 from analysis.report.effects import EffectOutcome, EffectRow, effect_rows
 from analysis.report.escaping import visible
+from analysis.report.page import ReportPage
 from analysis.report.tables import directions
 from analysis.results import Findings
 from analysis.wording import decision_label
@@ -48,10 +49,24 @@ def report_fragment(content: ReportInput) -> str:
     return findings_fragment(content.findings, directions(content), title)
 
 
+def page_fragment(page: ReportPage, *, sections: tuple[str, ...]) -> str:
+    """Show a page's alarms, its answer and these sections' tables. All text is escaped."""
+    parts = [Markup('<p role="alert"><strong>{}</strong></p>').format(visible(text)) for text in page.alarms]
+    parts.append(Markup("<p><strong>{}</strong> — {}</p>").format(page.decision, visible(page.reason)))
+    for table in (table for section in page.sections if section.key in sections for table in section.tables):
+        lines = [_each(_WORD, [f"{cell.text} {cell.note}".strip() for cell in row]) for row in table.rows]
+        parts.append(_each(_LINE, [table.caption]) + _grid(_each(_HEAD_OF_WORDS, table.headers), lines))
+    parts.append(Markup("<ul>{}</ul>").format(_each(_ITEM, page.warnings)) if page.warnings else Markup())
+    return str(Markup('<div style="max-width:60em">{}</div>').format(Markup().join(parts)))
+
+
 def _table(rows: Iterable[EffectRow]) -> Markup:
     lines = [_each(_WORD, texts[:2]) + _each(_FIGURE, texts[2:]) for texts in map(_texts, rows)]
+    return _grid(_each(_HEAD_OF_WORDS, _HEAD[:2]) + _each(_HEAD_OF_FIGURES, _HEAD[2:]), lines)
+
+
+def _grid(head: Markup, lines: Iterable[Markup]) -> Markup:
     body = Markup().join(Markup("<tr>{}</tr>").format(line) for line in lines)
-    head = _each(_HEAD_OF_WORDS, _HEAD[:2]) + _each(_HEAD_OF_FIGURES, _HEAD[2:])
     return Markup(
         '<div style="overflow-x:auto"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
     ).format(head, body)

@@ -90,6 +90,7 @@ class ReportPage:
     rulings: tuple[Ruling, ...] = ()  # under the decision, one for each arm where there are several
     kicker: str = "Rollout report"
     links: tuple[tuple[str, str], ...] = ()  # (text, where it leads), above the title
+    answer: str = "Decision"  # what `decision` is called: a rollout that was not randomised has a verdict
 
 
 def decision_tone(decision: Decision) -> str:

@@ -1,0 +1,103 @@
+"""`retrospective_findings`: from a frame of a rollout already made to what each metric shows, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from analysis.errors import BadPlan
+from analysis.guardrails import margin_verdict
+from analysis.multiplicity import adjusted
+from analysis.plan import GuardrailPlan, Role
+from analysis.results import Verdict
+from analysis.retrospective.judgement import judged
+from analysis.retrospective.metric_effect import MetricEffect, metric_effect
+from analysis.retrospective.panel_frame import Panels
+from analysis.retrospective.plan import RetrospectivePlan
+from analysis.retrospective.verdicts import (
+    Ground,
+    GuardrailStanding,
+    MetricFindings,
+    RetrospectiveFindings,
+    RetrospectiveVerdict,
+    Standing,
+)
+from analysis.retrospective.wording import verdict_sentence
+
+_STANDINGS = {Verdict.PASS: Standing.WITHIN, Verdict.FAIL: Standing.BEYOND, Verdict.INCONCLUSIVE: Standing.OPEN}
+
+
+def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> RetrospectiveFindings:
+    """Answer the plan from panels, which `panels_of` reads from a frame.
+
+    Equal input gives equal output: what is drawn comes from `plan.seed`. Raises BadPlan where a metric of the plan
+    has no panel.
+    """
+    if strangers := [metric.name for metric in plan.metrics if metric.name not in panels.by_metric]:
+        raise BadPlan(
+            f"no row has the metric {strangers[0]!r}",
+            "retrospective plan",
+            f"name of {', '.join(panels.by_metric)}",
+        )
+    found = {metric.name: metric_effect(panels, metric, plan) for metric in plan.metrics}
+    rows = adjusted({name: one.test for name, one in found.items() if one.test is not None}, plan.alpha)
+    found = {name: replace(one, headline=rows.get(name)) for name, one in found.items()}
+    metrics = tuple(_of_metric(one, plan) for one in found.values())
+    standings = tuple(_standings(found, {one.plan.name: one for one in metrics}, plan))
+    primary = next(one for one in metrics if one.plan.role is Role.PRIMARY)
+    verdict, ground = primary.verdict or RetrospectiveVerdict.NOT_DISTINGUISHABLE, primary.ground
+    beyond = any(one.standing is Standing.BEYOND for one in standings)
+    if beyond and verdict is not RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED:
+        verdict, ground = RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.GUARDRAIL
+    any_panel = panels.by_metric[plan.primary.name]
+    findings = RetrospectiveFindings(
+        verdict=verdict,
+        ground=ground,
+        reason="",
+        changed=plan.changed,
+        primary=plan.primary.name,
+        metrics=metrics,
+        guardrails=standings,
+        hosts_changed=int(any_panel.changed.sum()),
+        hosts_not_changed=int((~any_panel.changed).sum()),
+        periods=any_panel.periods,
+        starts=tuple(panels.periods[start] for start in any_panel.starts),
+        alpha=plan.alpha,
+        warnings=panels.warnings,
+    )
+    return replace(findings, reason=verdict_sentence(findings))
+
+
+def _of_metric(found: MetricEffect, plan: RetrospectivePlan) -> MetricFindings:
+    verdict, ground = judged(found, plan.alpha)
+    return MetricFindings(
+        plan=found.plan,
+        verdict=verdict,
+        ground=ground,
+        headline=found.headline,
+        events=found.events,
+        beside=found.beside,
+        placebo_dates=found.placebo_dates,
+        robustness=found.robustness,
+        checks=found.checks,
+        warnings=found.warnings,
+    )
+
+
+def _standings(
+    found: Mapping[str, MetricEffect], metrics: Mapping[str, MetricFindings], plan: RetrospectivePlan
+) -> Iterator[GuardrailStanding]:
+    for guardrail in plan.guardrails:
+        one = found[guardrail.metric]
+        contradicted = metrics[guardrail.metric].verdict is RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED
+        standing = Standing.OPEN if contradicted else _standing(guardrail, one, plan.alpha)
+        yield GuardrailStanding(plan=guardrail, standing=standing, estimate=one.headline)
+
+
+def _standing(guardrail: GuardrailPlan, found: MetricEffect, alpha: float) -> Standing:
+    """Where the interval of the lift stands to the margin, one-sided at alpha."""
+    if found.test is None or found.test.inference is None or found.few:
+        return Standing.OPEN
+    interval = found.test.inference.lift_interval(1 - 2 * alpha)
+    verdict, _ = margin_verdict(guardrail, found.headline, interval)
+    return _STANDINGS[verdict]

@@ -1,0 +1,192 @@
+"""From a frame of measurements to one panel a metric: who was changed when, in which of the periods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.errors import BadObservations
+from analysis.retrospective.panel import Panel
+
+NEEDED = ("host", "period", "metric", "value", "treated_from")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panels:
+    """One panel a metric, of the same hosts and periods; `warnings` say what was left out, or is not as it seems."""
+
+    by_metric: dict[str, Panel]
+    hosts: tuple[str, ...]
+    periods: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def panels_of(frame: pd.DataFrame) -> Panels:
+    """Read a frame of host, period (whole numbers), metric, value and treated_from: one row a host, period and metric.
+
+    `treated_from` is missing for hosts that were never changed; else it is the period, or the instant (then the
+    periods' `started_at` says when each began), of the change. Raises BadObservations with the column, the row and
+    the remedy.
+    """
+    if missing := [name for name in NEEDED if name not in frame.columns]:
+        raise BadObservations(
+            f"the frame has no column {missing[0]!r}",
+            f"frame, columns {', '.join(map(str, frame.columns))}",
+            f"{', '.join(NEEDED)} are needed; treated_from is missing (None) for hosts that were never changed",
+        )
+    if frame.empty:
+        raise BadObservations("the frame has no rows", "frame", "give one row a host, period and metric")
+    rows = frame.reset_index(drop=True)
+    for name in ("host", "metric"):
+        if (gone := rows[name].isna()).any():
+            raise BadObservations(
+                f"the {name} is missing", f"frame, column {name}, row {_first(gone)}", "name it, or drop the row"
+            )
+    rows = rows.assign(
+        host=rows["host"].astype(str),
+        metric=rows["metric"].astype(str),
+        period=_whole(rows["period"]),
+        value=_number(rows["value"], "value"),
+    )
+    if (twice := rows.duplicated(["host", "period", "metric"])).any():
+        row = _first(twice)
+        raise BadObservations(
+            f"host {rows['host'][row]!r} has two values of {rows['metric'][row]!r} in period {rows['period'][row]}",
+            f"frame, row {row}",
+            "sum them up to one a period, or drop the copy",
+        )
+    periods = np.unique(rows["period"].to_numpy())
+    starts, said = _starts(rows, periods)
+    every = starts.index[starts.to_numpy() == 0]
+    if len(every):
+        said.append(f"left out, changed before the first period: {_listed(list(every))}")
+    kept = starts[starts.to_numpy() > 0]
+    if kept.empty:
+        raise BadObservations(
+            "every host was changed before the first period", "frame, column treated_from", "give the time before too"
+        )
+    panels = {}
+    start = kept.to_numpy().astype(np.int64)
+    for metric, mine in rows.groupby("metric", sort=False):
+        matrix = mine.pivot(index="host", columns="period", values="value")
+        values = matrix.reindex(index=kept.index, columns=periods).to_numpy(dtype=np.float64)
+        panels[str(metric)] = Panel(values=values, start=start)
+    return Panels(
+        by_metric=panels,
+        hosts=tuple(map(str, kept.index)),
+        periods=_labels(rows, periods),
+        warnings=tuple(said),
+    )
+
+
+def _starts(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[pd.Series[int], list[str]]:
+    """Each host's first period under the change, counted from 0; the number of periods for never."""
+    told = rows.groupby("host")["treated_from"]
+    if (unlike := told.nunique(dropna=False) > 1).any():
+        raise BadObservations(
+            f"host {unlike.idxmax()!r} was changed at two times",
+            "frame, column treated_from",
+            "say one time a host, in each of its rows; hosts that were changed back are not analysed here",
+        )
+    when = told.first()
+    never = when.isna()
+    said: list[str] = []
+    if never.all():
+        raise BadObservations("no host was changed", "frame, column treated_from", "say when each changed host was")
+    if _are_times(when[~never]):
+        began, length = _clock(rows, periods)
+        at = pd.to_datetime(when[~never], utc=True).to_numpy(dtype="datetime64[ns]")
+        place = np.searchsorted(began, at, side="left")  # the first period that began at the change or after
+        inside = (place > 0) & (at != began[np.minimum(place, began.size - 1)])
+        inside &= (place < began.size) | (at < began[-1] + length)
+        place = np.where(inside, place - 1, place)
+        if inside.any():
+            said.append(
+                f"{int(inside.sum())} hosts were changed in the middle of a period, which counts as changed: "
+                "the effect in it is smaller than it was"
+            )
+    else:
+        at_period = _number(when[~never], "treated_from").to_numpy()
+        place = np.searchsorted(periods, at_period, side="left")
+    out = pd.Series(periods.size, index=when.index, dtype=np.int64)
+    out[~never] = place
+    late = int((place >= periods.size).sum())
+    if late:
+        said.append(f"{late} hosts were changed after the last period: they count as not changed")
+    return out, said
+
+
+def _clock(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], np.timedelta64]:
+    """When each period began, and how long one usually is."""
+    if "started_at" not in rows or rows["started_at"].isna().all():
+        raise BadObservations(
+            "treated_from is an instant, and nothing says when periods began",
+            "frame, column treated_from",
+            "add a column started_at, or give the period's number",
+        )
+    started = pd.to_datetime(rows["started_at"], utc=True)
+    began = started.groupby(rows["period"]).min().reindex(periods).to_numpy(dtype="datetime64[ns]")
+    if np.isnat(began).any() or (np.diff(began) <= np.timedelta64(0)).any():
+        raise BadObservations(
+            "periods are not in the order in which they began",
+            "frame, columns period and started_at",
+            "number the periods in the order of time, and give each its start",
+        )
+    length = np.median(np.diff(began).astype(np.int64)) if began.size > 1 else 0
+    return began, np.timedelta64(int(length), "ns")
+
+
+def _are_times(values: pd.Series[Any]) -> bool:
+    """Whether instants were given: times, or text that reads as such; numbers are periods."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return True
+    if pd.api.types.is_numeric_dtype(values) or pd.to_numeric(values, errors="coerce").notna().all():
+        return False
+    if pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601").isna().any():
+        raise BadObservations(
+            f"{values.iloc[0]!r} is neither a period nor an instant",
+            "frame, column treated_from",
+            "give the number of the period, or a time like 2026-11-26T09:00:00Z; None for never",
+        )
+    return True
+
+
+def _whole(column: pd.Series[Any]) -> pd.Series[int]:
+    numbers = _number(column, "period")
+    if (broken := ~(numbers % 1 == 0)).any():
+        row = _first(broken)
+        raise BadObservations(
+            f"{column[row]!r} is not the number of a period",
+            f"frame, column period, row {row}",
+            "number the periods in the order of time: 0, 1, 2",
+        )
+    return numbers.astype(np.int64)
+
+
+def _number(column: pd.Series[Any], name: str) -> pd.Series[float]:
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    if (text := (numbers.isna() & column.notna()) | np.isinf(numbers)).any():
+        row = column.index[_first(text)]
+        raise BadObservations(
+            f"{column[row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
+        )
+    return numbers
+
+
+def _labels(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[str, ...]:
+    if "started_at" not in rows or rows["started_at"].isna().all():
+        return tuple(str(period) for period in periods)
+    began = pd.to_datetime(rows["started_at"], utc=True).groupby(rows["period"]).min().reindex(periods)
+    return tuple(f"{period} ({at:%Y-%m-%d %H:%M})" for period, at in zip(periods, began, strict=True))
+
+
+def _first(mask: pd.Series[bool]) -> int:
+    return int(np.argmax(mask.to_numpy()))
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
