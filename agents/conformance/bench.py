@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from agents.conformance.counters import Count, Level, counter_name, level_of, read_counters
 from agents.conformance.memory import Advice, Memory, Pattern
@@ -94,12 +95,14 @@ class Bench:
         """Give one huge page that is really there, with a pattern in it; NotTried where the kernel gave none."""
         with self.memory() as memory:
             if not self.granted(memory):
-                raise NotTried(
-                    VerdictCause.NO_PAGE, "the kernel gave smaller pages: free memory and compact it, then try again"
-                )
+                self.no_page()
             pattern = Pattern(memory)
             pattern.write()
             yield memory, pattern
+
+    def no_page(self) -> NoReturn:
+        """Say that the kernel gave smaller pages."""
+        raise NotTried(VerdictCause.NO_PAGE, "the kernel gave smaller pages: free memory, compact it, and try again")
 
     def granted(self, memory: Memory, offset: int = 0) -> bool:
         """Touch one byte, and tell whether a whole huge page came with it, by this process's own memory alone."""
@@ -169,13 +172,13 @@ class Bench:
         self.check(Subject.DATA, what, held=not damaged, wanted="what was written", seen=seen)
 
     def check_bytes(self, what: str, seen: int, *, at_least: int = 0, at_most: int | None = None) -> None:
-        """PageCheck an amount of this process's own memory."""
+        """Check an amount of this process's own memory."""
         held = seen >= at_least if at_most is None else at_least <= seen <= at_most
         wanted = f"{at_least:,} bytes or more" if at_most is None else f"{at_least:,} to {at_most:,} bytes"
         self.check(Subject.MEMORY, what, held=held, wanted=wanted, seen=f"{seen:,} bytes")
 
     def check_call(self, what: str, *, held: bool, wanted: str, seen: str) -> None:
-        """PageCheck what a call did; `seen` is told where it did not do what was wanted."""
+        """Check what a call did; `seen` is told where it did not do what was wanted."""
         self.check(Subject.CALL, what, held=held, wanted=wanted, seen=wanted if held else seen)
 
     def tell(self, what: str, seen: str) -> None:
@@ -200,19 +203,23 @@ class Rise:
         name = counter_name(count, self._bench.level, self._before)
         return self._after[name] - self._before[name] if name and name in self._after else None
 
-    def check(self, count: Count, wanted: int, *, at_least: bool = False, what: str = "") -> None:
-        """PageCheck a counter of the whole host; a rise by more may be others' and is looked at again by the runner."""
+    def check(self, count: Count, wanted: int, *, at_least: bool = False, gauge: bool = False) -> None:
+        """Check a counter of the whole host; a rise by more may be others' and is looked at again by the runner.
+
+        `gauge`: others may have lowered it too.
+        """
         rise = self.of(count)
         name = counter_name(count, self._bench.level, self._before)
         if rise is None:
             outcome, seen = Outcome.ABSENT, "not counted here"
         else:
-            fewer, more = rise < wanted, rise > wanted and not at_least
+            fewer = rise < wanted and not gauge
+            more = rise != wanted and not fewer and not at_least
             outcome, seen = Outcome.BROKEN if fewer else Outcome.EXCEEDED if more else Outcome.HELD, f"{rise:+d}"
         self._bench.host.note(
             PageCheck(
                 subject=Subject.COUNTER,
-                what=what or name or count.value,
+                what=name or count.value,
                 wanted=f"{wanted:+d}{' or more' if at_least else ''}",
                 seen=seen,
                 outcome=outcome,
@@ -221,7 +228,7 @@ class Rise:
         )
 
     def check_sum(self, counts: Sequence[Count], at_least: int) -> None:
-        """PageCheck that counters of which the kernel may choose one rose together by so much or more."""
+        """Check that counters of which the kernel may choose one rose together by so much or more."""
         rises = {count: rise for count in counts if (rise := self.of(count)) is not None}
         names = [counter_name(count, self._bench.level, self._before) for count in rises]
         total = sum(rises.values())
@@ -235,11 +242,11 @@ class Rise:
             )
         )
 
-    def tell(self, count: Count, what: str = "") -> None:
+    def tell(self, count: Count) -> None:
         """Note the rise of a counter of which nothing is promised."""
-        rise, name = self.of(count), counter_name(count, self._bench.level, self._before)
+        rise = self.of(count)
         if rise is not None:
-            self._bench.tell(what or name, f"{rise:+d}")
+            self._bench.tell(counter_name(count, self._bench.level, self._before), f"{rise:+d}")
 
 
 def _kib_field(data: bytes, field_name: str) -> int:

@@ -35,6 +35,8 @@ class Count(StrEnum):
     ANONYMOUS = "anonymous pages now"
     SWAPPED_OUT = "pages swapped out whole"
     SWAPOUT_SPLIT = "pages split to be swapped out"
+    COLLAPSED = "pages made by a collapse"
+    ALL_FAULTS = "pages of a PMD or more given to a fault"
 
 
 _STATS = {
@@ -57,6 +59,8 @@ _BEFORE_STATS = {
     Count.SWAPPED_OUT: "thp_swpout",
     Count.SWAPOUT_SPLIT: "thp_swpout_fallback",
 }
+# Of the whole host, whatever the size.
+_OF_THE_HOST = {Count.COLLAPSED: "thp_collapse_alloc", Count.ALL_FAULTS: "thp_fault_alloc"}
 _MAPPING_SPLITS = {Level.PMD: "thp_split_pmd", Level.PUD: "thp_split_pud"}
 
 
@@ -70,6 +74,8 @@ def counter_name(count: Count, level: Level, counted: Mapping[str, int]) -> str:
     """Return the kernel's name of a counter among those that it has; '' where it has none for this."""
     if count is Count.MAPPING_SPLIT:
         name = _MAPPING_SPLITS.get(level, "")
+    elif count in _OF_THE_HOST:
+        name = _OF_THE_HOST[count]
     else:
         name = _STATS[count]
         if name not in counted and level is Level.PMD:

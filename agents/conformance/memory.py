@@ -40,6 +40,12 @@ class Advice(IntEnum):
     COLLAPSE = 25
 
 
+class _Part(ctypes.Structure):
+    """struct iovec"""
+
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
 def _asked(name: str, result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -143,6 +149,11 @@ class Memory:
         said = (ctypes.c_ubyte * pages)()
         _asked("mincore", _LIBC.mincore(ctypes.c_void_p(self.start), ctypes.c_size_t(self.length), said))
         return sum(byte & 1 for byte in bytes(said)) * mmap.PAGESIZE
+
+    def pin(self, pipe: int, offset: int) -> None:
+        """Give a base page to a pipe as it is: it stays pinned until the pipe is read or closed."""
+        part = _Part(self.start + offset, mmap.PAGESIZE)
+        _asked("vmsplice", _LIBC.vmsplice(pipe, ctypes.byref(part), ctypes.c_size_t(1), 0))
 
     def refuses_writes(self, offset: int) -> bool:
         """Whether the kernel won't write there for us: no signal, as a touch would bring."""

@@ -22,7 +22,7 @@ from agents.recovery import boot_id, incomplete
 from agents.sysroot import FolderRoot, SysRoot
 
 RUN = "conformance"  # what the claim is called by
-LEASE_SECONDS = 20.0
+LEASE_SECONDS = 60.0
 _TRIES = 5  # of a scenario whose counters rose by more than it did
 _IDLE_SECONDS = 0.5
 _TOP, _DEFRAG = "thp/enabled", "thp/defrag"

@@ -34,6 +34,8 @@ class VerdictCause(StrEnum):
     NO_CALL = "no_call"  # the kernel, or a filter in front of it, does not know the call
     NO_MEMORY = "no_memory"
     NO_MEMORY_CGROUP = "no_memory_cgroup"
+    OFF = "off"  # the kernel has it, and it is switched off
+    TOO_SMALL = "too_small"  # pages of this size are too small for it
     NO_COUNTER = "no_counter"  # nothing that the scenario looks at is counted by this kernel, for this size
     OTHERS = "others"  # other processes of the host moved the counters all the time
     GIVEN_UP = "given_up"  # the host had been given up before

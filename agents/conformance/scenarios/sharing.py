@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 from agents.conformance.bench import Bench
 from agents.conformance.counters import Count, Level
+from agents.conformance.fork import in_a_fork
 
 
 def fork_and_write(bench: Bench) -> None:
@@ -22,7 +20,7 @@ def fork_and_write(bench: Bench) -> None:
             return pattern.damaged()
 
         with bench.counting() as rise:
-            bench.check_data("the child's memory after its write", _in_a_fork(child))
+            bench.check_data("the child's memory after its write", in_a_fork(child))
         bench.check_data("the parent's memory after the child's write", pattern.damaged())
     rise.check(Count.MAPPING_SPLIT, 1)
     rise.check(Count.SPLIT, 0)
@@ -32,24 +30,9 @@ def fork_and_read(bench: Bench) -> None:
     """A child that only reads leaves the page whole; a PUD mapping is split by the fork all the same."""
     with bench.page() as (_, pattern):
         with bench.counting() as rise:
-            bench.check_data("the child's memory", _in_a_fork(pattern.damaged))
+            bench.check_data("the child's memory", in_a_fork(pattern.damaged))
         bench.check_data("the parent's memory", pattern.damaged())
         pattern.change(0)
         bench.check_data("the parent's memory after its own write", pattern.damaged())
     rise.check(Count.MAPPING_SPLIT, 1 if bench.level is Level.PUD else 0)
     rise.check(Count.SPLIT, 0)
-
-
-def _in_a_fork(act: Callable[[], int]) -> int:
-    """Return what a function returned in a fork of this process, 255 at most; ChildProcessError where it crashed."""
-    pid = os.fork()
-    if pid == 0:
-        damaged = 255
-        try:
-            damaged = min(act(), 254)
-        finally:
-            os._exit(damaged)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status < 0 or status == 255:
-        raise ChildProcessError(f"the fork ended with status {status}")
-    return status
