@@ -29,13 +29,13 @@ _LIMIT_FILES = ("memory.max", "memory.limit_in_bytes")  # of version 2, of versi
 _numbers = itertools.count(1)
 
 
-_ENDABLE = ((UNIFIED, ""), ((FREEZER,), "freezer"))
+ENDABLE = ((UNIFIED, ""), ((FREEZER,), "freezer"))
 _LIMITABLE = ((UNIFIED, ""), ((MEMORY,), "memory"))
 
 
 def make_cgroup() -> Path | None:
     """Make a cgroup below this process's own and return its folder; None where the host lets us make none."""
-    return _make(_ENDABLE)
+    return _make(ENDABLE)
 
 
 def make_limited_cgroup(limit_bytes: int) -> Path | None:

@@ -12,10 +12,20 @@ from agents.collectors.kernel_log import SICK_TAINTS, KernelLog, taint_names
 from agents.conformance.counters import read_counters
 from agents.conformance.process import ScenarioProcess, Try
 from agents.conformance.scenario import Scenario
-from agents.conformance.verdict import Conformance, Outcome, PageCheck, PageVerdict, ScenarioResult, VerdictCause, judge
+from agents.conformance.verdict import (
+    Conformance,
+    Outcome,
+    PageCheck,
+    PageVerdict,
+    ScenarioResult,
+    Trial,
+    VerdictCause,
+    judge,
+)
 from agents.errors import UnknownKnob
 from agents.knobs import find_knob
 from agents.messages import Arm, HostEventKind
+from agents.node_identity import here
 from agents.numbers import whole_number
 from agents.page_sizes import THP, sizes_in, thp_sizes, thp_switch
 from agents.recovery import boot_id, incomplete
@@ -36,9 +46,10 @@ def conform(
     owner: str,
     lease_seconds: float = LEASE_SECONDS,
     limit_seconds: float | None = None,
+    begun: Callable[[Trial], None] = lambda trial: None,
     told: Callable[[ScenarioResult], None] = lambda result: None,
 ) -> Conformance:
-    """Run scenarios with pages of one size on this machine; `told` hears each result as it is known.
+    """Run scenarios with pages of one size on this machine; `begun` and `told` hear what is known, at once.
 
     This size is set to `madvise` meanwhile, by a claim whose guardian puts back what was found, whatever happens here.
     `limit_seconds`: for each scenario, instead of its own.
@@ -50,11 +61,12 @@ def conform(
     switch = size_switch(root, size_kib)
     knobs = [knob for knob in dict.fromkeys((switch, _TOP, _DEFRAG)) if _has(root, knob)]
     claim = take_claim(root, run=RUN, owner=owner, knobs=knobs, lease_seconds=lease_seconds)
-    begun_at = root.clock.now()
     results: list[ScenarioResult] = []
     health = KernelHealth(root)
     given_up = ""
     try:
+        trial = _trial(root, size_kib)
+        begun(trial)
         runner = _Runner(root, size_kib, claim, switch, limit_seconds)
         for scenario in scenarios:
             if given_up:
@@ -68,16 +80,17 @@ def conform(
     finally:
         health.close()
         _put_back(claim)
-    return Conformance(
-        host=platform.node(),
+    return Conformance(trial=trial, ended_at=root.clock.now(), results=tuple(results), given_up=given_up)
+
+
+def _trial(root: SysRoot, size_kib: int) -> Trial:
+    return Trial(
+        host=here({}).host,
         kernel=platform.release(),
         architecture=platform.machine(),
         boot_id=boot_id(root),
         size_kib=size_kib,
-        begun_at=begun_at,
-        ended_at=root.clock.now(),
-        results=tuple(results),
-        given_up=given_up,
+        begun_at=root.clock.now(),
     )
 
 

@@ -89,8 +89,8 @@ class ScenarioResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conformance:
-    """All verdicts on a page size, on one host under one kernel. `given_up`: why the rest was not tried, or ''."""
+class Trial:
+    """What is tried, where, since when."""
 
     host: str
     kernel: str
@@ -98,6 +98,13 @@ class Conformance:
     boot_id: str
     size_kib: int
     begun_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conformance:
+    """All verdicts on a page size, on one host under one kernel. `given_up`: why the rest was not tried, or ''."""
+
+    trial: Trial
     ended_at: datetime
     results: tuple[ScenarioResult, ...]
     given_up: str

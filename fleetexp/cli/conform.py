@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from fleetexp.cli.options import json_option
+from fleetexp.cli.options import json_option, store_option
+
+if TYPE_CHECKING:
+    from agents.conformance.verdict import ScenarioResult, Trial
+    from fleetexp.store.store import Store
+    from fleetexp.store.url import Database
 
 FORMATS = ("text", "tap", "json")
 
@@ -31,9 +38,17 @@ FORMATS = ("text", "tap", "json")
     type=click.FloatRange(min=1),
     help="For each scenario; by default 30 s, and 60 s for each GiB of a page.",
 )
+@store_option
 @json_option
 def conform(
-    *, size: str | None, only: tuple[str, ...], as_list: bool, form: str, limit_seconds: float | None, as_json: bool
+    *,
+    size: str | None,
+    only: tuple[str, ...],
+    as_list: bool,
+    form: str,
+    limit_seconds: float | None,
+    store_url: Database,
+    as_json: bool,
 ) -> None:
     """Try a huge page size on this kernel, scenario by scenario.
 
@@ -42,7 +57,8 @@ def conform(
     to 'madvise' meanwhile; whatever happens, this host's settings are put back.
     A kernel with faults may crash, hang or lose data: try it where nothing of
     value runs. Exit code 1 where a scenario failed, 3 where the kernel itself
-    complained and the host was given up.
+    complained and the host was given up. Verdicts are stored as they come: a
+    spec may require them (requires: {conformance: 1048576kB}).
     """
     from agents.conformance.registry import SCENARIOS
 
@@ -57,12 +73,31 @@ def conform(
         raise click.UsageError(f"no scenario is called {', '.join(strange)}: there are {', '.join(known)}")
     chosen = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
 
+    import contextlib
+
     from agents.conformance.runner import conform as run
     from fleetexp.cli.conform_output import exit_code, listener
     from fleetexp.process_identity import who
+    from fleetexp.store.store import open_store
 
+    size_kib = _size_kib(size)
     out = listener(form, chosen)
-    found = run(_size_kib(size), chosen, owner=who(), limit_seconds=limit_seconds, told=out.told)
+    with contextlib.ExitStack() as opened:
+        stored: list[tuple[Store, int]] = []
+
+        def begun(trial: Trial) -> None:
+            store = open_store(store_url)  # once the host is held: who may not try leaves no database behind
+            opened.callback(store.close)
+            stored.append((store, store.begin_conformance(trial, who())))
+
+        def told(result: ScenarioResult) -> None:
+            store, number = stored[0]
+            store.record_conformance(number, result)
+            out.told(result)
+
+        found = run(size_kib, chosen, owner=who(), limit_seconds=limit_seconds, begun=begun, told=told)
+        store, number = stored[0]
+        store.end_conformance(number, found.ended_at, found.given_up)
     out.ended(found)
     click.get_current_context().exit(exit_code(found))
 

@@ -70,7 +70,12 @@ class TextScreen:
 
         counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in PageVerdict)
         click.echo()
-        click.echo(labelled("pages", f"{size(found.size_kib)}, Linux {visible(found.kernel)} on {visible(found.host)}"))
+        click.echo(
+            labelled(
+                "pages",
+                f"{size(found.trial.size_kib)}, Linux {visible(found.trial.kernel)} on {visible(found.trial.host)}",
+            )
+        )
         click.echo(labelled("verdicts", counts))
         if found.given_up:
             click.echo(labelled("GIVEN UP", f"{visible(found.given_up)}. Its settings are put back; reboot this host."))

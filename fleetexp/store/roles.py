@@ -14,6 +14,7 @@ from fleetexp.store.views.all_views import VIEWS
 # What was read, written to a kernel, or happened, is entered once and never changed.
 APPEND_ONLY = frozenset(
     {"experiment", "host", "host_facts", "counted_event", "assignment", "sample", "measurement", "knob_change", "event"}
+    | {"conformance_result"}
 )
 VERSION = "alembic_version"
 

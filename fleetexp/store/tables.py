@@ -11,6 +11,7 @@ observation  one summary per (period, metric): where the analysis starts
 knob_change  every write to a kernel setting
 event        what happened on a host, and who did what with a run
 estimate, guardrail_check, finding   what the analysis found
+conformance  how a huge page size behaved on a host; conformance_result is the verdict on one scenario
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from sqlalchemy import ForeignKey, Index, MetaData, Table, UniqueConstraint, tex
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agents.catalogue import CATALOGUE
+from agents.conformance.verdict import PageVerdict, VerdictCause
 from fleetexp.domain import RunCause
 from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0011"
 
 Json = Annotated[Any, mapped_column(JsonDocument())]
 
@@ -399,6 +401,45 @@ class FindingRow(Base):
         comment="whether the evidence prefers it to the other treatments; NULL: not told apart, or no other"
     )
     sentence: Mapped[str] = mapped_column(comment="the decision in one sentence")
+
+
+class ConformanceRow(Base):
+    __tablename__ = "conformance"
+    __table_args__ = (
+        Index(None, "host", "size_kib"),
+        {**NUMBERED, "comment": "One trial of a huge page size on a host under a kernel: fleetexp conform."},
+    )
+
+    conformance_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the trial")
+    host: Mapped[str] = mapped_column(comment="name of the host, which no run need have named")
+    kernel: Mapped[str] = mapped_column(comment="release of the kernel")
+    architecture: Mapped[str] = mapped_column(comment="machine, as uname says it")
+    boot_id: Mapped[str] = mapped_column(comment="changes with every boot")
+    size_kib: Mapped[int] = mapped_column(comment="the page size, KiB")
+    begun_at: Mapped[datetime] = mapped_column(comment="when it began, UTC")
+    begun_by: Mapped[str] = mapped_column(comment="user@host pid of who tried")
+    ended_at: Mapped[datetime | None] = mapped_column(
+        comment="when the settings had been put back, UTC; NULL: it goes on, was killed, or the host died of it"
+    )
+    given_up: Mapped[str | None] = mapped_column(comment="why the host was given up in mid-trial; NULL: it was not")
+
+
+class ConformanceResultRow(Base):
+    __tablename__ = "conformance_result"
+    __table_args__ = ({**STRICT, "comment": "The verdict on one scenario of a trial of a huge page size."},)
+
+    conformance_id: Mapped[int] = mapped_column(
+        ForeignKey("conformance.conformance_id"), primary_key=True, comment="the trial"
+    )
+    scenario: Mapped[str] = mapped_column(primary_key=True, comment="name of the scenario")
+    verdict: Mapped[str] = mapped_column(comment=", ".join(PageVerdict))
+    cause: Mapped[str] = mapped_column(
+        comment=f"what the verdict is owed to: {', '.join(filter(None, VerdictCause))}; empty: a pass"
+    )
+    detail: Mapped[str] = mapped_column(comment="the cause in words")
+    seconds: Mapped[float] = mapped_column(comment="how long it took, seconds")
+    attempts: Mapped[int] = mapped_column(comment="times that it was tried, because others moved its counters")
+    found: Mapped[Json] = mapped_column(comment="every check, and the counters before and after; JSON")
 
 
 def table(model: type[Base]) -> Table:

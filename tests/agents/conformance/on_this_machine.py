@@ -20,7 +20,12 @@ def start(state: Path, *words: str, without_limit: bool = False) -> subprocess.P
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **({"WITHOUT_LIMIT": "1"} if without_limit else {})},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FLEETEXP_STORE": f"sqlite:///{state.parent}/conform.db",
+            **({"WITHOUT_LIMIT": "1"} if without_limit else {}),
+        },
     )
 
 

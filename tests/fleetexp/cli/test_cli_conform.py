@@ -21,12 +21,16 @@ from agents.conformance.verdict import (
     PageVerdict,
     ScenarioResult,
     Subject,
+    Trial,
     VerdictCause,
 )
 from fleetexp.cli.conform_output import exit_code, listener
 from fleetexp.exit_codes import ExitCode
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+TRIAL = Trial(host="web-1", kernel="6.19.0-pud", architecture="x86_64", boot_id="b", size_kib=1048576, begun_at=AT)
 
 
 def result(
@@ -63,10 +67,7 @@ RESULTS = (
 
 
 def conformance(*results: ScenarioResult, given_up: str = "") -> Conformance:
-    return Conformance(
-        host="web-1", kernel="6.19.0-pud", architecture="x86_64", boot_id="b", size_kib=1048576, begun_at=AT,
-        ended_at=AT, results=results, given_up=given_up,
-    )  # fmt: skip
+    return Conformance(trial=TRIAL, ended_at=AT, results=results, given_up=given_up)
 
 
 def shown(form: str, capsys: pytest.CaptureFixture[str], found: Conformance) -> str:
@@ -120,7 +121,7 @@ def test_json_is_one_object_with_typed_verdicts_and_counters(capsys: pytest.Capt
         ("skip", "no_swap"),
     ]
     assert said["results"][0]["before"] == {"a": 1}
-    assert said["size_kib"] == 1048576
+    assert said["trial"]["size_kib"] == 1048576
 
 
 def test_the_exit_code_tells_a_failure_from_a_host_that_was_given_up() -> None:
