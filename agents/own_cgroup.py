@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,23 +20,44 @@ from agents.process import ProcessMark, is_alive, mark_process
 
 UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 FREEZER = Path("/sys/fs/cgroup/freezer")
+MEMORY = Path("/sys/fs/cgroup/memory")
 PATIENCE_SECONDS = 3.0
 _NAME = re.compile(r"fleetexp-([0-9]{1,20})-([0-9]{1,9})-([0-9]{1,20})-[0-9]{1,20}")
 _PID = re.compile(rb"[1-9][0-9]{0,8}")  # 0: of another namespace, and to kill it would be to kill ourselves
 _FREEZING_SECONDS = 0.1
+_LIMIT_FILES = ("memory.max", "memory.limit_in_bytes")  # of version 2, of version 1
 _numbers = itertools.count(1)
+
+
+ENDABLE = ((UNIFIED, ""), ((FREEZER,), "freezer"))
+_LIMITABLE = ((UNIFIED, ""), ((MEMORY,), "memory"))
 
 
 def make_cgroup() -> Path | None:
     """Make a cgroup below this process's own and return its folder; None where the host lets us make none."""
+    return _make(ENDABLE)
+
+
+def make_limited_cgroup(limit_bytes: int) -> Path | None:
+    """Make one whose memory is limited; None where the host lets us make none, or gives its memory controller to none.
+
+    What uses memory there joins it (`join_cgroup`), and has ended before `remove_cgroup`.
+    """
+    folder = _make(_LIMITABLE, needs=_LIMIT_FILES)
+    if folder is not None:
+        _write(next(folder / name for name in _LIMIT_FILES if (folder / name).exists()), b"%d" % limit_bytes)
+    return folder
+
+
+def _make(places: Sequence[tuple[Sequence[Path], str]], needs: Sequence[str] = ("cgroup.procs",)) -> Path | None:
     mark = mark_process(os.getpid())
     if mark is None:
         return None
-    for parent in _own_folders():
+    for parent in _own_folders(places):
         folder = parent / f"fleetexp-{_pid_namespace()}-{mark.pid}-{mark.started}-{next(_numbers)}"
         with suppress(OSError):
             folder.mkdir(mode=0o755)
-            if os.access(folder / "cgroup.procs", os.W_OK):
+            if os.access(folder / "cgroup.procs", os.W_OK) and any((folder / name).exists() for name in needs):
                 return folder
             folder.rmdir()
     return None
@@ -108,7 +129,7 @@ def _pid_namespace() -> int:
 
 def _all_of_ours() -> Iterator[tuple[Path, ProcessMark]]:
     """Find the cgroups that an agent of this user made, in this namespace of process numbers: no others are touched."""
-    for mount in (*UNIFIED, FREEZER):
+    for mount in (*UNIFIED, FREEZER, MEMORY):
         if not (mount / "cgroup.procs").exists():
             continue
         for parent, names, _ in os.walk(mount):
@@ -119,18 +140,18 @@ def _all_of_ours() -> Iterator[tuple[Path, ProcessMark]]:
                         yield folder, ProcessMark(pid=int(match[2]), started=int(match[3]), session=0)
 
 
-def _own_folders() -> Iterator[Path]:
-    """Yield this process's own cgroup in each hierarchy that can end one, version 2 first."""
+def _own_folders(places: Sequence[tuple[Sequence[Path], str]]) -> Iterator[Path]:
+    """Yield this process's own cgroup in each of these hierarchies, given by mounts and controller."""
     paths: dict[str, str] = {}
     for line in os.fsdecode(_read(Path("/proc/self/cgroup"))).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         paths |= dict.fromkeys(controllers.split(","), path.strip("/"))
-    for mounts, controller in ((UNIFIED, ""), ((FREEZER,), "freezer")):
+    for mounts, controller in places:
         if controller in paths:
             # In a container the path may be the host's, and what is mounted our own cgroup.
-            places = dict.fromkeys(place for mount in mounts for place in (mount / paths[controller], mount))
-            yield from filter(_holds_us, places)
+            folders = dict.fromkeys(folder for mount in mounts for folder in (mount / paths[controller], mount))
+            yield from filter(_holds_us, folders)
 
 
 def _holds_us(folder: Path) -> bool:

@@ -37,6 +37,7 @@ NEEDS = {
     r"fleetexp (pause|resume|abort) \d": "a run that goes on: tests/fleetexp/cli/test_cli_run_command.py",
     r"--as-of 2026": "a run of that day: tests/fleetexp/cli/test_cli_store_commands.py",
     r"fleetexp lab (boot|enter|status|stop)": "a kernel image and its guests: tests/lab/test_lab_boot.py",
+    r"fleetexp conform --size": "to write this machine's kernel: tests/agents/conformance/test_on_this_kernel.py",
     r"fleetexp serve": "somebody to stop it: tests/fleetexp/web",
 }
 MINE = """\

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # In the order in which a user meets them. Their modules import nothing heavy; what is heavy, inside the functions.
 COMMANDS = {
     "doctor": "fleetexp.cli.doctor:doctor",
+    "conform": "fleetexp.cli.conform:conform",
     "init": "fleetexp.cli.init:init",
     "example": "fleetexp.cli.example:example",
     "schema": "fleetexp.cli.schema:schema",

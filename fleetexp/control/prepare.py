@@ -15,6 +15,7 @@ from agents.perf import probe_own_events
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from analysis.quantities import counted
+from fleetexp.control.conformance_gate import nonconforming
 from fleetexp.control.planned_power import PlannedPower, lacking_power, planned_power
 from fleetexp.domain import Approval, Design, PeriodKind, Plan
 from fleetexp.earlier_runs import reading_store
@@ -103,6 +104,8 @@ def prepare(
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
         refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
         warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
+    if not is_simulated(inventory.name):
+        refusals += nonconforming(experiment, hosts.facts, store_url)
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)
     return PreparedRun(

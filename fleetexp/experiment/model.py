@@ -16,7 +16,7 @@ from fleetexp.experiment.knob_names import KnobName, KnobValue
 from fleetexp.experiment.names import MetricName, Name, Text, check_word
 from fleetexp.experiment.population import HostInfo, LeftOut, parse_conditions, why_not
 from fleetexp.experiment.problem import ValueRefused
-from fleetexp.experiment.quantities import Count, Duration, Share, format_duration, lasting
+from fleetexp.experiment.quantities import Count, Duration, Share, Size, format_duration, lasting
 from fleetexp.experiment.sources import SourceSection, asked_sources, counters_among
 from fleetexp.experiment.workload import Section, WorkloadSection
 
@@ -209,6 +209,16 @@ class SafetyRules(Section):
     )
 
 
+class Requirements(Section):
+    """What hosts must have shown before; a run is refused where one has not."""
+
+    conformance: Size | None = key(
+        "the page size that behaves there: `fleetexp conform` passed under the kernel that runs now",
+        "1048576kB",
+        default=None,
+    )
+
+
 def _knobs(value: object) -> object:
     return {} if value is None else value
 
@@ -245,6 +255,9 @@ class Experiment(Section):
         "what runs in every period; none watches what runs anyway",
         {"service": "web.service", "restart": "never"},
         default=None,
+    )
+    requires: Requirements = key(
+        "what hosts must have shown before", {"conformance": "1048576kB"}, default=Requirements()
     )
     metrics: Metrics = key("what is estimated and what halts", {"primary": "pgfault"})
     safety: SafetyRules = key("what bounds the damage", {"lease": "30s"}, default=SafetyRules())

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.conformance.verdict import PageVerdict
 from agents.messages import HostEventKind
 from analysis.results import Decision
 from fleetexp.domain import BrokenBy, EventKind, PeriodState, Plan, RunCause, RunState
@@ -94,6 +95,20 @@ class CountedRecord:
     pmu: str
     scope: str
     meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSizeRecord:
+    """How a page size behaved on a host under one kernel: the newest verdict on each scenario, over all trials.
+
+    `open_trial`: the newest has not ended; `given_up`: why it was given up, or ''.
+    """
+
+    host: str
+    kernel: str
+    open_trial: bool
+    given_up: str
+    verdicts: Mapping[str, PageVerdict]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 
 from agents.catalogue.table import COUNTED_ALWAYS
+from agents.conformance.verdict import ScenarioResult, Trial
 from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from agents.survey.figures import PageSurvey
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunRequest, RunState
-from fleetexp.store import audit, checks, periods, readings, results, runs, series
+from fleetexp.store import audit, checks, conformance, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
@@ -30,6 +31,7 @@ from fleetexp.store.records import (
     AnyKind,
     CountedRecord,
     EventRecord,
+    PageSizeRecord,
     PeriodEnd,
     PeriodReadings,
     PeriodStart,
@@ -327,6 +329,27 @@ class Store:
         """Return the events of a run, of these kinds where any are given, in the order of time."""
         with self._transactions.reading() as connection:
             return audit.events(connection, run_id, kinds)
+
+    # ------------------------------------------------------------------ how page sizes behave
+    def begin_conformance(self, trial: Trial, begun_by: str) -> int:
+        """Enter a trial of a huge page size that begins; return its number."""
+        with self._transactions.writing() as connection:
+            return conformance.begin(connection, trial, begun_by)
+
+    def record_conformance(self, conformance_id: int, result: ScenarioResult) -> None:
+        """Enter the verdict on one scenario of a trial, once."""
+        with self._transactions.writing() as connection:
+            conformance.add_result(connection, conformance_id, result)
+
+    def end_conformance(self, conformance_id: int, ended_at: datetime, given_up: str) -> None:
+        """Enter the end of a trial; `given_up`: why the host was given up, '' where it was not."""
+        with self._transactions.writing() as connection:
+            conformance.end(connection, conformance_id, ended_at, given_up)
+
+    def conformance(self, hosts: Collection[str], size_kib: int) -> list[PageSizeRecord]:
+        """Return how a page size behaved on these hosts, for each kernel that it was tried under."""
+        with self._transactions.reading() as connection:
+            return conformance.of_hosts(connection, hosts, size_kib)
 
     # ------------------------------------------------------------------ what was found
     def save_many_observations(self, summaries: Mapping[int, Mapping[str, Summary]]) -> None:

@@ -12,6 +12,7 @@ knob_change  every write to a kernel setting
 event        what happened on a host, and who did what with a run
 estimate, guardrail_check, finding   what the analysis found
 page_survey, surveyed_process, surveyed_size, surveyed_share   what huge pages would do: `survey_tables`
+conformance, conformance_result   how a huge page size behaved on a host: `conformance_tables`
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+import fleetexp.store.conformance_tables
 import fleetexp.store.survey_tables  # noqa: F401 - whoever has these tables has those
 from agents.catalogue import CATALOGUE
 from fleetexp.domain import RunCause
@@ -28,7 +30,7 @@ from fleetexp.store.column_types import Extra, Real
 from fleetexp.store.table_base import NUMBERED, STRICT, Base, Json
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 
 
 class StoredExperiment(Base):

@@ -253,7 +253,7 @@ def test_nothing_is_left_either_where_its_supervisor_is_killed_or_stopped(
             state, said = runs.ended(workload)
             assert (state, said.startswith("the process that supervises it was killed")) == (WorkloadState.FAILED, True)
         workload.stop(timeout_seconds=0.1)
-        assert mark.left() == (0 if [*own_cgroup._own_folders()] else 1)
+        assert mark.left() == (0 if [*own_cgroup._own_folders(own_cgroup.ENDABLE)] else 1)
         assert not is_alive(supervisor) and not is_stopped(supervisor)
         assert own_cgroups(os.getpid()) == []
 
