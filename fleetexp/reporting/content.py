@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agents.catalogue import describe, is_known
 from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostEventKind, HostFacts
+from agents.traced_calls import Traced
 from analysis.plan import Direction, Role
 from analysis.quantities import counted
 from analysis.report.content import (
@@ -115,6 +116,10 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         notes=tuple(_notes(experiment, store, run_id)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
+        split_causes="; ".join(dict.fromkeys(e.detail for e in events if e.kind == HostEventKind.TRACE_INCOMPLETE)),
+        caused_splits=tuple(kernel.split_causes(store, run_id)) if whole else (),
+        splits_counted=tuple(kernel.splits_counted(store, run_id)) if whole else (),
+        stalls=tuple(kernel.stalls(store, run_id)) if whole else (),
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
         series=tuple(ramp.series(store, record, plan)) if whole else (),
@@ -149,6 +154,9 @@ def _queries(
         "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
         "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
+        "split_causes": queries.split_causes(run_id) if Traced.SPLITS in record.plan.trace else "",
+        "splits_counted": queries.splits_counted(run_id) if Traced.SPLITS in record.plan.trace else "",
+        "stalls": queries.stalls(run_id) if Traced.STALLS in record.plan.trace else "",
         "stages": queries.stages(run_id) if len(record.plan.stages) > 1 else "",
         "blocks": queries.blocks(run_id, tuple(dict.fromkeys(row.metric for row in findings.contrasts)))
         if findings.contrasts
