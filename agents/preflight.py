@@ -12,7 +12,7 @@ from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem,
 from agents.metric_sources.check import check_sources
 from agents.perf.multiplexing import try_turns
 from agents.sysroot import SysRoot
-from agents.traced_calls import OF_PUD, Traced
+from agents.traced_calls import Traced
 from agents.tracing.functions import find_probes
 from agents.workloads import check_workload
 
@@ -144,10 +144,7 @@ def _has_watchdog(root: SysRoot) -> bool:
 
 
 def _trace(root: SysRoot, facts: HostFacts, trace: Sequence[Traced]) -> Iterator[Problem]:
-    gigantic = any(size.size_kib == GIGANTIC_KIB for size in facts.thp_sizes)
     for one in find_probes(root, trace)[1]:
-        if one.function in OF_PUD and not gigantic:
-            continue  # nothing to trace: this kernel makes no such pages
         what = "splits and stalls" if one.function is None else str(one.function)
         yield _warning(
             f"not traced here: {what}: {one.text}",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agents.sysroot import SysRoot
-from agents.traced_calls import Traced, TracedFunction
+from agents.traced_calls import OF_PUD, Traced, TracedFunction
 
+_PUD_SIZE = "sys/kernel/mm/transparent_hugepage/hugepages-1048576kB"
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 
 
@@ -88,6 +89,8 @@ def find_probes(
 ) -> tuple[tuple[Probe, ...], tuple[Untraceable, ...]]:
     """Return the probes of what is wanted and why the others can't be; reads only."""
     functions = [function for function in TracedFunction if function.asked_by in set(wanted)]
+    if not root.exists(_PUD_SIZE):
+        functions = [function for function in functions if function not in OF_PUD]  # nothing to trace, nothing missing
     if not functions:
         return (), ()
     if (missing := _facility(root)) is not None:

@@ -68,11 +68,16 @@ class KernelTrace:
     """
 
     def __init__(self, root: SysRoot, claim: str, missing: tuple[Untraceable, ...]) -> None:
-        self.missing = missing
+        self._missing = missing
         self._root = root
         self._claim = claim
         self._counts: dict[TracedFunction, Path] = {}
         self._times: dict[TracedFunction, Path] = {}
+
+    @property
+    def missing(self) -> tuple[Untraceable, ...]:
+        """What of it is not traced here, and why."""
+        return self._missing
 
     @classmethod
     def start(cls, root: SysRoot, claim: str, wanted: Iterable[Traced]) -> KernelTrace:
@@ -90,7 +95,7 @@ class KernelTrace:
         try:
             placing.make_instance()
         except OSError as error:
-            trace.missing += (_refused(None, "a tracing instance", error),)
+            trace._missing += (_refused(None, "a tracing instance", error),)
             return trace
         for probe in probes:
             trace._place(placing, probe)
@@ -105,12 +110,12 @@ class KernelTrace:
             if function in COUNTED_AS:
                 self._counts[function] = placing.count(probe)
         except OSError as error:
-            self.missing += (_refused(function, f"a probe at {probe.symbol}", error),)
+            self._missing += (_refused(function, f"a probe at {probe.symbol}", error),)
             return
         try:
             self._times[function] = placing.time(probe)
         except OSError as error:  # before 6.3 no synthetic event carries a stack: counted, not timed
-            self.missing += (_refused(function, f"timing {probe.symbol}", error),)
+            self._missing += (_refused(function, f"timing {probe.symbol}", error),)
 
     def read(self) -> TraceReading:
         """Read the histograms; OSError or ValueError where one can't be read."""

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from agents.messages import HostEventKind
 from agents.traced_calls import TracedCalls
-from agents.tracing.kernel_trace import MICROSECOND, CallKey, CallSum, KernelTrace, TraceReading
+from agents.tracing.functions import Untraceable
+from agents.tracing.kernel_trace import MICROSECOND, CallKey, CallSum, TraceReading
 
 MOST_PROGRAMS = 50  # of a period; the others are told together
 
@@ -20,10 +21,18 @@ class Sampled(Protocol):
     def events(self) -> list[tuple[HostEventKind, str]]: ...
 
 
+class Trace(Protocol):
+    """What is traced (`agents.tracing.kernel_trace.KernelTrace`)."""
+
+    @property
+    def missing(self) -> tuple[Untraceable, ...]: ...
+    def read(self) -> TraceReading: ...
+
+
 class TracedSource:
     """Collectors with a trace beside them: what a period samples, and afterwards `calls`."""
 
-    def __init__(self, source: Sampled, trace: KernelTrace) -> None:
+    def __init__(self, source: Sampled, trace: Trace) -> None:
         self._source = source
         self._trace = trace
         self._first: TraceReading | None = None

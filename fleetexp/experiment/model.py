@@ -248,7 +248,7 @@ class Experiment(Section):
         default=None,
     )
     metrics: Metrics = key("what is estimated and what halts", {"primary": "pgfault"})
-    trace: tuple[Annotated[str, *check_word(*Traced)], ...] = key(
+    trace: tuple[Annotated[str, *check_word(*(one.value for one in Traced))], ...] = key(
         "what the kernel traces in every period: splits (who split big pages, why, how long it took), "
         "stalls (how long faults and contiguous allocations took)",
         ["splits", "stalls"],

@@ -15,8 +15,12 @@ ALL = tuple(Traced)
 SYMBOLS = "split_huge_pmd_locked __split_huge_pmd __split_huge_pud_locked do_huge_pmd_anonymous_page "
 
 
-def kernel(folder: Path, symbols: str, *, readme: str = "hist:keys=<field1>", files: str = "kprobe_events") -> OwnTree:
-    """Make the files of a kernel that are looked at."""
+def kernel(
+    folder: Path, symbols: str, *, readme: str = "hist:keys=<field1>", files: str = "kprobe_events", big: bool = True
+) -> OwnTree:
+    """Make the files of a kernel that are looked at; `big`: it has 1 GiB pages."""
+    if big:
+        (folder / "sys/kernel/mm/transparent_hugepage/hugepages-1048576kB").mkdir(parents=True)
     tracing = folder / "sys/kernel/tracing"
     (tracing / "instances").mkdir(parents=True)
     for name in ("trace_clock", *files.split()):
@@ -59,6 +63,12 @@ def test_a_function_that_this_kernel_lacks_or_has_twice_is_named(tmp_path: Path)
     assert [probe.function for probe in probes] == [TracedFunction.SPLIT_PMD]
     assert {one.function for one in missing} == set(TracedFunction) - {TracedFunction.SPLIT_PMD}
     assert {one.cause for one in missing} == {NoTracing.NO_FUNCTION}
+
+
+def test_a_kernel_without_pages_of_a_size_misses_nothing_of_it(tmp_path: Path) -> None:
+    root = kernel(tmp_path, "__split_huge_pmd_locked do_huge_pmd_anonymous_page", big=False)
+    _, missing = find_probes(root, ALL)
+    assert [one.function for one in missing] == [TracedFunction.CONTIGUOUS]
 
 
 @pytest.mark.parametrize(
