@@ -64,6 +64,7 @@ _DECISIVE: dict[SplitCause, str] = {
 _WEAK: dict[SplitCause, str] = {
     SplitCause.RECLAIM: "shrink_folio_list shrink_page_list reclaim_folio_list reclaim_pages shrink_inactive_list",
     SplitCause.MIGRATION: "migrate_pages migrate_pages_batch migrate_folios_move unmap_and_move",
+    SplitCause.COPY_ON_WRITE: "__handle_mm_fault handle_mm_fault",  # where the compiler put do_huge_pmd_wp_page into it
     SplitCause.MUNMAP: "do_vmi_munmap do_vmi_align_munmap do_mas_munmap __do_munmap do_munmap vms_gather_munmap_vmas",
 }
 

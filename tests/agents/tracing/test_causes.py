@@ -55,6 +55,7 @@ def test_each_recorded_split_has_its_cause(name: str) -> None:
         (("split_huge_page_to_list", "memory_failure", "do_machine_check"), "memory_failure"),
         (("follow_pmd_mask", "follow_page_mask", "__get_user_pages", "process_vm_rw"), "kernel_access"),
         (("split_huge_page_to_list", "shrink_page_list", "kswapd"), "reclaim"),
+        (("split_huge_pmd_locked", "__handle_mm_fault", "handle_mm_fault", "do_page_fault"), "copy_on_write"),
         (("something_new",), "other"),
         ((), "other"),
     ],

@@ -1,0 +1,141 @@
+"""On real kernels: who split a page and why is told as it was, as often as the kernel counts; nothing is left behind.
+
+One guest has pages of 2 MiB and 1 GiB (x86-64), the other of 512 MiB (arm64 with base pages of 64 KiB).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from agents.traced_calls import COUNTED_AS
+from tests.lab.conftest import HERE, lab_folder
+from tests.lab.guest_splits import MARK
+from tests.lab.split_causes import AT_PMD, AT_PUD, TOO_MUCH, program_of
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+
+KILLS = 2  # in each guest: one with its guardian, one without
+Seen = dict[str, Any]
+
+
+def expected(level: str, causes: tuple[Any, ...]) -> set[tuple[str, str, str]]:
+    """Function, program and cause of each split that was made; what the kernel's daemon splits bears its name."""
+    return {
+        (f"split_{level}", "ksmd" if cause.__name__ == "ksm" else program_of(level, cause), cause.__name__)
+        for cause in causes
+    }
+
+
+def told(seen: Seen) -> set[tuple[str, str, str]]:
+    splits = (call for call in seen["traced"]["calls"] if call["cause"] is not None)
+    return {(call["function"], call["program"], call["cause"]) for call in splits}
+
+
+def check_counts(seen: Seen) -> None:
+    """The causes add up to what the kernel's own counters rose by between the first and the last sample."""
+    traced = seen["traced"]
+    for function, metric in COUNTED_AS.items():
+        if metric in traced["sampled"]:
+            calls = sum(call["calls"] for call in traced["calls"] if call["function"] == function)
+            assert calls == traced["sampled"][metric], metric
+    assert sum(traced["kernel"].values()) > 0
+
+
+def check_times(seen: Seen) -> None:
+    """Each split and each fault was timed, and its time is one."""
+    for call in seen["traced"]["calls"]:
+        assert call["timed"] == call["calls"]
+        assert 0 < call["seconds"] < 60 * call["calls"]
+
+
+def check_nothing_is_left(seen: Seen) -> None:
+    """After a period, after agents killed at some moment, and after agents killed together with their guardians."""
+    traced = seen["traced"]
+    assert (traced["invalid"], traced["events"], traced["after"]) == ("", [], [])
+    assert len(traced["during"]) > 3, "nothing was traced"
+    assert len(seen["killed"]) == KILLS
+    for one in seen["killed"]:
+        assert (one["left"], one["held"]) == ([], False)
+        assert [change for change in one["changes"] if change[2]] == []
+    assert any(one["at_death"] for one in seen["killed"]), "no agent was killed while it traced"
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What was seen in the guest with pages of 2 MiB and 1 GiB."""
+    lab = lab_folder()
+    if lab is None:
+        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with boot.sh and its kernel")
+    if shutil.which("qemu-system-x86_64") is None or shutil.which("cpio") is None:
+        pytest.skip("qemu-system-x86_64 or cpio is not installed (make installs them, as root)")
+    share, start = tmp_path_factory.mktemp("share"), tmp_path_factory.mktemp("start") / "start.sh"
+    start.write_text(
+        f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / 'guest_splits.py'} {KILLS} "
+        "/mnt/share/result.json\n"
+    )
+    command = ["env", "MEM=6G", "LIMIT=800", f"SHARE={share}", str(lab / "boot.sh"), str(start), "kernelcore=2G"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    result = share / "result.json"
+    assert result.exists(), done.stdout[-4000:]
+    seen: Seen = json.loads(result.read_text())
+    return seen
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What was seen in the guest with pages of 512 MiB."""
+    lab = lab_folder()
+    if lab is None or not (lab / "arm64/boot.sh").exists():
+        pytest.skip("the lab's arm64 guest is not here: set FLEETEXP_LAB to the folder with arm64/boot.sh")
+    for program in ("qemu-system-aarch64", "cpio"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (make installs it, as root)")
+    folder = tmp_path_factory.mktemp("guest")
+    shutil.copytree(HERE.parents[1] / "agents", folder / "agents", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests/lab").mkdir(parents=True)
+    for name in ("guest_splits.py", "split_causes.py"):
+        shutil.copyfile(HERE / name, folder / "tests/lab" / name)
+    start = tmp_path_factory.mktemp("start") / "start.sh"
+    start.write_text(
+        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null\n"
+        f"exec python3 /app/tests/lab/guest_splits.py {KILLS}\n"
+    )
+    command = ["env", "MEM=6G", "T=800", str(lab / "arm64/boot.sh"), str(folder), str(start)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    found = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
+    assert found, done.stdout[-4000:] + done.stderr[-2000:]
+    seen: Seen = json.loads(found[0])
+    return seen
+
+
+def test_each_cause_of_a_split_at_2m_and_1g_is_named_with_its_program(big: Seen) -> None:
+    assert expected("pmd", AT_PMD) | expected("pud", AT_PUD) <= told(big)
+
+
+def test_each_cause_of_a_split_at_512m_is_named_with_its_program(wide: Seen) -> None:
+    causes = tuple(cause for cause in AT_PMD if cause not in TOO_MUCH)
+    assert expected("pmd", causes) <= told(wide)
+
+
+@pytest.mark.parametrize("guest", ["big", "wide"])
+def test_causes_add_up_to_the_kernels_counters_and_each_is_timed(guest: str, request: pytest.FixtureRequest) -> None:
+    seen: Seen = request.getfixturevalue(guest)
+    check_counts(seen)
+    check_times(seen)
+
+
+@pytest.mark.parametrize("guest", ["big", "wide"])
+def test_however_a_trace_ends_no_instance_and_no_probe_is_left(guest: str, request: pytest.FixtureRequest) -> None:
+    check_nothing_is_left(request.getfixturevalue(guest))
+
+
+def test_faults_of_big_pages_are_told_with_how_long_each_took(big: Seen) -> None:
+    faults = [call for call in big["traced"]["calls"] if call["function"] == "fault_pud"]
+    assert {call["program"] for call in faults} >= {program_of("pud", cause) for cause in AT_PUD}
+    assert all(call["seconds"] <= call["calls"] * call["longest_seconds"] for call in faults)
