@@ -258,6 +258,8 @@ class HostFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     thp_pmd_kib: int = 0  # the huge page that one PMD maps
     pressure_missing_because: str = ""
+    splits_traceable: bool = False
+    splits_not_traceable_because: str = ""
 
     def counted(self, metric: str) -> CountedEvent | None:
         """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agents.traced_calls import COUNTED_AS
+from tests.lab.arm_guest import run_in_arm_guest
 from tests.lab.conftest import HERE, lab_folder
 from tests.lab.guest_splits import MARK
 from tests.lab.split_causes import AT_PMD, AT_PUD, TOO_MUCH, program_of
@@ -61,7 +62,7 @@ def check_nothing_is_left(seen: Seen) -> None:
     assert len(traced["during"]) > 3, "nothing was traced"
     assert len(seen["killed"]) == KILLS
     for one in seen["killed"]:
-        assert (one["left"], one["held"]) == ([], False)
+        assert (one["left"], one["claim"]) == ([], False)
         assert [change for change in one["changes"] if change[2]] == []
     assert any(one["at_death"] for one in seen["killed"]), "no agent was killed while it traced"
 
@@ -88,29 +89,9 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def wide() -> Seen:
     """What was seen in the guest with pages of 512 MiB."""
-    lab = lab_folder()
-    if lab is None or not (lab / "arm64/boot.sh").exists():
-        pytest.skip("the lab's arm64 guest is not here: set FLEETEXP_LAB to the folder with arm64/boot.sh")
-    for program in ("qemu-system-aarch64", "cpio"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (make installs it, as root)")
-    folder = tmp_path_factory.mktemp("guest")
-    shutil.copytree(HERE.parents[1] / "agents", folder / "agents", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests/lab").mkdir(parents=True)
-    for name in ("guest_splits.py", "split_causes.py"):
-        shutil.copyfile(HERE / name, folder / "tests/lab" / name)
-    start = tmp_path_factory.mktemp("start") / "start.sh"
-    start.write_text(
-        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null\n"
-        f"exec python3 /app/tests/lab/guest_splits.py {KILLS}\n"
-    )
-    command = ["env", "MEM=6G", "T=800", str(lab / "arm64/boot.sh"), str(folder), str(start)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    found = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
-    assert found, done.stdout[-4000:] + done.stderr[-2000:]
-    seen: Seen = json.loads(found[0])
+    seen: Seen = json.loads(run_in_arm_guest("guest_splits.py", str(KILLS), mark=MARK))
     return seen
 
 
