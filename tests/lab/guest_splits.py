@@ -112,12 +112,15 @@ def hold() -> None:
 
 
 def killed(seed: int) -> dict[str, Any]:
-    """Kill an agent at some moment of its life, every other time with its guardian; what is left then."""
+    """Kill an agent while it places probes or traces, every other time with its guardian; what is left then."""
     draw = random.Random(seed)
     with subprocess.Popen([sys.executable, __file__, "hold"], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         agent.stdout.readline()
-        time.sleep(draw.uniform(0.0, 5.0))
+        until = time.monotonic() + 120
+        while not left_over() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.0, 3.0))
         agent.kill()
         agent.wait()
     at_death = left_over()

@@ -21,7 +21,7 @@ from tests.lab.split_causes import AT_PMD, AT_PUD, TOO_MUCH, program_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 
-KILLS = 2  # in each guest: one with its guardian, one without
+KILLS = 2  # one with its guardian, one without; in the guest that boots faster
 Seen = dict[str, Any]
 
 
@@ -52,19 +52,7 @@ def check_times(seen: Seen) -> None:
     """Each split and each fault was timed, and its time is one."""
     for call in seen["traced"]["calls"]:
         assert call["timed"] == call["calls"]
-        assert 0 < call["seconds"] < 60 * call["calls"]
-
-
-def check_nothing_is_left(seen: Seen) -> None:
-    """After a period, after agents killed at some moment, and after agents killed together with their guardians."""
-    traced = seen["traced"]
-    assert (traced["invalid"], traced["events"], traced["after"]) == ("", [], [])
-    assert len(traced["during"]) > 3, "nothing was traced"
-    assert len(seen["killed"]) == KILLS
-    for one in seen["killed"]:
-        assert (one["left"], one["claim"]) == ([], False)
-        assert [change for change in one["changes"] if change[2]] == []
-    assert any(one["at_death"] for one in seen["killed"]), "no agent was killed while it traced"
+        assert 0 < call["seconds"] < 600, "longer than the period was"
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +65,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         pytest.skip("qemu-system-x86_64 or cpio is not installed (make installs them, as root)")
     share, start = tmp_path_factory.mktemp("share"), tmp_path_factory.mktemp("start") / "start.sh"
     start.write_text(
-        f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / 'guest_splits.py'} {KILLS} "
-        "/mnt/share/result.json\n"
+        f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / 'guest_splits.py'} 0 /mnt/share/result.json\n"
     )
     command = ["env", "MEM=6G", "LIMIT=800", f"SHARE={share}", str(lab / "boot.sh"), str(start), "kernelcore=2G"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -112,8 +99,20 @@ def test_causes_add_up_to_the_kernels_counters_and_each_is_timed(guest: str, req
 
 
 @pytest.mark.parametrize("guest", ["big", "wide"])
-def test_however_a_trace_ends_no_instance_and_no_probe_is_left(guest: str, request: pytest.FixtureRequest) -> None:
-    check_nothing_is_left(request.getfixturevalue(guest))
+def test_a_period_that_ends_leaves_no_instance_and_no_probe(guest: str, request: pytest.FixtureRequest) -> None:
+    traced = request.getfixturevalue(guest)["traced"]
+    assert (traced["invalid"], traced["events"], traced["after"]) == ("", [], [])
+    assert len(traced["during"]) > 3, "nothing was traced"
+
+
+def test_however_agent_and_guardian_die_no_instance_and_no_probe_is_left(wide: Seen) -> None:
+    with_guardian, without = wide["killed"]
+    assert (with_guardian["alone"], without["alone"]) == (False, True)
+    for one in (with_guardian, without):
+        assert one["at_death"], "the agent was killed before it traced anything"
+        assert (one["left"], one["claim"]) == ([], False)
+        assert [change for change in one["changes"] if change[2]] == []
+    assert any(knob.startswith("tracing/") for knob, _, _ in without["changes"]), "restore tells what it removed"
 
 
 def test_faults_of_big_pages_are_told_with_how_long_each_took(big: Seen) -> None:
