@@ -25,6 +25,8 @@ from agents.page_sizes import HUGETLB, base_page_bytes, pmd_kib, sizes_in, thp_s
 from agents.perf import probe_events
 from agents.perf.cpus import parse_numbers
 from agents.sysroot import SysRoot
+from agents.traced_calls import Traced
+from agents.tracing.functions import find_probes
 
 _LONGEST_NAME = 256  # characters: of a name that any kernel gives, and more
 # What names the CPU in /proc/cpuinfo: x86, LoongArch, MIPS, arm boards, ppc64, RISC-V. s390 and arm64 have numbers.
@@ -45,6 +47,7 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
     if available > meminfo.get("MemTotal", 0):  # some kernels lose count of their page cache
         available = 0
     pressure_missing = _pressure_missing(root)
+    untraceable = find_probes(root, (Traced.SPLITS,))[1]
     return HostFacts(
         host=host or _word(root, "proc/sys/kernel/hostname"),
         taken_at=root.clock.now(),
@@ -71,6 +74,8 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         cgroup_version=cgroup_version(root),
         pressure_available=not pressure_missing,
         pressure_missing_because=pressure_missing,
+        splits_traceable=not untraceable,
+        splits_not_traceable_because="; ".join(one.text for one in untraceable),
         virtualisation=find_virtualisation(root),
         kernel_taint=_number(root, "proc/sys/kernel/tainted"),
         other_managers=find_managers(root, processes),

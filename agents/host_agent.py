@@ -40,12 +40,14 @@ from agents.messages import (
     WorkloadState,
 )
 from agents.perf import probe_own_events
-from agents.period import Fed, SampledPeriod
+from agents.period import Fed, SampledPeriod, SampleSource
 from agents.preflight import preflight
 from agents.spool import Spool
 from agents.survey.figures import SurveyPages
 from agents.survey.survey import survey_pages
 from agents.sysroot import SysRoot
+from agents.tracing.kernel_trace import KernelTrace
+from agents.tracing.period_calls import TracedSource
 from agents.workloads import RunningWorkload
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,8 @@ class HostAgent:
         self._watch_sizes: tuple[int, ...] = ()
         self._period: SampledPeriod | None = None
         self._workload: RunningWorkload | None = None
+        self._trace: KernelTrace | None = None
+        self._traced: TracedSource | None = None
         self._spool: Spool | None = None
 
     def handle(self, request: Request) -> Reply:
@@ -158,6 +162,7 @@ class HostAgent:
                 sources=request.sources,
                 events=request.events,
                 needed_events=request.needed_events,
+                trace=request.trace,
                 own_events=own_events,
                 check_the_sources=self._services.check_sources,
             ),
@@ -255,10 +260,14 @@ class HostAgent:
         try:
             if request.workload is not None:
                 workload = self._launch(claim, request.workload, request.time_limit_seconds)
+            source: SampleSource = self._sources(workload.cgroup if workload is not None else None, request)
+            if request.trace:
+                self._trace = claim.trace(request.trace)
+                source = self._traced = TracedSource(source, self._trace)
             period = SampledPeriod(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
-                source=self._sources(workload.cgroup if workload is not None else None, request),
+                source=source,
                 claim=claim,
                 workload=workload,
                 workload_kind=request.workload.kind if request.workload is not None else "",
@@ -270,6 +279,7 @@ class HostAgent:
             )
             period.start()
         except BaseException:
+            self._end_trace()
             if workload is not None:
                 self._halt_workload(workload)
             raise
@@ -317,6 +327,7 @@ class HostAgent:
             raise WorkloadError(
                 f"period {request.period_id} is not running", where=self.host, remedy="it is repeated with its block"
             )
+        traced = self._traced
         self._stop_period("")
         state, detail = period.workload
         return Ended(
@@ -326,6 +337,7 @@ class HostAgent:
             workload=state,
             workload_detail=detail,
             invalid=period.invalid,
+            calls=traced.calls if traced is not None else (),
         )
 
     def _stop_period(self, void: str) -> None:
@@ -337,8 +349,14 @@ class HostAgent:
             try:
                 period.stop()
             finally:
+                self._end_trace()
                 if workload is not None:
                     self._halt_workload(workload)
+
+    def _end_trace(self) -> None:
+        trace, self._trace, self._traced = self._trace, None, None
+        if trace is not None:
+            trace.close()
 
     def _halt_workload(self, workload: RunningWorkload) -> None:
         workload.stop()

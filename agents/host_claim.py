@@ -38,6 +38,9 @@ from agents.lease import GuardianNote, Lease, Phase
 from agents.messages import Arm, KnobChange, KnobReason
 from agents.process import ProcessMark, is_alive, is_stopped, mark_process, send_signal
 from agents.sysroot import FolderRoot, Reader, SysRoot
+from agents.traced_calls import Traced
+from agents.tracing.kernel_trace import KernelTrace
+from agents.tracing.removal import has_tracing
 
 log = logging.getLogger(__name__)
 
@@ -254,6 +257,12 @@ class HostClaim:
             self._wanted = dict(self.found)
             return changes
 
+    # ------------------------------------------------------------------ tracing
+    def trace(self, wanted: Sequence[Traced]) -> KernelTrace:
+        """Have the kernel count calls from now on. Undone with the claim, as the knobs are, whoever has died."""
+        with self._changing, self._mine():
+            return KernelTrace.start(self._root, self._header.claim, wanted)
+
     # ------------------------------------------------------------------ workloads and guardian
     def guard_process(self, pid: int) -> None:
         """Have the guardian SIGKILL this workload, with the process group it leads, before it undoes the knobs.
@@ -316,6 +325,12 @@ class HostClaim:
                 if left := differences(self._root, self.found):
                     raise RestoreIncomplete(
                         ", ".join(f"{drift.knob} reads {drift.actual!r}, found {drift.wanted!r}" for drift in left),
+                        where=str(self._root.state_dir),
+                        remedy="revert the host before it is released",
+                    )
+                if has_tracing(self._root, self._header.claim):
+                    raise RestoreIncomplete(
+                        "an instance or probes of this claim are left in the kernel's tracing",
                         where=str(self._root.state_dir),
                         remedy="revert the host before it is released",
                     )

@@ -15,6 +15,7 @@ from agents.messages import KnobChange, KnobReason
 from agents.own_cgroup import end_cgroups_of
 from agents.process import kill_with_group, process_named
 from agents.sysroot import SysRoot
+from agents.tracing.removal import remove_tracing
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,11 @@ def undo(
 def undo_journaled(
     root: SysRoot, journal: Journal, reason: KnobReason, *, repeated: bool = False
 ) -> tuple[KnobChange, ...]:
-    """Undo a claim and record it where the disk allows: putting back comes first.
+    """Undo a claim, its tracing with it, and record it where the disk allows: putting back comes first.
 
     Raises nothing. `repeated` records only what has moved since, so that endless retries don't fill the journal.
     """
-    changes = undo(root, journal.header.found, reason)
+    changes = (*undo(root, journal.header.found, reason), *remove_tracing(root, journal.header.claim, reason))
     for change in changes:
         if change.before != change.after or (change.error and not repeated):
             record_if_possible(journal, change)

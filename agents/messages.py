@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from agents.survey.figures import PageSurvey, SurveyPages
+from agents.traced_calls import Traced, TracedCalls
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -152,6 +153,7 @@ class HostEventKind(StrEnum):
     LEFTOVER_RESTORED = "leftover_restored"  # an earlier claim's knobs were still set and have been put back
     FOREIGN_METRIC = "foreign_metric"  # the workload, or a source, reported a value under another's name: not kept
     SOURCE_LOST = "source_lost"  # a file that the collectors read has gone away, or a source gives no value any more
+    TRACE_INCOMPLETE = "trace_incomplete"  # something that the experiment asks to be traced was not, or not all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +260,8 @@ class HostFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     thp_pmd_kib: int = 0  # the huge page that one PMD maps
     pressure_missing_because: str = ""
+    splits_traceable: bool = False
+    splits_not_traceable_because: str = ""
 
     def counted(self, metric: str) -> CountedEvent | None:
         """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""
@@ -311,6 +315,7 @@ class Preflight:
     sources: tuple[MetricSource, ...] = ()
     events: tuple[str, ...] = ()  # metrics of perf events that the experiment's metrics need
     needed_events: tuple[str, ...] = ()  # of these, what it would say nothing without
+    trace: tuple[Traced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +347,7 @@ class Begin:
     time_limit_seconds: float
     sources: tuple[MetricSource, ...] = ()
     events: tuple[str, ...] = ()  # metrics of perf events that are wanted, beside those that are always counted
+    trace: tuple[Traced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +440,7 @@ class Ended:
     workload: WorkloadState
     workload_detail: str
     invalid: str  # '' or why the period must not be used (reboot, drift, lease ran out, workload failed)
+    calls: tuple[TracedCalls, ...] = ()  # of what was traced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

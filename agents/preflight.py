@@ -12,6 +12,8 @@ from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem,
 from agents.metric_sources.check import check_sources
 from agents.perf.multiplexing import try_turns
 from agents.sysroot import SysRoot
+from agents.traced_calls import Traced
+from agents.tracing.functions import find_probes
 from agents.workloads import check_workload
 
 GIGANTIC_KIB = 1048576
@@ -29,6 +31,7 @@ def preflight(
     events: Sequence[str] = (),
     needed_events: Sequence[str] = (),
     own_events: Sequence[EventSupport] = (),
+    trace: Sequence[Traced] = (),
     check_the_sources: SourcesCheck = check_sources,
 ) -> tuple[Problem, ...]:
     """Return every problem, errors first. `held_by`: the claim of another run, or why it is not known.
@@ -41,7 +44,7 @@ def preflight(
         found += check(spec, root)
     found += check_the_sources(sources, root, host=facts.host)
     found += [*_events(facts, events, needed_events), *_own_events(facts, sources, own_events)]
-    found += [*_turns(root, facts, events, sources), *_confounders(facts, arms)]
+    found += [*_turns(root, facts, events, sources), *_confounders(facts, arms), *_trace(root, facts, trace)]
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.severity is Severity.WARNING))
 
 
@@ -138,6 +141,16 @@ def _has_watchdog(root: SysRoot) -> bool:
         return root.read("proc/sys/kernel/nmi_watchdog").strip() == b"1"
     except OSError:
         return False
+
+
+def _trace(root: SysRoot, facts: HostFacts, trace: Sequence[Traced]) -> Iterator[Problem]:
+    for one in find_probes(root, trace)[1]:
+        what = "splits and stalls" if one.function is None else str(one.function)
+        yield _warning(
+            f"not traced here: {what}: {one.text}",
+            facts.host,
+            "leave 'trace' out, or choose hosts whose kernel has kprobes and histogram triggers",
+        )
 
 
 def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
+from agents.traced_calls import Traced
 from analysis.plan import AssignmentMethod
 
 
@@ -234,6 +235,7 @@ class Plan:
     sources: tuple[MetricSource, ...] = ()  # where metrics of the user's own are read, on every host
     events: tuple[str, ...] = ()  # metrics of perf events that its metrics need
     needed_events: tuple[str, ...] = ()  # of these, what the primary metric and the guardrails need
+    trace: tuple[Traced, ...] = ()  # what of the kernel is traced in every period
     assignment: AssignmentPlan = AssignmentPlan()
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from agents.conformance.verdict import Outcome, PageCheck, Subject, VerdictCause
 from agents.errors import AgentError
 from agents.json_fields import as_any_text, as_object, as_whole, read_object
 from agents.process import kill_with_group, mark_process
+from agents.readable import readable_within
 
 _BOOT = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
@@ -79,7 +79,7 @@ class ScenarioProcess:
                     outcome.cause, outcome.detail = VerdictCause.HUNG, f"it had not ended after {self._limit:.0f} s"
                     break
                 tick()
-                if not select.select([pipe], [], [], min(left, _TICK_SECONDS))[0]:
+                if not readable_within([pipe], min(left, _TICK_SECONDS)):
                     continue
                 data = os.read(pipe, 65536)
                 if not data:

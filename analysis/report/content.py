@@ -92,6 +92,41 @@ class LatencyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitCauseRow:
+    """Splits of big pages by one cause in the name of one program; sums over the periods that were used."""
+
+    arm: str
+    metric: str  # the kernel's counter of the same
+    cause: str
+    program: str  # '' for the programs that were left off
+    splits: float
+    timed: float  # of them
+    seconds_lost: float | None  # how long the timed ones took together; None: none was timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitsCounted:
+    """What was traced under one arm against what the kernel's own counter rose by in the same periods."""
+
+    arm: str
+    metric: str
+    traced: float
+    counted: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallRow:
+    """How long one function of the kernel kept one program waiting; sums over the periods that were used."""
+
+    arm: str
+    function: str
+    program: str  # '' for the programs that were left off
+    calls: float
+    seconds_lost: float | None
+    longest_seconds: float | None  # none took longer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessRow:
     """How many of the big pages asked for were given, where a circumstance lay in one range."""
 
@@ -223,6 +258,9 @@ class ReportInput:
     assigned: tuple[AssignedRow, ...] = ()
     host_seconds: Mapping[str, float] = field(default_factory=dict)  # arm -> time measured and used, over its hosts
     split_causes: str = ""  # why the causes of splits are not known, '' where nothing is known about that either
+    caused_splits: tuple[SplitCauseRow, ...] = ()
+    splits_counted: tuple[SplitsCounted, ...] = ()
+    stalls: tuple[StallRow, ...] = ()
     # Key of a table -> the SELECT that gives its numbers; printed in the appendix.
     queries: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False  # the hosts were simulated: nothing here was measured on a kernel

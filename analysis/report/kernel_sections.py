@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.quantities import DASH, number, quantity, scale_for
-from analysis.report.content import ReportInput, SuccessRow
+from analysis.report.content import ReportInput, SplitCauseRow, StallRow, SuccessRow
 from analysis.report.page import Cell, ReportSection, Table
 from analysis.report.shares import FEWEST_CLUSTERS
 from analysis.report.tables import MOST_ROWS, left_off_note
@@ -14,7 +14,13 @@ BANDS_KEY = "success"
 
 def big_pages(content: ReportInput) -> ReportSection:
     """Say how long big pages took to get, how often they were to be had, and how often they were split again."""
-    tables = (*_latencies(content), *_successes(content), *_splits(content))
+    tables = (
+        *_latencies(content),
+        *_stalls(content),
+        *_successes(content),
+        *_splits(content),
+        *_causes(content),
+    )
     paragraphs = []
     if not content.latencies:
         paragraphs.append("Fault latency was not measured: no workload here times its faults (page_fault does).")
@@ -26,6 +32,9 @@ def big_pages(content: ReportInput) -> ReportSection:
     if content.successes:
         by = content.successes[0].clustered_by.value
         paragraphs.append(f"Pages of one of the {by} are given or refused alike: an interval counts {by}, not pages.")
+    paragraphs += _against_the_counters(content)
+    if content.split_causes and (content.caused_splits or content.stalls):
+        paragraphs.append(f"Not all of it was traced: {content.split_causes}.")
     return ReportSection(
         key="kernel",
         title="Getting and keeping big pages",
@@ -121,3 +130,76 @@ def _splits(content: ReportInput) -> tuple[Table, ...]:
             key="splits",
         ),
     )
+
+
+def _causes(content: ReportInput) -> tuple[Table, ...]:
+    if not content.caused_splits:
+        return ()
+    return (
+        Table(
+            caption="Who had big pages split, and why: traced in the kernel",
+            headers=("arm", "counter", "cause", "program", "splits", "per host and hour", "time lost", "each"),
+            rows=tuple(_cause_cells(content, row) for row in content.caused_splits[:MOST_ROWS]),
+            align="llllrrrr",
+            key="split_causes",
+        ),
+    )
+
+
+def _cause_cells(content: ReportInput, row: SplitCauseRow) -> tuple[Cell, ...]:
+    seconds = content.host_seconds.get(row.arm)
+    return (
+        Cell(text=row.arm),
+        Cell(text=row.metric, code=True),
+        Cell(text=row.cause.replace("_", " ")),
+        Cell(text=row.program or "(others)", code=True),
+        Cell(text=number(row.splits)),
+        Cell(text=number(row.splits / seconds * 3600) if seconds else DASH),
+        *_time_cells(row.seconds_lost, row.timed),
+    )
+
+
+def _time_cells(seconds: float | None, timed: float) -> tuple[Cell, Cell]:
+    if seconds is None or not timed:
+        return Cell(text=DASH), Cell(text=DASH)
+    return Cell(text=quantity(seconds, "seconds")), Cell(text=quantity(seconds / timed, "seconds"))
+
+
+def _stalls(content: ReportInput) -> tuple[Table, ...]:
+    if not content.stalls:
+        return ()
+    return (
+        Table(
+            caption="How long the kernel kept programs waiting for big pages: traced in the kernel",
+            headers=("arm", "what for", "program", "calls", "time lost", "each", "none longer than"),
+            rows=tuple(_stall_cells(row) for row in content.stalls[:MOST_ROWS]),
+            align="lllrrrr",
+            key="stalls",
+        ),
+    )
+
+
+def _stall_cells(row: StallRow) -> tuple[Cell, ...]:
+    longest = row.longest_seconds
+    return (
+        Cell(text=row.arm),
+        Cell(text=row.function.replace("_", " ")),
+        Cell(text=row.program or "(others)", code=True),
+        Cell(text=number(row.calls)),
+        *_time_cells(row.seconds_lost, row.calls),
+        Cell(text=DASH if longest is None else quantity(longest, "seconds")),
+    )
+
+
+def _against_the_counters(content: ReportInput) -> list[str]:
+    """Say whether the causes add up to what the kernel itself has counted."""
+    if not content.splits_counted:
+        return []
+    parts = []
+    for row in content.splits_counted:
+        against = "which was not read" if row.counted is None else f"which rose by {number(row.counted)}"
+        agree = row.counted == row.traced
+        parts.append(f"{row.arm}, {row.metric}: {number(row.traced)} traced" + ("" if agree else f", {against}"))
+    if all(row.counted == row.traced for row in content.splits_counted):
+        return [f"The causes add up to what the kernel's own counters rose by ({'; '.join(parts)})."]
+    return [f"The causes do not add up to the kernel's own counter everywhere: {'; '.join(parts)}."]

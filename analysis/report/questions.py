@@ -21,6 +21,7 @@ _HARM = ("oom", "psi", "p99", "latency", "pswp", "pgscan", "compact")
 # Page walks by the size of the page that they ended at, and in which form they say it best.
 _WALKS = re.compile(r"(?:dtlb|dtlb_load|dtlb_store)_walks_(?:4k|2m|1g)(_share|_per_kilo_instruction|)(?: \(.*\))?")
 _FORMS = ("_share", "_per_kilo_instruction", "")
+_CAUSES_NAMED = 5
 DOSES = {EstimateKind.COMPLIERS, EstimateKind.DOSE_RESPONSE}
 
 
@@ -74,16 +75,32 @@ def _splits(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:
             parts.append(f"{row.arm}, {size}: {number(row.splits)} splits, {rate} per host and hour")
     if not parts:
         return QuestionAnswer(question=question, text="no counter of splits was read under a treated arm.", open=True)
-    why = content.split_causes or "no tracing was set up on these hosts"
-    return QuestionAnswer(
-        question=question, text=f"{'; '.join(parts)}. Why they split was not measured: {why}.", see="kernel"
-    )
+    why = _why_split(content)
+    if not why:
+        because = content.split_causes or "no tracing was set up on these hosts"
+        why = f"Why they split was not measured: {because}."
+    return QuestionAnswer(question=question, text=f"{'; '.join(parts)}. {why}", see="kernel")
+
+
+def _why_split(content: ReportInput) -> str:
+    """Name the most frequent causes under the treated arms, with their programs; '' where none was traced."""
+    rows = sorted((row for row in content.caused_splits if row.arm != content.control), key=lambda row: -row.splits)
+    if not rows:
+        return ""
+    parts = []
+    for row in rows[:_CAUSES_NAMED]:
+        lost = "" if row.seconds_lost is None else f", {quantity(row.seconds_lost, 'seconds')} lost"
+        program = row.program or "others"
+        parts.append(f"{row.cause.replace('_', ' ')} by {program} {number(row.splits)} ({row.arm}{lost})")
+    more = len(rows) - len(parts)
+    return f"Why, as traced: {'; '.join(parts)}{f'; {more} more' if more > 0 else ''}."
 
 
 def _latency(content: ReportInput) -> QuestionAnswer:
     question = "How long does getting one take?"
     rows = [row for row in content.latencies if row.arm != content.control] or list(content.latencies)
-    if not rows:
+    traced = _fault_stalls(content)
+    if not rows and not traced:
         text = "no workload here times its faults; 'page_fault' does, and 'pointer_chase' times the region's."
         return QuestionAnswer(question=question, text=text, open=True)
     parts = [
@@ -91,7 +108,23 @@ def _latency(content: ReportInput) -> QuestionAnswer:
         f"worst {quantity(row.maximum, row.unit)} ({row.metric})"
         for row in rows
     ]
+    parts += traced
     return QuestionAnswer(question=question, text=f"{'; '.join(parts)}.", see="kernel")
+
+
+def _fault_stalls(content: ReportInput) -> list[str]:
+    """Say of each arm and function what all programs together waited, as traced."""
+    parts = []
+    waited = [row for row in content.stalls if row.seconds_lost is not None and row.longest_seconds is not None]
+    for arm, function in dict.fromkeys((row.arm, row.function) for row in waited):
+        rows = [row for row in waited if (row.arm, row.function) == (arm, function)]
+        calls, lost = sum(row.calls for row in rows), sum(row.seconds_lost or 0.0 for row in rows)
+        longest = max(row.longest_seconds or 0.0 for row in rows)
+        parts.append(
+            f"{arm}, {function.replace('_', ' ')} as traced: {number(calls)} calls, "
+            f"{quantity(lost / calls, 'seconds')} each, none longer than {quantity(longest, 'seconds')}"
+        )
+    return parts
 
 
 def _success(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:

@@ -34,6 +34,12 @@ def abilities(facts: HostFacts) -> tuple[Ability, ...]:
             kind="see",
         ),
         Ability(
+            name="causes of splits",
+            works=facts.splits_traceable,
+            reason=facts.splits_not_traceable_because or "not known",
+            kind="see",
+        ),
+        Ability(
             name="per-cgroup counters",
             works=facts.cgroup_version is not None,
             reason=f"cgroup v{facts.cgroup_version}" if facts.cgroup_version else "no cgroup memory controller",

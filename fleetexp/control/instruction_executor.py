@@ -139,6 +139,7 @@ class InstructionExecutor:
             time_limit_seconds=period.seconds + SETTLING_SECONDS + (APPROVAL_SECONDS if waits else 0.0),
             sources=context.plan.sources,
             events=context.plan.events,
+            trace=context.plan.trace,
         )
         context.send(host, request)
 

@@ -242,6 +242,7 @@ def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderR
         sources=sources,
         events=plan.events,
         needed_events=plan.needed_events,
+        trace=plan.trace,
         own_events=probe_own_events(here, sources),
     )
 

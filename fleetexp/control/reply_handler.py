@@ -180,6 +180,7 @@ class ReplyHandler:
             sources=plan.sources,
             events=plan.events,
             needed_events=plan.needed_events,
+            trace=plan.trace,
         )
         context.send(host, request)
 
@@ -256,6 +257,7 @@ class ReplyHandler:
             period_id=ended.period_id,
             ended_at=ended.ended_at,
             invalid=collect.invalid or ended.invalid,
+            calls=ended.calls,
         )
 
         def tell(closed: bool) -> None:

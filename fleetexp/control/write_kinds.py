@@ -8,6 +8,7 @@ from datetime import datetime
 
 from agents.catalogue.table import COUNTED_ALWAYS, COUNTED_IN_CGROUPS
 from agents.messages import CountedEvent, HostFacts, KnobChange
+from agents.traced_calls import TracedCalls
 from fleetexp.control.write_queue import Kind
 from fleetexp.domain import BrokenBy, PeriodState, Plan
 from fleetexp.store.records import EventRecord, PeriodEnd, PeriodStart
@@ -24,6 +25,7 @@ class Closing:
     period_id: int
     ended_at: datetime
     invalid: str
+    calls: tuple[TracedCalls, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class WriteKinds:
             wanted = [is_current(one.host, one.period_id) for one in items]  # else struck out while it waited
             chosen = [one for one, still in zip(items, wanted, strict=True) if still]
             observe([one.period_id for one in chosen])
+            store.record_traced_calls({one.period_id: one.calls for one in chosen if one.calls})
             store.end_periods([_end(one) for one in chosen])
             return wanted
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerial
 
 from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
+from agents.traced_calls import Traced
 from analysis.plan import AssignmentMethod, BalanceRule
 from fleetexp.domain import Approval, Design, DriftPolicy, Safety
 from fleetexp.experiment.key import Written, exactly_one, key
@@ -260,6 +261,12 @@ class Experiment(Section):
         "what hosts must have shown before", {"conformance": "1048576kB"}, default=Requirements()
     )
     metrics: Metrics = key("what is estimated and what halts", {"primary": "pgfault"})
+    trace: tuple[Annotated[str, *check_word(*(one.value for one in Traced))], ...] = key(
+        "what the kernel traces in every period: splits (who split big pages, why, how long it took), "
+        "stalls (how long faults and contiguous allocations took)",
+        ["splits", "stalls"],
+        default=(),
+    )
     safety: SafetyRules = key("what bounds the damage", {"lease": "30s"}, default=SafetyRules())
     alpha: Annotated[Share, Field(gt=0, lt=0.5)] = key("chance of a false alarm", "5%", default=0.05)
 
@@ -354,6 +361,11 @@ class Experiment(Section):
         """Those of them without which there is no answer, or nothing that guards it."""
         guarded = (guardrail.metric for guardrail in self.metrics.guardrails)
         return asked_events((self.metrics.primary, *guarded))
+
+    @property
+    def traced(self) -> tuple[Traced, ...]:
+        """What of the kernel is traced."""
+        return tuple(Traced(word) for word in dict.fromkeys(self.trace))
 
     @property
     def counters(self) -> frozenset[str]:

@@ -111,6 +111,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         sources=experiment.sources,
         events=experiment.events,
         needed_events=experiment.needed_events,
+        trace=experiment.traced,
         assignment=record,
     )
 

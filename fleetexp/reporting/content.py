@@ -68,6 +68,8 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     cut = kernel.bands(store, run_id, sizes) if whole else []
     alike = Units.HOSTS if len(facts) > 1 else Units.PERIODS
     latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
+    caused = tuple(kernel.split_causes(store, run_id)) if whole else ()
+    stalls = tuple(kernel.stalls(store, run_id)) if whole else ()
     exposed = (
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
     )
@@ -115,13 +117,27 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         notes=tuple(_notes(experiment, store, run_id)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
+        split_causes="; ".join(dict.fromkeys(e.detail for e in events if e.kind == HostEventKind.TRACE_INCOMPLETE)),
+        caused_splits=caused,
+        splits_counted=tuple(kernel.splits_counted(store, run_id)) if whole else (),
+        stalls=stalls,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
         series=tuple(ramp.series(store, record, plan)) if whole else (),
         stages=tuple(ramp.stages(store, record)),
         assigned=tuple(ramp.assigned(store, run_id)),
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
-        queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut, alike=alike) if whole else {},
+        queries=_queries(
+            record,
+            findings,
+            sizes,
+            latencies=bool(latencies),
+            traced=(bool(caused), bool(stalls)),
+            cut=cut,
+            alike=alike,
+        )
+        if whole
+        else {},
         simulated=is_simulated(record.fleet),
     )
 
@@ -132,10 +148,11 @@ def _queries(
     sizes_kib: Sequence[int],
     *,
     latencies: bool,
+    traced: tuple[bool, bool],
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
     alike: Units,
 ) -> dict[str, str]:
-    """The query behind each table of the report, where there is such a table."""
+    """The query behind each table of the report, where there is such a table; `traced`: causes of splits, stalls."""
     run_id = record.run_id
     kinds = {row.kind for row in findings.estimates}
     out = {
@@ -149,6 +166,9 @@ def _queries(
         "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
         "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
+        "split_causes": queries.split_causes(run_id) if traced[0] else "",
+        "splits_counted": queries.splits_counted(run_id) if traced[0] else "",
+        "stalls": queries.stalls(run_id) if traced[1] else "",
         "stages": queries.stages(run_id) if len(record.plan.stages) > 1 else "",
         "blocks": queries.blocks(run_id, tuple(dict.fromkeys(row.metric for row in findings.contrasts)))
         if findings.contrasts

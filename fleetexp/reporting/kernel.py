@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from agents.catalogue import CATALOGUE, Owner
-from analysis.report.content import ExposureRow, LatencyRow, SuccessRow
+from analysis.report.content import ExposureRow, LatencyRow, SplitCauseRow, SplitsCounted, StallRow, SuccessRow
 from analysis.report.shares import ClusterSums, success_interval
 from analysis.results import Units
 from fleetexp.reporting import queries
@@ -89,6 +89,39 @@ def latencies(store: Store, run_id: int) -> Iterator[LatencyRow]:
             p50=float(p50),
             p99=float(p99),
             maximum=float(maximum),
+        )
+
+
+def split_causes(store: Store, run_id: int) -> Iterator[SplitCauseRow]:
+    """Who had big pages split and why; nothing where no splits were traced."""
+    for arm, metric, cause, program, splits, timed, seconds in store.select(queries.split_causes(run_id)):
+        yield SplitCauseRow(
+            arm=str(arm),
+            metric=str(metric),
+            cause=str(cause),
+            program=str(program),
+            splits=float(splits),
+            timed=float(timed),
+            seconds_lost=_known(seconds),
+        )
+
+
+def splits_counted(store: Store, run_id: int) -> Iterator[SplitsCounted]:
+    """What was traced against what the kernel's counters say of the same periods."""
+    for arm, metric, traced, counted in store.select(queries.splits_counted(run_id)):
+        yield SplitsCounted(arm=str(arm), metric=str(metric), traced=float(traced), counted=_known(counted))
+
+
+def stalls(store: Store, run_id: int) -> Iterator[StallRow]:
+    """What kept programs waiting; nothing where no stalls were traced."""
+    for arm, function, program, calls, seconds, longest in store.select(queries.stalls(run_id)):
+        yield StallRow(
+            arm=str(arm),
+            function=str(function),
+            program=str(program),
+            calls=float(calls),
+            seconds_lost=_known(seconds),
+            longest_seconds=_known(longest),
         )
 
 

@@ -126,6 +126,29 @@ FROM (
 ) sums ORDER BY arm, metric"""
 
 
+def split_causes(run_id: int) -> str:
+    return f"""SELECT arm, metric, cause, program, sum(splits) AS splits, sum(splits_timed) AS splits_timed,
+  sum(seconds_lost) AS seconds_lost
+FROM split_causes WHERE run_id = {run_id} AND {_USED}
+GROUP BY arm, metric, cause, program ORDER BY arm, metric, sum(splits) DESC, cause, program"""
+
+
+def splits_counted(run_id: int) -> str:
+    """What the kernel's own counters rose by in the periods in which splits were traced, and what was traced."""
+    return f"""SELECT arm, metric, sum(traced) AS traced, sum(counted) AS counted
+FROM (
+  SELECT arm, metric, period_id, sum(splits) AS traced, max(splits_counted) AS counted
+  FROM split_causes WHERE run_id = {run_id} AND {_USED} GROUP BY arm, metric, period_id
+) periods GROUP BY arm, metric ORDER BY arm, metric"""
+
+
+def stalls(run_id: int) -> str:
+    return f"""SELECT arm, function, program, sum(calls) AS calls, sum(seconds_lost) AS seconds_lost,
+  max(longest_seconds) AS longest_seconds
+FROM stalls WHERE run_id = {run_id} AND {_USED}
+GROUP BY arm, function, program ORDER BY arm, function, sum(seconds_lost) DESC, program"""
+
+
 def latencies(run_id: int, metrics: Sequence[str]) -> str:
     names = ", ".join(f"'{name}'" for name in metrics)
     return f"""SELECT metric, arm, sum(n) AS readings, avg(p50) AS p50, avg(p99) AS p99, max(maximum) AS maximum

@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, Text, insert, literal, select
 
 from agents.messages import CountedEvent, HostEventKind, HostFacts, KnobChange, KnobReason
+from agents.traced_calls import TracedCalls
 from fleetexp.domain import EventKind, RunCause, RunState
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import AnyKind, CountedRecord, EventRecord
-from fleetexp.store.tables import CountedEventRow, Event, Host, HostFactsRow, KnobChangeRow
+from fleetexp.store.tables import CountedEventRow, Event, Host, HostFactsRow, KnobChangeRow, TracedCallRow
 
 _KINDS: dict[str, AnyKind] = {kind.value: kind for kind in (*HostEventKind, *EventKind)}
 _OF_EVENT = ("host_id", "period_id", "at", "kind", "detail", "state", "cause", "stage", "metric")
@@ -122,6 +123,26 @@ def add_counted_events(
     ]
     if rows:
         insert_new(connection, CountedEventRow, rows)
+
+
+def add_traced_calls(connection: Connection, calls: Mapping[int, Sequence[TracedCalls]]) -> None:
+    """Enter the calls that were traced, by period; what is there already stays."""
+    rows = [
+        {
+            "period_id": period_id,
+            "function": one.function.value,
+            "program": clean_text(one.program),
+            "cause": "" if one.cause is None else one.cause.value,
+            "calls": one.calls,
+            "timed": one.timed,
+            "seconds": one.seconds,
+            "longest_seconds": one.longest_seconds,
+        }
+        for period_id, of_period in calls.items()
+        for one in of_period
+    ]
+    if rows:
+        insert_new(connection, TracedCallRow, rows)
 
 
 def counted_events(connection: Connection, run_id: int) -> list[CountedRecord]:

@@ -18,6 +18,7 @@ from agents.catalogue.table import COUNTED_ALWAYS
 from agents.conformance.verdict import ScenarioResult, Trial
 from agents.messages import CountedEvent, HostFacts, KnobChange, Reading
 from agents.survey.figures import PageSurvey
+from agents.traced_calls import TracedCalls
 from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
@@ -290,6 +291,11 @@ class Store:
         """Return what metrics of perf events really counted on the hosts of a run, by host and metric."""
         with self._transactions.reading() as connection:
             return audit.counted_events(connection, run_id)
+
+    def record_traced_calls(self, calls: Mapping[int, Sequence[TracedCalls]]) -> None:
+        """Enter what was traced in periods that have ended, by period, each once."""
+        with self._transactions.writing() as connection:
+            audit.add_traced_calls(connection, calls)
 
     def page_bytes(self, run_id: int) -> dict[str, tuple[int, int]]:
         """Return the sizes of a base page and of a PMD's huge page, 0 where not known, of each host of a run."""

@@ -9,6 +9,7 @@ sample       one reading of the collectors: wide, a column per common metric, th
 measurement  one value that a workload reported
 observation  one summary per (period, metric): where the analysis starts
 knob_change  every write to a kernel setting
+traced_call  what the kernel was called for with big pages in a period, why and by which program
 event        what happened on a host, and who did what with a run
 estimate, guardrail_check, finding   what the analysis found
 page_survey, surveyed_process, surveyed_size, surveyed_share   what huge pages would do: `survey_tables`
@@ -25,12 +26,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 import fleetexp.store.conformance_tables
 import fleetexp.store.survey_tables  # noqa: F401 - whoever has these tables has those
 from agents.catalogue import CATALOGUE
+from agents.traced_calls import SplitCause, TracedFunction
 from fleetexp.domain import RunCause
 from fleetexp.store.column_types import Extra, Real
 from fleetexp.store.table_base import NUMBERED, STRICT, Base, Json
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 
 
 class StoredExperiment(Base):
@@ -224,6 +226,30 @@ class Observation(Base):
     p50: Mapped[float] = mapped_column(comment="median, unit as the mean")
     p99: Mapped[float] = mapped_column(comment="99th percentile, unit as the mean")
     rise: Mapped[float | None] = mapped_column(comment="of a counter: last reading minus first; NULL for a gauge")
+
+
+class TracedCallRow(Base):
+    __tablename__ = "traced_call"
+    __table_args__ = (
+        {**STRICT, "comment": "What the kernel was called for in one period, where the experiment asks for a trace."},
+    )
+
+    period_id: Mapped[int] = mapped_column(
+        ForeignKey("period.period_id"), primary_key=True, autoincrement=False, comment="the period"
+    )
+    function: Mapped[str] = mapped_column(primary_key=True, comment=f"what it was for: {', '.join(TracedFunction)}")
+    program: Mapped[str] = mapped_column(
+        primary_key=True, comment="who called, as far as the kernel keeps its name; empty: the programs left off"
+    )
+    cause: Mapped[str] = mapped_column(
+        primary_key=True, comment=f"why a page was split: {', '.join(SplitCause)}; empty: it is no split"
+    )
+    calls: Mapped[int] = mapped_column(comment="calls, count")
+    timed: Mapped[int] = mapped_column(comment="of these, those that were timed, count")
+    seconds: Mapped[float | None] = mapped_column(comment="how long the timed ones took together; NULL: none was timed")
+    longest_seconds: Mapped[float | None] = mapped_column(
+        comment="no timed one took longer: the end of a power of two of microseconds; NULL: not kept"
+    )
 
 
 class KnobChangeRow(Base):

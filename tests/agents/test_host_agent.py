@@ -46,6 +46,7 @@ from agents.messages import (
     WorkloadState,
 )
 from agents.sysroot import FolderRoot
+from agents.traced_calls import Traced
 
 pytestmark = pytest.mark.usefixtures("no_guardian_left")
 
@@ -197,6 +198,20 @@ def test_a_whole_run_of_one_period_samples_measures_and_leaves_the_host_as_found
     assert holds(root) == found
     ask(agent, Release(), Released)
     assert claim_status(root) is None
+
+
+def test_where_nothing_can_be_traced_preflight_and_period_say_why_and_the_period_is_good(agent: HostAgent) -> None:
+    asked = tuple(Traced)
+    report = ask(agent, Preflight(arms=(TREATED,), workloads=(), trace=asked), PreflightReport)
+    warned = [one.what for one in report.problems if one.severity is Severity.WARNING and "traced" in one.what]
+    assert warned == ["not traced here: splits and stalls: this host is not a machine with a kernel of its own"]
+    claim(agent)
+    request = Begin(period_id=7, sample_every_seconds=0.05, workload=None, time_limit_seconds=60, trace=asked)
+    ask(agent, request, Begun)
+    ended = ask(agent, End(period_id=7), Ended)
+    assert (ended.invalid, ended.calls) == ("", ())
+    events = [one for one in ask(agent, Poll(acknowledged=0), Polled).readings if isinstance(one, HostEvent)]
+    assert [one.kind for one in events] == [HostEventKind.TRACE_INCOMPLETE]
 
 
 def test_polls_hand_out_the_stream_in_pages_and_forget_what_is_acknowledged(agent: HostAgent) -> None:

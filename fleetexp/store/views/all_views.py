@@ -11,6 +11,7 @@ from fleetexp.store.views.hosts import HOST_RESTORES, HOST_STATE, HOST_TIMELINE,
 from fleetexp.store.views.periods import METRIC_SERIES, PERIOD_METRICS, PERIOD_QUALITY, SPLIT_RATES, THP_BACKING
 from fleetexp.store.views.runs import DECISIONS, EFFECTS, GUARDRAIL_LOOKS, RUN_SUMMARY
 from fleetexp.store.views.surveys import SURVEY_PROGRAMS, SURVEY_SHARES, SURVEY_SIZES
+from fleetexp.store.views.traces import SPLIT_CAUSES, STALLS
 
 __all__ = ["VIEWS", "ColumnKind", "View", "view_sql"]
 
@@ -25,6 +26,8 @@ VIEWS: tuple[View, ...] = (
     METRIC_SERIES,
     THP_BACKING,
     SPLIT_RATES,
+    SPLIT_CAUSES,
+    STALLS,
     FAULT_OUTCOMES,
     MEMORY_COST,
     AGENT_COST,

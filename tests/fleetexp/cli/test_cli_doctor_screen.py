@@ -176,6 +176,7 @@ def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..
         cgroup_version=None,
         pressure_available=False,
         pressure_missing_because="/proc/pressure/memory: ENOENT",
+        splits_not_traceable_because="this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)",
         thp_pmd_kib=0,
         virtualisation="",
         numa_balancing=None,
@@ -194,6 +195,7 @@ def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..
     assert found["hugetlb 1G"].startswith("no, ")
     assert found["dTLB misses"] == "unavailable: no such event was found"
     assert found["memory pressure"] == "/proc/pressure/memory: ENOENT"
+    assert found["causes of splits"] == "this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)"
     assert found["per-cgroup counters"] == "no cgroup memory controller"
 
 

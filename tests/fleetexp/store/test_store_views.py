@@ -11,12 +11,14 @@ import psycopg
 import pytest
 
 from agents.messages import KnobReason
+from agents.traced_calls import COUNTED_AS, SplitCause, TracedCalls, TracedFunction
 from analysis.aggregate import Summary
 from fleetexp.domain import BrokenBy, EventKind, PeriodState, RunState
 from fleetexp.store.dictionary import render_dictionary
 from fleetexp.store.store import Store, query
 from fleetexp.store.table_base import Base
 from fleetexp.store.views.all_views import VIEWS, View
+from fleetexp.store.views.traces import SPLIT_CAUSES, STALLS
 from tests.fleetexp.store.rows import (
     KNOB,
     NOW,
@@ -37,6 +39,28 @@ def summary(mean: float) -> Summary:
     """As of a counter where it is one: the period has 30 s."""
     about = {"variance": 0.5, "minimum": mean - 1, "maximum": mean + 1, "p50": mean, "p99": mean}
     return Summary(n=30, mean=mean, rise=30 * mean, **about)
+
+
+def calls(function: TracedFunction, cause: SplitCause | None, number: int, seconds: float | None) -> TracedCalls:
+    timed = 0 if seconds is None else number
+    longest = None if cause else 0.25
+    return TracedCalls(
+        function=function,
+        program="python",
+        cause=cause,
+        calls=number,
+        timed=timed,
+        seconds=seconds,
+        longest_seconds=longest,
+    )
+
+
+TRACED = (
+    calls(TracedFunction.SPLIT_PUD, SplitCause.FORK, 4, 0.5),
+    calls(TracedFunction.SPLIT_PUD, SplitCause.SMAPS_READER, 2, None),
+    calls(TracedFunction.SPLIT_PMD, SplitCause.MUNMAP, 1, 0.1),
+    calls(TracedFunction.FAULT_PUD, None, 3, 0.6),
+)
 
 
 @pytest.fixture
@@ -67,6 +91,8 @@ def run_id(store: Store) -> int:
         "access_seconds": 1.5,
     }
     save_observations(store, first.period_id, {metric: summary(mean) for metric, mean in observed.items()})
+    for _ in range(2):  # what is sent again is there once
+        store.record_traced_calls({first.period_id: TRACED})
     start_period(store, second.period_id, NOW + timedelta(seconds=40), "boot-1")
     end_period(store, second.period_id, NOW + timedelta(seconds=50), PeriodState.INVALID, "drift", BrokenBy.HOST)
     samples = [sample(first.period_id, number) for number in (1, 2, 5)]
@@ -142,6 +168,25 @@ def test_split_rates_tell_sizes_from_totals(run_id: int, store_url: str) -> None
     assert rows["thp_2048kB_split"]["backed_bytes"] == 1024.0
     assert (rows["thp_64kB_split_failed"]["size_kib"], rows["thp_64kB_split_failed"]["backed_bytes"]) == (64, None)
     assert (rows["thp_split_pud"]["size_kib"], rows["thp_split_pud"]["backed_bytes"]) == (None, None)
+
+
+def test_split_causes_stand_beside_what_the_kernel_counted_and_stalls_apart(run_id: int, store_url: str) -> None:
+    rows = ask(store_url, "select * from split_causes order by metric, splits desc")
+    columns = ("metric", "cause", "program", "splits", "splits_counted", "splits_timed", "seconds_lost", "seconds")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("thp_split_pmd", "munmap", "python", 1.0, None, 1.0, 0.1, 30.0),
+        ("thp_split_pud", "fork", "python", 4.0, 6.0, 4.0, 0.5, 30.0),
+        ("thp_split_pud", "smaps_reader", "python", 2.0, 6.0, 0.0, None, 30.0),
+    ]
+    (stall,) = ask(store_url, "select * from stalls")
+    waited = ("function", "program", "calls", "seconds_lost", "longest_seconds")
+    assert tuple(stall[name] for name in waited) == ("fault_pud", "python", 3, 0.6, 0.25)
+
+
+def test_the_views_know_each_split_by_its_counter() -> None:
+    assert {f"thp_{function}" for function in COUNTED_AS} == set(COUNTED_AS.values())
+    for view in (SPLIT_CAUSES, STALLS):
+        assert f"IN ({', '.join(repr(str(function)) for function in COUNTED_AS)})" in view.sql
 
 
 def test_knob_audit_says_which_host_was_put_back(run_id: int, store_url: str) -> None:

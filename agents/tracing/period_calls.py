@@ -1,0 +1,96 @@
+"""The calls of one period: the trace is read where the collectors are first and last, so that both count the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from agents.messages import HostEventKind
+from agents.traced_calls import TracedCalls
+from agents.tracing.functions import Untraceable
+from agents.tracing.kernel_trace import MICROSECOND, CallKey, CallSum, TraceReading
+
+MOST_PROGRAMS = 50  # of a period; the others are told together
+
+
+class Sampled(Protocol):
+    """The collectors, as a period asks them (`agents.period.SampleSource`)."""
+
+    def sample(self) -> dict[str, float]: ...
+    def boundary(self) -> dict[str, float]: ...
+    def events(self) -> list[tuple[HostEventKind, str]]: ...
+
+
+class Trace(Protocol):
+    """What is traced (`agents.tracing.kernel_trace.KernelTrace`)."""
+
+    @property
+    def missing(self) -> tuple[Untraceable, ...]: ...
+    def read(self) -> TraceReading: ...
+
+
+class TracedSource:
+    """Collectors with a trace beside them: what a period samples, and afterwards `calls`."""
+
+    def __init__(self, source: Sampled, trace: Trace) -> None:
+        self._source = source
+        self._trace = trace
+        self._first: TraceReading | None = None
+        self._last: TraceReading | None = None
+        self._events = [(HostEventKind.TRACE_INCOMPLETE, one.text) for one in trace.missing]
+
+    def sample(self) -> dict[str, float]:
+        return self._source.sample()
+
+    def boundary(self) -> dict[str, float]:
+        values = self._source.boundary()
+        try:
+            reading = self._trace.read()
+        except (OSError, ValueError) as error:
+            self._events.append((HostEventKind.TRACE_INCOMPLETE, f"a histogram of the trace can't be read: {error}"))
+            return values
+        if self._first is None:
+            self._first = reading
+        self._last = reading
+        for function, dropped in reading.dropped.items():
+            if more := dropped - self._first.dropped.get(function, 0):
+                what = f"{more:,} calls of {function} found no room in the kernel's histogram: they are not told"
+                self._events.append((HostEventKind.TRACE_INCOMPLETE, what))
+        return values
+
+    def events(self) -> list[tuple[HostEventKind, str]]:
+        own, self._events = self._events, []
+        return [*self._source.events(), *own]
+
+    @property
+    def calls(self) -> tuple[TracedCalls, ...]:
+        """What was called between the first reading of the period and the last; the most frequent first."""
+        if self._first is None or self._last is None:
+            return ()
+        rose = {key: total - self._first.sums.get(key, CallSum()) for key, total in self._last.sums.items()}
+        return _rows({key: more for key, more in rose.items() if more.calls > 0 or more.timed > 0})
+
+
+def _rows(sums: dict[CallKey, CallSum]) -> tuple[TracedCalls, ...]:
+    by_program: dict[str, int] = {}
+    for key, more in sums.items():
+        by_program[key.program] = by_program.get(key.program, 0) + more.calls
+    kept = set(sorted(by_program, key=lambda program: (-by_program[program], program))[:MOST_PROGRAMS])
+    merged: dict[CallKey, tuple[CallSum, int]] = {}
+    for key, more in sums.items():
+        whole = replace(key, program=key.program if key.program in kept else "", at_most=None)
+        total, longest = merged.get(whole, (CallSum(), 0))
+        merged[whole] = (total + more, max(longest, key.at_most or 0))
+    rows = (
+        TracedCalls(
+            function=key.function,
+            program=key.program,
+            cause=key.cause,
+            calls=total.calls,
+            timed=total.timed,
+            seconds=total.seconds if total.timed else None,
+            longest_seconds=longest * MICROSECOND if longest else None,
+        )
+        for key, (total, longest) in merged.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (row.function, -row.calls, row.program)))

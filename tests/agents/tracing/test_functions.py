@@ -1,0 +1,98 @@
+"""Which functions are traced on a kernel follows from its symbols; what can't be is typed, with a reason in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.sysroot import FolderRoot
+from agents.traced_calls import Traced, TracedFunction
+from agents.tracing.functions import NoTracing, Probe, find_probes
+from tests.agents.guardian.own_tree import OwnTree
+
+ALL = tuple(Traced)
+SYMBOLS = "split_huge_pmd_locked __split_huge_pmd __split_huge_pud_locked do_huge_pmd_anonymous_page "
+
+
+def kernel(
+    folder: Path, symbols: str, *, readme: str = "hist:keys=<field1>", files: str = "kprobe_events", big: bool = True
+) -> OwnTree:
+    """Make the files of a kernel that are looked at; `big`: it has 1 GiB pages."""
+    if big:
+        (folder / "sys/kernel/mm/transparent_hugepage/hugepages-1048576kB").mkdir(parents=True)
+    tracing = folder / "sys/kernel/tracing"
+    (tracing / "instances").mkdir(parents=True)
+    for name in ("trace_clock", *files.split()):
+        (tracing / name).write_text("")
+    (tracing / "README").write_text(readme)
+    (folder / "proc").mkdir()
+    lines = [f"ffffffff81{number:06x} t {name}\n" for number, name in enumerate(symbols.split())]
+    (folder / "proc/kallsyms").write_text("".join(lines))
+    return OwnTree(folder)
+
+
+def test_where_calls_that_split_nothing_are_many_the_entry_tells(tmp_path: Path) -> None:
+    probes, missing = find_probes(kernel(tmp_path, SYMBOLS), [Traced.SPLITS], architecture="x86_64")
+    assert probes == (
+        Probe(
+            function=TracedFunction.SPLIT_PMD,
+            symbol="split_huge_pmd_locked",
+            fetch="entry=+0($arg3):x64",
+            condition="entry & 0x80",
+        ),
+        Probe(function=TracedFunction.SPLIT_PUD, symbol="__split_huge_pud_locked"),
+    )
+    assert missing == ()
+
+
+def test_the_function_that_only_splits_is_preferred_and_needs_no_condition(tmp_path: Path) -> None:
+    root = kernel(tmp_path, SYMBOLS + "__split_huge_pmd_locked")
+    (first, _), _ = find_probes(root, [Traced.SPLITS], architecture="riscv64")
+    assert first == Probe(function=TracedFunction.SPLIT_PMD, symbol="__split_huge_pmd_locked")
+
+
+def test_on_an_architecture_without_a_rule_nothing_is_guessed(tmp_path: Path) -> None:
+    _, (one,) = find_probes(kernel(tmp_path, SYMBOLS), [Traced.SPLITS], architecture="riscv64")
+    assert (one.function, one.cause) == (TracedFunction.SPLIT_PMD, NoTracing.AMBIGUOUS)
+
+
+def test_a_function_that_this_kernel_lacks_or_has_twice_is_named(tmp_path: Path) -> None:
+    root = kernel(tmp_path, "__split_huge_pmd_locked do_huge_pmd_anonymous_page do_huge_pmd_anonymous_page")
+    probes, missing = find_probes(root, ALL)
+    assert [probe.function for probe in probes] == [TracedFunction.SPLIT_PMD]
+    assert {one.function for one in missing} == set(TracedFunction) - {TracedFunction.SPLIT_PMD}
+    assert {one.cause for one in missing} == {NoTracing.NO_FUNCTION}
+
+
+def test_a_kernel_without_pages_of_a_size_misses_nothing_of_it(tmp_path: Path) -> None:
+    root = kernel(tmp_path, "__split_huge_pmd_locked do_huge_pmd_anonymous_page", big=False)
+    _, missing = find_probes(root, ALL)
+    assert [one.function for one in missing] == [TracedFunction.CONTIGUOUS]
+
+
+@pytest.mark.parametrize(
+    ("files", "readme", "cause"),
+    [
+        ("", "hist:keys=", NoTracing.NO_KPROBES),
+        ("kprobe_events", "tracing mini-HOWTO", NoTracing.NO_HISTOGRAMS),
+    ],
+)
+def test_what_the_kernel_was_built_without_is_the_reason_for_all(
+    tmp_path: Path, files: str, readme: str, cause: NoTracing
+) -> None:
+    probes, (one,) = find_probes(kernel(tmp_path, SYMBOLS, files=files, readme=readme), ALL)
+    assert (probes, one.function, one.cause) == ((), None, cause)
+
+
+def test_without_tracefs_nothing_is_traced(tmp_path: Path) -> None:
+    assert [one.cause for one in find_probes(OwnTree(tmp_path), ALL)[1]] == [NoTracing.NO_TRACEFS]
+
+
+def test_a_tree_has_no_kernel_to_trace(tmp_path: Path) -> None:
+    root = FolderRoot(kernel(tmp_path, SYMBOLS).root)
+    assert [one.cause for one in find_probes(root, ALL)[1]] == [NoTracing.NOT_REAL]
+
+
+def test_nothing_is_looked_for_where_nothing_is_asked(tmp_path: Path) -> None:
+    assert find_probes(FolderRoot(tmp_path), []) == ((), ())

@@ -1,0 +1,121 @@
+"""On real kernels: who split a page and why is told as it was, as often as the kernel counts; nothing is left behind.
+
+One guest has pages of 2 MiB and 1 GiB (x86-64), the other of 512 MiB (arm64 with base pages of 64 KiB).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from agents.traced_calls import COUNTED_AS
+from tests.lab.arm_guest import run_in_arm_guest
+from tests.lab.conftest import HERE, lab_folder
+from tests.lab.guest_splits import MARK
+from tests.lab.split_causes import AT_PMD, AT_PUD, TOO_MUCH, program_of
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+
+KILLS = 2  # one with its guardian, one without; in the guest that boots faster
+Seen = dict[str, Any]
+
+
+def expected(level: str, causes: tuple[Any, ...]) -> set[tuple[str, str, str]]:
+    """Function, program and cause of each split that was made; what the kernel's daemon splits bears its name."""
+    return {
+        (f"split_{level}", "ksmd" if cause.__name__ == "ksm" else program_of(level, cause), cause.__name__)
+        for cause in causes
+    }
+
+
+def told(seen: Seen) -> set[tuple[str, str, str]]:
+    splits = (call for call in seen["traced"]["calls"] if call["cause"] is not None)
+    return {(call["function"], call["program"], call["cause"]) for call in splits}
+
+
+def check_counts(seen: Seen) -> None:
+    """The causes add up to what the kernel's own counters rose by between the first and the last sample."""
+    traced = seen["traced"]
+    for function, metric in COUNTED_AS.items():
+        if metric in traced["sampled"]:
+            calls = sum(call["calls"] for call in traced["calls"] if call["function"] == function)
+            assert calls == traced["sampled"][metric], metric
+    assert sum(traced["kernel"].values()) > 0
+
+
+def check_times(seen: Seen) -> None:
+    """Each split and each fault was timed, and its time is one."""
+    for call in seen["traced"]["calls"]:
+        assert call["timed"] == call["calls"]
+        assert 0 < call["seconds"] < 600, "longer than the period was"
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What was seen in the guest with pages of 2 MiB and 1 GiB."""
+    lab = lab_folder()
+    if lab is None:
+        pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with boot.sh and its kernel")
+    if shutil.which("qemu-system-x86_64") is None or shutil.which("cpio") is None:
+        pytest.skip("qemu-system-x86_64 or cpio is not installed (make installs them, as root)")
+    share, start = tmp_path_factory.mktemp("share"), tmp_path_factory.mktemp("start") / "start.sh"
+    start.write_text(
+        f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / 'guest_splits.py'} 0 /mnt/share/result.json\n"
+    )
+    command = ["env", "MEM=6G", "LIMIT=800", f"SHARE={share}", str(lab / "boot.sh"), str(start), "kernelcore=2G"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    result = share / "result.json"
+    assert result.exists(), done.stdout[-4000:]
+    seen: Seen = json.loads(result.read_text())
+    return seen
+
+
+@pytest.fixture(scope="module")
+def wide() -> Seen:
+    """What was seen in the guest with pages of 512 MiB."""
+    seen: Seen = json.loads(run_in_arm_guest("guest_splits.py", str(KILLS), mark=MARK))
+    return seen
+
+
+def test_each_cause_of_a_split_at_2m_and_1g_is_named_with_its_program(big: Seen) -> None:
+    assert expected("pmd", AT_PMD) | expected("pud", AT_PUD) <= told(big)
+
+
+def test_each_cause_of_a_split_at_512m_is_named_with_its_program(wide: Seen) -> None:
+    causes = tuple(cause for cause in AT_PMD if cause not in TOO_MUCH)
+    assert expected("pmd", causes) <= told(wide)
+
+
+@pytest.mark.parametrize("guest", ["big", "wide"])
+def test_causes_add_up_to_the_kernels_counters_and_each_is_timed(guest: str, request: pytest.FixtureRequest) -> None:
+    seen: Seen = request.getfixturevalue(guest)
+    check_counts(seen)
+    check_times(seen)
+
+
+@pytest.mark.parametrize("guest", ["big", "wide"])
+def test_a_period_that_ends_leaves_no_instance_and_no_probe(guest: str, request: pytest.FixtureRequest) -> None:
+    traced = request.getfixturevalue(guest)["traced"]
+    assert (traced["invalid"], traced["events"], traced["after"]) == ("", [], [])
+    assert len(traced["during"]) > 3, "nothing was traced"
+
+
+def test_however_agent_and_guardian_die_no_instance_and_no_probe_is_left(wide: Seen) -> None:
+    with_guardian, without = wide["killed"]
+    assert (with_guardian["alone"], without["alone"]) == (False, True)
+    for one in (with_guardian, without):
+        assert one["at_death"], "the agent was killed before it traced anything"
+        assert (one["left"], one["claim"]) == ([], False)
+        assert [change for change in one["changes"] if change[2]] == []
+    assert any(knob.startswith("tracing/") for knob, _, _ in without["changes"]), "restore tells what it removed"
+
+
+def test_faults_of_big_pages_are_told_with_how_long_each_took(big: Seen) -> None:
+    faults = [call for call in big["traced"]["calls"] if call["function"] == "fault_pud"]
+    assert {call["program"] for call in faults} >= {program_of("pud", cause) for cause in AT_PUD}
+    assert all(call["seconds"] <= call["calls"] * call["longest_seconds"] for call in faults)
