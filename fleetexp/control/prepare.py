@@ -125,7 +125,7 @@ def _planned(
     usable, left_out = sort_out(found, busy, one_machine=inventory.one_machine)
     plan = plan_over(experiment, usable, left_out, store_url)
     if is_simulated(inventory.name):
-        plan = _in_virtual_time(plan)
+        plan = _in_virtual_time(replace(plan, sources=experiment.simulated_sources))
     by_host = {facts.host: facts for facts in usable}
     facts = tuple(by_host[unit.host] for unit in plan.units)
     return PlannedHosts(
