@@ -15,6 +15,7 @@ from agents.perf import probe_own_events
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from analysis.quantities import counted
+from fleetexp.control.central_trial import CentralTrial, refusals_of, try_queries
 from fleetexp.control.planned_power import PlannedPower, lacking_power, planned_power
 from fleetexp.domain import Design, PeriodKind, Plan
 from fleetexp.earlier_runs import reading_store
@@ -52,6 +53,7 @@ class PreparedRun:
     power: PlannedPower  # what it can show
     refusals: tuple[RunError, ...]
     warnings: tuple[str, ...]  # what a run would do without
+    central: tuple[CentralTrial, ...] = ()  # what a metrics' server has of these hosts
 
     @property
     def plan(self) -> Plan:
@@ -103,6 +105,9 @@ def prepare(
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
         refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
         warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
+    trials = () if is_simulated(inventory.name) else try_queries(experiment, hosts.facts)
+    refusals += refusals_of(experiment, trials)
+    warnings += [trial.text for trial in trials if trial.failure is not None or trial.unmatched]
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)
     return PreparedRun(
@@ -114,6 +119,7 @@ def prepare(
         power=power,
         refusals=tuple(refusals),
         warnings=tuple(warnings),
+        central=trials,
     )
 
 

@@ -26,9 +26,10 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _RANGE = re.compile(r"\[\s*((?:[0-9]+(?:ms|[smhdwy]))+)\s*\]")
 _SUBQUERY = re.compile(r"\[\s*((?:[0-9]+(?:ms|[smhdwy]))+)\s*:[^\]]*\]")
 _OFFSET = re.compile(r"\boffset\s+((?:[0-9]+(?:ms|[smhdwy]))+)", re.IGNORECASE)
-_SELECTOR = re.compile(r"\s*[a-zA-Z_:][a-zA-Z0-9_:]*\s*(?:\{(?:[^{}\"'`]|\"(?:[^\"\\]|\\.)*\")*\})?\s*")
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
+_STRING = re.compile(rf"{_QUOTED}|#[^\n]*")
+_SELECTOR = re.compile(rf"\s*[a-zA-Z_:][a-zA-Z0-9_:]*\s*(?:\{{(?:[^{{}}\"'`]|{_QUOTED})*\}})?\s*")
 _PART = re.compile(r"([0-9]+)(ms|[smhdwy])")
-_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`|#[^\n]*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 

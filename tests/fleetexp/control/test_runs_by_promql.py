@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import threading
 import time
@@ -10,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from analysis.report import render_markdown
+from fleetexp.cli.main import cli
 from fleetexp.control import central_readings
 from fleetexp.control.progress import Progress, RunOutcome
 from fleetexp.domain import CentralGap, CentralOutcome, PeriodKind, RunState
+from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import parse_experiment
+from fleetexp.reporting import report_content
 from fleetexp.store.records import CentralValue
 from tests.fleetexp.control.conftest import holds
 from tests.launching import launch
@@ -84,8 +90,8 @@ class Scene:
     gate: Gate
     page: str
 
-    def run(self, *, blocks: int = 2, measure: str = "5s", guardrails: str = "[]", times: str = "") -> RunOutcome:
-        text = SPEC.format(
+    def text(self, *, blocks: int = 2, measure: str = "5s", guardrails: str = "[]", times: str = "") -> str:
+        return SPEC.format(
             blocks=blocks,
             measure=measure,
             guardrails=guardrails,
@@ -94,7 +100,9 @@ class Scene:
             host=platform.node(),
             times=times or "step: 500ms, settle: 1s, every: 1s, fresh: 1200ms",
         )
-        bench = self.bench
+
+    def run(self, **what: Any) -> RunOutcome:  # noqa: ANN401 - as `text` takes them
+        text, bench = self.text(**what), self.bench
         return launch(
             parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
         )
@@ -110,7 +118,7 @@ def scene(bench: Bench) -> Iterator[Scene]:
     with exporter() as web:
         web.body = service.page
         with prometheus({"own": [web.url.split("/")[2]]}, scrape_every="500ms") as server, proxy(server) as gate:
-            server.wait_for("rate(requests_total[2s])")
+            server.wait_for("latency_seconds offset 3s", 2)
             yield Scene(bench=bench, server=server, gate=gate, page=web.url + "?agents")
 
 
@@ -135,8 +143,37 @@ def test_the_values_equal_those_of_the_page_itself(scene: Scene) -> None:
         assert abs(clock[0].ahead_seconds or 0.0) <= (clock[0].ahead_error_seconds or 0.0) + 0.01
         headline = {e.metric: e for e in store.findings(1).estimates if e.headline}
         assert headline["latency"].lift == pytest.approx(-0.5, abs=0.05)
+        page = report_content(store, 1)
+        assert {row.promql for row in page.central if row.metric == "latency"} == {
+            "last_over_time(latency_seconds{job='own'}[1200ms])"
+        }
+        told = render_markdown(page)
+        assert "What the metrics' server was asked" in told
+        assert page.central[0].sha256 in told
     assert {one.gap for one in scene.values("latency")} == {CentralGap.NONE}
     assert all(one.read == one.due for one in scene.values("latency"))
+
+
+def test_plan_tries_each_query_and_names_the_hosts_without_values(scene: Scene) -> None:
+    text = scene.text().replace("latency_seconds{job='own'}", "latency_seconds{instance=~'stranger.*'}")
+    path = scene.bench.folder / "spec.yaml"
+    path.write_text(text)
+    asked = len(scene.gate.passed)
+    words = ["plan", str(path), "--fleet", "inline", "--root", str(scene.bench.root.root), "--store", scene.bench.url]
+    shown = CliRunner().invoke(cli, [*words, "--json"])
+    assert len(scene.gate.passed) == asked + 2, "one request a query"
+    found = {one["metric"]: one for one in json.loads(shown.stdout)["central"]}
+    assert found["requests"]["matched"] == [platform.node()]
+    assert found["latency"]["unmatched"] == [platform.node()]
+    assert found["latency"]["strangers"] == ["stranger:9100"]
+    assert shown.exit_code == ExitCode.ERROR, "the primary metric has no value"
+    screen = " ".join(CliRunner().invoke(cli, words).output.split())
+    assert "latency: 0 of 1 hosts have values in the last minutes" in screen
+    assert "no host of the plan: stranger:9100" in screen
+    scene.gate.headers = {"X-Scope-OrgID": "web"}
+    refused = CliRunner().invoke(cli, words)
+    assert refused.exit_code == ExitCode.ERROR
+    assert "(unauthorised): HTTP 401 Unauthorized: no org id" in " ".join(refused.output.split())
 
 
 def test_a_server_that_is_away_for_half_a_minute_costs_its_periods_and_no_more(scene: Scene) -> None:
@@ -181,7 +218,7 @@ def test_a_server_that_is_away_for_half_a_minute_costs_its_periods_and_no_more(s
 
 def test_a_server_that_never_answers_does_not_keep_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(central_readings, "PATIENCE_SECONDS", 1.0)
-    scene.server.stop()
+    scene.bench.when = lambda _: scene.server.stop()
     outcome = scene.run(blocks=1, measure="2500ms", times="step: 200ms, settle: 0s, every: 1s")
     assert outcome.state is RunState.COMPLETED
     assert {one.gap for one in scene.values("latency")} == {CentralGap.NO_ANSWER}
