@@ -74,8 +74,9 @@ def _series(kind: str, result: Any) -> list[CentralSeries]:  # noqa: ANN401 - JS
 
 def _one(labels: Mapping[str, str], points: Any) -> CentralSeries:  # noqa: ANN401
     """Values are text: 'NaN' and '+Inf' are numbers there. A native histogram has no `values`, and so no point."""
-    table = np.array([(at, float(value)) for at, value in points], dtype=np.float64).reshape(-1, 2)
-    return CentralSeries(labels=dict(labels), seconds=table[:, 0], values=table[:, 1])
+    seconds = np.array([at for at, _ in points], dtype=np.float64)
+    values = np.array([float(value) for _, value in points], dtype=np.float64)
+    return CentralSeries(labels=dict(labels), seconds=seconds, values=values)
 
 
 def refusal(body: bytes) -> str:
