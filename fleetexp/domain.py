@@ -119,6 +119,38 @@ class EventKind(StrEnum):
     RESTORE_FAILED = "restore_failed"
     NOT_RESTORED = "not_restored"  # this host does not read as it was found, or nobody knows
     RESTORED = "restored"  # seen to read as it was found, after all
+    CENTRAL_AWAY = "central_away"  # the metrics' server gives no answer; told once an outage
+    CENTRAL_BACK = "central_back"
+    CENTRAL_MISSING = "central_missing"  # periods have no value of a metric that the server was asked for
+    CENTRAL_WARNING = "central_warning"  # what the server itself says of an answer
+    CENTRAL_CLOCK = "central_clock"  # how far the server's clock is from the orchestrator's
+
+
+class CentralOutcome(StrEnum):
+    """What became of a request to the metrics' server."""
+
+    ANSWERED = "answered"
+    AWAY = "away"  # nobody answers at its address
+    SLOW = "slow"  # no whole answer in time
+    UNTRUSTED = "untrusted"  # TLS: its certificate, or ours
+    UNAUTHORISED = "unauthorised"  # 401, 403: who asks, or for which tenant
+    LIMITED = "limited"  # 422, 429: a limit of the server
+    REFUSED = "refused"  # 4xx: it does not take this query
+    BROKEN = "broken"  # 5xx
+    TOO_LARGE = "too_large"  # more than we take
+    NOT_UNDERSTOOD = "not_understood"  # an answer, but not of Prometheus' HTTP API
+    NO_SECRET = "no_secret"  # noqa: S105 - what we are to show it can't be read here
+
+
+class CentralGap(StrEnum):
+    """Why a period has no value of a metric that the metrics' server was asked for."""
+
+    NONE = ""  # it has one
+    NO_SERIES = "no_series"  # no series of the answer is the host's
+    SEVERAL_SERIES = "several_series"  # more than one is, at one instant
+    TOO_FEW = "too_few"  # fewer instants have a value than a mean may rest on
+    TOO_SHORT = "too_short"  # no instant of the period is late enough for the query to see nothing of before
+    NO_ANSWER = "no_answer"  # the server gave none in time: its requests say why
 
 
 class UnitState(StrEnum):

@@ -10,6 +10,7 @@ from typing import NoReturn, final
 HIDDEN = "***"
 # Variables of ours that hold a secret. They are read at the edge, by this process: no child of it needs them.
 VARIABLES = ("FLEETEXP_STORE", "FLEETEXP_TOKEN", "PGPASSWORD")
+PREFIX = "FLEETEXP_SECRET_"  # what a spec may name: a token or a password for the metrics' server
 
 
 @final
@@ -54,14 +55,18 @@ class Secret:
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for a child: without the variables that hold our secrets."""
-    return {name: value for name, value in environment.items() if name not in VARIABLES}
+    return {name: value for name, value in environment.items() if not _is_ours(name)}
 
 
 @contextmanager
 def secrets_withheld() -> Iterator[None]:
     """Take our secrets out of this process's environment while a library starts children that inherit it."""
-    held = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    held = {name: os.environ.pop(name) for name in list(os.environ) if _is_ours(name)}
     try:
         yield
     finally:
         os.environ.update(held)
+
+
+def _is_ours(name: str) -> bool:
+    return name in VARIABLES or name.startswith(PREFIX)

@@ -206,6 +206,34 @@ class UnavailableMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CentralRow:
+    """One request to a metrics' server: for which instants, and the SHA-256 of its answer, '' where none came.
+
+    `said` is how it was not answered, and what the server itself says of its answer.
+    """
+
+    metric: str
+    server: str
+    promql: str
+    start_at: datetime
+    end_at: datetime
+    step_seconds: float
+    outcome: str
+    said: str
+    series: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralGapRow:
+    """How many periods have no value of a metric of a metrics' server, for one reason ('': how many have one)."""
+
+    metric: str
+    gap: str
+    periods: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricNote:
     """What a metric means, in a few words, and which way is better (None: neither)."""
 
@@ -257,6 +285,8 @@ class ReportInput:
     stages: tuple[StageRow, ...] = ()
     assigned: tuple[AssignedRow, ...] = ()
     host_seconds: Mapping[str, float] = field(default_factory=dict)  # arm -> time measured and used, over its hosts
+    central: tuple[CentralRow, ...] = ()
+    central_gaps: tuple[CentralGapRow, ...] = ()
     split_causes: str = ""  # why the causes of splits are not known, '' where nothing is known about that either
     caused_splits: tuple[SplitCauseRow, ...] = ()
     splits_counted: tuple[SplitsCounted, ...] = ()

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from analysis.quantities import counted
-from analysis.report import decision_sections, fleet_sections, kernel_sections, record_sections, result_sections
+from analysis.report import (
+    central_sections,
+    decision_sections,
+    fleet_sections,
+    kernel_sections,
+    record_sections,
+    result_sections,
+)
 from analysis.report.content import ReportInput
 from analysis.report.escaping import one_line
 from analysis.report.instants import instant, length, seconds_between
@@ -33,6 +40,8 @@ SOURCES = {
     "carry_over": "What an arm leaves behind for the period after it",
     "estimates": "Every estimate",
     "assigned": "Hosts by stage, stratum and arm",
+    "central_gaps": "Periods that the metrics' server gave a value",
+    "central": "Every request to the metrics' server",
 }
 
 
@@ -67,6 +76,7 @@ def page(content: ReportInput) -> ReportPage:
             record_sections.excluded(content),
             record_sections.checks(content),
             result_sections.estimates(content),
+            *central_sections.central(content),
             _environment(content),
             _reproduce(content),
             _sources(content),

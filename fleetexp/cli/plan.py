@@ -57,6 +57,21 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
                 "blast_radius": blast_radius(made),
                 "blast_radius_by_stage": blast_radius_by_stage(made),
                 "blast_radius_by_pool": {pool: off for pool, (off, _) in blast_radius_by_pool(made, facts).items()},
+                "central": [
+                    {
+                        "metric": trial.metric,
+                        "promql": trial.promql,
+                        "tried": trial.tried,
+                        "matched": trial.matched,
+                        "unmatched": trial.unmatched,
+                        "strangers": trial.strangers,
+                        "warnings": trial.warnings,
+                        "outcome": "answered" if trial.failure is None else trial.failure.outcome.value,
+                        "detail": "" if trial.failure is None else str(trial.failure),
+                        "took_seconds": trial.took_seconds,
+                    }
+                    for trial in prepared.central
+                ],
                 "expected_seconds": made.seconds,
                 "power": {**plain(power), "too_small": power.too_small},
                 "refusals": [problem_of(refusal) for refusal in prepared.refusals],
@@ -73,6 +88,7 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
             left_out=prepared.hosts.by_condition,
             power=power.text,
             warnings=[*warnings_of(experiment), *prepared.warnings],
+            central=prepared.central,
         ):
             click.echo(line)
         for refusal in prepared.refusals:

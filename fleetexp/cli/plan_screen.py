@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agents.messages import HostFacts, WorkloadSpec
 from analysis.plan import AssignmentMethod
 from fleetexp.cli.output import duration, labelled, size, visible
+from fleetexp.control.central_trial import CentralTrial
 from fleetexp.control.prepare import instead_of
 from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
 
@@ -49,9 +50,11 @@ def plan_lines(
     left_out: Mapping[str, int] | None = None,
     power: str = "",
     warnings: Sequence[str] = (),
+    central: Sequence[CentralTrial] = (),
 ) -> list[str]:
     """Lay out the whole plan over hosts with these facts; `power` says what it can show, `warnings` what is unwise.
 
+    `central`: what a metrics' server had for each of its queries.
     `left_out`: condition of the population -> how many hosts it took away.
     """
     own = {unit.host for unit in plan.units}
@@ -62,6 +65,7 @@ def plan_lines(
         *_arms(plan),
         *_workloads(plan),
         *_sources(plan),
+        *(("asks", trial.text) for trial in central),
         *_knobs(plan, facts),
         *_assignment(plan),
         *([("left out", taken_away(left_out))] if left_out else []),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from agents.messages import Release, Revert
+from fleetexp.control.central_readings import CentralReadings
 from fleetexp.control.instruction_executor import InstructionExecutor
 from fleetexp.control.messages import (
     ApprovalGiven,
@@ -66,6 +67,8 @@ class Controller:
         self._store, self._fleet = job.store, job.fleet
         self._analyst, self._progress = analyst, progress
         self._events, self._polls = self._context.events, self._context.polls
+        self._central = None if job.central is None else CentralReadings(self._context, job.central)
+        self._context.elsewhere = self._central
         self._replies = ReplyHandler(self._context, store_is_gone=self._store_is_gone)
         self._executor = InstructionExecutor(self._context, analyse=analyst.analyse, test_guardrails=self._begin_test)
         self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
@@ -116,6 +119,9 @@ class Controller:
         except BaseException:
             self._bail_out()
             raise
+        finally:
+            if self._central is not None:
+                self._central.close()
         self._write_queue.flush(STORE_OUTAGE_SECONDS / 2, self._fleet.receive)
         return self.machine.state
 
@@ -157,6 +163,8 @@ class Controller:
         if self._store_is_gone() and self.machine.goal is None:
             who = f"fleetexp: the store refuses writes: {self._write_queue.last_error}"
             self._events.append(StopRequested(who=who, cause=RunCause.STORE))
+        if self._central is not None:
+            self._central.turn()
         self._work(now + WORK_SECONDS)
         self._progress(self)
 

@@ -240,7 +240,8 @@ class Hosts:
         """Take a host out of the run for good: it came to harm."""
         if unit.failed:
             return []
-        arm = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
+        present = unit.current.arm if unit.current else unit.holds[0] if unit.holds else self.plan.control
+        arm = event.arm or present
         unit.tripped = f"{event.metric}: {event.detail}"
         note = NoteCrossing(crossing=event, arm=arm, stage=self.stage)
         return [note, *self.fail(unit, unit.tripped, kind=EventKind.TRIPWIRE)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import assert_never
 
 from agents.messages import Apply, Begin, Claim, End, Survey
@@ -107,13 +108,17 @@ class InstructionExecutor:
                 known = Crossing(metric=one.metric, arm=arm, host=one.host, detail=one.detail)
                 write_queue.add(FIRST, lambda: store.record_crossing(run_id, one.guardrail, known, stage=during, at=at))
             case TestGuardrails(stage=stage):
-                self._test_guardrails(stage)
-            case Analyse(stage=stage):
-                write_queue.add(ALONE, lambda: self._analyse(stage), lambda _: context.events.append(Analysed()))
+                context.once_read(partial(self._test_guardrails, stage))
+            case Analyse(stage=look):
+                context.once_read(partial(self._add_analysis, look))
             case WakeAt(at=wake):
                 heapq.heappush(self.wakes, wake)
             case _:
                 assert_never(instruction)
+
+    def _add_analysis(self, stage: int | None) -> None:
+        context = self._context
+        context.write_queue.add(ALONE, lambda: self._analyse(stage), lambda _: context.events.append(Analysed()))
 
     def woken(self, now: float) -> bool:
         """Whether an instant has come that the machine wanted to be woken at."""

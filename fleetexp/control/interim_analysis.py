@@ -73,12 +73,16 @@ def analysis_at(analysis: AnalysisPlan, plan: Plan, stage: int | None) -> Analys
 # ------------------------------------------------------------------ what has been measured
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a run has measured; `counters` are those among the metrics of the user's own."""
+    """What a run has measured; `counters` are those among the metrics of the user's own.
+
+    `elsewhere`: those that are read from a metrics' server.
+    """
 
     store: Store
     run_id: int
     plan: Plan
     counters: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
     def by(
         self, at: datetime, periods: DataFrame, *, metrics: Sequence[str] | None = None, past: bool = False
@@ -152,7 +156,7 @@ class Looks:
 
     def observe(self, period_ids: Sequence[int]) -> None:
         """Sum up periods that have ended."""
-        observe(self.measured.store, period_ids, self.measured.counters)
+        observe(self.measured.store, period_ids, self.measured.counters, elsewhere=self.measured.elsewhere)
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""

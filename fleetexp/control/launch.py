@@ -19,6 +19,7 @@ from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
 from agents.sysroot import SysRoot
 from agents.versions import version_of
+from fleetexp.control.central_readings import CentralJob
 from fleetexp.control.controller import Controller
 from fleetexp.control.host_registry import names
 from fleetexp.control.interim_analysis import Looks, Measured
@@ -40,7 +41,7 @@ from fleetexp.fleets.by_name import FleetChoice, open_inventory
 from fleetexp.fleets.inventory import Inventory, shown
 from fleetexp.logs import of_run
 from fleetexp.process_identity import who
-from fleetexp.simulated import marked
+from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.url import StoreUrl
@@ -207,7 +208,14 @@ def _drive(
         state = RunState.PAUSED if machine.again else RunState.FAILED
         store.set_run_state(run_id, state, f"the fleet did not start: {error}")
         raise
-    measured = Measured(store=store, run_id=run_id, plan=plan, counters=experiment.counters)
+    central = _central(experiment, inventory.name)
+    measured = Measured(
+        store=store,
+        run_id=run_id,
+        plan=plan,
+        counters=experiment.counters,
+        elsewhere=frozenset() if central is None else frozenset(query.metric for query in central.queries),
+    )
     looks = Looks(measured=measured, analysis=analysis, now=fleet.clock.now)
     try:
         job = Job(
@@ -218,6 +226,7 @@ def _drive(
             store=store,
             fleet=fleet,
             tripwires=Tripwires(analysis.guardrails, counters=counters),
+            central=central,
         )
         runner = Controller(job, analyst=looks, progress=lambda runner: observer(progress_of(runner, looks.verdicts)))
         with _signals(runner), of_run(run_id):
@@ -226,6 +235,12 @@ def _drive(
         fleet.close()
     observer(progress_of(runner, looks.verdicts))
     return _outcome(store, run_id, state)
+
+
+def _central(experiment: Experiment, fleet: str) -> CentralJob | None:
+    """Return what is read from a metrics' server; None where nothing is, or the hosts are made up."""
+    server, queries = experiment.metrics.server, experiment.central_queries
+    return None if server is None or not queries or is_simulated(fleet) else CentralJob(server=server, queries=queries)
 
 
 def claim_name(record: RunRecord) -> str:

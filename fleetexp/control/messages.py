@@ -115,6 +115,7 @@ class TripwireCrossed:
     host: str
     guardrail: GuardrailPlan
     value: float
+    arm: str = ""  # the arm that the value was read under; '': the host's present one
 
     @property
     def metric(self) -> str:
@@ -282,7 +283,10 @@ class EnterState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFact:
-    """Write to the audit trail. `goal` and `cause` say where a halt is heading, `stage` which one has opened."""
+    """Write to the audit trail. `goal` and `cause` say where a halt is heading, `stage` which one has opened.
+
+    `metric` is what it is about.
+    """
 
     kind: EventKind
     detail: str = ""
@@ -290,6 +294,7 @@ class RecordFact:
     goal: RunState | None = None
     cause: RunCause = RunCause.NONE
     stage: int | None = None
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,25 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 
-def observe(store: Store, period_ids: Sequence[int], counters: frozenset[str] = frozenset()) -> None:
-    """Read periods back from the store, summarise them, and store the observations."""
+def observe(
+    store: Store,
+    period_ids: Sequence[int],
+    counters: frozenset[str] = frozenset(),
+    *,
+    elsewhere: frozenset[str] = frozenset(),
+) -> None:
+    """Read periods back from the store, summarise them, and store the observations.
+
+    What is read `elsewhere` than on the hosts is left out: the period has it whole only later.
+    """
     found = store.many_period_readings(period_ids)
-    store.save_many_observations({one.period_id: observations(one, counters) for one in found})
+    summaries = {one.period_id: observations(one, counters) for one in found}
+    store.save_many_observations(
+        {
+            period_id: {metric: one for metric, one in of_period.items() if metric not in elsewhere}
+            for period_id, of_period in summaries.items()
+        }
+    )
 
 
 def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset()) -> dict[str, Summary]:

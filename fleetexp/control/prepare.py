@@ -15,6 +15,7 @@ from agents.perf import probe_own_events
 from agents.preflight import preflight
 from agents.sysroot import FolderRoot
 from analysis.quantities import counted
+from fleetexp.control.central_trial import CentralTrial, refusals_of, try_queries
 from fleetexp.control.conformance_gate import nonconforming
 from fleetexp.control.planned_power import PlannedPower, lacking_power, planned_power
 from fleetexp.domain import Approval, Design, PeriodKind, Plan
@@ -53,6 +54,7 @@ class PreparedRun:
     power: PlannedPower  # what it can show
     refusals: tuple[RunError, ...]
     warnings: tuple[str, ...]  # what a run would do without
+    central: tuple[CentralTrial, ...] = ()  # what a metrics' server has of these hosts
 
     @property
     def plan(self) -> Plan:
@@ -106,6 +108,9 @@ def prepare(
         warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
     if not is_simulated(inventory.name):
         refusals += nonconforming(experiment, hosts.facts, store_url)
+    trials = () if is_simulated(inventory.name) else try_queries(experiment, hosts.facts)
+    refusals += refusals_of(experiment, trials)
+    warnings += [trial.text for trial in trials if trial.failure is not None or trial.unmatched]
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)
     return PreparedRun(
@@ -117,6 +122,7 @@ def prepare(
         power=power,
         refusals=tuple(refusals),
         warnings=tuple(warnings),
+        central=trials,
     )
 
 
@@ -128,7 +134,7 @@ def _planned(
     usable, left_out = sort_out(found, busy, one_machine=inventory.one_machine)
     plan = plan_over(experiment, usable, left_out, store_url)
     if is_simulated(inventory.name):
-        plan = _in_virtual_time(plan)
+        plan = _in_virtual_time(replace(plan, sources=experiment.simulated_sources))
     by_host = {facts.host: facts for facts in usable}
     facts = tuple(by_host[unit.host] for unit in plan.units)
     return PlannedHosts(

@@ -148,6 +148,9 @@ class ReplyHandler:
                     return  # struck out meanwhile: it must not be noted as running
                 start = PeriodStart(period_id=period_id, started_at=begun_at, boot_id=boot_id)
                 context.write_queue.add(context.write_kinds.starts, start)
+                current = context.machine.units[host].current
+                if context.elsewhere is not None and current is not None:
+                    context.elsewhere.begun(period_id, host, current, begun_at)
                 context.events.append(PeriodBegun(host=host))
             case Polled() as polled:
                 context.polls.answered(host)
@@ -167,6 +170,8 @@ class ReplyHandler:
     def _surveyed(self, host: str, facts: HostFacts) -> None:
         context = self._context
         context.write_queue.add(context.write_kinds.facts, facts)
+        if context.elsewhere is not None:
+            context.elsewhere.surveyed(facts)
         if context.sessions[host].reconnecting:
             context.sessions[host].reconnecting = False
             context.events.append(HostBack(host=host))
@@ -261,6 +266,11 @@ class ReplyHandler:
         )
 
         def tell(closed: bool) -> None:
+            if context.elsewhere is not None:
+                if closed and not closing.invalid:
+                    context.elsewhere.ended(closing.period_id, closing.ended_at)
+                else:
+                    context.elsewhere.dropped(closing.period_id)
             if closed:
                 context.events.append(PeriodClosed(host=host, invalid=closing.invalid))
 

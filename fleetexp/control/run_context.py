@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from agents.messages import (
     Apply,
     Begin,
     Claim,
     End,
+    HostFacts,
     Poll,
     Preflight,
     Reading,
@@ -35,6 +37,9 @@ from fleetexp.fleets.timeouts import PATIENCE
 from fleetexp.simulated import is_simulated
 from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from fleetexp.control.central_readings import CentralJob
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +85,19 @@ class Job:
     store: Store
     fleet: Fleet
     tripwires: Tripwires
+    central: CentralJob | None = None  # what is read from a metrics' server
+
+
+class Elsewhere(Protocol):
+    """Whoever reads metrics of the periods from somewhere else than their hosts."""
+
+    def surveyed(self, facts: HostFacts) -> None: ...
+    def begun(self, period_id: int, host: str, plan: PeriodPlan, started_at: datetime) -> None: ...
+    def ended(self, period_id: int, ended_at: datetime) -> None: ...
+    def dropped(self, period_id: int) -> None: ...
+    def once_read(self, act: Callable[[], None]) -> None:
+        """Do something once everything up to now is read, or can't be."""
+        ...
 
 
 class RunContext:
@@ -107,6 +125,7 @@ class RunContext:
         )
         self.events: deque[Event] = deque()  # what the machine has not heard of yet
         self.traffic = Traffic()
+        self.elsewhere: Elsewhere | None = None
         self.latest: dict[str, float] = {}  # metric -> the value that was reported last
 
     def send(self, host: str, request: Request) -> None:
@@ -143,6 +162,7 @@ class RunContext:
             state=record.goal,
             cause=record.cause,
             stage=record.stage,
+            metric=record.metric,
         )
         self.write_queue.add(self.write_kinds.events, event)
 
@@ -156,6 +176,15 @@ class RunContext:
             broken_by=broken_by,
         )
         self.write_queue.add(self.write_kinds.ends, end)
+        if self.elsewhere is not None:
+            self.elsewhere.dropped(period_id)
+
+    def once_read(self, act: Callable[[], None]) -> None:
+        """Do something once what is read elsewhere is there; at once where nothing is."""
+        if self.elsewhere is None:
+            act()
+        else:
+            self.elsewhere.once_read(act)
 
     def id_of(self, host: str, period: PeriodPlan) -> int:
         return self.period_ids[host, period.index, period.attempt]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from itertools import pairwise
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from agents.catalogue import FOR_A_SERVICE, find_foreign, owner_of
 from agents.workloads.host_pages import Backing
@@ -243,6 +244,7 @@ def _metrics(experiment: Experiment) -> Iterator[Finding]:
         if times > 1:
             yield ("metrics", "secondary"), f"{name} stands {times} times", "name it once"
     yield from _sources(experiment)
+    yield from _server(experiment)
     used = {name for _, name in named} | set(metrics.sources)
     for name in metrics.better:
         if name not in used:
@@ -266,6 +268,40 @@ def _sources(experiment: Experiment) -> Iterator[Finding]:
         taken={name: owned for name, owned in found.items() if owned is not None},
         service=experiment.workload is not None and experiment.workload.is_service,
     )
+
+
+def _server(experiment: Experiment) -> Iterator[Finding]:
+    server, queries = experiment.metrics.server, experiment.central_queries
+    path: Path = ("metrics", "server")
+    if server is None:
+        for query in queries:
+            where: Path = ("metrics", "sources", query.metric, "promql")
+            yield where, "no server is named to be asked", "write 'server: {url: https://...}' under metrics"
+        return
+    if not queries:
+        yield path, "no source asks it", "give one: 'sources: {p99: {promql: ..., by: instance}}', or leave it out"
+    if (server.user is None) != (server.password is None):
+        yield path, "basic authentication needs both user and password", "give both, or none"
+    if server.user is not None and server.bearer is not None:
+        yield (*path, "bearer"), "a token and a password are two ways to say who asks", "keep one"
+    if (server.certificate is None) != (server.private_key is None):
+        yield path, "mutual TLS needs both certificate and private_key", "give both, or none"
+    if server.url.startswith("http://") and (server.bearer or server.password) and not _on_loopback(server.url):
+        yield (*path, "url"), "a secret would go over the network in the clear", "write https://"
+    shortest = experiment.measure_seconds if experiment.switchback else None
+    for query in queries:
+        needed = query.lookback_seconds + query.step_seconds
+        if shortest is not None and needed > shortest:
+            what = (
+                f"it looks back {format_duration(query.lookback_seconds)}: no instant of a measured period is its own"
+            )
+            remedy = f"measure for more than {format_duration(needed)}, or shorten range and step"
+            yield ("metrics", "sources", query.metric, "promql"), what, remedy
+
+
+def _on_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _reported(experiment: Experiment, name: str) -> bool:

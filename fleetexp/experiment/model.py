@@ -12,13 +12,14 @@ from agents.messages import Arm, MetricSource, WorkloadSpec
 from agents.traced_calls import Traced
 from analysis.plan import AssignmentMethod, BalanceRule
 from fleetexp.domain import Approval, Design, DriftPolicy, Safety
+from fleetexp.experiment.central import CentralQuery, MetricsServer
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.knob_names import KnobName, KnobValue
 from fleetexp.experiment.names import MetricName, Name, Text, check_word
 from fleetexp.experiment.population import HostInfo, LeftOut, parse_conditions, why_not
 from fleetexp.experiment.problem import ValueRefused
 from fleetexp.experiment.quantities import Count, Duration, Share, Size, format_duration, lasting
-from fleetexp.experiment.sources import SourceSection, asked_sources, counters_among
+from fleetexp.experiment.sources import SourceSection, asked_sources, central_queries, counters_among
 from fleetexp.experiment.workload import Section, WorkloadSection
 
 BALANCED = (
@@ -185,6 +186,9 @@ class Metrics(Section):
     sources: dict[MetricName, SourceSection] = key(
         "metric of your own -> where it is read", {"queue": {"file": "/run/queue"}}, default=dict
     )
+    server: MetricsServer | None = key(
+        "where `promql` sources are asked for", {"url": "https://prometheus:9090"}, default=None, otherwise="nowhere"
+    )
     better: dict[MetricName, Direction] = key(
         "metric -> its good direction, where the catalogue says none", {"throughput": "increase"}, default=dict
     )
@@ -348,8 +352,19 @@ class Experiment(Section):
     @property
     def sources(self) -> tuple[MetricSource, ...]:
         """What the agents read for the user's own metrics."""
+        central = {query.metric for query in self.central_queries}
+        return tuple(source for source in self.simulated_sources if source.metric not in central)
+
+    @property
+    def simulated_sources(self) -> tuple[MetricSource, ...]:
+        """The same where hosts are made up, as is what a metrics' server would say of them."""
         workload = "" if self.workload is None else self.workload.kind
         return asked_sources(self.metrics.sources, primary=self.metrics.primary, workload=workload)
+
+    @property
+    def central_queries(self) -> tuple[CentralQuery, ...]:
+        """What the orchestrator asks the metrics' server for."""
+        return central_queries(self.metrics.sources)
 
     @property
     def events(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from agents.messages import MetricSource, SourceForm
 from agents.metric_sources.json_document import parse_path
 from agents.metric_sources.place_kind import PlaceKind, place_kinds
 from agents.secret_words import holds_a_secret
+from fleetexp.experiment.central import EVERY_SECONDS, SETTLE_SECONDS, STEP_SECONDS, CentralQuery, HostOfSeries
 from fleetexp.experiment.document import Path
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.names import Text, check_word, text_like
@@ -24,6 +25,7 @@ from fleetexp.experiment.workload import Argv, Section
 
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
 _BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
+_OF_A_QUERY = frozenset({"by", "to_host", "host_pattern", "host_label", "step", "settle", "fresh"})
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
 
 
@@ -45,6 +47,22 @@ def _url(text: str) -> str:
         raise ValueRefused("an address must not hold a password or a token: the spec is kept in the store", _BY_COMMAND)
     if parts.fragment:
         raise ValueRefused(f"{text!r} has a part after '#', which is never sent", "leave it out")
+    return text
+
+
+def _promql(text: str) -> str:
+    if "\0" in text or len(text) > 8000 or not text.strip():
+        raise ValueRefused("this is no PromQL", "write for example 'rate(requests_total[1m])'")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueRefused(f"{text!r} is no pattern: {error}", r"write for example 'ip-(.*)\.example:9100'") from None
+    if groups < 1:
+        raise ValueRefused(f"{text!r} has no group", "put what is the host's name in brackets: '(.*):9100'")
     return text
 
 
@@ -91,6 +109,11 @@ class SourceKeys(Section):
     json_page: Annotated[Address | None, Field(alias="json")] = key(
         "address of a JSON document", "http://127.0.0.1:8080/stats", default=None
     )
+    promql: Annotated[Text, AfterValidator(_promql), text_like("PromQL", r"[^\x00]{1,8000}")] | None = key(
+        "query that the orchestrator asks `metrics.server`; {host} in it is each host's name, else one is for all",
+        'rate(requests_total{job="web"}[1m])',
+        default=None,
+    )
     command: Argv | None = key(
         "program and arguments, one word each, no secret among them; no shell reads them",
         ["redis-cli", "--raw", "llen", "mails"],
@@ -114,9 +137,39 @@ class SourceKeys(Section):
     kind: Annotated[str, *check_word("counter", "gauge")] | None = key(
         "a counter is observed as a rate", "counter", default=None, otherwise="by its name"
     )
+    by: Annotated[Text, text_like("label", "[a-zA-Z_][a-zA-Z0-9_]*")] | None = key(
+        "label of the answer's series that says which host each is of", "instance", default=None, otherwise="by {host}"
+    )
+    to_host: Annotated[str, *check_word("strip port", "as it is")] | None = key(
+        "how that label's value becomes a host's name", "as it is", default=None, otherwise="strip port"
+    )
+    host_pattern: Annotated[Text, AfterValidator(_pattern), text_like("pattern", ".+")] | None = key(
+        "or a pattern of the whole value, whose first group is the name", r"ip-(.*)\.example:9100", default=None
+    )
+    host_label: Text | None = key(
+        "or the label of the inventory that has the same value", "ip", default=None, otherwise="the host's name"
+    )
+    step: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
+        "from one instant of the answer to the next: as long as the server's scrapes are apart",
+        "15s",
+        default=None,
+        otherwise=format_duration(STEP_SECONDS),
+    )
+    settle: Annotated[Duration, *lasting("0s", "1h")] | None = key(
+        "how long the server is given to have everything, before it is asked for an instant",
+        "1m",
+        default=None,
+        otherwise=format_duration(SETTLE_SECONDS),
+    )
+    fresh: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
+        "an older sample stands for no instant", "30s", default=None, otherwise="two steps"
+    )
     unit: Text = key("in reports; of a counter, before 'per second'", "requests", default="")
     every: Annotated[Duration, *lasting("100ms", "1h")] | None = key(
-        "least time between two readings", "10s", default=None, otherwise="with each sample"
+        "least time between two readings",
+        "10s",
+        default=None,
+        otherwise=f"with each sample; of a server, {format_duration(EVERY_SECONDS)}",
     )
     timeout: Annotated[Duration, *lasting("100ms", "30s")] = key("longest time of a reading", "2s", default=5.0)
     user: Text | None = key("who runs the command", "redis", default=None, otherwise="the agent's")
@@ -145,9 +198,29 @@ class SourceKeys(Section):
             return True
         return self.form is SourceForm.PROMETHEUS and (self.name or metric).endswith(_COUNTERS)
 
+    def central(self, metric: str) -> CentralQuery | None:
+        """Return what the metrics' server is asked for; None for a source that the agents read."""
+        if self.promql is None:
+            return None
+        step = self.step or STEP_SECONDS
+        return CentralQuery(
+            metric=metric,
+            promql=self.promql,
+            host=HostOfSeries(
+                by=self.by or "",
+                strip_port=self.to_host != "as it is",
+                pattern=self.host_pattern or "",
+                host_label=self.host_label or "",
+            ),
+            step_seconds=step,
+            settle_seconds=SETTLE_SECONDS if self.settle is None else self.settle,
+            every_seconds=self.every or EVERY_SECONDS,
+            fresh_seconds=self.fresh or 2 * step,
+        )
+
     def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
         """Return the source in the agents' words."""
-        place, at = self.registered
+        place, at = self.registered if self.promql is None else ("promql", self.promql)
         pick = {SourceForm.PROMETHEUS: self.name or metric, SourceForm.JSON: self.path or ""}
         return MetricSource(
             metric=metric,
@@ -186,6 +259,7 @@ _PLACES = {  # how a spec writes it -> its field
     "command": "command",
     **{name: name for name in place_kinds()},
     "perf": "perf",
+    "promql": "promql",
 }
 if TYPE_CHECKING:
     SourceSection: TypeAlias = SourceKeys
@@ -193,6 +267,11 @@ else:
     _KEYS = {name: _place_key(kind) for name, kind in place_kinds().items() if name not in SourceKeys.model_fields}
     SourceSection = create_model("Source", __base__=SourceKeys, __doc__=SourceKeys.__doc__, **_KEYS)
     SourceSection.model_config["json_schema_extra"] = exactly_one(*_PLACES)
+
+
+def central_queries(sources: Mapping[str, SourceSection]) -> tuple[CentralQuery, ...]:
+    """Return what the metrics' server is asked for, as the sources stand in the spec."""
+    return tuple(found for name, source in sources.items() if (found := source.central(name)) is not None)
 
 
 def asked_sources(sources: Mapping[str, SourceSection], *, primary: str, workload: str) -> tuple[MetricSource, ...]:
@@ -243,6 +322,11 @@ def _keys(source: SourceSection) -> Iterator[tuple[str, str, str]]:
     if place == "perf":
         yield from _keys_of_event(source)
         return
+    if place == "promql":
+        yield from _keys_of_query(source)
+        return
+    for name in sorted(_OF_A_QUERY & source.model_fields_set):
+        yield name, f"'{name}' is for a metric that the metrics' server is asked for", "leave it out, or give 'promql'"
     if source.scope is not None:
         yield "scope", "only an event of perf is counted in a scope", "leave it out"
     page = source.form is SourceForm.PROMETHEUS
@@ -268,6 +352,22 @@ def _keys_of_event(source: SourceSection) -> Iterator[tuple[str, str, str]]:
             yield name, f"'{name}' says nothing of an event, which is counted with each sample", "leave it out"
     if source.kind == "gauge":
         yield "kind", "an event is counted: it is not a gauge", "leave it out"
+
+
+def _keys_of_query(source: SourceSection) -> Iterator[tuple[str, str, str]]:
+    for name in ("name", "path", "labels", "sum", "kind", "user", "timeout", "scope"):
+        if name in source.model_fields_set:
+            yield name, f"'{name}' says nothing of a query", "say it in PromQL"
+    alone = "{host}" in (source.promql or "")
+    if alone == (source.by is not None):
+        what = "the query is for one host, and for all" if alone else "nothing says which host a series is of"
+        yield "promql", what, "write {host} where a host's name belongs, or 'by: instance' and one query for all"
+    ways = [name for name in ("to_host", "host_pattern") if getattr(source, name) is not None]
+    if len(ways) > 1:
+        yield "host_pattern", f"{' and '.join(ways)} say two things of one label", "keep one"
+    for name in (*ways, *(["host_label"] if source.host_label is not None else [])):
+        if source.by is None:
+            yield name, "there is no label to be read", "name it: 'by: instance'"
 
 
 def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -> Iterator[tuple[Path, str, str]]:

@@ -25,10 +25,10 @@ from analysis.report.content import (
 )
 from analysis.results import EstimateKind, Findings, Units
 from fleetexp.control.metric_meanings import meanings_of
-from fleetexp.domain import Design, PeriodKind
+from fleetexp.domain import Design, EventKind, PeriodKind
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment, analysis_plan, recall_experiment
-from fleetexp.reporting import kernel, queries, ramp
+from fleetexp.reporting import central, kernel, queries, ramp
 from fleetexp.simulated import is_simulated, marked_findings
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
@@ -78,6 +78,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         for event in store.events(run_id)
         if look is None or event.at <= look.at
     )
+    asked = tuple(central.asked(store, run_id)) if whole else ()
     return ReportInput(
         run_id=str(run_id),
         experiment=record.experiment,
@@ -127,6 +128,8 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         stages=tuple(ramp.stages(store, record)),
         assigned=tuple(ramp.assigned(store, run_id)),
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
+        central=asked,
+        central_gaps=tuple(central.gaps(store, run_id)) if asked else (),
         queries=_queries(
             record,
             findings,
@@ -135,6 +138,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             traced=(bool(caused), bool(stalls)),
             cut=cut,
             alike=alike,
+            central=bool(asked),
         )
         if whole
         else {},
@@ -151,6 +155,7 @@ def _queries(
     traced: tuple[bool, bool],
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
     alike: Units,
+    central: bool,
 ) -> dict[str, str]:
     """The query behind each table of the report, where there is such a table; `traced`: causes of splits, stalls."""
     run_id = record.run_id
@@ -180,6 +185,8 @@ def _queries(
         "carry_over": queries.estimates_of(run_id, EstimateKind.CARRY_OVER) if EstimateKind.CARRY_OVER in kinds else "",
         "estimates": queries.estimates(run_id),
         "assigned": queries.assigned(run_id),
+        "central": queries.central(run_id) if central else "",
+        "central_gaps": queries.central_gaps(run_id) if central else "",
     }
     return {key: sql for key, sql in out.items() if sql}
 
@@ -242,7 +249,8 @@ def _unavailable(
     experiment: Experiment, facts: list[HostFacts], measured: DataFrame, events: Iterable[EventRow]
 ) -> Iterator[UnavailableMetric]:
     """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
-    lost = {event.metric: event.detail for event in events if event.kind == HostEventKind.SOURCE_LOST}
+    told = {HostEventKind.SOURCE_LOST, EventKind.CENTRAL_MISSING, EventKind.CENTRAL_AWAY}
+    lost = {event.metric: event.detail for event in events if event.kind in told}
     reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
     have = set(measured["metric"])
     plan = analysis_plan(experiment)

@@ -234,3 +234,14 @@ def excluded(run_id: int) -> str:
     return f"""SELECT h.name AS host, p.arm, p.block, p.attempt, p.started_at, p.broken_by, p.reason
 FROM period p JOIN host h ON h.host_id = p.host_id
 WHERE p.run_id = {run_id} AND p.state = 'invalid' ORDER BY p.period_id"""
+
+
+def central(run_id: int) -> str:
+    return f"""SELECT metric, server, promql, start_at, end_at, step_seconds, outcome, detail, series, sha256
+FROM central_answer WHERE run_id = {run_id} AND metric <> '' ORDER BY central_answer_id"""
+
+
+def central_gaps(run_id: int) -> str:
+    return f"""SELECT v.metric, v.gap, count(*) AS periods FROM central_value v
+JOIN period p ON p.period_id = v.period_id WHERE p.run_id = {run_id}
+GROUP BY v.metric, v.gap ORDER BY v.metric, v.gap"""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agents.conformance.verdict import PageVerdict
 from agents.messages import HostEventKind
 from analysis.results import Decision
-from fleetexp.domain import BrokenBy, EventKind, PeriodState, Plan, RunCause, RunState
+from fleetexp.domain import BrokenBy, CentralGap, CentralOutcome, EventKind, PeriodState, Plan, RunCause, RunState
 
 AnyKind: TypeAlias = EventKind | HostEventKind
 Floats = NDArray[np.float64]
@@ -128,3 +128,36 @@ class EventRecord:
     cause: RunCause = RunCause.NONE
     stage: int | None = None
     metric: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralRequest:
+    """A request to a metrics' server and what became of it; see the table central_answer. `metric` '': its clock."""
+
+    metric: str
+    server: str
+    promql: str
+    start_at: datetime
+    end_at: datetime
+    step_seconds: float
+    asked_at: datetime
+    took_seconds: float
+    outcome: CentralOutcome
+    detail: str = ""
+    warnings: tuple[str, ...] = ()
+    series: int = 0
+    size_bytes: int = 0
+    sha256: str | None = None
+    ahead_seconds: float | None = None
+    ahead_error_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralValue:
+    """How a metrics' server answered for one metric of a period that has ended; see the table central_value."""
+
+    period_id: int
+    metric: str
+    due: int
+    read: int
+    gap: CentralGap

@@ -20,6 +20,11 @@ from fleetexp.store.tables import EstimateRow, FindingRow, Observation, Run
 def replace_observations(connection: Connection, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
     for piece in chunks(list(summaries)):
         connection.execute(delete(Observation).where(Observation.period_id.in_(piece)))
+    add_observations(connection, summaries)
+
+
+def add_observations(connection: Connection, summaries: Mapping[int, Mapping[str, Summary]]) -> None:
+    """Enter summaries beside those that there are; one that is there stays as it is."""
     rows = [
         {
             "period_id": period_id,

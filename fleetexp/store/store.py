@@ -23,13 +23,15 @@ from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunRequest, RunState
-from fleetexp.store import audit, checks, conformance, periods, readings, results, runs, series
+from fleetexp.store import audit, central, checks, conformance, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
 from fleetexp.store.read_only.query import query, reader
 from fleetexp.store.records import (
     AnyKind,
+    CentralRequest,
+    CentralValue,
     CountedRecord,
     EventRecord,
     PageSizeRecord,
@@ -356,6 +358,35 @@ class Store:
         """Return how a page size behaved on these hosts, for each kernel that it was tried under."""
         with self._transactions.reading() as connection:
             return conformance.of_hosts(connection, hosts, size_kib)
+
+    # ------------------------------------------------------------------ what a metrics' server keeps
+    def record_central_requests(self, run_id: int, requests: Sequence[CentralRequest]) -> None:
+        """Enter requests to a metrics' server."""
+        with self._transactions.writing() as connection:
+            central.add_requests(connection, run_id, requests)
+
+    def central_requests(self, run_id: int) -> list[CentralRequest]:
+        """Return the requests to a metrics' server in the order in which they were made."""
+        with self._transactions.reading() as connection:
+            return central.requests(connection, run_id)
+
+    def save_central_values(self, values: Mapping[CentralValue, Summary | None]) -> None:
+        """Enter what a metrics' server gave for periods that have ended, each once, with its summary where it has one.
+
+        Whatever else was observed in the periods stays.
+        """
+        with self._transactions.writing() as connection:
+            central.add_values(connection, list(values))
+            found: dict[int, dict[str, Summary]] = {}
+            for value, summary in values.items():
+                if summary is not None:
+                    found.setdefault(value.period_id, {})[value.metric] = summary
+            results.add_observations(connection, found)
+
+    def central_values(self, run_id: int) -> list[CentralValue]:
+        """Return what a metrics' server gave for the periods of a run, by period and metric."""
+        with self._transactions.reading() as connection:
+            return central.values(connection, run_id)
 
     # ------------------------------------------------------------------ what was found
     def save_many_observations(self, summaries: Mapping[int, Mapping[str, Summary]]) -> None:

@@ -11,6 +11,7 @@ observation  one summary per (period, metric): where the analysis starts
 knob_change  every write to a kernel setting
 traced_call  what the kernel was called for with big pages in a period, why and by which program
 event        what happened on a host, and who did what with a run
+central_answer, central_value   what a metrics' server was asked, and which periods it gave a value
 estimate, guardrail_check, finding   what the analysis found
 page_survey, surveyed_process, surveyed_size, surveyed_share   what huge pages would do: `survey_tables`
 conformance, conformance_result   how a huge page size behaved on a host: `conformance_tables`
@@ -32,7 +33,7 @@ from fleetexp.store.column_types import Extra, Real
 from fleetexp.store.table_base import NUMBERED, STRICT, Base, Json
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0012"
+SCHEMA_VERSION = "0013"
 
 
 class StoredExperiment(Base):
@@ -314,6 +315,52 @@ class Event(Base):
     cause: Mapped[str | None] = mapped_column(comment="what that state is owed to, as in run; else NULL")
     stage: Mapped[int | None] = mapped_column(comment="the stage that has opened, from 0; else NULL")
     metric: Mapped[str | None] = mapped_column(comment="the metric that it is about; NULL: none")
+
+
+class CentralAnswerRow(Base):
+    __tablename__ = "central_answer"
+    __table_args__ = ({**NUMBERED, "comment": "One request to a metrics' server, and what became of it."},)
+
+    central_answer_id: Mapped[int] = mapped_column(primary_key=True, comment="number of the request")
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), index=True, comment="the run")
+    metric: Mapped[str] = mapped_column(comment="the metric that it is for; empty: the server's clock")
+    server: Mapped[str] = mapped_column(comment="address of the server")
+    promql: Mapped[str] = mapped_column(comment="the query as it was sent")
+    start_at: Mapped[datetime] = mapped_column(comment="the first instant that it was for, by the server's clock, UTC")
+    end_at: Mapped[datetime] = mapped_column(comment="the last instant that it was for, UTC")
+    step_seconds: Mapped[float] = mapped_column(comment="from one instant to the next, seconds")
+    asked_at: Mapped[datetime] = mapped_column(comment="when it was asked, UTC")
+    took_seconds: Mapped[float] = mapped_column(comment="until the answer was there, repeats included, seconds")
+    outcome: Mapped[str] = mapped_column(comment="answered, or how not: away, slow, unauthorised, limited, ...")
+    detail: Mapped[str] = mapped_column(comment="how not, in words; empty where it was answered")
+    warnings: Mapped[Json] = mapped_column(comment="what the server itself says of its answer; JSON list")
+    series: Mapped[int] = mapped_column(comment="series of the answer, count")
+    size_bytes: Mapped[int] = mapped_column(comment="size of the answer, bytes")
+    sha256: Mapped[str | None] = mapped_column(comment="SHA-256 of the answer as it came, hexadecimal; NULL: none came")
+    ahead_seconds: Mapped[float | None] = mapped_column(
+        comment="by how much the server's clock is ahead of the orchestrator's, seconds; NULL: not asked"
+    )
+    ahead_error_seconds: Mapped[float | None] = mapped_column(comment="how far that may be wrong, seconds")
+
+
+class CentralValueRow(Base):
+    __tablename__ = "central_value"
+    __table_args__ = (
+        {
+            **STRICT,
+            "comment": "One metric of a metrics' server over one period that has ended: read whole, or why not.",
+        },
+    )
+
+    period_id: Mapped[int] = mapped_column(
+        ForeignKey("period.period_id"), primary_key=True, autoincrement=False, comment="the period"
+    )
+    metric: Mapped[str] = mapped_column(primary_key=True, comment="name of the metric")
+    due: Mapped[int] = mapped_column(comment="instants of the period that the server was asked for, count")
+    read: Mapped[int] = mapped_column(comment="of them, those that have a value, count")
+    gap: Mapped[str] = mapped_column(
+        comment="why the period has no value: no_series, several_series, too_few, too_short, no_answer; empty: it has"
+    )
 
 
 class EstimateRow(Base):

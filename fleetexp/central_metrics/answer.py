@@ -1,0 +1,89 @@
+"""An answer of Prometheus' HTTP API, understood: https://prometheus.io/docs/prometheus/latest/querying/api/."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fleetexp.central_metrics.failure import CentralFailure
+from fleetexp.domain import CentralOutcome
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CentralSeries:
+    """One series of an answer: its labels, instants in Unix seconds by the server's clock, rising, and values."""
+
+    labels: Mapping[str, str]
+    seconds: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CentralAnswer:
+    """What the server said. `sha256` is of its body as it came; `warnings` and `infos` are the server's own words.
+
+    A warning means that a part may be missing (Thanos' partial response).
+    """
+
+    series: tuple[CentralSeries, ...]
+    warnings: tuple[str, ...]
+    infos: tuple[str, ...]
+    sha256: str
+    size_bytes: int
+    took_seconds: float
+
+
+def understood(body: bytes, *, where: str, took_seconds: float) -> CentralAnswer:
+    """Read the body of a successful answer: a matrix, a vector or a scalar. CentralFailure where it is none."""
+    try:
+        said = orjson.loads(body)
+        data = said["data"]
+        series = tuple(_series(data["resultType"], data["result"]))
+        words = [tuple(map(str, said.get(key) or ())) for key in ("warnings", "infos")]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        what = f"the answer is not one of Prometheus' HTTP API: {type(error).__name__} {error}"[:200]
+        remedy = "let metrics.server.url end before /api/v1; Mimir's ends in /prometheus"
+        raise CentralFailure(CentralOutcome.NOT_UNDERSTOOD, what, where, remedy) from None
+    return CentralAnswer(
+        series=series,
+        warnings=words[0],
+        infos=words[1],
+        sha256=hashlib.sha256(body).hexdigest(),
+        size_bytes=len(body),
+        took_seconds=took_seconds,
+    )
+
+
+def _series(kind: str, result: Any) -> list[CentralSeries]:  # noqa: ANN401 - JSON is anything
+    if kind == "matrix":
+        return [_one(found["metric"], found.get("values") or ()) for found in result]
+    if kind == "vector":
+        return [_one(found["metric"], [found["value"]] if "value" in found else ()) for found in result]
+    if kind == "scalar":
+        return [_one({}, [result])]
+    raise ValueError(f"a result of type {kind!r}")
+
+
+def _one(labels: Mapping[str, str], points: Any) -> CentralSeries:  # noqa: ANN401
+    """Values are text: 'NaN' and '+Inf' are numbers there. A native histogram has no `values`, and so no point."""
+    seconds = np.array([at for at, _ in points], dtype=np.float64)
+    values = np.array([float(value) for _, value in points], dtype=np.float64)
+    return CentralSeries(labels=dict(labels), seconds=seconds, values=values)
+
+
+def refusal(body: bytes) -> str:
+    """Return what the server says of why it refused, in its own words; its first line where they are not JSON."""
+    try:
+        said = orjson.loads(body)
+        text = said.get("error") or said.get("message") or ""
+    except (ValueError, AttributeError):
+        text = body.decode(errors="replace").strip().splitlines()[0] if body.strip() else ""
+    return " ".join(str(text).split())[:300]

@@ -1,0 +1,96 @@
+"""Each query of a spec tried on the last minutes, before anything is touched: which hosts it has something of."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agents.messages import HostFacts
+from fleetexp.central_metrics.client import MOST_STEPS, MetricsClient
+from fleetexp.central_metrics.failure import CentralFailure
+from fleetexp.central_metrics.reading import Stretch, read_stretch, warnings_of
+from fleetexp.errors import RunError
+from fleetexp.experiment import Experiment
+from fleetexp.experiment.central import CentralQuery
+from fleetexp.experiment.schedule import host_info
+
+TRIED_SECONDS = 300.0
+_MOST_ALONE = 20  # hosts that a query with {host} is tried for
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralTrial:
+    """What a query gave. `unmatched`: hosts that no series, or more than one, is of; `strangers`: no host's labels.
+
+    `tried`: of how many hosts it was asked; a query with {host} is tried for the first of them.
+    """
+
+    metric: str
+    promql: str
+    tried: int
+    matched: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    strangers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    failure: CentralFailure | None
+    took_seconds: float
+
+    @property
+    def text(self) -> str:
+        """What came of it, in a sentence."""
+        if self.failure is not None:
+            return f"{self.metric}: no answer ({self.failure.outcome.value}): {self.failure}"
+        said = f"{self.metric}: {len(self.matched)} of {self.tried} hosts have values in the last minutes"
+        for label, names in (("without", self.unmatched), ("no host of the plan", self.strangers)):
+            if names:
+                more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+                said += f"; {label}: {', '.join(names[:_NAMED])}{more}"
+        return f"{said}: {self.promql}"
+
+
+def try_queries(experiment: Experiment, facts: Sequence[HostFacts]) -> tuple[CentralTrial, ...]:
+    """Ask for each query once, over the last minutes; () where the spec names no server."""
+    server = experiment.metrics.server
+    if server is None:
+        return ()
+    client = MetricsClient(server)
+    try:
+        return tuple(_tried(client, query, facts) for query in experiment.central_queries)
+    finally:
+        client.close()
+
+
+def _tried(client: MetricsClient, query: CentralQuery, facts: Sequence[HostFacts]) -> CentralTrial:
+    last = math.floor((time.time() - query.settle_seconds) / query.step_seconds)
+    steps = max(1, min(MOST_STEPS, int(TRIED_SECONDS / query.step_seconds)))
+    labels = {one.host: host_info(one).labels for one in facts}
+    hosts = tuple(labels)[: None if query.host.by else _MOST_ALONE]
+    stretch = Stretch(query=query, first=last - steps + 1, last=last, hosts=hosts)
+    read = read_stretch(client, stretch, labels)
+    matched = tuple(host for host in hosts if host in read.points and read.points[host].values.size)
+    return CentralTrial(
+        metric=query.metric,
+        promql=read.asked[-1].promql,
+        tried=len(hosts),
+        matched=matched,
+        unmatched=tuple(host for host in hosts if host not in matched),
+        strangers=read.strangers,
+        warnings=tuple(warnings_of(read)),
+        failure=read.failure,
+        took_seconds=sum(one.took_seconds for one in read.asked),
+    )
+
+
+def refusals_of(experiment: Experiment, trials: Sequence[CentralTrial]) -> Iterator[RunError]:
+    """Yield why a run would have nothing to decide by: its primary metric has no value of any host."""
+    for trial in trials:
+        if trial.metric == experiment.metrics.primary and not trial.matched:
+            remedy = "mend the query, 'by' and the way from label to host; 'fleetexp plan' tries it again"
+            yield RunError(
+                f"the primary metric has no value: {trial.text}",
+                where=f"metrics.sources.{trial.metric}",
+                remedy=trial.failure.remedy or remedy if trial.failure is not None else remedy,
+            )
