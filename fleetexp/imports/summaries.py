@@ -1,0 +1,120 @@
+"""Readings to one summary a series and period, as they stream by: only the periods that are still open are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.aggregate import ReadingSpread, spread
+from fleetexp.errors import DataRefused
+
+Whole = NDArray[np.int64]
+Reals = NDArray[np.float64]
+_SHORT = 1 << 16  # keys below it are sorted by their digits, which takes a fifth of the time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summaries:
+    """One entry a series and period, in no order. `column` is the place of the metric in the rows that were added."""
+
+    key: Whole
+    bucket: Whole
+    column: Whole
+    n: Whole
+    mean: Reals
+    spread: ReadingSpread
+
+
+class PeriodSummaries:
+    """Takes rows whose times rise within each key, and closes a key's period when a later one begins.
+
+    `length` of a period in microseconds. Memory: the readings of one open period a key, and what is closed.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        self._length = length
+        self._keys = np.empty(0, np.int64)
+        self._times = np.empty(0, np.int64)
+        self._values = np.empty((0, width))
+        self._closed: list[Summaries] = []
+
+    def add(self, keys: Whole, times: Whole, values: Reals, at: Callable[[int], str]) -> None:
+        """Take rows: `values` is [row, column], NaN where there is none; `at` says where a row stands.
+
+        DataRefused where a key has a time twice, or one that is earlier than the one before.
+        """
+        waiting = len(self._keys)
+        keys = np.concatenate([self._keys, keys])
+        times = np.concatenate([self._times, times])
+        values = np.concatenate([self._values, values])
+        if (keys[1:] < keys[:-1]).any():
+            order = np.argsort(keys.astype(np.uint16) if keys.max() < _SHORT else keys, kind="stable")
+            keys, times, values = keys[order], times[order], values[order]
+        else:
+            order = np.arange(len(keys))
+        same = keys[1:] == keys[:-1]
+        if (fault := same & (times[1:] <= times[:-1])).any():
+            places = np.flatnonzero(fault) + 1
+            place = int(places[np.argmin(order[places])])  # the first in the order of the rows
+            raise _not_rising(twice=bool(times[place] == times[place - 1]), where=at(int(order[place]) - waiting))
+        bucket = times // self._length
+        begins = np.flatnonzero(np.concatenate([[True], ~same | (bucket[1:] != bucket[:-1])])) if len(keys) else order
+        last = np.concatenate([keys[begins[1:]] != keys[begins[:-1]], [True]])[: len(begins)]
+        counts = np.diff(np.append(begins, len(keys)))
+        self._close(keys, bucket, values, begins[~last], counts[~last])
+        open_rows = np.repeat(last, counts)
+        self._keys, self._times, self._values = keys[open_rows], times[open_rows], values[open_rows]
+
+    def finish(self) -> Summaries:
+        """Close what is open, and return everything."""
+        keys, bucket = self._keys, self._times // self._length
+        begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
+        self._close(keys, bucket, self._values, begins, np.diff(np.append(begins, len(keys))))
+        parts = self._closed or [_none()]
+        names = ("key", "bucket", "column", "n", "mean")
+        return Summaries(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+            spread=ReadingSpread(*(np.concatenate(found) for found in zip(*(p.spread for p in parts), strict=True))),
+        )
+
+    def _close(self, keys: Whole, bucket: Whole, values: Reals, begins: Whole, counts: Whole) -> None:
+        width = values.shape[1]
+        for count in np.unique(counts).tolist():
+            first = begins[counts == count]
+            table = values[first + np.arange(count)[:, np.newaxis]].reshape(count, -1)
+            whole = [np.repeat(part[first], width) for part in (keys, bucket)]
+            column = np.tile(np.arange(width), len(first))
+            there = count - np.isnan(table).sum(axis=0)
+            for found in np.unique(there[there > 0]).tolist():
+                chosen = there == found
+                readings = table if found == count and chosen.all() else table[:, chosen]
+                if found < count:
+                    readings = np.sort(readings, axis=0)[:found]  # NaN comes last
+                self._closed.append(
+                    Summaries(
+                        key=whole[0][chosen],
+                        bucket=whole[1][chosen],
+                        column=column[chosen],
+                        n=np.full(int(chosen.sum()), found),
+                        mean=readings.mean(axis=0),
+                        spread=spread(readings),
+                    )
+                )
+
+
+def _none() -> Summaries:
+    whole, reals = np.empty(0, np.int64), np.empty(0)
+    return Summaries(key=whole, bucket=whole, column=whole, n=whole, mean=reals, spread=ReadingSpread(*[reals] * 5))
+
+
+def _not_rising(*, twice: bool, where: str) -> DataRefused:
+    if twice:
+        return DataRefused("the host has a value of this time already", where, "keep one of the two rows")
+    return DataRefused(
+        "the time is earlier than the one before it of the same host",
+        where,
+        "sort the rows by time; files are read in the order in which they are named",
+    )
