@@ -17,12 +17,11 @@ from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
 from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
+from fleetexp.experiment.mapping import AT_RANDOM, TAKEN_ON_TRUST
 from fleetexp.experiment.metrics import known, usual_trade
 
 __all__ = ["analyze"]
 
-AT_RANDOM = "at random"
-TAKEN_ON_TRUST = "That chance decided which arm came where was said of this frame; nothing in it shows that."
 _NEEDED = ("host", "arm", "metric", "value")
 _OF_PERIOD = ["host", "kind", "period"]
 _KINDS = {"baseline", "measure"}

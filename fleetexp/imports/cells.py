@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,6 +19,7 @@ from fleetexp.experiment.mapping import ReadingRules
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
+Codes = NDArray[np.integer[Any]]
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NAIVE = pa.timestamp("us")
@@ -57,17 +59,19 @@ class Names:
         return list(self.numbers)
 
 
-def encoded(column: pa.Array, name: str, at: BatchPlace) -> tuple[Whole, list[str]]:
+def encoded(column: pa.Array, name: str, at: BatchPlace) -> tuple[Codes, list[str]]:
     """Return for each cell the place of its word in the list beside it; DataRefused for a cell without one."""
     if not pa.types.is_dictionary(column.type):
         if not (_is_text(column.type) or pa.types.is_integer(column.type)):
             raise DataRefused(f"the column holds {column.type}, and names are due", at.cell(name, 0), "give text")
         column = column.dictionary_encode()
     words = [("" if word is None else str(word).strip()) for word in column.dictionary.to_pylist()]
-    codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    empty = [place for place, word in enumerate(words) if not word]
-    if (gone := (codes < 0) | np.isin(codes, empty)).any():
-        raise DataRefused("the cell is empty", at.cell(name, int(np.argmax(gone))), "name it, or drop the row")
+    indices = pc.fill_null(column.indices, len(words)) if column.null_count else column.indices
+    codes: Codes = indices.to_numpy(zero_copy_only=False)
+    if column.null_count or not all(words):
+        gone = np.isin(codes, [len(words), *(place for place, word in enumerate(words) if not word)])
+        if gone.any():
+            raise DataRefused("the cell is empty", at.cell(name, int(np.argmax(gone))), "name it, or drop the row")
     return codes, words
 
 
@@ -84,9 +88,11 @@ def numbers(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules) ->
         return np.full(len(column), np.nan)
     else:
         raise DataRefused(f"the column holds {column.type}, and {_NUMBER}", at.cell(name, 0), "store it as double")
-    there = found.is_valid().to_numpy(zero_copy_only=False)
     values: Reals = found.to_numpy(zero_copy_only=False)
-    if (bad := ~np.isfinite(values) & there).any():
+    if (
+        not (good := np.isfinite(values)).all()
+        and (bad := found.is_valid().to_numpy(zero_copy_only=False) & ~good).any()
+    ):
         place = int(np.argmax(bad))
         raise DataRefused(
             f"{values[place]} is not a measurement", at.cell(name, place), "leave the cell empty where nothing was read"
@@ -107,7 +113,8 @@ def instants(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules, *
         place = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataRefused("the time is missing", at.cell(name, place), "say when, or drop the row")
     found = _instants(column, name, at, rules)
-    since: Whole = pc.fill_null(pc.cast(found, pa.int64()), NEVER).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = pc.cast(found, pa.int64())
+    since: Whole = (pc.fill_null(counts, NEVER) if counts.null_count else counts).to_numpy(zero_copy_only=False)
     return since
 
 

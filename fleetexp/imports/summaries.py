@@ -51,7 +51,8 @@ class PeriodSummaries:
         times = np.concatenate([self._times, times])
         values = np.concatenate([self._values, values])
         if (keys[1:] < keys[:-1]).any():
-            order = np.argsort(keys.astype(np.uint16) if keys.max() < _SHORT else keys, kind="stable")
+            keys = keys.astype(np.uint16) if keys.max() < _SHORT else keys
+            order = np.argsort(keys, kind="stable")
             keys, times, values = keys[order], times[order], values[order]
         else:
             order = np.arange(len(keys))
@@ -65,8 +66,8 @@ class PeriodSummaries:
         last = np.concatenate([keys[begins[1:]] != keys[begins[:-1]], [True]])[: len(begins)]
         counts = np.diff(np.append(begins, len(keys)))
         self._close(keys, bucket, values, begins[~last], counts[~last])
-        open_rows = np.repeat(last, counts)
-        self._keys, self._times, self._values = keys[open_rows], times[open_rows], values[open_rows]
+        rows = np.flatnonzero(np.repeat(last, counts))
+        self._keys, self._times, self._values = keys[rows].astype(np.int64), times[rows], values[rows]
 
     def finish(self) -> Summaries:
         """Close what is open, and return everything."""
@@ -85,7 +86,7 @@ class PeriodSummaries:
         for count in np.unique(counts).tolist():
             first = begins[counts == count]
             table = values[first + np.arange(count)[:, np.newaxis]].reshape(count, -1)
-            whole = [np.repeat(part[first], width) for part in (keys, bucket)]
+            whole = [np.repeat(part[first].astype(np.int64), width) for part in (keys, bucket)]
             column = np.tile(np.arange(width), len(first))
             there = count - np.isnan(table).sum(axis=0)
             for found in np.unique(there[there > 0]).tolist():

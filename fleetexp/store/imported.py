@@ -194,32 +194,36 @@ def _period_rows(
     bulk: BulkWriter, run_id: int, hosts: Sequence[int], periods: Sequence[ImportedPeriod]
 ) -> Iterator[tuple[Any, ...]]:
     instants: dict[datetime | None, object] = {None: None}  # the same for every host
+    words = {kind: kind.value for kind in PeriodKind}
+    invalid, complete, nothing = PeriodState.INVALID.value, PeriodState.COMPLETE.value, BrokenBy.NOTHING.value
     for one in periods:
         for at in (one.started_at, one.ended_at):
             if at is not None and at not in instants:
                 instants[at] = bulk.instant(at)
-        state = PeriodState.INVALID if one.reason else PeriodState.COMPLETE
+        kind, state = words[one.kind], invalid if one.reason else complete
         yield (
             run_id,
             hosts[one.host],
             one.position,
             0,
-            one.kind.value,
+            kind,
             one.arm,
             OUTSIDE_ANY_BLOCK,
             0,
             one.seconds,
-            state.value,
+            state,
             one.reason,
-            BrokenBy.NOTHING.value,
+            nothing,
             instants[one.started_at],
             instants[one.ended_at],
         )
 
 
 def _sum_rows(ids: NDArray[np.int64], metrics: Sequence[str], sums: ImportedSums) -> Iterator[tuple[Any, ...]]:
-    for first in range(0, len(sums.period), _ROWS_AT_ONCE):
-        piece = slice(first, first + _ROWS_AT_ONCE)
+    rank = np.argsort(np.argsort(metrics))
+    order = np.lexsort((rank[sums.metric], ids[sums.period]))  # as the key has it: rows are put at the end of the index
+    for first in range(0, len(order), _ROWS_AT_ONCE):
+        piece = order[first : first + _ROWS_AT_ONCE]
         names = [metrics[place] for place in sums.metric[piece].tolist()]
         figures = (sums.figures[name][piece].tolist() for name in _SUMMED)
         yield from zip(ids[sums.period[piece]].tolist(), names, *figures, strict=True)
