@@ -13,6 +13,13 @@ from fleetexp.errors import DataRefused
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
+_ROW = np.dtype(
+    [
+        *((name, np.int64) for name in ("key", "bucket", "column", "n")),
+        *((name, np.float64) for name in ("mean", *ReadingSpread._fields)),
+    ]
+)
+_FIRST_ROOM = 1 << 12
 _SHORT = 1 << 16  # keys below it are sorted by their digits, which takes a fifth of the time
 
 
@@ -39,7 +46,8 @@ class PeriodSummaries:
         self._keys = np.empty(0, np.int64)
         self._times = np.empty(0, np.int64)
         self._values = np.empty((0, width))
-        self._closed: list[Summaries] = []
+        self._closed = np.empty(_FIRST_ROOM, _ROW)
+        self._count = 0
 
     def add(self, keys: Whole, times: Whole, values: Reals, at: Callable[[int], str]) -> None:
         """Take rows: `values` is [row, column], NaN where there is none; `at` says where a row stands.
@@ -74,12 +82,20 @@ class PeriodSummaries:
         keys, bucket = self._keys, self._times // self._length
         begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
         self._close(keys, bucket, self._values, begins, np.diff(np.append(begins, len(keys))))
-        parts = self._closed or [_none()]
-        names = ("key", "bucket", "column", "n", "mean")
-        return Summaries(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-            spread=ReadingSpread(*(np.concatenate(found) for found in zip(*(p.spread for p in parts), strict=True))),
-        )
+        closed = {name: self._closed[name][: self._count].copy() for name in _ROW.names or ()}
+        figures = [closed.pop(name) for name in ReadingSpread._fields]
+        return Summaries(**closed, spread=ReadingSpread(*figures))
+
+    def _keep(self, rows: int, **columns: Whole | Reals | int) -> None:
+        """Put closed periods behind those there are: into one array, lest they lie all over the memory."""
+        room, count = len(self._closed), self._count + rows
+        if count > room:
+            grown = np.empty(max(count, 2 * room), _ROW)
+            grown[: self._count] = self._closed[: self._count]
+            self._closed = grown
+        for name, values in columns.items():
+            self._closed[name][self._count : count] = values
+        self._count = count
 
     def _close(self, keys: Whole, bucket: Whole, values: Reals, begins: Whole, counts: Whole) -> None:
         width = values.shape[1]
@@ -94,21 +110,15 @@ class PeriodSummaries:
                 readings = table if found == count and chosen.all() else table[:, chosen]
                 if found < count:
                     readings = np.sort(readings, axis=0)[:found]  # NaN comes last
-                self._closed.append(
-                    Summaries(
-                        key=whole[0][chosen],
-                        bucket=whole[1][chosen],
-                        column=column[chosen],
-                        n=np.full(int(chosen.sum()), found),
-                        mean=readings.mean(axis=0),
-                        spread=spread(readings),
-                    )
+                self._keep(
+                    readings.shape[1],
+                    key=whole[0][chosen],
+                    bucket=whole[1][chosen],
+                    column=column[chosen],
+                    n=found,
+                    mean=readings.mean(axis=0),
+                    **spread(readings)._asdict(),
                 )
-
-
-def _none() -> Summaries:
-    whole, reals = np.empty(0, np.int64), np.empty(0)
-    return Summaries(key=whole, bucket=whole, column=whole, n=whole, mean=reals, spread=ReadingSpread(*[reals] * 5))
 
 
 def _not_rising(*, twice: bool, where: str) -> DataRefused:
