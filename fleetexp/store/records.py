@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from agents.conformance.verdict import PageVerdict
 from agents.messages import HostEventKind
 from analysis.results import Decision
-from fleetexp.domain import BrokenBy, CentralGap, CentralOutcome, EventKind, PeriodState, Plan, RunCause, RunState
+from fleetexp.domain import (
+    BrokenBy,
+    CentralGap,
+    CentralOutcome,
+    EventKind,
+    Origin,
+    PeriodState,
+    Plan,
+    RunCause,
+    RunState,
+)
 
 AnyKind: TypeAlias = EventKind | HostEventKind
 Floats = NDArray[np.float64]
@@ -32,6 +42,7 @@ class RunRecord:
     state: RunState
     cause: RunCause
     reason: str
+    origin: Origin
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

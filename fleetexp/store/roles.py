@@ -15,7 +15,7 @@ from fleetexp.store.views.all_views import VIEWS
 APPEND_ONLY = frozenset(
     {"experiment", "host", "host_facts", "counted_event", "assignment", "sample", "measurement", "knob_change", "event"}
     | {"page_survey", "surveyed_process", "surveyed_size", "surveyed_share"}
-    | {"conformance_result", "traced_call"}
+    | {"conformance_result", "traced_call", "import_source"}
 )
 VERSION = "alembic_version"
 
