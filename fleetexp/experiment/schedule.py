@@ -112,6 +112,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         events=experiment.events,
         needed_events=experiment.needed_events,
         assignment=record,
+        pressure=experiment.pressure_workload,
     )
 
 

@@ -68,6 +68,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     cut = kernel.bands(store, run_id, sizes) if whole else []
     alike = Units.HOSTS if len(facts) > 1 else Units.PERIODS
     latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
+    supplies = tuple(kernel.supplies(store, record)) if whole else ()
     exposed = (
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
     )
@@ -115,13 +116,18 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         notes=tuple(_notes(experiment, store, run_id)),
         suggestions=_suggestions(run_id, experiment),
         latencies=latencies,
+        supplies=supplies,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
         series=tuple(ramp.series(store, record, plan)) if whole else (),
         stages=tuple(ramp.stages(store, record)),
         assigned=tuple(ramp.assigned(store, run_id)),
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
-        queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut, alike=alike) if whole else {},
+        queries=_queries(
+            record, findings, sizes, latencies=bool(latencies), supplies=bool(supplies), cut=cut, alike=alike
+        )
+        if whole
+        else {},
         simulated=is_simulated(record.fleet),
     )
 
@@ -132,6 +138,7 @@ def _queries(
     sizes_kib: Sequence[int],
     *,
     latencies: bool,
+    supplies: bool,
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
     alike: Units,
 ) -> dict[str, str]:
@@ -147,6 +154,7 @@ def _queries(
         "doses": queries.doses(run_id) if record.plan.design is Design.PARALLEL else "",
         "strata": queries.estimates_of(run_id, EstimateKind.STRATUM) if EstimateKind.STRATUM in kinds else "",
         "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
+        "supply": queries.supply(run_id) if supplies else "",
         "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
         "stages": queries.stages(run_id) if len(record.plan.stages) > 1 else "",
@@ -177,6 +185,9 @@ def _environment(facts: list[HostFacts]) -> Iterator[tuple[str, str]]:
         yield "THP sizes, as found", sizes
         pools = ", ".join(f"{pool.size_kib} kB: {pool.total_pages} pages" for pool in host.hugetlb_pools)
         yield "hugetlb pools, as found", pools or "none"
+        if host.hugetlb_cma:
+            kept = f"{host.cma_total_bytes / 2**30:.1f} GiB of CMA"
+            yield "Kept for hugetlb at boot", f"hugetlb_cma={host.hugetlb_cma}, {kept}"
         balancing = {None: "not known", True: "on", False: "off"}[host.numa_balancing]
         yield "NUMA balancing", balancing
         yield "Kernel taint", str(host.kernel_taint)

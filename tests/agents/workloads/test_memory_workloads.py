@@ -204,7 +204,7 @@ def test_memory_that_the_kernel_refuses_is_an_error() -> None:
 
 
 def test_a_kernel_that_does_not_know_the_advice_has_the_page_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region, "_MADV_POPULATE_WRITE", 9999)
+    monkeypatch.setattr(region, "MADV_POPULATE_WRITE", 9999)
     with Region(2 * MIB, backing=Backing.ANONYMOUS, page_size_kib=4) as made:
         made.populate()
         assert made.words[0] == 1
