@@ -82,11 +82,19 @@ def survey(root: SysRoot, host: str | None = None, labels: Mapping[str, str] | N
         page_splitting_readers=find_splitting_readers(root, processes),
         labels=dict(labels or {}),
         thp_pmd_kib=pmd_kib(root),
+        hugetlb_cma=_boot_word(root, "hugetlb_cma"),
+        cma_total_bytes=meminfo.get("CmaTotal", 0),
     )
 
 
 def _word(root: SysRoot, path: str) -> str:
     return read_text(root, path)[:_LONGEST_NAME]
+
+
+def _boot_word(root: SysRoot, name: str) -> str:
+    """Return what the kernel was told at boot under a name, '' where nothing: the last of several holds."""
+    said = [word.partition("=")[2] for word in read_text(root, "proc/cmdline").split() if word.startswith(f"{name}=")]
+    return said[-1][:_LONGEST_NAME] if said else ""
 
 
 def _knob_values(root: SysRoot, knobs: tuple[Knob, ...]) -> dict[str, str]:

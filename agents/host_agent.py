@@ -53,6 +53,9 @@ from agents.workloads import RunningWorkload
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PRESSURE_AT_MOST_SECONDS = 30 * 86400.0  # it ends with the claim, its agent or the guardian, whichever is first
+_FILLED_WITHIN_SECONDS = 540.0
+_LOOK_AGAIN_SECONDS = 0.2
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -87,6 +90,7 @@ class HostAgent:
         self._workload: RunningWorkload | None = None
         self._trace: KernelTrace | None = None
         self._traced: TracedSource | None = None
+        self._pressure: RunningWorkload | None = None
         self._spool: Spool | None = None
 
     def handle(self, request: Request) -> Reply:
@@ -127,7 +131,7 @@ class HostAgent:
     def abandon(self) -> None:
         """Stop sampling and let go of everything but the knobs: those are left to the agent that follows."""
         with self._changing:
-            self._stop_period("another agent took over")
+            self._stop_everything("another agent took over")
             self._let_go()
             if self._claim is not None:
                 self._claim.leave()
@@ -188,7 +192,29 @@ class HostAgent:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", request.run)
         if self._spool is None:
             self._spool = Spool(self._root.state_dir / "spool" / f"{name}.jsonl")
+        if request.pressure is not None:
+            self._press(claim, request.pressure)
         return Claimed(found=dict(claim.found), leftovers=(*undone, *claim.leftovers), boot_id=self._boot_id())
+
+    def _press(self, claim: HostClaim, spec: WorkloadSpec) -> None:
+        """Have memory filled, renewing the lease meanwhile; where that fails the claim is given back."""
+        self._stop_everything("the host was claimed anew")
+        clock = self._root.clock
+        full_by = clock.monotonic() + _FILLED_WITHIN_SECONDS
+        try:
+            self._pressure = pressure = self._start(claim, spec, _PRESSURE_AT_MOST_SECONDS)
+            while True:
+                try:
+                    pressure.wait_until_ready(_LOOK_AGAIN_SECONDS)
+                    break
+                except WorkloadError:
+                    if pressure.poll()[0] is not WorkloadState.STARTING or clock.monotonic() > full_by:
+                        raise
+                claim.renew()
+            pressure.go()
+        except AgentError:
+            self._release()
+            raise
 
     def _undone_without_us(self) -> tuple[KnobChange, ...]:
         """What the guardian, or a person, has put back under an earlier claim of this run."""
@@ -206,14 +232,14 @@ class HostAgent:
         return self._claim
 
     def _apply(self, request: Apply) -> Applied:
-        changes = self._held().apply(request.arm, request.reason)
+        changes = self._held().apply(request.arm, request.reason, short_pools=request.short_pools)
         if request.restart is not None:
             self._services.restart_service(request.restart, self._root)
         return Applied(arm=request.arm.name, changes=changes)
 
     def _revert(self, request: Revert) -> Reverted:
         try:
-            self._stop_period("the host was reverted")
+            self._stop_everything("the host was reverted")
         except Exception:  # whatever it is, it must not keep the host changed
             log.exception("%s: the period under way did not end well", self.host, extra={"host": self.host})
         if self._claim is not None:
@@ -233,7 +259,7 @@ class HostAgent:
         return self._undone_without_us()
 
     def _release(self) -> Released:
-        self._stop_period("the host was released")
+        self._stop_everything("the host was released")
         if self._claim is not None:
             self._claim.release()
             self._claim = None
@@ -256,6 +282,8 @@ class HostAgent:
         if spool is None:
             raise LeaseExpired("the claim has no spool", where=self.host, remedy="the run must claim the host again")
         self._stop_period("the next period began")
+        if lost := self._pressure_lost():
+            raise WorkloadError(lost, where=self.host, remedy="the block is repeated under a new claim of the host")
         workload: RunningWorkload | None = None
         try:
             if request.workload is not None:
@@ -286,7 +314,14 @@ class HostAgent:
         self._period, self._workload = period, workload
         return Begun(period_id=request.period_id, begun_at=period.begun_at, boot_id=self._boot_id())
 
-    def _launch(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
+    def _pressure_lost(self) -> str:
+        """Say why memory is no longer held as the run wants it; '' where it is, or nobody wants it to be."""
+        if self._pressure is None:
+            return ""
+        state, detail = self._pressure.poll()
+        return "" if state is WorkloadState.RUNNING else f"memory was no longer under pressure: {detail or state}"
+
+    def _start(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
         workload = self._services.start_workload(
             spec,
             root=self._root,
@@ -297,6 +332,14 @@ class HostAgent:
         try:
             if workload.pid is not None:
                 claim.guard_process(workload.pid)
+        except AgentError:
+            self._halt_workload(workload)
+            raise
+        return workload
+
+    def _launch(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
+        workload = self._start(claim, spec, time_limit_seconds)
+        try:
             workload.wait_until_ready(time_limit_seconds)
         except AgentError:
             self._halt_workload(workload)
@@ -328,7 +371,7 @@ class HostAgent:
                 f"period {request.period_id} is not running", where=self.host, remedy="it is repeated with its block"
             )
         traced = self._traced
-        self._stop_period("")
+        self._stop_period(self._pressure_lost())
         state, detail = period.workload
         return Ended(
             period_id=period.period_id,
@@ -357,6 +400,14 @@ class HostAgent:
         trace, self._trace, self._traced = self._trace, None, None
         if trace is not None:
             trace.close()
+
+    def _stop_everything(self, void: str) -> None:
+        pressure, self._pressure = self._pressure, None
+        try:
+            self._stop_period(void)
+        finally:
+            if pressure is not None:
+                self._halt_workload(pressure)
 
     def _halt_workload(self, workload: RunningWorkload) -> None:
         workload.stop()

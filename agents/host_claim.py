@@ -126,27 +126,31 @@ class HostClaim:
             yield
 
     # ------------------------------------------------------------------ knobs
-    def apply(self, arm: Arm, reason: KnobReason = KnobReason.APPLY) -> tuple[KnobChange, ...]:
+    def apply(
+        self, arm: Arm, reason: KnobReason = KnobReason.APPLY, *, short_pools: bool = False
+    ) -> tuple[KnobChange, ...]:
         """Make every claimed knob hold the arm, or what was found where the arm doesn't name it.
 
-        One change per knob, no-ops too. All or nothing: where a write fails, those made here are taken back and the
-        error says which knob it was. RestoreIncomplete where even that fails; `revert` can still be tried.
+        One change per knob, no-ops too. With `short_pools` a pool that the kernel granted in part holds the arm too.
+        All or nothing: where a write fails, those made here are taken back and the error says which knob it was.
+        RestoreIncomplete where even that fails; `revert` can still be tried.
         """
         target = self._target(arm)
         with self._changing, self._mine():
             made: list[KnobChange] = []
             before = {name: read_knob(self._root, knob) for name, knob in self._knobs.items()}
             try:
+                wanted: dict[str, str] = {}
                 for knob, value in shrinking_first(self._root, target):
-                    self._write(knob, value, reason, made)
-                self._settle(target, reason, made)
+                    wanted[knob.name] = self._write(knob, value, reason, made, short_pools=short_pools)
+                self._settle(wanted, reason, made)
             except LeaseExpired:
                 raise  # what was made here is the guardian's now
             except AgentError as error:
                 self._untold += made
                 self._take_back(before, error)
                 raise
-            self._wanted = {knob.name: value for knob, value in target}
+            self._wanted = wanted
             return tuple(made)
 
     def _target(self, arm: Arm) -> list[tuple[Knob, str]]:
@@ -161,19 +165,24 @@ class HostClaim:
                 raise KnobRefused(problem, f"arm {arm.name}", "choose a value this kernel knows")
         return [(self._knobs[name], arm.knobs.get(name, value)) for name, value in self.found.items()]
 
-    def _write(self, knob: Knob, value: str, reason: KnobReason, made: list[KnobChange]) -> None:
-        """Journal, write, read back, journal; the change is in `made` also where it went wrong."""
+    def _write(
+        self, knob: Knob, value: str, reason: KnobReason, made: list[KnobChange], *, short_pools: bool = False
+    ) -> str:
+        """Journal, write, read back, journal; the change is in `made` also where it went wrong. Return what holds."""
         self._must_run()
         before = read_knob(self._root, knob)
         if before != value:
             self._journal.intend(knob.name, before, value, reason)
         change, failure = self._insist(knob, value, reason)
         change = replace(change, before=before)
+        if short_pools and failure is not None and _granted_in_part(knob, change):
+            change, failure = replace(change, error=None), None  # what was granted stands in `after`
         made.append(change)
         if change.before != change.after or failure is not None:
             record_if_possible(self._journal, change)
         if failure is not None:
             raise failure
+        return change.after
 
     def _insist(self, knob: Knob, value: str, reason: KnobReason) -> tuple[KnobChange, KnobError | None]:
         """Write; ask again a few times where the kernel granted a part of the pages: it finds more as memory moves."""
@@ -187,9 +196,8 @@ class HostClaim:
             change, failure = attempt_write(self._root, knob, value, reason)
         return change, failure
 
-    def _settle(self, target: Sequence[tuple[Knob, str]], reason: KnobReason, made: list[KnobChange]) -> None:
+    def _settle(self, wanted: Mapping[str, str], reason: KnobReason, made: list[KnobChange]) -> None:
         """Write once more what another write has moved; KnobMismatch where two knobs won't both hold."""
-        wanted = {knob.name: value for knob, value in target}
         for drift in differences(self._root, wanted):
             self._write(self._knobs[drift.knob], drift.wanted, reason, made)
         if left := differences(self._root, wanted):
@@ -362,3 +370,12 @@ class HostClaim:
         self._lease.close()
         self._note.close()
         self._journal.leave()
+
+
+def _granted_in_part(knob: Knob, change: KnobChange) -> bool:
+    """Whether the kernel has given a pool some of the pages that were to be added, and not taken any away."""
+    counts = (change.before, change.after, change.wanted)
+    if not knob.is_pool or not all(count.isdecimal() for count in counts):
+        return False
+    before, after, wanted = map(int, counts)
+    return before <= after < wanted

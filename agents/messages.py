@@ -262,6 +262,8 @@ class HostFacts:
     pressure_missing_because: str = ""
     splits_traceable: bool = False
     splits_not_traceable_because: str = ""
+    hugetlb_cma: str = ""  # the area kept at boot that gigantic hugetlb pages are taken from, as the kernel was told it
+    cma_total_bytes: int = 0  # of all such areas, whoever they are for
 
     def counted(self, metric: str) -> CountedEvent | None:
         """Return what a metric of perf events, of host or cgroup, counts here; None where that is not known."""
@@ -326,6 +328,7 @@ class Claim:
     owner: str  # user@host pid of the orchestrator
     knobs: tuple[str, ...]
     lease_seconds: float
+    pressure: WorkloadSpec | None = None  # what holds memory, from before the first arm until the host is put back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +338,7 @@ class Apply:
     arm: Arm
     reason: KnobReason = KnobReason.APPLY
     restart: WorkloadSpec | None = None  # a service to restart after the write, so that its memory sees the arm
+    short_pools: bool = False  # a pool that the kernel grants in part counts as applied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,6 +258,7 @@ class Safety:
     max_attempts: int = 3  # how often a broken block is tried
     max_changing: int | None = None  # most hosts that are claimed, written to or put back at once; None: no limit
     max_per: Mapping[str, int] = field(default_factory=dict)  # label -> most hosts off control per value of it
+    on_short_pool: str = "fail"  # or 'accept': what a pool that the kernel grants in part means for its arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +279,7 @@ class Plan:
     needed_events: tuple[str, ...] = ()  # of these, what the primary metric and the guardrails need
     trace: tuple[Traced, ...] = ()  # what of the kernel is traced in every period
     assignment: AssignmentPlan = AssignmentPlan()
+    pressure: WorkloadSpec | None = None  # what holds memory on every host as long as it is claimed
 
     @property
     def knobs(self) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from tests.test_extending_hosts import FILE, copied
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,3 +42,25 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_one_module_and_one_test_add_a_command_of_fleetexps_own(tmp_path: Path) -> None:
+    page = (ROOT / "docs/EXTENDING.md").read_text()
+    section = page.partition("### A command of fleetexp's own\n")[2].partition("\n### ")[0]
+    project = copied(tmp_path)
+    files = FILE.findall(section)
+    assert [path.partition("/")[0] for path, _ in files] == ["fleetexp", "tests"]
+    for path, text in files:
+        assert not (project / path).exists()
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", files[1][0]],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr

@@ -28,12 +28,16 @@ def _now(timespec: Nanoseconds) -> np.int64:
     return now
 
 
-@native("void(uint64[::1], int64, int64[::1], int64[::1])")
-def _touch_timed(words: Words, stride_words: int, timespec: Nanoseconds, took: Nanoseconds) -> None:
-    for page in range(len(took)):
+@native("void(uint64[::1], int64, int64, int64[::1], int64[:,::1])")
+def _touch_timed(words: Words, stride_words: int, step_words: int, timespec: Nanoseconds, took: Nanoseconds) -> None:
+    for page in range(took.shape[1]):
+        start = page * stride_words
         before = _now(timespec)
-        words[page * stride_words] = _ONE
-        took[page] = _now(timespec) - before
+        words[start] = _ONE
+        took[0, page] = _now(timespec) - before
+        for place in range(start + step_words, start + stride_words, step_words):
+            words[place] = _ONE
+        took[1, page] = _now(timespec) - before
 
 
 @native("void(int64[::1], int64[::1])")
@@ -52,11 +56,17 @@ def clock_cost_nanoseconds() -> int:
 
 def time_touches(words: Words, stride_bytes: int) -> Nanoseconds:
     """Write the first word of each stride, in order, and return what each took, less the cost of the clock."""
-    stride_words = stride_bytes // words.itemsize
-    took: Nanoseconds = np.zeros(len(words) // stride_words, dtype=np.int64)
+    first: Nanoseconds = time_strides(words, stride_bytes, stride_bytes)[0]
+    return first
+
+
+def time_strides(words: Words, stride_bytes: int, step_bytes: int) -> Nanoseconds:
+    """Write the first word of each step, in order; return two rows: what each stride's first took, and all."""
+    stride_words, step_words = stride_bytes // words.itemsize, step_bytes // words.itemsize
+    took: Nanoseconds = np.zeros((2, len(words) // stride_words), dtype=np.int64)
     cost = clock_cost_nanoseconds()
-    _touch_timed(words, stride_words, _timespec(), took)
-    return np.maximum(took - cost, 0)
+    _touch_timed(words, stride_words, step_words, _timespec(), took)
+    return np.maximum(took - [[cost], [2 * cost]], 0)
 
 
 def _timespec() -> Nanoseconds:

@@ -13,6 +13,7 @@ from agents.page_sizes import HUGETLB, THP, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
 from agents.workloads.option import KIB
 
+MADV_POPULATE_WRITE = 23  # Linux 5.14; Python doesn't name it
 BASE_PAGE_KIB = mmap.PAGESIZE // KIB
 
 

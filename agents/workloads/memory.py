@@ -8,18 +8,33 @@ from typing import Any
 
 from agents.catalogue.declared import Reported
 from agents.messages import Problem
+from agents.page_sizes import pmd_kib
 from agents.sysroot import SysRoot
 from agents.workloads.fields import refusal
-from agents.workloads.host_pages import BASE_PAGE_KIB, Backing, available_bytes, faults_granted, free_hugetlb_bytes
+from agents.workloads.host_pages import (
+    BASE_PAGE_KIB,
+    Backing,
+    available_bytes,
+    faults_granted,
+    free_hugetlb_bytes,
+    largest_page_kib,
+)
 from agents.workloads.host_pages import page_sizes_kib as sizes_of
 from agents.workloads.option import KIB, Options, choice, flag
+from agents.workloads.process_thp import ProcessThp
 
+FAULT_SECONDS = Reported(
+    name="fault_seconds", unit="seconds", meaning="time to fault the whole region in", better="decrease"
+)
 PAGES_ASKED = Reported(name="pages_asked", unit="pages", meaning="big pages asked for")
 PAGES_GRANTED = Reported(name="pages_granted", unit="pages", meaning="big pages really given", better="increase")
+GRANTED_SHARE = Reported(
+    name="granted_share", unit="ratio", meaning="of the big pages asked for, the part really given", better="increase"
+)
 
 
 class MemoryOptions(Options):
-    """Base of the options of a workload that touches memory: each has these four."""
+    """Base of the options of a workload that touches memory: each has these five."""
 
     __slots__ = ()
 
@@ -43,12 +58,21 @@ class MemoryOptions(Options):
 
     @property
     @abstractmethod
+    def process_thp(self) -> ProcessThp: ...
+
+    @property
+    @abstractmethod
     def needed_bytes(self) -> int:
         """The memory that it touches at once."""
 
     @property
     def counts_faults(self) -> bool:
         """Whether it can't do without the kernel's count of faults that were answered with its page size."""
+        return False
+
+    @property
+    def collapse(self) -> bool:
+        """Whether it has small pages made big by MADV_COLLAPSE."""
         return False
 
     @property
@@ -69,6 +93,16 @@ class RegionOptions(MemoryOptions):
     def needed_bytes(self) -> int:
         return self.region_bytes
 
+    def page_kib_on(self, root: SysRoot) -> int:
+        """Return the page size asked for, else the largest with which this process would be backed here and now."""
+        if self.page_size_kib:
+            return self.page_size_kib
+        if self.collapse:
+            return pmd_kib(root) or BASE_PAGE_KIB
+        if self.backing is Backing.ANONYMOUS and not self.process_thp.takes(madvise=self.madvise):
+            return BASE_PAGE_KIB
+        return largest_page_kib(root, self.backing, self.region_bytes, madvise=self.madvise)
+
 
 def backing_option() -> Any:  # noqa: ANN401 - an option
     return choice("where the pages come from", "hugetlb", Backing, default=Backing.ANONYMOUS)
@@ -76,6 +110,15 @@ def backing_option() -> Any:  # noqa: ANN401 - an option
 
 def madvise_option() -> Any:  # noqa: ANN401 - an option
     return flag("ask with MADV_HUGEPAGE", True, default=False)
+
+
+def process_thp_option() -> Any:  # noqa: ANN401 - an option
+    return choice(
+        "prctl: the process takes none, or only where it asks with MADV_HUGEPAGE (Linux 6.18), whatever the knobs say",
+        "only_advised",
+        ProcessThp,
+        default=ProcessThp.AS_FOUND,
+    )
 
 
 def pretouch_option() -> Any:  # noqa: ANN401 - an option
@@ -105,6 +148,12 @@ def check_memory(kind: str, options: MemoryOptions, root: SysRoot) -> Iterator[P
             f"choose one of its sizes ({here}), or run a kernel that has this one",
         )
         return
+    if options.collapse and size not in {0, (pmd := pmd_kib(root))}:
+        yield refusal(
+            f"MADV_COLLAPSE makes pages of {pmd} KiB here, not of {size} KiB",
+            f"{where}, page_size_kib",
+            "choose that size, or leave it out",
+        )
     needed = options.needed_bytes
     page_bytes = (size or BASE_PAGE_KIB) * KIB
     if needed % page_bytes:

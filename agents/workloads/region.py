@@ -10,14 +10,15 @@ import numpy as np
 
 from agents.errors import WorkloadError
 from agents.workloads.cycle import Words, touch
-from agents.workloads.host_pages import BASE_PAGE_KIB, Backing
+from agents.workloads.host_pages import BASE_PAGE_KIB, MADV_POPULATE_WRITE, Backing
 from agents.workloads.option import KIB
 
 # <linux/mman.h>; Python names them from 3.13 on, or not at all.
 _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MAP_NORESERVE = 0x4000
-_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_MADV_COLLAPSE = 25  # Linux 6.1
+_NOT_NOW = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOMEM})  # madvise(2): no huge page, or pages that can't move
 
 
 class Region:
@@ -55,11 +56,28 @@ class Region:
         Kernels before 5.14 don't know this advice: there the first byte is touched.
         """
         try:
-            self._memory.madvise(_MADV_POPULATE_WRITE, self._start, self._size)
+            self._memory.madvise(MADV_POPULATE_WRITE, self._start, self._size)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             self.words[0] = 1
+
+    def collapse(self, start_bytes: int, length_bytes: int) -> bool:
+        """Make huge pages of a part that is touched; False where the kernel finds none, or can't move what is there.
+
+        WorkloadError where it does not do that at all: before Linux 6.1, or under PR_SET_THP_DISABLE.
+        """
+        try:
+            self._memory.madvise(_MADV_COLLAPSE, self._start + start_bytes, length_bytes)
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return False
+            raise WorkloadError(
+                f"the kernel does not collapse small pages into big ones: {error.strerror}",
+                where="madvise(MADV_COLLAPSE)",
+                remedy="it takes Linux 6.1 or newer, and a process that may have huge pages",
+            ) from error
+        return True
 
     def close(self) -> None:
         """Give the memory back; every view of it must be gone."""

@@ -21,6 +21,7 @@ from agents.workloads.emit import Emit
 from agents.workloads.host_pages import BASE_PAGE_KIB, Backing
 from agents.workloads.memory import MemoryOptions
 from agents.workloads.options import read_options
+from agents.workloads.process_thp import tell_kernel
 from agents.workloads.workload import workloads
 
 ORPHANED = 70
@@ -52,6 +53,7 @@ def run_spec(spec: WorkloadSpec, root: SysRoot, emit: Emit) -> None:
         raise WorkloadError(f"{spec.kind} does not run in this process", where="workload", remedy="start it as it is")
     if isinstance(options, MemoryOptions):
         _check_not_switched_off(options, root)
+        tell_kernel(options.process_thp)
     run(options, root, emit)
 
 

@@ -18,6 +18,7 @@ from analysis.report.content import (
     SqlSuggestion,
     StageRow,
     SuccessRow,
+    SupplyRow,
     UnavailableMetric,
 )
 from analysis.report.effects import EffectOutcome, EffectRow, effect_rows, pair_rows
@@ -43,6 +44,7 @@ __all__ = [
     "SqlSuggestion",
     "StageRow",
     "SuccessRow",
+    "SupplyRow",
     "UnavailableMetric",
     "effect_rows",
     "pair_rows",

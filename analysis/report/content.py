@@ -127,6 +127,21 @@ class StallRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyRow:
+    """What the workload of one arm asked for, was given and waited for; None where it was not measured."""
+
+    arm: str
+    page_size_kib: int  # asked for; 0: the largest that was enabled
+    asked: float  # big pages, over all periods
+    given: float
+    p50: float | None  # seconds of the first touch of a big page: as in LatencyRow
+    p99: float | None
+    maximum: float | None
+    region_seconds: float | None  # to fault the whole region in: mean over the periods
+    memory_used_bytes: float | None  # of the host: mean over the periods
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessRow:
     """How many of the big pages asked for were given, where a circumstance lay in one range."""
 
@@ -289,6 +304,7 @@ class ReportInput:
     notes: tuple[MetricNote, ...] = ()
     suggestions: tuple[SqlSuggestion, ...] = ()
     latencies: tuple[LatencyRow, ...] = ()
+    supplies: tuple[SupplyRow, ...] = ()
     successes: tuple[SuccessRow, ...] = ()
     doses: Doses | None = None
     series: tuple[SeriesRow, ...] = ()

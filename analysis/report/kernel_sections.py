@@ -15,6 +15,7 @@ BANDS_KEY = "success"
 def big_pages(content: ReportInput) -> ReportSection:
     """Say how long big pages took to get, how often they were to be had, and how often they were split again."""
     tables = (
+        *_supplies(content),
         *_latencies(content),
         *_stalls(content),
         *_successes(content),
@@ -66,6 +67,33 @@ def _latencies(content: ReportInput) -> tuple[Table, ...]:
             rows=tuple(rows),
             align="llrrrr",
             key="latencies",
+        ),
+    )
+
+
+def _supplies(content: ReportInput) -> tuple[Table, ...]:
+    if not content.supplies:
+        return ()
+    rows = content.supplies[:MOST_ROWS]
+    memory = scale_for("bytes", (row.memory_used_bytes for row in rows))
+    cells = tuple(
+        (
+            Cell(text=row.arm),
+            Cell(text=quantity(row.page_size_kib, "KiB") if row.page_size_kib else "the largest enabled"),
+            Cell(text=f"{number(100 * row.given / row.asked)} %", note=f"{number(row.given)} of {number(row.asked)}"),
+            *(Cell(text=quantity(time, "seconds")) for time in (row.p50, row.p99, row.maximum, row.region_seconds)),
+            Cell(text=DASH if row.memory_used_bytes is None else memory.show(row.memory_used_bytes)),
+        )
+        for row in rows
+    )
+    waits = ("first touch, median", "99 %", "worst", "the whole region")
+    return (
+        Table(
+            caption="Side by side: big pages that each arm's workload was given of those it asked for, and its waits",
+            headers=("arm", "pages of", "given", *waits, "memory used"),
+            rows=cells,
+            align="lrrrrrrr",
+            key="supply",
         ),
     )
 

@@ -129,8 +129,12 @@ def _fault_stalls(content: ReportInput) -> list[str]:
 
 def _success(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:
     question = "How often is there one, when memory is scarce or fragmented?"
-    parts = []
-    for row in treated:
+    parts = [
+        f"{row.arm}, {quantity(row.page_size_kib, 'KiB') if row.page_size_kib else 'largest size'}: "
+        f"{number(100 * row.given / row.asked)} % of {number(row.asked)} asked for"
+        for row in content.supplies
+    ]
+    for row in () if parts else treated:
         asked = (row.faulted_pages or 0.0) + (row.fallbacks or 0.0)
         if row.faulted_pages is None or row.fallbacks is None or asked == 0:
             continue

@@ -29,6 +29,7 @@ SOURCES = {
     "doses": "Per unit received",
     "strata": "Pools and SKUs",
     "latencies": "How long faults took",
+    "supply": "Asked for, given and waited for, by arm",
     "success": "Big pages given, of those asked for",
     "splits": "How often big pages were split",
     "stages": "Stages of the ramp",

@@ -66,9 +66,17 @@ def _page_rows(facts: HostFacts) -> list[tuple[str, str]]:
     return [
         ("THP", top if there else "none: this kernel has no transparent huge pages"),
         *([("  sizes", _sizes(facts))] if there else []),
-        ("hugetlb", pools or "no pools"),
+        ("hugetlb", "; ".join(filter(None, (pools or "no pools", hugetlb_area(facts))))),
         ("knobs", _knobs(facts)),
     ]
+
+
+def hugetlb_area(facts: HostFacts) -> str:
+    """Say which area was kept at boot for gigantic pages of a pool; '' where none was."""
+    if not facts.hugetlb_cma:
+        return ""
+    got = f"CMA {memory(facts.cma_total_bytes)}" if facts.cma_total_bytes else "the kernel kept none"
+    return f"booted with hugetlb_cma={facts.hugetlb_cma} ({got})"
 
 
 def _sizes(facts: HostFacts) -> str:

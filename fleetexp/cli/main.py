@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +43,9 @@ COMMANDS = {
     "db": "fleetexp.cli.db:db",
     "completion": "fleetexp.cli.completion:completion",
 }
+# And each module NAME_command.py here declares one more, NAME, without being listed; '_' in it is '-' for users.
+_FURTHER = sorted(path.stem.removesuffix("_command") for path in Path(__file__).parent.glob("*_command.py"))
+COMMANDS |= {name.replace("_", "-"): f"fleetexp.cli.{name}_command:{name}" for name in _FURTHER}
 # Where a user's installed package names commands of its own; read only for a name that is not above, and for help.
 ENTRY_POINTS = "fleetexp.commands"
 

@@ -6,8 +6,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from agents.knobs.families import POOL_SIZE
 from agents.messages import HostFacts, WorkloadSpec
 from analysis.plan import AssignmentMethod
+from fleetexp.cli.doctor_screen import hugetlb_area
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.control.central_trial import CentralTrial
 from fleetexp.control.prepare import instead_of
@@ -64,6 +66,7 @@ def plan_lines(
         ("hypothesis", hypothesis or "none was written down"),
         *_arms(plan),
         *_workloads(plan),
+        *([("pressure", _workload(plan.pressure))] if plan.pressure else ()),
         *_sources(plan),
         *(("asks", trial.text) for trial in central),
         *_knobs(plan, facts),
@@ -152,6 +155,10 @@ def _knobs(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[tuple[str, str]]:
         if several and stuck:
             reasons = ", ".join(sorted({_why(one) for one in stuck}))
             yield "", f"{knob}: can NOT be written on {_some([one.host for one in stuck])}: {reasons}"
+    if any(knob.endswith(POOL_SIZE) for knob in plan.knobs):
+        kept = Counter(area for one in facts if (area := hugetlb_area(one)))
+        for area, count in kept.most_common():
+            yield "hugetlb", f"{area} on {count} of {len(facts)} hosts" if several else area
 
 
 def _why(facts: HostFacts) -> str:
@@ -264,4 +271,5 @@ def _safety(plan: Plan) -> str:
         f"a host that is not heard from for {duration(safety.lease_seconds)} undoes itself; a broken block is tried "
         f"{safety.max_attempts} times; more failed hosts than {safety.max_failed_hosts} end the run; "
         f"somebody else's write to a knob: {safety.on_drift}"
+        + ("; a hugetlb pool that is granted in part is taken as it is" if safety.on_short_pool == "accept" else "")
     )

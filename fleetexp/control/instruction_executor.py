@@ -69,10 +69,16 @@ class InstructionExecutor:
                     owner=context.job.owner,
                     knobs=context.plan.knobs,
                     lease_seconds=context.plan.safety.lease_seconds,
+                    pressure=context.plan.pressure,
                 )
                 context.send(host, claim)
             case ApplyArm(host=host, arm=arm):
-                context.send(host, Apply(arm=context.plan.arm(arm), restart=context.restart.get(arm)))
+                apply = Apply(
+                    arm=context.plan.arm(arm),
+                    restart=context.restart.get(arm),
+                    short_pools=context.plan.safety.on_short_pool == "accept",
+                )
+                context.send(host, apply)
             case StartPeriod(host=host, period=period):
                 # Behind a repeated block's rows: without them the period has no id, and no place for its samples.
                 write_queue.after(lambda: self._start_period(host, period))

@@ -238,7 +238,8 @@ def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderR
     """Return what a run's preflight would find on this machine."""
     plan, (facts,) = hosts.plan, hosts.facts
     # A copied tree tells of a host's knobs; what runs there, and what its pages say, is not to be found here.
-    workloads, sources = (list(plan.workloads.values()), plan.sources) if here.real else ([], ())
+    workloads = [*plan.workloads.values(), *filter(None, [plan.pressure])] if here.real else []
+    sources = plan.sources if here.real else ()
     return preflight(
         here,
         facts,

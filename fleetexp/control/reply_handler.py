@@ -178,7 +178,7 @@ class ReplyHandler:
             return
         distinct = {repr(spec): spec for spec in context.plan.workloads.values()}
         plan = context.plan
-        workloads = tuple(distinct.values())
+        workloads = (*distinct.values(), *filter(None, [plan.pressure]))
         request = Preflight(
             arms=plan.arms,
             workloads=workloads,

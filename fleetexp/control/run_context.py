@@ -129,7 +129,8 @@ class RunContext:
         self.latest: dict[str, float] = {}  # metric -> the value that was reported last
 
     def send(self, host: str, request: Request) -> None:
-        self.fleet.send(host, request, ANSWER_WITHIN[type(request)])
+        fills_memory = isinstance(request, Claim) and request.pressure is not None  # as long as a workload gets ready
+        self.fleet.send(host, request, ANSWER_WITHIN[Begin if fills_memory else type(request)])
 
     def poll(self, host: str) -> None:
         poll = Poll(acknowledged=self.sessions[host].acknowledged)

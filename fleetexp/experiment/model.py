@@ -195,6 +195,19 @@ class Metrics(Section):
     trade: TradeOff | None = key("the trade in servers", {"throughput": "throughput"}, default=None)
 
 
+class PressureSection(Section):
+    """Memory that is held on every host from before the first arm until the host is put back.
+
+    Small pages fill a share of what is available; then a part of them is given back in short runs, so that free
+    memory lies in pieces. Where the host comes to need it the rest is given back too: see `workload.pressure`.
+    """
+
+    fill: Annotated[Share, Field(gt=0, le=0.9)] = key("of the memory available, what is filled", "70%")
+    thin: Annotated[Share, Field(ge=0, lt=1)] = key(
+        "of what is filled, what is given back in runs of 64 KiB", "30%", default=0.0
+    )
+
+
 class SafetyRules(Section):
     """What bounds the damage. `max_changing`: hosts being changed at once; `max_per`: off control at once, by label."""
 
@@ -204,6 +217,11 @@ class SafetyRules(Section):
     )
     on_drift: Annotated[str, *check_word(*map(str, DriftPolicy))] = key(
         "what happens where somebody else writes a knob of the run", "halt", default=str(DriftPolicy.INVALIDATE)
+    )
+    on_short_pool: Annotated[str, *check_word("fail", "accept")] = key(
+        "what a hugetlb pool means that the kernel grants in part: its arm fails, or holds with what there is",
+        "accept",
+        default="fail",
     )
     max_attempts: Annotated[Count, Field(ge=1, le=10)] = key("times that a broken block is begun", 5, default=3)
     max_changing: Annotated[Count, Field(ge=1)] | None = key(
@@ -263,6 +281,9 @@ class Experiment(Section):
     )
     requires: Requirements = key(
         "what hosts must have shown before", {"conformance": "1048576kB"}, default=Requirements()
+    )
+    pressure: PressureSection | None = key(
+        "memory that is held meanwhile, so that pages are scarce", {"fill": "70%", "thin": "30%"}, default=None
     )
     metrics: Metrics = key("what is estimated and what halts", {"primary": "pgfault"})
     trace: tuple[Annotated[str, *check_word(*(one.value for one in Traced))], ...] = key(
@@ -344,10 +365,19 @@ class Experiment(Section):
             max_failed_hosts=self.safety.max_failed_hosts,
             lease_seconds=self.safety.lease,
             on_drift=DriftPolicy(self.safety.on_drift),
+            on_short_pool=self.safety.on_short_pool,
             max_attempts=self.safety.max_attempts,
             max_changing=self.safety.max_changing,
             max_per=self.safety.max_per,
         )
+
+    @property
+    def pressure_workload(self) -> WorkloadSpec | None:
+        """What holds memory beside the workload; None where nothing is to."""
+        if self.pressure is None:
+            return None
+        shares = {"fill_percent": self.pressure.fill, "thin_percent": self.pressure.thin}
+        return WorkloadSpec(kind="pressure", options={name: round(100 * share) for name, share in shares.items()})
 
     @property
     def sources(self) -> tuple[MetricSource, ...]:

@@ -113,6 +113,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
         needed_events=experiment.needed_events,
         trace=experiment.traced,
         assignment=record,
+        pressure=experiment.pressure_workload,
     )
 
 

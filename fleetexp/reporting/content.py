@@ -73,6 +73,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
     caused = tuple(kernel.split_causes(store, run_id)) if whole else ()
     stalls = tuple(kernel.stalls(store, run_id)) if whole else ()
+    supplies = tuple(kernel.supplies(store, record)) if whole else ()
     exposed = (
         kernel.exposure(store, record, sizes, found) if whole else kernel.exposure_of(measured, record, sizes, found)
     )
@@ -125,6 +126,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         caused_splits=caused,
         splits_counted=tuple(kernel.splits_counted(store, run_id)) if whole else (),
         stalls=stalls,
+        supplies=supplies,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
         series=tuple(ramp.series(store, record, plan)) if whole else (),
@@ -139,6 +141,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             sizes,
             latencies=bool(latencies),
             traced=(bool(caused), bool(stalls)),
+            supplies=bool(supplies),
             cut=cut,
             alike=alike,
             central=bool(asked),
@@ -159,6 +162,7 @@ def _queries(
     *,
     latencies: bool,
     traced: tuple[bool, bool],
+    supplies: bool,
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
     alike: Units,
     central: bool,
@@ -175,6 +179,7 @@ def _queries(
         "doses": queries.doses(run_id) if record.plan.design is Design.PARALLEL else "",
         "strata": queries.estimates_of(run_id, EstimateKind.STRATUM) if EstimateKind.STRATUM in kinds else "",
         "latencies": queries.latencies(run_id, kernel.LATENCIES) if latencies else "",
+        "supply": queries.supply(run_id) if supplies else "",
         "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
         "split_causes": queries.split_causes(run_id) if traced[0] else "",
@@ -210,6 +215,9 @@ def _environment(facts: list[HostFacts]) -> Iterator[tuple[str, str]]:
         yield "THP sizes, as found", sizes
         pools = ", ".join(f"{pool.size_kib} kB: {pool.total_pages} pages" for pool in host.hugetlb_pools)
         yield "hugetlb pools, as found", pools or "none"
+        if host.hugetlb_cma:
+            kept = f"{host.cma_total_bytes / 2**30:.1f} GiB of CMA"
+            yield "Kept for hugetlb at boot", f"hugetlb_cma={host.hugetlb_cma}, {kept}"
         balancing = {None: "not known", True: "on", False: "off"}[host.numa_balancing]
         yield "NUMA balancing", balancing
         yield "Kernel taint", str(host.kernel_taint)

@@ -7,7 +7,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from agents.catalogue import CATALOGUE, Owner
-from analysis.report.content import ExposureRow, LatencyRow, SplitCauseRow, SplitsCounted, StallRow, SuccessRow
+from analysis.report.content import (
+    ExposureRow,
+    LatencyRow,
+    SplitCauseRow,
+    SplitsCounted,
+    StallRow,
+    SuccessRow,
+    SupplyRow,
+)
 from analysis.report.shares import ClusterSums, success_interval
 from analysis.results import Units
 from fleetexp.reporting import queries
@@ -123,6 +131,27 @@ def stalls(store: Store, run_id: int) -> Iterator[StallRow]:
             seconds_lost=_known(seconds),
             longest_seconds=_known(longest),
         )
+
+
+def supplies(store: Store, record: RunRecord) -> Iterator[SupplyRow]:
+    """What each arm's workload asked for and got, the arms in the plan's order; nothing where none counts its pages."""
+    by_arm = {str(arm): list(map(_known, figures)) for arm, *figures in store.select(queries.supply(record.run_id))}
+    for arm in record.plan.arms:
+        asked, given, p50, p99, maximum, region, used = by_arm.get(arm.name, [None] * 7)
+        workload = record.plan.workloads.get(arm.name)
+        if asked and given is not None and workload is not None:
+            size = workload.options.get("page_size_kib", 0)
+            yield SupplyRow(
+                arm=arm.name,
+                page_size_kib=size if isinstance(size, int) else 0,
+                asked=asked,
+                given=given,
+                p50=p50,
+                p99=p99,
+                maximum=maximum,
+                region_seconds=region,
+                memory_used_bytes=used,
+            )
 
 
 def bands(store: Store, run_id: int, sizes_kib: Sequence[int]) -> list[tuple[int, Circumstance, Band]]:

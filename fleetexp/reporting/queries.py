@@ -156,6 +156,27 @@ FROM period_metrics WHERE run_id = {run_id} AND {_USED} AND metric IN ({names})
 GROUP BY metric, arm ORDER BY metric, arm"""
 
 
+def supply(run_id: int) -> str:
+    """What workloads say themselves of the big pages that they asked for, and what their host used, by arm."""
+    columns = {
+        "asked": ("sum", "pages_asked", "n * mean"),
+        "given": ("sum", "pages_granted", "n * mean"),
+        "p50": ("avg", "fault_latency_seconds", "p50"),
+        "p99": ("avg", "fault_latency_seconds", "p99"),
+        "maximum": ("max", "fault_latency_seconds", "maximum"),
+        "region_seconds": ("avg", "fault_seconds", "mean"),
+        "memory_used_bytes": ("avg", "memory_used_bytes", "mean"),
+    }
+    sums = ",\n  ".join(
+        f"{how}(CASE WHEN metric = '{metric}' THEN {value} END) AS {name}"
+        for name, (how, metric, value) in columns.items()
+    )
+    return f"""SELECT arm,
+  {sums}
+FROM period_metrics WHERE run_id = {run_id} AND {_USED}
+GROUP BY arm ORDER BY arm"""
+
+
 def asked_and_given(run_id: int, size_kib: int, circumstance: Circumstance) -> str:
     """One row a period: its host, big pages asked for, big pages given, and the circumstance."""
     if circumstance.metric:

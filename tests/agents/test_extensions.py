@@ -216,4 +216,4 @@ from fleetexp.experiment.workload import kinds
 result = sorted(kinds())
 """
     known = beside(site, allow(tmp_path / "etc", "ticker-tools"), code)
-    assert known == ["acquire", "command", "page_fault", "pointer_chase", "service"]
+    assert known == ["acquire", "command", "page_fault", "pointer_chase", "pressure", "service"]

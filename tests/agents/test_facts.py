@@ -62,6 +62,14 @@ def test_pools_are_counted_and_writable_where_they_are(host_tree: Tree) -> None:
     assert pools[1048576].writable
 
 
+def test_an_area_kept_at_boot_for_gigantic_pages_is_found(host_tree: Tree) -> None:
+    files = {"proc/cmdline": "BOOT_IMAGE=/vmlinuz hugetlb_cma=2G quiet nohugetlb_cma=1 hugetlb_cma=0:4G,1:4G\n"}
+    facts = survey(host_tree(files=files | {"proc/meminfo": "MemTotal: 16 kB\nCmaTotal: 8388608 kB\n"}))
+    assert (facts.hugetlb_cma, facts.cma_total_bytes) == ("0:4G,1:4G", 8 * 2**30)
+    facts = survey(host_tree())
+    assert (facts.hugetlb_cma, facts.cma_total_bytes) == ("", 0)
+
+
 def test_every_knob_is_listed_with_its_value(host_tree: Tree) -> None:
     facts = survey(host_tree())
     assert facts.knobs["thp/2048kB/enabled"] == "inherit"

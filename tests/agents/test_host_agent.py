@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -116,6 +118,44 @@ def poll(agent: HostAgent, acknowledged: int = 0, at_most: int = 5000) -> Polled
 def holds(root: FolderRoot) -> str:
     text = root.read(FILE).decode().strip()
     return text[text.index("[") + 1 : text.index("]")] if "[" in text else text
+
+
+def pressed(agent: HostAgent, **options: int) -> Claimed:
+    """Claim the host with a little memory held, as a share of this machine's."""
+    pressure = WorkloadSpec(kind="pressure", options={"fill_percent": 1, **options})
+    request = Claim(run="1-aa", owner="me", knobs=(KNOB,), lease_seconds=30.0, pressure=pressure)
+    return ask(agent, request, Claimed)
+
+
+def test_memory_is_held_from_the_claim_until_the_host_is_put_back(agent: HostAgent) -> None:
+    pressed(agent)
+    assert agent._pressure is not None and agent._pressure.pid is not None
+    pid = agent._pressure.pid
+    assert agent._pressure.poll()[0] is WorkloadState.RUNNING
+    ask(agent, Apply(arm=TREATED), Applied)
+    begin(agent)
+    assert ask(agent, End(period_id=7), Ended).invalid == ""
+    ask(agent, Revert(), Reverted)
+    assert not Path(f"/proc/{pid}").exists()
+    ask(agent, Release(), Released)
+
+
+def test_a_period_in_which_the_pressure_ended_is_not_used(agent: HostAgent) -> None:
+    pressed(agent)
+    begin(agent)
+    assert agent._pressure is not None and agent._pressure.pid is not None
+    os.killpg(agent._pressure.pid, signal.SIGKILL)
+    until(lambda: agent._pressure is None or agent._pressure.poll()[0] is WorkloadState.FAILED)
+    assert "no longer under pressure" in ask(agent, End(period_id=7), Ended).invalid
+    with pytest.raises(WorkloadError, match="no longer under pressure"):
+        begin(agent, period=8)
+
+
+def test_pressure_that_can_not_be_made_leaves_the_host_free(agent: HostAgent, root: FolderRoot) -> None:
+    with pytest.raises(WorkloadError, match="leaves the host too little"):
+        pressed(agent, fill_percent=95)
+    assert claim_status(root) is None
+    assert agent._pressure is None
 
 
 def test_a_survey_says_what_the_host_is_and_changes_nothing(agent: HostAgent, root: FolderRoot) -> None:

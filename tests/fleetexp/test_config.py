@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.messages import Arm
+from agents.messages import Arm, WorkloadSpec
 from analysis.plan import AssignedUnit, Direction, GuardrailPlan, Role, Rule
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import (
@@ -261,6 +261,16 @@ def test_the_default_seed_comes_from_the_name() -> None:
     assert parse_experiment(MINIMAL + "assignment: {seed: 5}").seed == 5
 
 
+def test_pressure_arrives_with_the_claim_as_whole_percents() -> None:
+    experiment = load_experiment(CASES / "good/pressure.yaml")
+    assert experiment.pressure_workload == WorkloadSpec(
+        kind="pressure", options={"fill_percent": 57, "thin_percent": 29}
+    )
+    assert experiment.safety_rules.on_short_pool == "accept"
+    without = parse_experiment(MINIMAL)
+    assert (without.pressure_workload, without.safety_rules.on_short_pool) == (None, "fail")
+
+
 def test_workload_options_arrive_in_base_units_and_per_arm() -> None:
     experiment = load_experiment(CONFIGS / "rfc-table.yaml")
     small, large = experiment.workload_for("4k"), experiment.workload_for("hugetlb-1g")
@@ -275,6 +285,7 @@ def test_workload_options_arrive_in_base_units_and_per_arm() -> None:
         "repeats": 0,
         "pretouch": True,
         "madvise": False,
+        "process_thp": "as_found",
         "seed": 0,
     }
     assert large.options == {**small.options, "backing": "hugetlb", "page_size_kib": 1048576}

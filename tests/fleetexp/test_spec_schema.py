@@ -48,6 +48,7 @@ BOUNDS_OF_TEXT_WITH_A_UNIT = {
     "lease-too-short",
     "measure-zero",
     "page-size-odd",
+    "pressure-too-much",
     "sampling-too-fast",
     "stage-above-all",
 }

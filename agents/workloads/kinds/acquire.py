@@ -12,8 +12,16 @@ from agents.errors import WorkloadError
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
 from agents.workloads.host_pages import Backing, faults_granted
-from agents.workloads.memory import PAGES_ASKED, PAGES_GRANTED, MemoryOptions, backing_option, madvise_option
+from agents.workloads.memory import (
+    PAGES_ASKED,
+    PAGES_GRANTED,
+    MemoryOptions,
+    backing_option,
+    madvise_option,
+    process_thp_option,
+)
 from agents.workloads.option import KIB, count, page_size
+from agents.workloads.process_thp import ProcessThp
 from agents.workloads.workload import Workload
 
 
@@ -26,6 +34,7 @@ class Acquire(MemoryOptions):
     backing: Backing = backing_option()
     repeats: int = count("0: until the period ends", 10, default=1)
     madvise: bool = madvise_option()
+    process_thp: ProcessThp = process_thp_option()
 
     @property
     def needed_bytes(self) -> int:

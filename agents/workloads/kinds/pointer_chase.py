@@ -13,9 +13,17 @@ from agents.catalogue.declared import Reported
 from agents.errors import WorkloadError
 from agents.sysroot import SysRoot
 from agents.workloads.emit import Emit
-from agents.workloads.host_pages import BASE_PAGE_KIB, Backing, largest_page_kib
-from agents.workloads.memory import RegionOptions, backing_option, madvise_option, pretouch_option
+from agents.workloads.host_pages import BASE_PAGE_KIB, Backing
+from agents.workloads.memory import (
+    FAULT_SECONDS,
+    RegionOptions,
+    backing_option,
+    madvise_option,
+    pretouch_option,
+    process_thp_option,
+)
 from agents.workloads.option import KIB, count, page_size, size
+from agents.workloads.process_thp import ProcessThp
 from agents.workloads.workload import Workload
 
 
@@ -30,6 +38,7 @@ class PointerChase(RegionOptions):
     repeats: int = count("0: until the period ends", 10, default=0)
     pretouch: bool = pretouch_option()
     madvise: bool = madvise_option()
+    process_thp: ProcessThp = process_thp_option()
     seed: int = count("of the order of dereferences", 7, default=0)
 
 
@@ -43,9 +52,7 @@ def run_pointer_chase(options: PointerChase, root: SysRoot, emit: Emit) -> None:
     from agents.workloads.cycle import LINE_BYTES, chase, lay_cycle, make_key, touch, word_at
     from agents.workloads.region import Region, touch_once
 
-    page_kib = options.page_size_kib or largest_page_kib(
-        root, options.backing, options.region_bytes, madvise=options.madvise
-    )
+    page_kib = options.page_kib_on(root)
     stride_words = BASE_PAGE_KIB * KIB // 8
     if options.pretouch:
         touch_once(options.region_bytes, options.backing, page_kib, madvise=options.madvise)
@@ -91,7 +98,7 @@ WORKLOAD = Workload(
             meaning="mean time of one dereference",
             better="decrease",
         ),
-        Reported(name="fault_seconds", unit="seconds", meaning="time to fault the whole region in", better="decrease"),
+        FAULT_SECONDS,
     ),
     run=run_pointer_chase,
 )

@@ -10,6 +10,7 @@ import pytest
 
 from agents.claim import RestoreOutcome, claim_status, closed_journals
 from agents.errors import JournalError, KnobMismatch, KnobRefused, RestoreIncomplete
+from agents.knobs import find_knob
 from agents.messages import Arm
 from agents.sysroot import FolderRoot
 from tests.agents.claim.claims import POOL_1G, POOL_2M, POOL_PATH, THP_2M, Claimer, HostTree, Refusing, arm, reads
@@ -39,6 +40,32 @@ def test_a_partial_grant_is_given_back_and_named(refusing: Refusing, claimer: Cl
     changes = closed_journals(refusing)[0].changes
     assert [(change.before, change.wanted, change.after) for change in changes] == [("0", "4", "2"), ("2", "0", "0")]
     assert "granted 2 of 4" in (changes[0].error or "")
+
+
+def test_a_partial_grant_holds_where_the_run_takes_what_there_is(refusing: Refusing, claimer: Claimer) -> None:
+    claim = claimer(refusing, POOL_1G)
+    Refusing.granted = 2
+    (change,) = claim.apply(arm(pool_1G="4"), short_pools=True)
+    assert (change.before, change.wanted, change.after, change.error) == ("0", "4", "2", None)
+    assert claim.drift() == ()
+    refusing.write(find_knob(refusing, POOL_1G).path, b"1\n")
+    assert [(drift.wanted, drift.actual) for drift in claim.drift()] == [("2", "1")]
+    assert claim.revert()[0].ok
+    assert reads(refusing, POOL_1G) == "0"
+
+
+def test_pages_in_use_are_no_partial_grant(host_tree: HostTree, claimer: Claimer) -> None:
+    class InUse(FolderRoot):
+        """A kernel that keeps the pages that are mapped."""
+
+        def write(self, path: str, value: bytes) -> None:
+            super().write(path, str(max(3, int(value))).encode() if path.endswith("/nr_hugepages") else value)
+
+    root = InUse(host_tree().root)
+    claim = claimer(root, POOL_1G)
+    claim.apply(arm(pool_1G="4"), short_pools=True)
+    with pytest.raises(KnobMismatch, match="still holds 3"):
+        claim.apply(arm(pool_1G="1"), short_pools=True)
 
 
 def test_a_pool_that_fills_only_when_asked_again_is_asked_again(host_tree: HostTree, claimer: Claimer) -> None:

@@ -28,6 +28,8 @@ from agents.workloads import clock, cycle, region, run
 from agents.workloads.clock import clock_cost_nanoseconds, time_touches
 from agents.workloads.emit import Emit
 from agents.workloads.host_pages import Backing
+from agents.workloads.memory import RegionOptions
+from agents.workloads.options import read_options
 from agents.workloads.printed import OwnLines
 from agents.workloads.process import ProcessWorkload
 from agents.workloads.region import Region
@@ -82,6 +84,69 @@ def test_page_faults_are_timed_one_by_one_and_counted() -> None:
     assert max(latencies) > 0
     assert [total["pages_asked"] for total in totals] == [32.0, 32.0]
     assert all(0 <= total["pages_granted"] <= 32 for total in totals)
+
+
+@pytest.mark.parametrize("how", [{}, {"collapse": True}, {"backing": "hugetlb", "fallback": True}])
+def test_a_whole_region_is_faulted_in_whatever_pages_it_gets(how: dict[str, Scalar]) -> None:
+    options: dict[str, Scalar] = {"region_bytes": 16 * MIB, "page_size_kib": 2048, "pretouch": False, "whole": True}
+    *latencies, totals = values(said("page_fault", **options | how))
+    firsts = [line["fault_latency_seconds"] for line in latencies]
+    assert len(firsts) == totals["pages_asked"] == 8
+    assert totals["granted_share"] == totals["pages_granted"] / 8
+    assert sum(firsts) <= totals["fault_seconds"] * 1.001 < 10
+
+
+def test_pages_that_are_collapsed_are_counted_one_by_one() -> None:
+    *_, totals = values(said("page_fault", region_bytes=16 * MIB, collapse=True, pretouch=False))
+    assert (totals["pages_asked"], totals["pages_granted"]) == (8, 8)
+    assert "fault_seconds" not in totals
+
+
+def test_a_page_that_the_kernel_can_not_collapse_is_not_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def madvise(self, *_: int) -> None:
+            raise OSError(self.number, os.strerror(self.number))
+
+        def close(self) -> None: ...
+
+    with Region(2 * MIB, backing=Backing.ANONYMOUS, page_size_kib=2048) as made:
+        monkeypatch.setattr(made, "_memory", Refusing(errno.EAGAIN))
+        assert made.collapse(0, 2 * MIB) is False
+        monkeypatch.setattr(made, "_memory", Refusing(errno.EINVAL))
+        with pytest.raises(WorkloadError, match="does not collapse small pages"):
+            made.collapse(0, 2 * MIB)
+
+
+def test_a_process_without_huge_pages_can_not_have_them_collapsed(runs: Runs) -> None:
+    workload = runs.start("page_fault", region_bytes=4 * MIB, collapse=True, pretouch=False, process_thp="disabled")
+    state, detail = runs.ended(workload)
+    assert state is FAILED and "does not collapse small pages into big ones" in detail
+
+
+def test_only_advised_memory_gets_big_pages_where_the_process_says_so(runs: Runs) -> None:
+    asked: dict[str, Scalar] = {"region_bytes": 16 * MIB, "page_size_kib": 2048, "pretouch": False, "madvise": True}
+    workload = runs.start("page_fault", process_thp="only_advised", **asked)
+    state, detail = runs.ended(workload)
+    if state is FAILED:  # before Linux 6.18
+        assert "PR_THP_DISABLE_EXCEPT_ADVISED" in detail
+        return
+    assert [value for _, name, value in workload.measurements() if name == "pages_granted"] == [8.0]
+
+
+def test_the_largest_page_of_a_process_follows_its_own_choice() -> None:
+    def chosen(**options: Scalar) -> int:
+        read = read_options(WorkloadSpec(kind="page_fault", options={"region_bytes": 16 * MIB, **options}))
+        assert isinstance(read, RegionOptions)
+        return read.page_kib_on(FolderRoot())
+
+    assert chosen(process_thp="disabled", madvise=True) == 4
+    assert chosen(process_thp="only_advised") == 4
+    assert chosen(process_thp="only_advised", madvise=True) == chosen(madvise=True)
+    assert chosen(collapse=True) == 2048
+    assert chosen(page_size_kib=64, process_thp="disabled") == 64
 
 
 def test_pages_granted_is_absent_where_the_kernel_does_not_count() -> None:
@@ -139,7 +204,7 @@ def test_memory_that_the_kernel_refuses_is_an_error() -> None:
 
 
 def test_a_kernel_that_does_not_know_the_advice_has_the_page_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region, "_MADV_POPULATE_WRITE", 9999)
+    monkeypatch.setattr(region, "MADV_POPULATE_WRITE", 9999)
     with Region(2 * MIB, backing=Backing.ANONYMOUS, page_size_kib=4) as made:
         made.populate()
         assert made.words[0] == 1
@@ -179,12 +244,13 @@ def test_the_cost_of_the_clock_is_small_and_measured() -> None:
 def test_the_machine_code_times_what_the_python_says() -> None:
     words = np.zeros(1024, dtype=np.uint64)
     timespec, took = np.zeros(2, dtype=np.int64), np.full(2, -1, dtype=np.int64)
+    strides = np.full((2, 2), -1, dtype=np.int64)
     before = time.monotonic_ns()
     now = clock._now(timespec)
     assert before <= now <= time.monotonic_ns()
-    clock._touch_timed.py_func(words, 512, timespec, took)  # type: ignore[attr-defined]
-    assert np.flatnonzero(words).tolist() == [0, 512] and took.min() > 0
-    took[:] = -1
+    clock._touch_timed.py_func(words, 512, 256, timespec, strides)  # type: ignore[attr-defined]
+    assert np.flatnonzero(words).tolist() == [0, 256, 512, 768]
+    assert strides.min() > 0 and (strides[1] > strides[0]).all()
     clock._read_twice.py_func(timespec, took)  # type: ignore[attr-defined]
     assert took.min() > 0
 

@@ -82,6 +82,16 @@ def test_a_page_size_that_the_kernel_lacks_is_named_with_those_it_has(host: AsIf
     ]
 
 
+def test_pages_are_collapsed_to_the_size_that_one_pmd_maps_only(host: AsIfReal, tmp_path: Path) -> None:
+    (tmp_path / "sys/kernel/mm/transparent_hugepage/hpage_pmd_size").write_text("2097152\n")
+    asked = {"region_bytes": GIB, "collapse": True}
+    assert problems(host, "page_fault", page_size_kib=2048, **asked) == []
+    assert problems(host, "page_fault", **asked) == []
+    assert problems(host, "page_fault", page_size_kib=64, **asked) == [
+        "MADV_COLLAPSE makes pages of 2048 KiB here, not of 64 KiB"
+    ]
+
+
 def test_a_region_of_broken_pages_is_refused(host: AsIfReal) -> None:
     assert problems(host, "pointer_chase", region_bytes=3 * 2**20, page_size_kib=2048) == [
         "3,145,728 bytes are no multiple of the page size of 2,097,152 bytes"

@@ -14,6 +14,7 @@ from agents.workloads.kinds.command import Command
 from agents.workloads.kinds.pointer_chase import PointerChase
 from agents.workloads.kinds.service import Service
 from agents.workloads.options import parse_options, read_options
+from agents.workloads.process_thp import ProcessThp
 
 GIB = 2**30
 
@@ -34,6 +35,7 @@ def test_only_the_region_of_a_pointer_chase_must_be_given() -> None:
         repeats=0,
         pretouch=True,
         madvise=False,
+        process_thp=ProcessThp.AS_FOUND,
         seed=0,
     )
 
@@ -67,6 +69,10 @@ def test_a_service_is_a_unit_or_a_cgroup() -> None:
         ("pointer_chase", {"region_bytes": GIB, "page_size_kib": 3}, "page_size_kib", "not a page size"),
         ("pointer_chase", {"region_bytes": GIB, "sede": 1}, "sede", "no option 'sede'"),
         ("page_fault", {"region_bytes": 2**40, "page_size_kib": 4}, "region_bytes", "more than 100,000 pages"),
+        ("page_fault", {"region_bytes": GIB, "backing": "hugetlb", "collapse": True}, "collapse", "big already"),
+        ("page_fault", {"region_bytes": GIB, "page_size_kib": 2048, "fallback": True}, "fallback", "for hugetlb pages"),
+        ("page_fault", {"region_bytes": GIB, "backing": "hugetlb", "fallback": True}, "fallback", "that is named"),
+        ("page_fault", {"region_bytes": GIB, "process_thp": "off"}, "process_thp", "'off' is not possible"),
         ("acquire", {"pages": 1}, "page_size_kib", "missing"),
         ("acquire", {"pages": 0, "page_size_kib": 2048}, "pages", "0 is not"),
         ("command", {}, "argv", "missing"),
@@ -110,6 +116,8 @@ def test_what_each_kind_reports_is_known_beforehand() -> None:
     )
     assert [name for name, _, _ in metric_names(spec("page_fault"))] == [
         "fault_latency_seconds",
+        "fault_seconds",
+        "granted_share",
         "pages_asked",
         "pages_granted",
     ]

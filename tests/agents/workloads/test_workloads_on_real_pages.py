@@ -110,6 +110,40 @@ def test_hugetlb_pages_come_from_the_pool_and_go_back_to_it(runs: Runs) -> None:
         assert number(pool / "free_hugepages") == free
 
 
+def test_a_pool_too_small_gives_what_it_has_where_small_pages_will_do(runs: Runs) -> None:
+    pool = POOLS / "hugepages-2048kB"
+    with holding(pool / "nr_hugepages", "4"):
+        free = number(pool / "free_hugepages")
+        workload = runs.start(
+            "page_fault", region_bytes=32 * MIB, page_size_kib=2048, backing="hugetlb", fallback=True, whole=True
+        )
+        assert runs.ended(workload) == (WorkloadState.FINISHED, "")
+        assert number(pool / "free_hugepages") == free
+    measured = {name: value for _, name, value in workload.measurements()}
+    assert (measured["pages_granted"], measured["granted_share"]) == (free, free / 16)
+    assert measured["fault_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("process_thp", "madvise", "granted"),
+    [("as_found", False, PAGES), ("disabled", False, 0), ("only_advised", False, 0), ("only_advised", True, PAGES)],
+)
+def test_a_process_takes_the_big_pages_that_it_chose_to(
+    runs: Runs, process_thp: str, madvise: bool, granted: int
+) -> None:
+    with holding(THP / "enabled", "always"):
+        workload = runs.start(
+            "page_fault",
+            region_bytes=2 * PAGES * MIB,
+            page_size_kib=2048,
+            pretouch=False,
+            process_thp=process_thp,
+            madvise=madvise,
+        )
+        assert runs.ended(workload) == (WorkloadState.FINISHED, "")
+    assert values(workload, "pages_granted") == [granted]
+
+
 def test_a_pool_too_small_for_the_region_is_a_failure_with_the_knob_to_raise(runs: Runs) -> None:
     with holding(POOLS / "hugepages-2048kB" / "nr_hugepages", "4"):
         workload = runs.start("pointer_chase", backing="hugetlb", **CHASE)

@@ -21,6 +21,7 @@ from analysis.report import (
     SeriesRow,
     StageRow,
     SuccessRow,
+    SupplyRow,
 )
 from analysis.results import Interval, Units
 from tests.analysis.fleet_data import fleet
@@ -111,6 +112,23 @@ def fleet_sample() -> ReportInput:
                 p99=0.610,
                 maximum=2.3,
             ),
+        ),
+        supplies=tuple(
+            SupplyRow(
+                arm=arm,
+                page_size_kib=size,
+                asked=asked,
+                given=given,
+                p50=p50,
+                p99=2 * p50,
+                maximum=9 * p50,
+                region_seconds=seconds,
+                memory_used_bytes=used,
+            )
+            for arm, size, asked, given, p50, seconds, used in (
+                (CONTROL, 2048, 40960.0, 40960.0, 0.0004, 0.331, 217 * GIB),
+                (TREATMENT, 1048576, 4592.0, 4080.0, 0.224, 0.898, None),
+            )
         ),
         successes=tuple(
             SuccessRow(

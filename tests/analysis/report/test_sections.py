@@ -11,7 +11,8 @@ import pytest
 
 import analysis.report
 from analysis.plan import Role
-from analysis.report import KnobRow, ReportInput, SuccessRow
+from analysis.quantities import DASH
+from analysis.report import KnobRow, ReportInput, SuccessRow, SupplyRow
 from analysis.report.instants import clock, length
 from analysis.report.page import ReportPage, ReportSection
 from analysis.report.questions import QuestionAnswer, answers
@@ -195,6 +196,25 @@ def test_success_has_an_interval_over_clusters_or_says_how_many_it_takes(content
         "[66 %, 99.9 %] over 8 periods", "no interval below 3 periods",
     ]  # fmt: skip
     assert "an interval counts periods, not pages" in " ".join(part.paragraphs)
+
+
+def test_what_each_arm_was_given_and_waited_for_stands_side_by_side(content: ReportInput) -> None:
+    row = SupplyRow(
+        arm="thp-1g", page_size_kib=1048576, asked=8.0, given=6.0, p50=0.25, p99=0.5, maximum=2.0,
+        region_seconds=1.5, memory_used_bytes=3 * 2**30,
+    )  # fmt: skip
+    small = replace(row, arm="thp-2m", page_size_kib=2048, asked=4096.0, given=4096.0, p50=0.0004)
+    unknown = replace(row, arm="any", page_size_kib=0, p50=None, p99=None, region_seconds=None, memory_used_bytes=None)
+    told = replace(content, supplies=(small, row, unknown))
+    first = section(page(told), "kernel").tables[0]
+    assert [[cell.text for cell in cells] for cells in first.rows] == [
+        ["thp-2m", "2 MiB", "100 %", "400 µs", "500 ms", "2 s", "1.50 s", "3 GiB"],
+        ["thp-1g", "1 GiB", "75 %", "250 ms", "500 ms", "2 s", "1.50 s", "3 GiB"],
+        ["any", "the largest enabled", "75 %", "unavailable", "unavailable", "2 s", "unavailable", DASH],
+    ]
+    assert first.rows[1][2].note == "6 of 8"
+    (answer,) = [answer for answer in answers(told) if "memory is scarce" in answer.question]
+    assert "thp-2m, 2 MiB: 100 % of 4,096 asked for; thp-1g, 1 GiB: 75 % of 8 asked for" in answer.text
 
 
 # ---------------------------------------------------------------------------- sections

@@ -168,6 +168,13 @@ def test_some_knobs_refused_are_named(make_facts: Callable[..., HostFacts]) -> N
     assert "1 of 5 can be written; not hugetlb/1048576kB/nr_hugepages, hugetlb/2048kB/nr_hugepages, thp/2048kB" in text
 
 
+def test_an_area_for_gigantic_pages_stands_with_the_pools(make_facts: Callable[..., HostFacts]) -> None:
+    kept = " ".join(screen(make_facts(hugetlb_cma="4G", cma_total_bytes=4 * 2**30)).split())
+    assert "booted with hugetlb_cma=4G (CMA 4" in kept
+    assert "the kernel kept none" in screen(make_facts(hugetlb_cma="4G"))
+    assert "hugetlb_cma" not in screen(make_facts(cma_total_bytes=2**20))
+
+
 def test_a_host_with_nothing_says_so_and_guesses_nothing(make_facts: Callable[..., HostFacts]) -> None:
     facts = make_facts(
         thp_sizes=(),

@@ -117,6 +117,24 @@ def test_before_6_8_the_plan_names_the_knob_that_there_is(demo: Plan, make_facts
     assert "one size, 2048kB: write thp/enabled" in text
 
 
+def test_pressure_short_pools_and_an_area_kept_for_them_stand_on_the_plan(
+    demo: Plan, make_facts: Callable[..., HostFacts]
+) -> None:
+    pool = Arm(name="thp-2m", knobs={"hugetlb/2048kB/nr_hugepages": "4"})
+    plan = replace(
+        demo,
+        arms=(demo.arms[0], pool),
+        safety=replace(demo.safety, on_short_pool="accept"),
+        pressure=WorkloadSpec(kind="pressure", options={"fill_percent": 60, "thin_percent": 40}),
+    )
+    text = screen(plan, make_facts(hugetlb_cma="4G", cma_total_bytes=4 * 2**30))
+    assert "pressure pressure: fill_percent 60, thin_percent 40" in text
+    assert "a hugetlb pool that is granted in part is taken as it is" in text
+    assert "booted with hugetlb_cma=4G" in text
+    plain = screen(demo, make_facts(hugetlb_cma="4G"))
+    assert not any(word in plain for word in ("pressure", "granted in part", "hugetlb_cma"))
+
+
 def test_a_plan_without_workload_watches(ramp: Plan, make_facts: Callable[..., HostFacts]) -> None:
     assert "none: whatever runs on the host is watched" in screen(replace(ramp, workloads={}), make_facts())
     assert "takes about 0 s" in screen(replace(ramp, units=(), workloads={}), make_facts())
