@@ -69,6 +69,13 @@ class DriftPolicy(StrEnum):
     INVALIDATE = "invalidate"  # that block is measured again
 
 
+class ShortPoolPolicy(StrEnum):
+    """What a hugetlb pool that the kernel grants in part means for its arm."""
+
+    FAIL = "fail"
+    ACCEPT = "accept"  # it holds with what there is
+
+
 class Approval(StrEnum):
     """Who lets the next stage open."""
 
@@ -258,7 +265,7 @@ class Safety:
     max_attempts: int = 3  # how often a broken block is tried
     max_changing: int | None = None  # most hosts that are claimed, written to or put back at once; None: no limit
     max_per: Mapping[str, int] = field(default_factory=dict)  # label -> most hosts off control per value of it
-    on_short_pool: str = "fail"  # or 'accept': what a pool that the kernel grants in part means for its arm
+    on_short_pool: ShortPoolPolicy = ShortPoolPolicy.FAIL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

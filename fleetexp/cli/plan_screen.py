@@ -13,7 +13,7 @@ from fleetexp.cli.doctor_screen import hugetlb_area
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.control.central_trial import CentralTrial
 from fleetexp.control.prepare import instead_of
-from fleetexp.domain import Design, PeriodKind, Plan, UnitPlan
+from fleetexp.domain import Design, PeriodKind, Plan, ShortPoolPolicy, UnitPlan
 
 _HOSTS_SHOWN = 40
 _NAMED = 3  # hosts named where only some are
@@ -271,5 +271,9 @@ def _safety(plan: Plan) -> str:
         f"a host that is not heard from for {duration(safety.lease_seconds)} undoes itself; a broken block is tried "
         f"{safety.max_attempts} times; more failed hosts than {safety.max_failed_hosts} end the run; "
         f"somebody else's write to a knob: {safety.on_drift}"
-        + ("; a hugetlb pool that is granted in part is taken as it is" if safety.on_short_pool == "accept" else "")
+        + (
+            "; a hugetlb pool that is granted in part is taken as it is"
+            if safety.on_short_pool == ShortPoolPolicy.ACCEPT
+            else ""
+        )
     )

@@ -33,7 +33,7 @@ from fleetexp.control.messages import (
 )
 from fleetexp.control.run_context import ANSWER_WITHIN, RunContext
 from fleetexp.control.write_queue import ALONE, FIRST, LAST
-from fleetexp.domain import Approval, PeriodKind, PeriodPlan
+from fleetexp.domain import Approval, PeriodKind, PeriodPlan, ShortPoolPolicy
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class InstructionExecutor:
                 apply = Apply(
                     arm=context.plan.arm(arm),
                     restart=context.restart.get(arm),
-                    short_pools=context.plan.safety.on_short_pool == "accept",
+                    short_pools=context.plan.safety.on_short_pool == ShortPoolPolicy.ACCEPT,
                 )
                 context.send(host, apply)
             case StartPeriod(host=host, period=period):

@@ -11,7 +11,7 @@ from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from agents.traced_calls import Traced
 from analysis.plan import AssignmentMethod, BalanceRule
-from fleetexp.domain import Approval, Design, DriftPolicy, Safety
+from fleetexp.domain import Approval, Design, DriftPolicy, Safety, ShortPoolPolicy
 from fleetexp.experiment.central import CentralQuery, MetricsServer
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.knob_names import KnobName, KnobValue
@@ -218,10 +218,10 @@ class SafetyRules(Section):
     on_drift: Annotated[str, *check_word(*map(str, DriftPolicy))] = key(
         "what happens where somebody else writes a knob of the run", "halt", default=str(DriftPolicy.INVALIDATE)
     )
-    on_short_pool: Annotated[str, *check_word("fail", "accept")] = key(
+    on_short_pool: Annotated[str, *check_word(*map(str, ShortPoolPolicy))] = key(
         "what a hugetlb pool means that the kernel grants in part: its arm fails, or holds with what there is",
         "accept",
-        default="fail",
+        default=str(ShortPoolPolicy.FAIL),
     )
     max_attempts: Annotated[Count, Field(ge=1, le=10)] = key("times that a broken block is begun", 5, default=3)
     max_changing: Annotated[Count, Field(ge=1)] | None = key(
@@ -365,7 +365,7 @@ class Experiment(Section):
             max_failed_hosts=self.safety.max_failed_hosts,
             lease_seconds=self.safety.lease,
             on_drift=DriftPolicy(self.safety.on_drift),
-            on_short_pool=self.safety.on_short_pool,
+            on_short_pool=ShortPoolPolicy(self.safety.on_short_pool),
             max_attempts=self.safety.max_attempts,
             max_changing=self.safety.max_changing,
             max_per=self.safety.max_per,

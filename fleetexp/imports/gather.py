@@ -198,8 +198,8 @@ class Gathering:
             words: Sequence[object]
             if name == "changed":
                 times = instants(column, fact.column, at, self._mapping.read, empty=True)
-                seen, values = np.unique(times, return_inverse=True)
-                words = seen.tolist()
+                seen, inverse = np.unique(times, return_inverse=True)
+                values, words = inverse.astype(np.int64), seen.tolist()
             else:
                 values, words = encoded(column, fact.column, at)
             fact.note(hosts, values.reshape(-1), words, at)

@@ -15,7 +15,7 @@ from analysis import analyze
 from analysis.description import described
 from analysis.frame import figures_of
 from analysis.results import Findings
-from fleetexp.domain import Design, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.domain import Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
 from fleetexp.experiment.mapping import TAKEN_ON_TRUST, ImportMapping, Layout, WrittenMapping, mapping_to_json
 from fleetexp.experiment.schedule import assigned_units
 from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
@@ -143,7 +143,7 @@ def _plan(gathered: Gathered, mapping: ImportMapping) -> Plan:
         ),
         stages=(),
         sample_every_seconds=mapping.period,
-        safety=Safety(max_failed_hosts=0, lease_seconds=0.0, on_drift="invalidate"),
+        safety=Safety(max_failed_hosts=0, lease_seconds=0.0, on_drift=DriftPolicy.INVALIDATE),
     )
 
 

@@ -11,7 +11,8 @@ from fleetexp.domain import CentralGap, CentralOutcome
 from fleetexp.store.column_types import clean_text
 from fleetexp.store.inserts import insert_new
 from fleetexp.store.records import CentralRequest, CentralValue
-from fleetexp.store.tables import CentralAnswerRow, CentralValueRow, StoredPeriod, table
+from fleetexp.store.table_base import table
+from fleetexp.store.tables import CentralAnswerRow, CentralValueRow, StoredPeriod
 
 _OF_REQUEST = tuple(field.name for field in fields(CentralRequest))
 
