@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fleetexp.errors import DataRefused
 from fleetexp.experiment.mapping import Layout, WrittenMapping
 from fleetexp.experiment.problem import choose
-from fleetexp.imports.cells import NEVER, BatchPlace, Names, Reals, Whole, encoded, instants, numbers
+from fleetexp.imports.cells import NEVER, BatchPlace, Codes, Names, Reals, Whole, encoded, instants, numbers
 from fleetexp.imports.summaries import PeriodSummaries, Summaries
 from fleetexp.imports.tables import SourceTable
 from fleetexp.store.imported import Provenance
@@ -195,11 +195,12 @@ class Gathering:
     def _note_facts(self, batch: pa.RecordBatch, hosts: Whole, at: BatchPlace) -> None:
         for name, fact in self._facts.items():
             column = batch.column(fact.column)
+            values: Codes
             words: Sequence[object]
             if name == "changed":
                 times = instants(column, fact.column, at, self._mapping.read, empty=True)
-                seen, inverse = np.unique(times, return_inverse=True)
-                values, words = inverse.astype(np.int64), seen.tolist()
+                seen, values = np.unique(times, return_inverse=True)
+                words = seen.tolist()
             else:
                 values, words = encoded(column, fact.column, at)
             fact.note(hosts, values.reshape(-1), words, at)

@@ -10,7 +10,18 @@ import pytest
 
 from agents.messages import Arm, HostFacts, WorkloadSpec
 from fleetexp.cli.plan_screen import blast_radius, plan_lines
-from fleetexp.domain import Approval, Design, DriftPolicy, PeriodKind, PeriodPlan, Plan, Safety, StagePlan, UnitPlan
+from fleetexp.domain import (
+    Approval,
+    Design,
+    DriftPolicy,
+    PeriodKind,
+    PeriodPlan,
+    Plan,
+    Safety,
+    ShortPoolPolicy,
+    StagePlan,
+    UnitPlan,
+)
 from fleetexp.experiment import load_experiment
 from fleetexp.experiment.schedule import host_info, make_plan
 
@@ -124,7 +135,7 @@ def test_pressure_short_pools_and_an_area_kept_for_them_stand_on_the_plan(
     plan = replace(
         demo,
         arms=(demo.arms[0], pool),
-        safety=replace(demo.safety, on_short_pool="accept"),
+        safety=replace(demo.safety, on_short_pool=ShortPoolPolicy.ACCEPT),
         pressure=WorkloadSpec(kind="pressure", options={"fill_percent": 60, "thin_percent": 40}),
     )
     text = screen(plan, make_facts(hugetlb_cma="4G", cma_total_bytes=4 * 2**30))
