@@ -123,8 +123,12 @@ def _open_files() -> Iterator[OpenReader]:
                     path = str(Path(one.path).readlink())
                     left -= 1
                     if _READERS_FILE.fullmatch(path):
-                        yield OpenReader(pid=int(pid), command=Path(f"/proc/{pid}/comm").read_text().strip(), path=path)
+                        yield OpenReader(pid=int(pid), command=_name_of(pid), path=path)
                     if not left:
                         return
         except OSError:
             continue
+
+
+def _name_of(pid: str) -> str:
+    return Path(f"/proc/{pid}/comm").read_bytes().decode(errors="replace").strip()

@@ -62,8 +62,7 @@ def _add_processes(connection: Connection, survey_id: int, survey: PageSurvey) -
 
 def _process_row(process: ProcessFigures) -> dict[str, Any]:
     own = {name: getattr(process, name) for name in _columns(SurveyedProcessRow) if hasattr(process, name)}
-    words = {name: clean_text(own[name]) for name in ("command", "cgroup")}
-    return own | words | {"sight": process.sight.value}
+    return own | {"sight": process.sight.value}
 
 
 def _size_row(size: SizeFigures) -> dict[str, Any]:

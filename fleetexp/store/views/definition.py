@@ -47,13 +47,15 @@ class View:
 
 
 _TEXTS = re.compile(
-    "after|arm|before|broken_by|cause|command|control|control_arm|decision|decision_reason|design|detail|error|experiment|fleet|"
-    "found|function|guardrail|host|hypothesis|kind|knob|last|last_reason|launched_by|method|metric|origin|program|reason|restored|role|run_state|"
-    "sentence|state|stratum|treatment|unit|verdict|wanted|what|worse"
+    "after|arm|before|broken_by|cause|command|control|control_arm|decision|decision_reason|design|detail|"
+    "error|experiment|fleet|found|function|guardrail|host|hypothesis|kind|knob|last|last_reason|launched_by|"
+    "method|metric|origin|program|reason|restored|role|run_state|sentence|state|stratum|treatment|unit|verdict|"
+    "wanted|what|worse"
 )
 _WHOLES = re.compile(
-    "attempt|block|built_in|calls|cut_extents|extents|failed_writes|forked_children|headline|hosts|knob_writes|knobs_not_restored|knobs_written|lift_excludes|look|n|"
-    "n_control|n_treatment|period_id|periods|periods_complete|periods_invalid|periods_planned|position|preferred|processes|processes_seen|run_id|"
+    "attempt|block|built_in|calls|cut_extents|extents|failed_writes|forked_children|headline|hosts|knob_writes|"
+    "knobs_not_restored|knobs_written|lift_excludes|look|n|n_control|n_treatment|period_id|periods|"
+    "periods_complete|periods_invalid|periods_planned|position|preferred|processes|processes_seen|run_id|"
     "samples|sequence|share|size_kib|stage|whole"
 )
 _DOCUMENTS = re.compile("about|harmed|host_names|missing|overturn|strata|without")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleetexp.errors import StoreError
 from fleetexp.store.store import Store, check, query
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.fleetexp.store.survey_rows import GIB, PMD_KIB, PUD_KIB, a_fleet, page_survey, process_figures, size_figures
@@ -89,6 +90,6 @@ def test_what_was_not_seen_is_null_with_its_cause(surveyed: Store, store_url: st
 def test_a_failed_survey_leaves_nothing(store: Store, store_url: str) -> None:
     twice = process_figures(42, "web", [size_figures(PMD_KIB, {9: 1})] * 2)
     broken = page_survey("db-01", NOW, [twice, process_figures(43, None, [])])  # type: ignore[arg-type]
-    with pytest.raises(AttributeError):
+    with pytest.raises(StoreError):
         store.record_page_surveys([broken])
     assert ask(store_url, "select count(*) from page_survey") == [(0,)]
