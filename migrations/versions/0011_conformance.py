@@ -1,4 +1,4 @@
-"""How huge page sizes behaved on a host under a kernel: what a trial found, and what a spec may require."""
+"""How huge page sizes behaved on a host under a kernel: what a trial found, and what an experiment may require."""
 
 from __future__ import annotations
 

@@ -157,7 +157,8 @@ def test_what_can_not_be_asked_is_refused_with_what_can(
 def test_without_root_it_is_refused_with_the_remedy_and_nothing_is_written() -> None:
     code = (
         "import os, sys; import agents.conformance.runner, agents.conformance.registry, fleetexp.cli.conform_output;"
-        "import fleetexp.experiment.quantities; from fleetexp.cli.main import main;"
+        "import asyncio, fleetexp.experiment.quantities, fleetexp.store.store;"
+        "from fleetexp.cli.main import main;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "sys.argv[1:] = ['conform', '--size', '2MiB']; main()"
     )

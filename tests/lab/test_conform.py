@@ -1,0 +1,62 @@
+"""1 GiB pages tried on kernels that have them: the lab's behaves, the bare patch series does not, and is found out.
+
+Both take minutes: to clear, move or page out a gigabyte takes seconds under emulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.conformance.registry import SCENARIOS
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(3700)]
+
+Guest = Callable[..., dict[str, Any]]
+
+
+def conform(guest: Guest, tmp_path: Path, *words: str, **how: str) -> dict[str, Any]:
+    share = tmp_path / "share"
+    share.mkdir(exist_ok=True)
+    (share / "conform").write_text(" ".join(("--size", "1GiB", *words)))
+    seen = guest("guest_conform.py", MEM="8G", limit_seconds=3600, **how)
+    assert seen["found"] is not None, seen["error"]
+    assert seen["after"] == seen["before"]
+    results = seen["found"]["results"]
+    stored = {scenario: (verdict, cause) for scenario, verdict, cause in seen["stored"]}
+    assert stored == {one["name"]: (one["verdict"], one["cause"]) for one in results}
+    return seen
+
+
+def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest, tmp_path: Path) -> None:
+    seen = conform(guest, tmp_path, "--time-limit", "900")
+    results = {one["name"]: one for one in seen["found"]["results"]}
+    assert list(results) == [scenario.name for scenario in SCENARIOS]
+    assert {name: one["detail"] for name, one in results.items() if one["verdict"] == "fail"} == {}
+    skipped = {name: one["cause"] for name, one in results.items() if one["verdict"] == "skip"}
+    assert skipped == {"numa-move": "one_node", "numa-balancing": "one_node"}
+    assert seen["code"] == 0
+    # What the selftest of the patch series expects: one page each, and one mapping split by each of the last five.
+    for name in ("fork-write", "partial-munmap", "partial-mprotect", "pageout", "mbind"):
+        split = [one for one in results[name]["checks"] if one["counter"] == "thp_split_pud"]
+        assert [(one["wanted"], one["seen"]) for one in split] == [("+1", "+1")], name
+    looking = {one["what"]: one["seen"] for one in results["looking"]["checks"] if one["outcome"] == "told"}
+    assert {"smaps", "smaps_rollup", "numa_maps", "pagemap", "mincore"} <= set(looking["splits a page"].split(", "))
+    assert {"maps", "status"} <= set(looking["leaves it whole"].split(", "))
+
+
+def test_a_kernel_with_the_series_alone_is_found_out_and_given_up_in_good_order(guest: Guest, tmp_path: Path) -> None:
+    names = ("allocation", "mremap", "swap", "memcg-full")
+    only = [word for name in names for word in ("--only", name)]
+    seen = conform(guest, tmp_path, *only, "--time-limit", "300", KERNEL="bzImage-pud-rfc-only")
+    results = {one["name"]: one for one in seen["found"]["results"]}
+    assert results["allocation"]["verdict"] == "pass"
+    assert results["mremap"]["verdict"] == "fail"
+    assert results["mremap"]["cause"] == "kernel"
+    assert seen["found"]["given_up"]
+    assert {results[name]["cause"] for name in ("swap", "memcg-full")} == {"given_up"}
+    assert seen["trials"][0][1] == seen["found"]["given_up"]
+    assert seen["code"] == 3
