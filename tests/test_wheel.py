@@ -36,6 +36,7 @@ NEEDS = {
     r"fleetexp restore": "to write this machine's kernel: tests/fleetexp/cli/test_cli_host_commands.py",
     r"fleetexp (pause|resume|abort) \d": "a run that goes on: tests/fleetexp/cli/test_cli_run_command.py",
     r"--as-of 2026": "a run of that day: tests/fleetexp/cli/test_cli_store_commands.py",
+    r"by-promql\.yaml": "a Prometheus: tests/fleetexp/control/test_runs_by_promql.py",
     r"fleetexp serve": "somebody to stop it: tests/fleetexp/web",
 }
 MINE = """\
