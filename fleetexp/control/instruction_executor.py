@@ -145,6 +145,8 @@ class InstructionExecutor:
             sources=context.plan.sources,
             events=context.plan.events,
         )
+        if context.elsewhere is not None:
+            context.elsewhere.asked_to_begin(host)
         context.send(host, request)
 
     def _number(self, host: str, periods: tuple[PeriodPlan, ...], ids: list[int]) -> None:
