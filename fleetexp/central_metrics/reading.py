@@ -38,7 +38,7 @@ class HostPoints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AskedQuery:
     """One request of a reading, as it is stored."""
 
     promql: str
@@ -60,7 +60,7 @@ class StretchRead:
     """
 
     stretch: Stretch
-    asked: tuple[Asked, ...]
+    asked: tuple[AskedQuery, ...]
     points: Mapping[str, HostPoints] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     strangers: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def read_stretch(client: MetricsClient, stretch: Stretch, labels: Mapping[str, M
     A query with {host} is asked host by host, any other once.
     """
     query = stretch.query
-    asked: list[Asked] = []
+    asked: list[AskedQuery] = []
     for host in stretch.hosts if not query.host.by else ("",):
         asked.append(_ask(client, stretch, query.asked(host)))
         if asked[-1].failure is not None:
@@ -96,7 +96,7 @@ def read_stretch(client: MetricsClient, stretch: Stretch, labels: Mapping[str, M
     )
 
 
-def _ask(client: MetricsClient, stretch: Stretch, promql: str) -> Asked:
+def _ask(client: MetricsClient, stretch: Stretch, promql: str) -> AskedQuery:
     query, (start, end) = stretch.query, stretch.seconds
     at, began = time.time(), time.monotonic()
     answer, failure = None, None
@@ -106,7 +106,7 @@ def _ask(client: MetricsClient, stretch: Stretch, promql: str) -> Asked:
         )
     except CentralFailure as error:
         failure = error
-    return Asked(promql=promql, asked_at=at, took_seconds=time.monotonic() - began, answer=answer, failure=failure)
+    return AskedQuery(promql=promql, asked_at=at, took_seconds=time.monotonic() - began, answer=answer, failure=failure)
 
 
 def by_host(

@@ -81,6 +81,8 @@ class CentralReadings:
         self._clock_at = 0.0
         self._clock: _Clock | None = None
         self._waiting: list[_Waiting] = []
+        self._sent_at: dict[str, float] = {}  # host -> when it was last asked to begin a period
+        self._apart: set[str] = set()  # hosts whose clock was told to be another than the server's
         self._thread = threading.Thread(target=self._work, name="central-metrics", daemon=True)
         self._thread.start()
         self._take_up()
@@ -114,7 +116,11 @@ class CentralReadings:
     def surveyed(self, facts: HostFacts) -> None:
         self._labels[facts.host] = host_info(facts).labels
 
+    def asked_to_begin(self, host: str) -> None:
+        self._sent_at[host] = self._now()
+
     def begun(self, period_id: int, host: str, plan: PeriodPlan, started_at: datetime) -> None:
+        self._compare_clocks(host, started_at.timestamp())
         if plan.kind in _READ:
             for periods in self._periods:
                 periods.begin(period_id, host, plan.arm, started_at.timestamp())
@@ -280,6 +286,25 @@ class CentralReadings:
             which = "ahead of" if clock.ahead >= 0 else "behind"
             said = f"the server's clock is {abs(clock.ahead):.3f} s {which} ours, within {clock.error:.3f} s{far}"
             self._note(EventKind.CENTRAL_CLOCK, "", said)
+
+    def _compare_clocks(self, host: str, started: float) -> None:
+        """Tell, once a host, that its clock is provably more than half a step from the server's.
+
+        The host began between our asking and its answer: its clock is ahead of ours by `started` less either, or by
+        anything between.
+        """
+        sent, clock = self._sent_at.pop(host, None), self._clock
+        if sent is None or clock is None or host in self._apart:
+            return
+        least, most = started - self._now() - clock.ahead - clock.error, started - sent - clock.ahead + clock.error
+        apart = least if least > 0 else most if most < 0 else 0.0
+        if abs(apart) > min(query.step_seconds for query in self._job.queries) / 2:
+            self._apart.add(host)
+            which = "ahead of" if apart > 0 else "behind"
+            said = (
+                f"its clock is at least {abs(apart):.1f} s {which} the metrics' server's: set both by one time server"
+            )
+            self._context.note(RecordFact(kind=EventKind.CENTRAL_CLOCK, detail=said, host=host))
 
     def _note(self, kind: EventKind, metric: str, detail: str) -> None:
         self._context.note(RecordFact(kind=kind, detail=detail, metric=metric))

@@ -152,6 +152,8 @@ class InstructionExecutor:
             events=context.plan.events,
             trace=context.plan.trace,
         )
+        if context.elsewhere is not None:
+            context.elsewhere.asked_to_begin(host)
         context.send(host, request)
 
     def _number(self, host: str, periods: tuple[PeriodPlan, ...], ids: list[int]) -> None:

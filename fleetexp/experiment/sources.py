@@ -371,7 +371,7 @@ def _keys_of_query(source: SourceSection) -> Iterator[tuple[str, str, str]]:
 
 
 def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -> Iterator[tuple[Path, str, str]]:
-    if measure_seconds is None or source.every is None:
+    if measure_seconds is None or source.every is None or source.promql is not None:
         return
     if 2 * source.every > measure_seconds:
         what = f"read every {format_duration(source.every)}, fewer than two readings fall into a measured period"

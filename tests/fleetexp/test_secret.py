@@ -68,3 +68,11 @@ def test_a_child_is_given_an_environment_without_our_secrets(monkeypatch: pytest
         assert not set(VARIABLES) & set(os.environ)
         raise ValueError("a library failed")
     assert {os.environ[name] for name in VARIABLES} == {"Wint3r"}
+
+
+def test_what_a_spec_may_name_is_withheld_from_children_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETEXP_SECRET_METRICS", "Wint3r")
+    assert "FLEETEXP_SECRET_METRICS" not in without_secrets(os.environ)
+    with secrets_withheld():
+        assert "FLEETEXP_SECRET_METRICS" not in os.environ
+    assert {os.environ[name] for name in ("FLEETEXP_SECRET_METRICS",)} == {"Wint3r"}

@@ -17,7 +17,7 @@ from analysis.report import render_markdown
 from fleetexp.cli.main import cli
 from fleetexp.control import central_readings
 from fleetexp.control.progress import Progress, RunOutcome
-from fleetexp.domain import CentralGap, CentralOutcome, PeriodKind, RunState
+from fleetexp.domain import CentralGap, CentralOutcome, EventKind, PeriodKind, PeriodState, RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import parse_experiment
 from fleetexp.reporting import report_content
@@ -139,6 +139,8 @@ def test_the_values_equal_those_of_the_page_itself(scene: Scene) -> None:
         requests = store.central_requests(1)
         assert {one.outcome for one in requests} == {CentralOutcome.ANSWERED}
         assert all(one.sha256 and len(one.sha256) == 64 for one in requests if one.metric)
+        told = [event for event in store.events(1) if event.kind is EventKind.CENTRAL_CLOCK]
+        assert [event.host for event in told] == [""], "one clock: the host's is not another than the server's"
         clock = [one for one in requests if not one.metric]
         assert abs(clock[0].ahead_seconds or 0.0) <= (clock[0].ahead_error_seconds or 0.0) + 0.01
         headline = {e.metric: e for e in store.findings(1).estimates if e.headline}
@@ -230,3 +232,27 @@ def test_a_tripwire_acts_on_a_value_of_the_server_under_the_arm_it_was_read_unde
     assert "reached the tripwire 150" in outcome.reason
     with scene.bench.store() as store:
         assert {one.arm for one in store.crossings(1)} == {"big"}
+
+
+def test_what_a_paused_run_has_not_read_is_read_when_it_goes_on(scene: Scene) -> None:
+    def pause(progress: Progress) -> None:
+        if progress.periods_done >= 3:
+            with scene.bench.store() as store:
+                store.request(progress.run_id, "pause", "a test")
+            scene.bench.when = lambda _: None
+
+    scene.bench.when = pause
+    scene.server.wait_for("latency_seconds offset 12s", 2)
+    # So late that nothing of the first periods has settled when it pauses.
+    assert scene.run(measure="2500ms", times="step: 500ms, settle: 10s, every: 5s").state is RunState.PAUSED
+    assert scene.values("latency") == []
+    scene.bench.when = lambda _: None
+    assert scene.bench.resume().state is RunState.COMPLETED
+    with scene.bench.store() as store:
+        complete = {
+            one.period_id
+            for one in store.periods(1)
+            if one.plan.kind is PeriodKind.MEASURE and one.state is PeriodState.COMPLETE
+        }
+        assert complete <= set(store.observations(1, ["latency"])["period_id"])
+        assert {one.period_id for one in scene.values("latency") if one.gap is CentralGap.NONE} >= complete

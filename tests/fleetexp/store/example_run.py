@@ -49,6 +49,8 @@ from fleetexp.control.observations import observations
 from fleetexp.domain import (
     Approval,
     BrokenBy,
+    CentralGap,
+    CentralOutcome,
     Design,
     DriftPolicy,
     EventKind,
@@ -63,6 +65,7 @@ from fleetexp.domain import (
     UnitPlan,
 )
 from fleetexp.store.engine import open_engine, parse_url, writing
+from fleetexp.store.records import CentralRequest, CentralValue
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.tables import Event, GuardrailCheck, Host, Run, StoredExperiment
 from tests.fleetexp.store.rows import facts
@@ -136,7 +139,34 @@ def fill(url: str) -> None:
         _first(store, first)
         _second(store, second)
         store.record_page_surveys(a_fleet(FIRST_AT, ("web-a-01", "web-b-01", "web-b-02")))
+        _central(store, first)
     _set_the_clock(url, {first: FIRST_AT, second: SECOND_AT})
+
+
+def _central(store: Store, run_id: int) -> None:
+    """A metrics' server was asked once, and had nothing of one period."""
+    asked = CentralRequest(
+        metric="errors",
+        server="https://prometheus:9090",
+        promql="sum by (instance) (rate(errors_total[1m]))",
+        start_at=FIRST_AT,
+        end_at=FIRST_AT + timedelta(minutes=5),
+        step_seconds=15.0,
+        asked_at=FIRST_AT + timedelta(minutes=6),
+        took_seconds=0.02,
+        outcome=CentralOutcome.ANSWERED,
+        warnings=("store b: away",),
+        series=5,
+        size_bytes=900,
+        sha256="0" * 64,
+    )
+    store.record_central_requests(run_id, [asked])
+    missing = CentralValue(
+        period_id=store.periods(run_id)[0].period_id, metric="errors", due=16, read=3, gap=CentralGap.TOO_FEW
+    )
+    store.save_central_values({missing: None})
+    assert store.central_requests(run_id) == [asked]
+    assert store.central_values(run_id) == [missing]
 
 
 def _enter(store: Store, hosts: Sequence[_Host], seed: int) -> int:
