@@ -23,7 +23,7 @@ GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
 # The others share it, a process for each core: as many as four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
 # Half an hour by themselves, so not in `make test`: `make mission`.
-MISSION   := tests/lab/test_mission.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py tests/lab/test_512m_switchback.py
+MISSION   := tests/lab/test_mission.py tests/lab/test_lab_boot.py tests/lab/test_512m_switchback.py
 LONGEST   := $(MISSION:%=--ignore %)
 
 export RAY_USAGE_STATS_ENABLED := 0

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from agents import host_pressure
 from agents.claim import ClaimStatus, HostClaim, claim_status, closed_journals, restore, take_claim
 from agents.collectors import Collectors
 from agents.errors import AgentError, JournalError, LeaseExpired, WorkloadError
@@ -53,9 +54,6 @@ from agents.workloads import RunningWorkload
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_PRESSURE_AT_MOST_SECONDS = 30 * 86400.0  # it ends with the claim, its agent or the guardian, whichever is first
-_FILLED_WITHIN_SECONDS = 540.0
-_LOOK_AGAIN_SECONDS = 0.2
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -199,19 +197,9 @@ class HostAgent:
     def _press(self, claim: HostClaim, spec: WorkloadSpec) -> None:
         """Have memory filled, renewing the lease meanwhile; where that fails the claim is given back."""
         self._stop_everything("the host was claimed anew")
-        clock = self._root.clock
-        full_by = clock.monotonic() + _FILLED_WITHIN_SECONDS
         try:
-            self._pressure = pressure = self._start(claim, spec, _PRESSURE_AT_MOST_SECONDS)
-            while True:
-                try:
-                    pressure.wait_until_ready(_LOOK_AGAIN_SECONDS)
-                    break
-                except WorkloadError:
-                    if pressure.poll()[0] is not WorkloadState.STARTING or clock.monotonic() > full_by:
-                        raise
-                claim.renew()
-            pressure.go()
+            self._pressure = self._start(claim, spec, host_pressure.AT_MOST_SECONDS)
+            host_pressure.wait_until_full(self._pressure, self._root.clock, claim.renew)
         except AgentError:
             self._release()
             raise
@@ -282,7 +270,7 @@ class HostAgent:
         if spool is None:
             raise LeaseExpired("the claim has no spool", where=self.host, remedy="the run must claim the host again")
         self._stop_period("the next period began")
-        if lost := self._pressure_lost():
+        if lost := host_pressure.why_gone(self._pressure):
             raise WorkloadError(lost, where=self.host, remedy="the block is repeated under a new claim of the host")
         workload: RunningWorkload | None = None
         try:
@@ -313,13 +301,6 @@ class HostAgent:
             raise
         self._period, self._workload = period, workload
         return Begun(period_id=request.period_id, begun_at=period.begun_at, boot_id=self._boot_id())
-
-    def _pressure_lost(self) -> str:
-        """Say why memory is no longer held as the run wants it; '' where it is, or nobody wants it to be."""
-        if self._pressure is None:
-            return ""
-        state, detail = self._pressure.poll()
-        return "" if state is WorkloadState.RUNNING else f"memory was no longer under pressure: {detail or state}"
 
     def _start(self, claim: HostClaim, spec: WorkloadSpec, time_limit_seconds: float) -> RunningWorkload:
         workload = self._services.start_workload(
@@ -371,7 +352,7 @@ class HostAgent:
                 f"period {request.period_id} is not running", where=self.host, remedy="it is repeated with its block"
             )
         traced = self._traced
-        self._stop_period(self._pressure_lost())
+        self._stop_period(host_pressure.why_gone(self._pressure))
         state, detail = period.workload
         return Ended(
             period_id=period.period_id,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from tests.test_extending_hosts import FILE, copied
 
@@ -44,12 +47,16 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
     assert "1 passed" in done.stdout
 
 
-def test_one_module_and_one_test_add_a_command_of_fleetexps_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("section", ["A command of fleetexp's own", "A section of the report"])
+def test_one_module_and_one_test_add_it(section: str, tmp_path: Path) -> None:
     page = (ROOT / "docs/EXTENDING.md").read_text()
-    section = page.partition("### A command of fleetexp's own\n")[2].partition("\n### ")[0]
     project = copied(tmp_path)
-    files = FILE.findall(section)
-    assert [path.partition("/")[0] for path, _ in files] == ["fleetexp", "tests"]
+    for folder in ("", "analysis/", "analysis/report/"):  # the page's tests lie beside ours and use their samples
+        (project / "tests" / folder).mkdir(exist_ok=True, parents=True)
+        for ours in (ROOT / "tests" / folder).glob("*.py"):
+            shutil.copy(ours, project / "tests" / folder)
+    files = FILE.findall(page.partition(f"### {section}\n")[2].partition("\n### ")[0])
+    assert [path.partition("/")[0] == "tests" for path, _ in files] == [False, True]
     for path, text in files:
         assert not (project / path).exists()
         (project / path).parent.mkdir(parents=True, exist_ok=True)

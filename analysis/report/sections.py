@@ -1,6 +1,13 @@
-"""Turns a report's input into its page: every sentence and table that HTML and Markdown share."""
+"""Turns a report's input into its page: every sentence and table that HTML and Markdown share.
+
+A module NAME_section.py of this folder adds a section of its own: `section(content)`, None where it has nothing to say.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 from analysis.quantities import counted
 from analysis.report import (
@@ -73,6 +80,7 @@ def page(content: ReportInput) -> ReportPage:
             kernel_sections.big_pages(content),
             fleet_sections.ramp(content),
             *(() if parallel else (result_sections.blocks(content),)),
+            *_further(content),
             record_sections.timeline(content),
             record_sections.excluded(content),
             record_sections.checks(content),
@@ -83,6 +91,13 @@ def page(content: ReportInput) -> ReportPage:
             _sources(content),
         ),
     )
+
+
+def _further(content: ReportInput) -> Iterator[ReportSection]:
+    for path in sorted(Path(__file__).parent.glob("*_section.py")):
+        one: ReportSection | None = import_module(f"{__package__}.{path.stem}").section(content)
+        if one is not None:
+            yield one
 
 
 def _about(content: ReportInput) -> tuple[tuple[str, str], ...]:

@@ -28,7 +28,7 @@ _LOOK_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure(Options):
+class MemoryPressure(Options):
     """Hold memory in small pages, with gaps; give it back as soon as the host needs it."""
 
     fill_percent: int = count("of the memory available, what is filled", 70, default=50, least=1)
@@ -89,7 +89,7 @@ def _left(size_bytes: int, percent: int) -> int:
     return (runs - runs * percent // 100) * _RUN_BYTES
 
 
-def fill(memory: HeldMemory, options: Pressure, root: SysRoot) -> int:
+def fill(memory: HeldMemory, options: MemoryPressure, root: SysRoot) -> int:
     """Take the share of what is available, and return what the host keeps in any case, in bytes.
 
     MemAvailable is looked at before each piece: it ends early where others take memory meanwhile.
@@ -121,7 +121,7 @@ def _available(root: SysRoot) -> int:
     return available
 
 
-def run_pressure(options: Pressure, root: SysRoot, emit: Emit) -> None:
+def run_pressure(options: MemoryPressure, root: SysRoot, emit: Emit) -> None:
     """Fill, thin out, then report `pressure_bytes` once a second and watch that the host has what it needs."""
     memory = HeldMemory()
     kept_bytes = fill(memory, options, root)
@@ -137,7 +137,7 @@ def run_pressure(options: Pressure, root: SysRoot, emit: Emit) -> None:
 
 WORKLOAD = Workload(
     name="pressure",
-    options=Pressure,
+    options=MemoryPressure,
     reports=(Reported(name="pressure_bytes", unit="bytes", meaning="memory held so that pages are scarce"),),
     run=run_pressure,
 )

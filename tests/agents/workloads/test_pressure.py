@@ -14,7 +14,7 @@ from agents.errors import WorkloadError
 from agents.messages import WorkloadState
 from agents.sysroot import FolderRoot
 from agents.workloads.kinds import pressure
-from agents.workloads.kinds.pressure import HeldMemory, Pressure, fill, give_way
+from agents.workloads.kinds.pressure import HeldMemory, MemoryPressure, fill, give_way
 
 Runs: TypeAlias = Any  # conftest.py
 MIB = 2**20
@@ -50,7 +50,7 @@ def test_the_share_that_was_asked_for_is_held_and_a_part_of_it_given_back_singly
     memory = HeldMemory()
     host = Host(tmp_path, 400 * MIB, memory)
     before = resident_bytes()
-    kept = fill(memory, Pressure(fill_percent=60, thin_percent=25), host)
+    kept = fill(memory, MemoryPressure(fill_percent=60, thin_percent=25), host)
     assert kept == 64 * MIB
     assert memory.held_bytes == 240 * MIB * 3 // 4
     assert resident_bytes() - before == pytest.approx(memory.held_bytes, abs=8 * MIB)
@@ -65,7 +65,7 @@ def test_the_share_that_was_asked_for_is_held_and_a_part_of_it_given_back_singly
 def test_filling_ends_early_where_the_host_would_be_left_with_too_little(tmp_path: Path) -> None:
     memory = HeldMemory()
     host = Host(tmp_path, 200 * MIB, memory)
-    fill(memory, Pressure(fill_percent=90, thin_percent=0), host)
+    fill(memory, MemoryPressure(fill_percent=90, thin_percent=0), host)
     assert 80 * MIB <= memory.held_bytes <= 112 * MIB  # not 180: 64 MiB stay with the host, and two pieces of slack
     while memory.pieces:
         memory.drop()
@@ -74,7 +74,7 @@ def test_filling_ends_early_where_the_host_would_be_left_with_too_little(tmp_pat
 def test_memory_goes_back_piece_by_piece_when_others_need_it(tmp_path: Path) -> None:
     memory = HeldMemory()
     host = Host(tmp_path, 400 * MIB, memory)
-    kept = fill(memory, Pressure(fill_percent=60, thin_percent=0), host)
+    kept = fill(memory, MemoryPressure(fill_percent=60, thin_percent=0), host)
     held = memory.held_bytes
     give_way(memory, kept, host)
     assert memory.held_bytes == held  # nobody is in need
@@ -88,14 +88,14 @@ def test_memory_goes_back_piece_by_piece_when_others_need_it(tmp_path: Path) -> 
 
 def test_a_host_that_does_not_say_what_is_available_is_not_filled(tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="does not say how much memory is available"):
-        fill(HeldMemory(), Pressure(fill_percent=50, thin_percent=0), FolderRoot(tmp_path))
+        fill(HeldMemory(), MemoryPressure(fill_percent=50, thin_percent=0), FolderRoot(tmp_path))
 
 
 @pytest.mark.parametrize(("fill_percent", "thin_percent", "said"), [(91, 0, "too little"), (50, 100, "none held")])
 def test_a_share_that_leaves_the_host_or_the_run_nothing_is_refused(
     fill_percent: int, thin_percent: int, said: str
 ) -> None:
-    ((_, what, remedy),) = Pressure(fill_percent=fill_percent, thin_percent=thin_percent).wrong()
+    ((_, what, remedy),) = MemoryPressure(fill_percent=fill_percent, thin_percent=thin_percent).wrong()
     assert said in what and "or less" in remedy
 
 
