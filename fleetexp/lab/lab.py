@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,18 +51,18 @@ def boot(folder: Path, plan: LabPlan, say: Say = lambda _: None) -> LabRecord:
     """
     check(plan)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    network = Network(space=f"fleetexp-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}")
     record = LabRecord(
-        network=Network(space=f"fleetexp-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"),
+        network=network,
         head=RayHead(
-            address="",
+            address=f"{network.head}:{PORT}",
             token=secrets.token_hex(32),
-            # Ray's paths of sockets have little room, and Ray opens its folder to all.
-            folder=Path(tempfile.gettempdir()) / f"fleetexp-{secrets.token_hex(4)}",
+            # Ray's paths of sockets have little room; and Ray opens its folder to all, so it lies in one of ours alone.
+            folder=Path(tempfile.gettempdir()) / f"fleetexp-{secrets.token_hex(4)}" / "r",
         ),
         kernel=str(plan.kernel.image),
         guests=tuple(Guest(f"lab-{one}", _FIRST + one - 1, folder / f"lab-{one}") for one in range(1, plan.hosts + 1)),
     )
-    record = replace(record, head=replace(record.head, address=f"{record.network.head}:{PORT}"))
     write_record(folder, record, first=True)
     try:
         _boot(folder, plan, record, say)
@@ -138,6 +139,7 @@ def check_memory(plan: LabPlan, meminfo: str) -> None:
 
 def start_head(record: LabRecord) -> None:
     """Start the Ray head on the lab's network; LabError with what it said where it does not start."""
+    record.head.folder.parent.mkdir(mode=0o700)
     words = [
         *RAY, "start", "--head", "--port", str(PORT), "--node-ip-address", record.network.head, "--num-cpus", "1",
         "--object-store-memory", "80000000", "--include-dashboard=false", "--disable-usage-stats",
@@ -178,6 +180,8 @@ def stop(folder: Path) -> LabRecord:
     record = read_record(folder)
     record.network.remove()
     shutil.rmtree(record.head.folder, ignore_errors=True)
+    with suppress(OSError):
+        record.head.folder.parent.rmdir()
     (folder / "initramfs").unlink(missing_ok=True)
     for guest in record.guests:
         shutil.rmtree(guest.share, ignore_errors=True)

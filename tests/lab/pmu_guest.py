@@ -21,8 +21,6 @@ from agents.messages import Reply, Request
 from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.fleets.inline_fleet import InlineFleet, InlineInventory
 from fleetexp.fleets.inventory import FoundHost
-from fleetexp.lab.architecture import Architecture
-from fleetexp.lab.machine import Hardware, KernelImage, qemu_command
 from tests.lab.conftest import lab_folder
 from tests.lab.guest_pmu import LENGTH
 
@@ -34,7 +32,8 @@ unset PYTHONDONTWRITEBYTECODE
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 exec python3 /app/guest_pmu.py
 """
-NEEDED = (f"qemu-system-{Architecture.RISCV64}", "cpio")
+QEMU = "qemu-system-riscv64"
+NEEDED = (QEMU, "cpio")
 
 
 def booted(folder: Path) -> Iterator[PmuGuest]:
@@ -71,11 +70,11 @@ class PmuGuest:
         image, initrd, port = (self._folder / name for name in ("Image", "initrd", "port"))
         image.write_bytes(lzma.decompress((self._lab / "Image.xz").read_bytes()))
         initrd.write_bytes(lzma.decompress((self._lab / "base.cpio.xz").read_bytes()) + self._archive())
-        kernel = KernelImage(image=image, initramfs=initrd, arguments="quiet")
         with (self._folder / "console.log").open("wb") as console:
             self._process = subprocess.Popen(
                 [
-                    *qemu_command(kernel, Hardware(memory_bytes=2**30)),
+                    QEMU, "-machine", "virt", "-cpu", "rv64", "-smp", "2", "-m", "1G", "-nographic", "-no-reboot",
+                    "-kernel", str(image), "-initrd", str(initrd), "-append", "console=ttyS0 quiet panic=-1",
                     "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port,name=port",
                     "-chardev", f"socket,id=port,path={port},server=on,wait=off",
                 ],

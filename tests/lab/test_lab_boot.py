@@ -155,7 +155,7 @@ def test_two_guests_run_a_parallel_experiment_to_its_report_and_ctrl_c_takes_the
 
     assert list((tmp_path / "reports").glob("*.html"))
     with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'lab.db'}", create=False)) as store:
-        arms = dict(map(tuple, store.select("SELECT host, arm FROM period WHERE kind = 'measure'")))
+        arms = dict(map(tuple, store.select("SELECT DISTINCT host, arm FROM period_metrics WHERE kind = 'measure'")))
         backed = store.select(
             "SELECT host, max(maximum) FROM period_metrics WHERE metric = 'thp_1048576kB_backed_bytes'"
             " AND kind = 'measure' AND state = 'complete' GROUP BY host"

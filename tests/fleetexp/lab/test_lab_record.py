@@ -21,7 +21,7 @@ from tests.ray_cluster import why_not
 
 def lab_in(folder: Path, *guests: Guest) -> LabRecord:
     network = Network(space=f"fxlab{os.getpid()}")
-    head = RayHead(address=f"{network.head}:6379", token="c0ffee", folder=folder / "ray")  # noqa: S106 - of no cluster
+    head = RayHead(address=f"{network.head}:6379", token="c0ffee", folder=folder / "ray/r")  # noqa: S106 - of no cluster
     return LabRecord(network=network, head=head, kernel="/boot/bzImage", guests=guests)
 
 
@@ -72,7 +72,7 @@ def test_stop_ends_what_runs_on_the_network_though_it_ignores_sigterm_and_remove
         pytest.skip(reason)
     record = lab_in(tmp_path, Guest("lab-1", 101, tmp_path / "lab-1"))
     write_record(tmp_path, record, first=True)
-    record.head.folder.mkdir()
+    record.head.folder.mkdir(parents=True)
     record.guests[0].share.mkdir(parents=True)
     record.guests[0].console_path.write_text("it booted\n")
     try:
