@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,13 +104,38 @@ def _rates(at: _Floats, read: _Floats, labels: Sequence[str]) -> tuple[_Floats, 
 
 
 def _columns(read: _Floats, means: _Floats, rises: Sequence[float | None]) -> list[Summary]:
-    n = len(read)
-    variances = read.var(axis=0, ddof=1) if n > 1 else np.zeros(read.shape[1])
-    middles, tails = np.quantile(read, (0.5, 0.99), axis=0)
-    lows, highs = read.min(axis=0), read.max(axis=0)
+    found = spread(read)
     return [
-        Summary(n=n, mean=mean, variance=variance, minimum=low, maximum=high, p50=middle, p99=tail, rise=rise)
+        Summary(n=len(read), mean=mean, variance=variance, minimum=low, maximum=high, p50=middle, p99=tail, rise=rise)
         for mean, variance, low, high, middle, tail, rise in zip(
-            *(column.tolist() for column in (means, variances, lows, highs, middles, tails)), rises, strict=True
+            *(column.tolist() for column in (means, *found)), rises, strict=True
         )
     ]
+
+
+class ReadingSpread(NamedTuple):
+    """Of each column of a table of readings: its variance, extremes, median and 99th percentile."""
+
+    variance: _Floats
+    minimum: _Floats
+    maximum: _Floats
+    p50: _Floats
+    p99: _Floats
+
+
+def spread(read: _Floats) -> ReadingSpread:
+    """Return what `Summary` says of each column of `read`, [reading, column], beside its mean."""
+    n = len(read)
+    variances = read.var(axis=0, ddof=1) if n > 1 else np.zeros(read.shape[1])
+    ranked = np.sort(read, axis=0)
+    return ReadingSpread(variances, ranked[0], ranked[-1], _quantile(ranked, 0.5), _quantile(ranked, 0.99))
+
+
+def _quantile(ranked: _Floats, share: float) -> _Floats:
+    """Interpolate between the neighbours, definition 7 of Hyndman and Fan (1996), as NumPy does to the last digit."""
+    place = share * (len(ranked) - 1)
+    below = int(place)
+    above, part = min(below + 1, len(ranked) - 1), place - below
+    step = ranked[above] - ranked[below]
+    found: _Floats = ranked[above] - step * (1 - part) if part >= 0.5 else ranked[below] + step * part
+    return found

@@ -130,7 +130,7 @@ def parallel_findings(
         Case(
             treatment=treatment,
             primary=None if (one := _of(found, primary, treatment)) is None else one.effect,
-            scope=_scope(observations, table, primary, treatment, plan),
+            scope=scope_of(observations, table, primary, treatment, plan),
             guardrails=tuple(rail for rail in guardrails if rail.treatment == treatment),
             trade=next((trade for trade in trades if trade.treatment == treatment), None),
             strata=None if one is None else one.strata,
@@ -390,7 +390,7 @@ def _of(
     return None if metric is None else found.get((metric_label(metric), treatment))
 
 
-def _scope(
+def scope_of(
     rows: pd.DataFrame, table: HostTable, metric: MetricPlan | None, treatment: str, plan: AnalysisPlan
 ) -> Scope:
     """What the comparison of one treatment speaks for."""

@@ -370,6 +370,8 @@ def decision_sentence(
         case Cause.MIXED_MEANINGS:
             name, *things = arm.about or ("the primary metric",)
             said = f"hosts counted different things as {name}" + (f": {'; '.join(things)}" if things else "")
+        case Cause.NOT_RANDOMISED:
+            said = "nobody drew which host got which arm, so no difference can be put down to it"
         case Cause.NO_PRIMARY:
             said = "no primary metric was named"
         case Cause.NO_DIRECTION:

@@ -8,6 +8,7 @@ What this package gives to Python; each name is loaded when it is first used, `d
 - `resume(run_id, store=...)`: go on with a run that was paused or interrupted
 - `open_store(url)`: the database of runs, to be read
 - `render_report(store, run_id)`: what a run found, as a page, as Markdown, in a notebook
+- `import_data(source, mapping=..., store=...)`: measurements of your own, entered as a run and analysed
 - `analyze(frame, control=..., assigned="at random")`: what a plain frame of measurements shows
 """
 
@@ -15,12 +16,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # what checkers of types take for true; to import typing takes longer than all that is here
 if TYPE_CHECKING:
-    from fleetexp.api import open_store, prepare, resume, run
+    from fleetexp.api import import_data, open_store, prepare, resume, run
     from fleetexp.experiment import load_experiment
     from fleetexp.plain_frame import analyze
     from fleetexp.reporting.report import render_report
 
-__all__ = ["analyze", "load_experiment", "open_store", "prepare", "render_report", "resume", "run"]
+__all__ = ["analyze", "import_data", "load_experiment", "open_store", "prepare", "render_report", "resume", "run"]
 
 _ELSEWHERE = {
     "analyze": "fleetexp.plain_frame",

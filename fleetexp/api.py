@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.sysroot import FolderRoot
 from fleetexp.control.launch import launch
@@ -20,7 +22,12 @@ from fleetexp.store import store as stores
 from fleetexp.store.store import DEFAULT_URL, Store
 from fleetexp.store.url import StoreUrl
 
-__all__ = ["open_store", "prepare", "resume", "run"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from fleetexp.imports.importer import ImportOutcome
+
+__all__ = ["import_data", "open_store", "prepare", "resume", "run"]
 
 
 def _unwatched(_: Progress) -> None:
@@ -99,6 +106,30 @@ def resume(
     Where a stage waits for approval, this is the approval. `address`: of the cluster's head, where that has moved.
     """
     return go_on(run_id, store_url=store, observer=watch, root=FolderRoot(root), address=address)
+
+
+def import_data(
+    source: DataFrame | Path | str | Sequence[Path | str], *, mapping: Path | str, store: StoreUrl = DEFAULT_URL
+) -> ImportOutcome:
+    """Enter measurements of your own as a run, and analyse it: a frame, a file of CSV or Parquet, or several files.
+
+    `mapping` is the path of a YAML file that says what the columns are (docs/IMPORT.md). DataRefused and ConfigError
+    name the place and the remedy, and nothing is stored; StoreError where the same was imported before.
+    """
+    from fleetexp.experiment.mapping import read_mapping  # noqa: PLC0415 - pyarrow and pandas, for this alone
+    from fleetexp.imports.importer import import_tables  # noqa: PLC0415
+    from fleetexp.imports.tables import FrameTable, SourceTable, open_file  # noqa: PLC0415
+
+    written = read_mapping(mapping)
+    tables: list[SourceTable]
+    if isinstance(source, Path | str):
+        tables = [open_file(Path(source), written.mapping.read)]
+    elif isinstance(source, Sequence):
+        tables = [open_file(Path(path), written.mapping.read) for path in source]
+    else:
+        tables = [FrameTable(source)]
+    with closing(stores.open_store(store)) as opened:
+        return import_tables(tables, written, opened)
 
 
 def open_store(url: StoreUrl = DEFAULT_URL, *, read_only: bool = True) -> Store:

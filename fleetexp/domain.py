@@ -19,6 +19,14 @@ class Design(StrEnum):
 
     SWITCHBACK = "switchback"
     PARALLEL = "parallel"
+    RETROSPECTIVE = "retrospective"  # hosts that somebody chose were changed at some time: looked back on, never drawn
+
+
+class Origin(StrEnum):
+    """Where the measurements of a run come from."""
+
+    FLEET = "fleet"  # hosts that fleetexp put under the arms
+    IMPORT = "import"  # data that somebody brought: nothing was changed or read by fleetexp
 
 
 class PeriodKind(StrEnum):
@@ -70,6 +78,7 @@ class EventKind(StrEnum):
     """What the audit trail tells of a run; what agents tell of their hosts is a HostEventKind."""
 
     LAUNCHED = "launched"
+    IMPORTED = "imported"  # data that somebody brought were entered
     RESUMED = "resumed"
     STATE = "state"  # the run has entered a state
     HOSTS_LEFT_OUT = "hosts_left_out"

@@ -3,6 +3,7 @@
 FleetexpError
 ├── ConfigError          the experiment's YAML can't be used, or doesn't fit the hosts; nothing was touched
 ├── RunError             the run can't be started, resumed or stopped as asked
+├── DataRefused          measurements that somebody brought can't be used; nothing of them was stored
 └── StoreError           the database didn't take or give what was asked; nothing is half-written
     ├── BadStoreUrl          the URL names no database that fleetexp can use
     ├── WrongSchema          the database has another schema version than this fleetexp
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "BadStoreUrl",
     "ConfigError",
+    "DataRefused",
     "FleetexpError",
     "NoSuchRun",
     "QueryRefused",
@@ -70,6 +72,10 @@ class ConfigError(FleetexpError):
 
 class RunError(FleetexpError):
     """The run can't be started, resumed or stopped as asked."""
+
+
+class DataRefused(FleetexpError):
+    """Measurements that somebody brought can't be used; nothing of them was stored."""
 
 
 class StoreError(FleetexpError):

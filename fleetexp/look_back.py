@@ -11,7 +11,7 @@ from analysis import analyze
 from analysis.results import Findings
 from fleetexp.control.interim_analysis import Measured, analysis_at
 from fleetexp.control.metric_meanings import meanings_of
-from fleetexp.domain import EventKind, PeriodKind, PeriodState
+from fleetexp.domain import EventKind, Origin, PeriodKind, PeriodState
 from fleetexp.errors import RunError
 from fleetexp.experiment import analysis_plan, recall_experiment
 from fleetexp.experiment.schedule import assigned_units
@@ -43,6 +43,8 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     where nothing had begun by then, or the stage has not ended.
     """
     record = store.run(run_id)
+    if record.origin is Origin.IMPORT:
+        raise RunError(f"run {run_id} was imported whole", "--as-of", "import the earlier data by themselves")
     stage = moment if isinstance(moment, int) else None
     at = _stage_end(store, record, moment) if isinstance(moment, int) else moment
     every = store.periods_frame(run_id)

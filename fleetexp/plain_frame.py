@@ -20,12 +20,12 @@ from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Ro
 from analysis.results import Findings
 from analysis.retrospective.plan import RetrospectivePlan
 from analysis.retrospective.verdicts import RetrospectiveFindings
+from fleetexp.experiment.mapping import AT_RANDOM, TAKEN_ON_TRUST
 from fleetexp.experiment.metrics import known, usual_trade
 
 __all__ = ["analyze"]
 
-AT_RANDOM, NOT_AT_RANDOM = "at random", "not at random"
-TAKEN_ON_TRUST = "That chance decided which arm came where was said of this frame; nothing in it shows that."
+NOT_AT_RANDOM = "not at random"
 _NEEDED = ("host", "arm", "metric", "value")
 _OF_PERIOD = ["host", "kind", "period"]
 _KINDS = {"baseline", "measure"}

@@ -23,7 +23,9 @@ import yaml
 from agents.perf.tables import event_tables
 from fleetexp.cli.main import COMMANDS, cli
 from fleetexp.experiment import parse_experiment
+from fleetexp.experiment.mapping import parse_mapping
 from fleetexp.shipped import shipped_files
+from tests.fleetexp.imports.rollout import long_frame, write_csv
 
 ROOT = Path(__file__).parents[1]
 PACKED = ("fleetexp", "agents", "analysis", "migrations", "configs", "docs", "pyproject.toml", "README.md", "LICENSE")
@@ -146,10 +148,16 @@ def run_in(environment: Path, folder: Path, command: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def base(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the printed commands take for granted: a spec, a question, and two runs in the store."""
+    """A folder with what the printed commands take for granted: a spec, a question, data, two runs in the store."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "my.yaml").write_text(MINE)
     (folder / "question.sql").write_text("select * from run_summary")
+    measured = long_frame()
+    write_csv(folder / "measured.csv", measured)
+    for week, part in enumerate((measured[: len(measured) // 2], measured[len(measured) // 2 :]), start=1):
+        part.to_parquet(folder / f"week-{week}.parquet")
+    mapping = next(text for name, text in fragments() if name == "IMPORT.md-0")
+    (folder / "mapping.yaml").write_text(mapping)
     for _ in range(2):
         done = run_in(environment, folder, "fleetexp run my.yaml --fleet simulated --effect throughput=+5.9%")
         assert done.returncode == 0, done.stderr
@@ -246,7 +254,7 @@ def fragments() -> Iterator[tuple[str, str]]:
 def test_each_piece_of_yaml_is_an_experiment_or_a_part_of_one(text: str) -> None:
     document = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - nothing but text
     if "name" in document:
-        parse_experiment(text)
+        (parse_mapping if "read" in document else parse_experiment)(text)
         return
     whole = yaml.safe_load(MINE)
     parts = {key: value for key, value in whole.items() if key not in document}

@@ -188,6 +188,16 @@ class SqlSuggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """A file or query that measurements were imported from; `question` is the SQL, '' for a file."""
+
+    name: str
+    sha256: str
+    rows: int
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInput:
     """Everything a report says. The report adds words, units and pictures, no facts; it reads no clock."""
 
@@ -226,3 +236,4 @@ class ReportInput:
     # Key of a table -> the SELECT that gives its numbers; printed in the appendix.
     queries: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False  # the hosts were simulated: nothing here was measured on a kernel
+    read_from: tuple[SourceRow, ...] = ()  # of an import, what somebody brought; () for a run of hosts

@@ -50,7 +50,7 @@ def page(content: ReportInput) -> ReportPage:
         reason=decision_sections.reason(findings),
         rulings=decision_sections.rulings(findings),
         alarms=(*_rehearsed(content), *(() if restored.ok is not False else restored.sentences)),
-        warnings=(*_reach(content), *findings.warnings),
+        warnings=(*_imported(content), *_reach(content), *findings.warnings),
         sections=(
             *decision_sections.grounds(findings),
             result_sections.effects(content),
@@ -86,8 +86,8 @@ def _about(content: ReportInput) -> tuple[tuple[str, str], ...]:
     return (
         ("Run", f"{content.run_id} ({content.state.replace('_', ' ')})"),
         ("Design", ", ".join(extent)),
-        ("Ran", ran),
-        ("Launched by", content.launched_by),
+        ("Measured" if content.read_from else "Ran", ran),
+        ("Imported by" if content.read_from else "Launched by", content.launched_by),
     )
 
 
@@ -105,7 +105,15 @@ def _rehearsed(content: ReportInput) -> tuple[str, ...]:
     return ("SIMULATED: every host of this run was a model. Nothing here was measured on a kernel.",)
 
 
+def _imported(content: ReportInput) -> tuple[str, ...]:
+    if not content.read_from:
+        return ()
+    return ("IMPORTED: somebody brought these measurements. fleetexp changed no host for them, and read none.",)
+
+
 def _environment(content: ReportInput) -> ReportSection:
+    if content.read_from:
+        return _brought(content)
     rows = tuple((Cell(text=label), Cell(text=value)) for label, value in content.environment)
     if not rows:
         return ReportSection(
@@ -113,6 +121,20 @@ def _environment(content: ReportInput) -> ReportSection:
         )
     table = Table(caption="Where it was measured", headers=("fact", "value"), rows=rows, align="ll")
     return ReportSection(key="environment", title="Environment", tables=(table,))
+
+
+def _brought(content: ReportInput) -> ReportSection:
+    rows = tuple(
+        (
+            Cell(text=one.name, note=one.question),
+            Cell(text=f"{one.rows:,}"),
+            Cell(text=one.sha256, code=True),
+        )
+        for one in content.read_from
+    )
+    table = Table(caption="What was read", headers=("source", "rows", "SHA-256"), rows=rows, align="lrl")
+    said = "Of the values the sums of each host, metric and period are kept: n, mean, variance, extremes, percentiles."
+    return ReportSection(key="environment", title="What it was imported from", paragraphs=(said,), tables=(table,))
 
 
 def _reproduce(content: ReportInput) -> ReportSection:
@@ -136,11 +158,15 @@ def _reproduce(content: ReportInput) -> ReportSection:
         Listing(title="The experiment as it was read", text=content.spec, language="yaml"),
     ]
     listings += [Listing(title=f"Ask next: {row.title}", text=row.sql, language="sql") for row in content.suggestions]
+    said = f"Randomised with seed {content.seed}; equal seeds and hosts give equal plans."
+    if content.read_from:
+        said = f"Tests that draw the arms again start from seed {content.seed}."
+    held = () if content.read_from else (arms,)
     return ReportSection(
         key="reproduce",
         title="How to reproduce",
-        paragraphs=(f"Randomised with seed {content.seed}; equal seeds and hosts give equal plans.",),
-        tables=tuple(table for table in (arms, *fleet_sections.assigned(content), named) if table.rows),
+        paragraphs=(said,),
+        tables=tuple(table for table in (*held, *fleet_sections.assigned(content), named) if table.rows),
         listings=tuple(item for item in listings if one_line(item.text)),
     )
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "pause": "fleetexp.cli.control:pause",
     "resume": "fleetexp.cli.run:resume",
     "abort": "fleetexp.cli.control:abort",
+    "import": "fleetexp.cli.imports:import_",
     "report": "fleetexp.cli.report:report",
     "serve": "fleetexp.cli.serve:serve",
     "sql": "fleetexp.cli.sql:sql",

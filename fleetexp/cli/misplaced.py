@@ -17,6 +17,7 @@ _WITH_PASSWORD = re.compile(
     | \W*\w*?(?:passw|pwd|secret)\w*\s*=""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
+_TAKING = ("--store", "--query")  # options whose value is such an address
 _LONGEST = 4096  # characters of a word that are looked at
 
 
@@ -24,7 +25,7 @@ def misplaced_passwords(words: Sequence[str]) -> Iterator[str]:
     """Yield where an address with a password stands and should not: the number of a word, or a variable's name."""
     before = ""
     for number, word in enumerate(words, 1):
-        own = before == "--store" or word.startswith("--store=")
+        own = before in _TAKING or word.startswith(tuple(f"{option}=" for option in _TAKING))
         if not own and _WITH_PASSWORD.match(word[:_LONGEST].strip()):
             yield f"word {number} of the command line"
         before = word

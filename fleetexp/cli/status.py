@@ -81,6 +81,7 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
         "reason": record.reason,
         "decision": record.decision,
         "decision_reason": record.decision_reason,
+        "origin": record.origin,
         "launched_by": record.launched_by,
         "fleet": record.fleet,
         "created_at": record.created_at,
@@ -102,6 +103,7 @@ def run_as_json(store: Store, record: RunRecord) -> dict[str, Any]:
 @json_option
 def runs(store_url: Database, as_json: bool) -> None:
     """List the runs in the store, the newest first."""
+    from fleetexp.domain import Origin
     from fleetexp.store.store import open_store
 
     with contextlib.closing(open_store(store_url, read_only=True)) as store:
@@ -117,7 +119,7 @@ def runs(store_url: Database, as_json: bool) -> None:
         [
             [
                 str(record.run_id),
-                record.experiment,
+                record.experiment if record.origin is Origin.FLEET else f"{record.experiment} (imported)",
                 record.state.value.replace("_", " "),
                 instant(record.started_at),
                 duration((record.ended_at - record.started_at).total_seconds())

@@ -112,12 +112,16 @@ def _incoming(rows: Sequence[tuple[str, datetime, int, datetime]], now: datetime
 
 def status_rows(seen: RunStatus) -> list[tuple[str, str]]:
     """Lay out a look as labels and texts."""
+    from fleetexp.domain import Origin
+
     record = seen.record
     end = record.ended_at or seen.now
     took = duration(max(0.0, (end - record.started_at).total_seconds())) if record.started_at else "not started"
     reason = f": {record.reason}" if record.reason else ""
+    imported = record.origin is Origin.IMPORT
+    long = f"{took} of data" if imported else f"{took} of about {duration(record.plan.seconds)}"
     rows = [
-        ("run", f"{record.run_id}, {record.experiment}: {took} of about {duration(record.plan.seconds)}"),
+        ("run", f"{record.run_id}, {record.experiment}: {long}"),
         ("state", f"{record.state.value.replace('_', ' ')}{reason}"),
         *([("asked", seen.asked)] if seen.asked else []),
         *_stages(seen),
@@ -138,7 +142,8 @@ def status_rows(seen: RunStatus) -> list[tuple[str, str]]:
         for one in seen.audit
         if one.kind != "launched"
     ]
-    rows.append(("launched", f"{instant(record.created_at)} UTC by {record.launched_by}, fleet {record.fleet}"))
+    label, fleet = ("imported", "") if imported else ("launched", f", fleet {record.fleet}")
+    rows.append((label, f"{instant(record.created_at)} UTC by {record.launched_by}{fleet}"))
     return rows
 
 

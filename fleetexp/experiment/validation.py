@@ -48,7 +48,7 @@ def build(document: SpecDocument, *, refuse_meaning: bool = True) -> Experiment:
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        problems += _translate(document, Experiment, error, ())
+        problems += form_problems(document, Experiment, error, ())
     raise_all(problems)
     assert experiment is not None  # noqa: S101 - without an experiment there was a problem
     if refuse_meaning:
@@ -121,12 +121,13 @@ def _validate(
     try:
         return model.model_validate(options), []
     except ValidationError as error:
-        return None, list(_translate(document, model, error, path))
+        return None, list(form_problems(document, model, error, path))
 
 
-def _translate(
+def form_problems(
     document: SpecDocument, model: type[BaseModel], error: ValidationError, prefix: Path
 ) -> Iterator[SpecProblem]:
+    """Yield what pydantic found in the section at `prefix`, in the words of a spec, each where the text says it."""
     details = error.errors(include_url=False)[: MOST_PROBLEMS + 1]
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     meant = {(*loc[:-1], nearest(str(loc[-1]), _legal_keys(model, loc[:-1]))) for loc in unknown}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from agents.catalogue import describe, is_known
 from agents.catalogue.table import COUNTED_ALWAYS
 from agents.messages import HostEventKind, HostFacts
-from analysis.plan import Direction, Role
+from analysis.plan import AnalysisPlan, Direction, Role
 from analysis.quantities import counted
 from analysis.report.content import (
     ArmRow,
@@ -20,16 +21,18 @@ from analysis.report.content import (
     MetricNote,
     PeriodRow,
     ReportInput,
+    SourceRow,
     SqlSuggestion,
     UnavailableMetric,
 )
 from analysis.results import EstimateKind, Findings, Units
 from fleetexp.control.metric_meanings import meanings_of
-from fleetexp.domain import Design, PeriodKind
+from fleetexp.domain import Design, Origin, PeriodKind
 from fleetexp.errors import RunError
-from fleetexp.experiment import Experiment, analysis_plan, recall_experiment
+from fleetexp.experiment.recall import recall_plan
 from fleetexp.reporting import kernel, queries, ramp
 from fleetexp.simulated import is_simulated, marked_findings
+from fleetexp.store.imported import Provenance
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
@@ -55,9 +58,9 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
             remedy=f"'fleetexp status {run_id}' says how far it is",
         )
     findings = marked_findings(findings, record.fleet)
-    experiment = recall_experiment(record.spec_text, run_id)
+    sources = store.import_sources(run_id)
     facts = store.host_facts(run_id)
-    plan = analysis_plan(experiment)
+    plan = recall_plan(record.spec_text, run_id, record.origin)
     named = [metric.name for metric in plan.metrics]
     measured = store.observations(run_id, named) if look is None else look.observations
     measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
@@ -89,7 +92,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         seed=record.plan.seed,
         spec=record.spec_text,
         versions=record.versions,
-        command=f"fleetexp run {record.experiment}.yaml --fleet {record.fleet}",
+        command=_command(record, sources),
         environment=tuple(_environment(facts)),
         arms=tuple(_arms(record)),
         control=record.plan.control,
@@ -111,9 +114,9 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         ),
         events=events,
         exposure=tuple(exposed),
-        unavailable=tuple(_unavailable(experiment, facts, measured, events)),
-        notes=tuple(_notes(experiment, store, run_id)),
-        suggestions=_suggestions(run_id, experiment),
+        unavailable=tuple(_unavailable(plan, facts, measured, events)),
+        notes=tuple(_notes(plan, store, run_id)),
+        suggestions=_suggestions(run_id, plan, record.origin),
         latencies=latencies,
         successes=tuple(kernel.successes(store, run_id, cut, alike)),
         doses=ramp.doses(plan, measured),
@@ -123,6 +126,9 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
         queries=_queries(record, findings, sizes, latencies=bool(latencies), cut=cut, alike=alike) if whole else {},
         simulated=is_simulated(record.fleet),
+        read_from=tuple(
+            SourceRow(name=one.name, sha256=one.sha256, rows=one.rows, question=one.question) for one in sources
+        ),
     )
 
 
@@ -219,13 +225,12 @@ def _by(instant: datetime | None, look: LookBack | None) -> datetime | None:
 
 
 def _unavailable(
-    experiment: Experiment, facts: list[HostFacts], measured: DataFrame, events: Iterable[EventRow]
+    plan: AnalysisPlan, facts: list[HostFacts], measured: DataFrame, events: Iterable[EventRow]
 ) -> Iterator[UnavailableMetric]:
     """Every metric that was asked for, or that anyone would ask about TLBs, and was not measured, with the reason."""
     lost = {event.metric: event.detail for event in events if event.kind == HostEventKind.SOURCE_LOST}
     reasons = {event.event: event.reason for host in facts[:1] for event in host.perf_events if not event.available}
     have = set(measured["metric"])
-    plan = analysis_plan(experiment)
     asked = [metric.name for metric in plan.metrics if metric.role in {Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL}]
     for name in dict.fromkeys([*asked, *(event for event in reasons if event in COUNTED_ALWAYS)]):
         if name not in have:
@@ -239,8 +244,8 @@ def _reason(name: str, reasons: dict[str, str]) -> str:
     return "no source on this host gave a value for it"
 
 
-def _notes(experiment: Experiment, store: Store, run_id: int) -> Iterator[MetricNote]:
-    metrics = analysis_plan(experiment).metrics
+def _notes(plan: AnalysisPlan, store: Store, run_id: int) -> Iterator[MetricNote]:
+    metrics = plan.metrics
     meanings = meanings_of(store, run_id, [metric.name for metric in metrics])
     for metric in metrics:
         meaning = describe(metric.name).meaning if is_known(metric.name) else ""
@@ -253,9 +258,9 @@ def _notes(experiment: Experiment, store: Store, run_id: int) -> Iterator[Metric
             yield MetricNote(metric=metric.name, meaning=meaning, better=better)
 
 
-def _suggestions(run_id: int, experiment: Experiment) -> tuple[SqlSuggestion, ...]:
-    primary = experiment.metrics.primary
-    return (
+def _suggestions(run_id: int, plan: AnalysisPlan, origin: Origin) -> tuple[SqlSuggestion, ...]:
+    primary = next(metric.name for metric in plan.metrics if metric.role is Role.PRIMARY)
+    asked = (
         SqlSuggestion(
             title="The primary metric, period by period",
             sql=(
@@ -272,3 +277,17 @@ def _suggestions(run_id: int, experiment: Experiment) -> tuple[SqlSuggestion, ..
             sql=f"SELECT * FROM host_timeline WHERE run_id = {run_id} ORDER BY at",
         ),
     )
+    return asked if origin is Origin.FLEET else asked[:1]  # to an import nothing was written, and nothing happened
+
+
+def _command(record: RunRecord, sources: Sequence[Provenance]) -> str:
+    """What would do it again."""
+    if record.origin is Origin.FLEET:
+        return f"fleetexp run {record.experiment}.yaml --fleet {record.fleet}"
+    read = " ".join(
+        f"--query {shlex.quote(source.name)} {shlex.quote(source.question)}"
+        if source.question
+        else shlex.quote(source.name)
+        for source in sources
+    )
+    return f"fleetexp import {read} --as {record.experiment}.yaml"

@@ -21,7 +21,9 @@ MOST_SERIES = 6
 
 
 def stages(store: Store, record: RunRecord) -> Iterator[StageRow]:
-    """The steps of the ramp as planned, and when each opened."""
+    """The steps of the ramp as planned, and when each opened; nothing for an import, which had none."""
+    if not record.plan.stages:
+        return
     start = min((period.started_at for period in store.periods(record.run_id) if period.started_at), default=None)
     for stage, hosts, opened, *_ in store.select(queries.stages(record.run_id)):
         planned = record.plan.stages[int(stage)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agents.messages import HostEventKind
 from analysis.results import Decision
-from fleetexp.domain import BrokenBy, EventKind, PeriodState, Plan, RunCause, RunState
+from fleetexp.domain import BrokenBy, EventKind, Origin, PeriodState, Plan, RunCause, RunState
 
 AnyKind: TypeAlias = EventKind | HostEventKind
 Floats = NDArray[np.float64]
@@ -31,6 +31,7 @@ class RunRecord:
     state: RunState
     cause: RunCause
     reason: str
+    origin: Origin
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

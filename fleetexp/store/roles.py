@@ -13,7 +13,18 @@ from fleetexp.store.views.all_views import VIEWS
 
 # What was read, written to a kernel, or happened, is entered once and never changed.
 APPEND_ONLY = frozenset(
-    {"experiment", "host", "host_facts", "counted_event", "assignment", "sample", "measurement", "knob_change", "event"}
+    {
+        "experiment",
+        "host",
+        "host_facts",
+        "counted_event",
+        "assignment",
+        "import_source",
+        "sample",
+        "measurement",
+        "knob_change",
+        "event",
+    }
 )
 VERSION = "alembic_version"
 

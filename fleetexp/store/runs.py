@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from analysis.results import Decision
-from fleetexp.domain import EventKind, Plan, RunCause, RunState
+from fleetexp.domain import EventKind, Origin, Plan, RunCause, RunState
 from fleetexp.errors import NoSuchRun
 from fleetexp.store import periods
 from fleetexp.store.audit import add_event
@@ -61,8 +61,13 @@ def create(
     launched_by: str,
     versions: Mapping[str, str],
     fleet: str,
+    origin: Origin = Origin.FLEET,
+    changed: Mapping[str, datetime] | None = None,
 ) -> int:
-    """Enter a run with everything that is planned; its experiment and hosts are there already."""
+    """Enter a run with everything that is planned; its experiment and hosts are there already.
+
+    `changed`, of an import: host -> since when it is changed.
+    """
     now = datetime.now(UTC)
     experiment_id = connection.execute(
         select(StoredExperiment.experiment_id).where(
@@ -73,6 +78,7 @@ def create(
         "experiment_id": experiment_id,
         "state": RunState.PLANNED.value,
         "reason": "",
+        "origin": origin.value,
         "design": plan.design.value,
         "control_arm": plan.control,
         "seed": plan.seed,
@@ -83,7 +89,7 @@ def create(
         "created_at": now,
     }
     run_id = connection.execute(insert(Run).values(**values).returning(Run.run_id)).scalar_one()
-    hosts = _hosts(connection, [unit.host for unit in plan.units])
+    hosts = host_numbers(connection, [unit.host for unit in plan.units])
     assigned = [
         {
             "run_id": run_id,
@@ -91,16 +97,19 @@ def create(
             "stratum": unit.stratum,
             "arm": unit.arm,
             "stage": unit.stage,
+            "changed_at": (changed or {}).get(unit.host),
         }
         for unit in plan.units
     ]
     insert_new(connection, StoredAssignment, assigned)
     periods.enter(connection, run_id, [(hosts[unit.host], unit.periods) for unit in plan.units])
-    add_event(connection, run_id, EventRecord(at=now, kind=EventKind.LAUNCHED, detail=f"by {launched_by}"))
+    kind = EventKind.LAUNCHED if origin is Origin.FLEET else EventKind.IMPORTED
+    add_event(connection, run_id, EventRecord(at=now, kind=kind, detail=f"by {launched_by}"))
     return run_id
 
 
-def _hosts(connection: Connection, names: list[str]) -> dict[str, int]:
+def host_numbers(connection: Connection, names: list[str]) -> dict[str, int]:
+    """Return the number of each of these hosts."""
     return {
         found.name: found.host_id
         for piece in chunks(names)
@@ -132,6 +141,7 @@ def _records() -> Select[*tuple[Any, ...]]:
         Run.state,
         Run.cause,
         Run.reason,
+        Run.origin,
         Run.created_at,
         Run.started_at,
         Run.ended_at,
@@ -152,6 +162,7 @@ def _record(found: Row[*tuple[Any, ...]]) -> RunRecord:
         state=RunState(found.state),
         cause=RunCause(found.cause or ""),
         reason=found.reason,
+        origin=Origin(found.origin),
         created_at=found.created_at,
         started_at=found.started_at,
         ended_at=found.ended_at,

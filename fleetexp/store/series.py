@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from agents.catalogue import MetricKind, describe, find_derived, is_known
 from agents.catalogue.derived import Terms
+from fleetexp.domain import Origin
 from fleetexp.store.tables import METRIC_COLUMNS, column_of
 
 STRETCHES = 60
@@ -32,7 +33,11 @@ def series(
     """
     if not metric.replace("_", "").isalnum():
         return []
-    for inner in (_of_samples(connection.dialect.name, metric, counter), _of_measurements(metric)):
+    for inner in (
+        _of_samples(connection.dialect.name, metric, counter),
+        _of_measurements(metric),
+        _of_sums(metric),
+    ):
         rows = connection.execute(text(_over_hosts(inner, connection.dialect.name)), {"run": run_id}).all()
         found = [(str(arm), float(second), float(mean)) for arm, second, mean in rows if mean is not None]
         if found:
@@ -65,6 +70,15 @@ def _stretch() -> str:
 def _of_measurements(metric: str) -> str:
     return f"""SELECT coalesce(a.arm, p.arm) AS arm, p.period_id, {_stretch()} AS stretch, avg(s.value) AS value
   FROM {_source("measurement")} AND s.metric = '{metric}' GROUP BY coalesce(a.arm, p.arm), p.period_id, 3"""
+
+
+def _of_sums(metric: str) -> str:
+    """What an import keeps: a sum a period, which stands where the period begins."""
+    return f"""SELECT coalesce(a.arm, p.arm) AS arm, p.period_id, {_stretch()} AS stretch, s.mean AS value
+  FROM (SELECT o.period_id, o.mean, q.started_at AS taken_at FROM observation o
+    JOIN period q ON q.period_id = o.period_id JOIN run r ON r.run_id = q.run_id
+    WHERE r.run_id = :run AND r.origin = '{Origin.IMPORT.value}' AND q.started_at IS NOT NULL
+      AND o.metric = '{metric}') {_source("").lstrip()}"""
 
 
 def _of_samples(dialect: str, metric: str, counter: bool) -> str:

@@ -20,7 +20,7 @@ from analysis.aggregate import Summary
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import Findings, GuardrailResult
 from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan, RunCause, RunState
-from fleetexp.store import audit, checks, periods, readings, results, runs, series
+from fleetexp.store import audit, checks, imported, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
 from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
@@ -148,6 +148,24 @@ class Store:
                 versions=versions,
                 fleet=fleet,
             )
+
+    def import_run(self, run: imported.ImportedRun) -> int:
+        """Enter data that somebody brought as a run that is over; return its number.
+
+        StoreError where the same data are there already, by the same mapping: nothing is entered twice.
+        """
+        with self._transactions.writing() as connection:
+            return imported.enter(connection, self._bulk, run)
+
+    def import_sources(self, run_id: int) -> list[imported.Provenance]:
+        """Return what an imported run was read from, in order."""
+        with self._transactions.reading() as connection:
+            return imported.sources_of(connection, run_id)
+
+    def changed_at(self, run_id: int) -> dict[str, datetime]:
+        """Return host -> since when it is changed, of an import, for the hosts that are."""
+        with self._transactions.reading() as connection:
+            return imported.changed_at(connection, run_id)
 
     def run(self, run_id: int) -> RunRecord:
         """Return a run; NoSuchRun where there is none of that number."""

@@ -1,7 +1,8 @@
 """The tables of the store, as typed mappings. Every column says its unit; migrations/ creates what is written here.
 
-experiment   what is asked: a name and a spec
-run          one execution of it: plan, state, findings
+experiment   what is asked: a name and a spec; of an import its mapping
+run          one execution of it, or one import: plan, state, findings
+import_source  what an imported run was read from
 host         a unit, by name; host_facts is what it was at the time of a run, counted_event what its CPU counted
 assignment   (run, host) -> stratum, arm
 period       one slot of time on a host under one arm; the schedule of a run
@@ -22,11 +23,11 @@ from sqlalchemy import ForeignKey, Index, MetaData, Table, UniqueConstraint, tex
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agents.catalogue import CATALOGUE
-from fleetexp.domain import RunCause
+from fleetexp.domain import Origin, RunCause
 from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
 
 # The newest revision in migrations/versions; older and newer databases are refused.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0014"
 
 Json = Annotated[Any, mapped_column(JsonDocument())]
 
@@ -76,12 +77,18 @@ class Run(Base):
         comment=f"what its state is owed to: {', '.join(filter(None, RunCause))}; NULL: the ordinary course"
     )
     reason: Mapped[str] = mapped_column(comment="why it is in this state, in words; empty where that needs none")
-    design: Mapped[str] = mapped_column(comment="switchback or parallel")
+    origin: Mapped[str] = mapped_column(
+        comment="fleet: hosts that fleetexp put under the arms; import: data that somebody brought",
+        server_default=Origin.FLEET.value,
+    )
+    design: Mapped[str] = mapped_column(
+        comment="switchback or parallel; retrospective: the hosts were chosen, not drawn, and are looked back on"
+    )
     control_arm: Mapped[str] = mapped_column(comment="the arm that the others are compared with")
     seed: Mapped[int] = mapped_column(comment="seed of the randomisation")
     plan: Mapped[Json] = mapped_column(comment="everything that was planned, JSON")
     launched_by: Mapped[str] = mapped_column(comment="user@host pid of the orchestrator")
-    fleet: Mapped[str] = mapped_column(comment="kind of fleet: local, inline, ray, simulated")
+    fleet: Mapped[str] = mapped_column(comment="kind of fleet: local, inline, ray, simulated; of an import empty")
     versions: Mapped[Json] = mapped_column(comment="package -> version, JSON")
     created_at: Mapped[datetime] = mapped_column(comment="when the run was entered, UTC")
     started_at: Mapped[datetime | None] = mapped_column(comment="when it first ran, UTC")
@@ -153,6 +160,22 @@ class StoredAssignment(Base):
     stratum: Mapped[str] = mapped_column(comment="what the randomisation kept together, such as pool and SKU")
     arm: Mapped[str | None] = mapped_column(comment="arm of the host; NULL in a switchback, where it has every arm")
     stage: Mapped[int] = mapped_column(comment="stage at which the host joins, from 0")
+    changed_at: Mapped[datetime | None] = mapped_column(
+        comment="of an import: since when the host is changed, UTC, as somebody said; NULL: never, or not said"
+    )
+
+
+class ImportSource(Base):
+    __tablename__ = "import_source"
+    __table_args__ = ({**STRICT, "comment": "What an imported run was read from. Of its values the sums are kept."},)
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.run_id"), primary_key=True, comment="the run")
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="order of reading, from 0")
+    name: Mapped[str] = mapped_column(comment="path of the file, address of the database, or 'the frame'")
+    sha256: Mapped[str] = mapped_column(comment="SHA-256 of the file, of a query or frame of its rows; hexadecimal")
+    size_bytes: Mapped[int | None] = mapped_column(comment="size of the file, bytes; NULL where it is none")
+    question: Mapped[str] = mapped_column(comment="the SQL whose rows were read; empty for a file")
+    rows: Mapped[int] = mapped_column(comment="rows that were read, count")
 
 
 class StoredPeriod(Base):

@@ -13,6 +13,7 @@ from analysis.report.instants import instant
 from analysis.report.page import Cell, ReportPage, ReportSection, Table, decision_tone
 from analysis.results import Decision
 from analysis.wording import decision_label
+from fleetexp.domain import Origin
 from fleetexp.web.run_queries import MOST_ROWS, Asked, Row
 
 MOST_HOSTS = 300
@@ -63,7 +64,8 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
     if found is None:
         raise NotThere(f"there is no run {run_id}")
     experiment, hypothesis, design, state, reason, decision, decision_reason = (str(value or "") for value in found[:7])
-    launched_by, fleet, created, started, ended, _, periods, complete, invalid, writes = found[7:]
+    launched_by, fleet, origin, created, started, ended, _, periods, complete, invalid, writes = found[7:]
+    imported = Origin(str(origin)) is Origin.IMPORT
     decided = Decision(decision) if decision else None
     hosts = asked.hosts(run_id)
     links = [("Runs", "/"), ("Reload", f"/runs/{run_id}"), ("Reload every 5 s", f"/runs/{run_id}?follow=1")]
@@ -75,8 +77,8 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
         hypothesis=hypothesis,
         about=(
             ("State", f"{state.replace('_', ' ')}{f': {reason}' if reason else ''}"),
-            ("Design", f"{design}, {number(len(hosts))} hosts, fleet {fleet}"),
-            ("Launched", f"{_at(created)} by {launched_by}"),
+            ("Design", f"{design}, {number(len(hosts))} hosts{'' if imported else f', fleet {fleet}'}"),
+            ("Imported" if imported else "Launched", f"{_at(created)} by {launched_by}"),
             ("Ran", f"{_at(started)}{f' to {_at(ended)}' if ended else ''}"),
             ("Periods", f"{complete} of {periods} complete, {invalid} invalid"),
             ("Writes to knobs", number(writes)),

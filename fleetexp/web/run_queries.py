@@ -33,10 +33,10 @@ class Asked:
         return self.rows(RUNS)
 
     def run(self, run_id: int) -> Row | None:
-        """experiment, hypothesis, design, state, reason, decision, decision_reason, launched_by, fleet, instants."""
+        """experiment, hypothesis, design, state, reason, decision, its reason, launched_by, fleet, origin, instants."""
         found = self.rows(
             f"""SELECT experiment, hypothesis, design, state, reason, decision, decision_reason, launched_by, fleet,
-  created_at, started_at, ended_at, hosts, periods, periods_complete, periods_invalid, knob_writes
+  origin, created_at, started_at, ended_at, hosts, periods, periods_complete, periods_invalid, knob_writes
 FROM run_summary WHERE run_id = {run_id:d}"""
         )
         return found[0] if found else None

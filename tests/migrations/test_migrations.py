@@ -64,7 +64,7 @@ def test_migrating_an_empty_sqlite_database_gives_what_the_models_say(tmp_path: 
     with contextlib.closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         tables = connection.execute("select sql from sqlite_master where type = 'table' and sql is not null").fetchall()
     ours = [sql for (sql,) in tables if "alembic_version" not in sql and "sqlite_sequence" not in sql]
-    assert len(ours) == 15
+    assert len(ours) == 16
     assert all(sql.rstrip().endswith("STRICT") for sql in ours)
 
 

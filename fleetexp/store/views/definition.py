@@ -48,7 +48,7 @@ class View:
 
 _TEXTS = re.compile(
     "after|arm|before|broken_by|cause|control|control_arm|decision|decision_reason|design|detail|error|experiment|fleet|"
-    "found|guardrail|host|hypothesis|kind|knob|last|last_reason|launched_by|method|metric|reason|restored|role|run_state|"
+    "found|guardrail|host|hypothesis|kind|knob|last|last_reason|launched_by|method|metric|origin|reason|restored|role|run_state|"
     "sentence|state|stratum|treatment|unit|verdict|wanted|what|worse"
 )
 _WHOLES = re.compile(

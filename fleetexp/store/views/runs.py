@@ -10,7 +10,8 @@ RUN_SUMMARY = View(
     columns={
         **OF_RUN,
         "hypothesis": "what the experimenter expected",
-        "design": "switchback or parallel",
+        "origin": "fleet: hosts that fleetexp put under the arms; import: data that somebody brought",
+        "design": "switchback, parallel or retrospective",
         "control_arm": "the arm that the others are compared with",
         "state": "where the run is or how it ended",
         "reason": "why it is in this state",
@@ -28,7 +29,7 @@ RUN_SUMMARY = View(
         "ended_at": "when it ended, UTC",
         "seconds": "from start to end, seconds; NULL while it goes on",
     },
-    sql="""SELECT r.run_id, e.name AS experiment, e.hypothesis, r.design, r.control_arm, r.state, r.reason,
+    sql="""SELECT r.run_id, e.name AS experiment, e.hypothesis, r.origin, r.design, r.control_arm, r.state, r.reason,
   r.decision, r.decision_reason,
   (SELECT count(*) FROM assignment a WHERE a.run_id = r.run_id) AS hosts,
   (SELECT count(*) FROM period p WHERE p.run_id = r.run_id) AS periods,

@@ -1,0 +1,207 @@
+"""An import from its tables to its findings: gathered, entered in one transaction, analysed as its design allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.messages import Arm
+from agents.versions import version_of
+from analysis import analyze
+from analysis.description import described
+from analysis.frame import figures_of
+from analysis.results import Findings
+from fleetexp.domain import Design, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.experiment.mapping import TAKEN_ON_TRUST, ImportMapping, Layout, WrittenMapping, mapping_to_json
+from fleetexp.experiment.schedule import assigned_units
+from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
+from fleetexp.imports.tables import SourceTable
+from fleetexp.process_identity import who
+from fleetexp.store.imported import ImportedPeriod, ImportedRun, ImportedSums
+from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NOTHING_READ = "nothing was read of this host here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOutcome:
+    """What was entered, and what it shows. `skipped`: metrics of the data that the mapping does not name."""
+
+    run_id: int
+    design: Design
+    hosts: int
+    periods: int
+    rows: int
+    values: int
+    sums: int
+    skipped: tuple[str, ...]
+    findings: Findings
+
+
+def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store: Store) -> ImportOutcome:
+    """Read tables to their end, enter them as one run, and analyse it.
+
+    Nothing is written before everything was read and found right, and then all of it in one transaction. DataRefused
+    and ConfigError name the place and the remedy; StoreError where the same was imported before.
+    """
+    gathering = Gathering(written)
+    for table in tables:
+        gathering.read(table)
+    gathered = gathering.finish()
+    mapping = written.mapping
+    periods, sums = _scheduled(gathered, written)
+    plan = _plan(gathered, mapping)
+    with store.together():
+        run_id = store.import_run(
+            ImportedRun(
+                plan=plan,
+                experiment=mapping.name,
+                hypothesis=mapping.hypothesis,
+                mapping_text=written.text,
+                mapping=mapping_to_json(mapping),
+                launched_by=who(),
+                versions={name: version_of(name) for name in ("fleetexp", "pyarrow", "numpy")},
+                changed={
+                    host: _at(changed)
+                    for host, changed in zip(gathered.hosts, gathered.changed, strict=True)
+                    if changed is not None
+                },
+                sources=gathered.sources,
+                metrics=mapping.metrics.names,
+                periods=periods,
+                sums=sums,
+            )
+        )
+        findings = findings_of(store, run_id, mapping, plan)
+        store.save_findings(run_id, findings)
+    return ImportOutcome(
+        run_id=run_id,
+        design=mapping.design,
+        hosts=len(gathered.hosts),
+        periods=len(periods),
+        rows=gathered.rows,
+        values=gathered.values,
+        sums=len(sums.period),
+        skipped=tuple(gathered.skipped),
+        findings=findings,
+    )
+
+
+def findings_of(store: Store, run_id: int, mapping: ImportMapping, plan: Plan) -> Findings:
+    """Analyse an import: as an experiment where chance decided; else what was measured is described, and no more.
+
+    What a rollout that nobody drew does bear is asked of its `panel`.
+    """
+    asked = mapping.analysis_plan(assigned_units(plan))
+    rows, periods = store.observations(run_id, figures=figures_of(asked)), store.periods_frame(run_id)
+    if asked.design == Design.RETROSPECTIVE.value:
+        return described(rows, asked, periods)
+    findings = analyze(rows, asked, periods)
+    return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
+
+
+def panel(store: Store, run_id: int) -> DataFrame:
+    """Return an import as a panel: one row a host, period and metric, as `analysis.retrospective` takes it.
+
+    Columns host, period (whole numbers, rising in time), started_at, metric, value (the period's mean) and treated_from
+    (the instant of the host's change, UTC; missing for hosts that never were).
+    """
+    import pandas as pd  # noqa: PLC0415 - half a second
+
+    begun = store.periods_frame(run_id).set_index("period_id")["started_at"]
+    rows = store.observations(run_id, figures=["mean"])
+    changed = pd.Series(store.changed_at(run_id), dtype="datetime64[us, UTC]")
+    return pd.DataFrame(
+        {
+            "host": rows["host"],
+            "period": rows["position"],
+            "started_at": begun.loc[rows["period_id"]].to_numpy(),
+            "metric": rows["metric"],
+            "value": rows["mean"],
+            "treated_from": rows["host"].map(changed),
+        }
+    )
+
+
+def _plan(gathered: Gathered, mapping: ImportMapping) -> Plan:
+    """The plan as far as an import has one: who was in which arm. Nothing was scheduled, no knob was named."""
+    return Plan(
+        design=mapping.design,
+        seed=mapping.seed,
+        arms=tuple(Arm(name=name, knobs={}) for name in mapping.arm_names),
+        control=mapping.control,
+        units=tuple(
+            UnitPlan(host=host, stratum=stratum, arm=arm, stage=0, periods=())
+            for host, arm, stratum in zip(gathered.hosts, gathered.arms, gathered.strata, strict=True)
+        ),
+        stages=(),
+        sample_every_seconds=mapping.period,
+        safety=Safety(max_failed_hosts=0, lease_seconds=0.0, on_drift="invalidate"),
+    )
+
+
+# ------------------------------------------------------------------ periods
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """When hosts were changed, in microseconds: before `first` none is, from `settled` on all are. None: no change."""
+
+    first: int | None
+    settled: int | None
+
+    def kind(self, begins: int, ends: int) -> PeriodKind:
+        if self.first is None or self.settled is None or begins >= self.settled:
+            return PeriodKind.MEASURE
+        return PeriodKind.BASELINE if ends <= self.first else PeriodKind.WASHOUT
+
+
+def _scheduled(gathered: Gathered, written: WrittenMapping) -> tuple[list[ImportedPeriod], ImportedSums]:
+    """Every host's periods over the time that the data reach; those without any value are kept, as not measured."""
+    mapping, sums = written.mapping, gathered.sums
+    buckets = np.unique(sums.bucket)
+    timed = mapping.layout is not Layout.PER_HOST
+    length = round(mapping.period * MICROSECONDS)
+    known = [at for at in gathered.changed if at is not None]
+    settle = round(mapping.settle * MICROSECONDS)
+    change = _Change(first=min(known, default=None), settled=max(known) + settle if known else None)
+    kinds = [change.kind(int(bucket) * length, (int(bucket) + 1) * length) for bucket in buckets]
+    if PeriodKind.MEASURE not in kinds:
+        written.refuse(
+            ("settle",) if settle else ("period",),
+            "no period lies wholly after the last change",
+            "sum up over shorter periods, bring later data, or settle for less",
+        )
+    column = np.searchsorted(buckets, sums.bucket)
+    measured = np.zeros((len(gathered.hosts), len(buckets)), np.bool_)
+    measured[sums.key, column] = True
+    spans = [
+        (_at(int(bucket) * length), _at((int(bucket) + 1) * length)) if timed else (None, None) for bucket in buckets
+    ]
+    periods = []
+    for host, (arm, changed) in enumerate(zip(gathered.arms, gathered.changed, strict=True)):
+        for position, (bucket, kind) in enumerate(zip(buckets.tolist(), kinds, strict=True)):
+            not_yet = known and (changed is None or bucket * length < changed)
+            periods.append(
+                ImportedPeriod(
+                    host=host,
+                    position=position,
+                    kind=kind,
+                    arm=mapping.control if not_yet and kind is not PeriodKind.MEASURE else arm,
+                    seconds=mapping.period,
+                    started_at=spans[position][0],
+                    ended_at=spans[position][1],
+                    reason="" if measured[host, position] else NOTHING_READ,
+                )
+            )
+    figures = {"n": sums.n, "mean": sums.mean, **sums.spread._asdict()}
+    return periods, ImportedSums(period=sums.key * len(buckets) + column, metric=sums.column, figures=figures)
+
+
+def _at(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC)
