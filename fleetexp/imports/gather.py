@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fleetexp.errors import DataRefused
 from fleetexp.experiment.mapping import Layout, WrittenMapping
 from fleetexp.experiment.problem import choose
-from fleetexp.imports.cells import NEVER, BatchPlace, Names, Reals, Whole, encoded, instants, numbers
+from fleetexp.imports.cells import NEVER, BatchPlace, Codes, Names, Reals, Whole, encoded, instants, numbers
 from fleetexp.imports.summaries import PeriodSummaries, Summaries
 from fleetexp.imports.tables import SourceTable
 from fleetexp.store.imported import Provenance
@@ -31,7 +31,7 @@ class HostFact:
     column: str
     said: dict[int, object] = field(default_factory=dict)
 
-    def note(self, hosts: Whole, values: Whole, words: Sequence[object], at: BatchPlace) -> None:
+    def note(self, hosts: Whole, values: Codes, words: Sequence[object], at: BatchPlace) -> None:
         """Take the cells of a batch: `words` by value; DataRefused where a host is said to be two things."""
         _, first = np.unique(hosts * (len(words) + 1) + values, return_index=True)
         for place in first.tolist():
@@ -196,6 +196,7 @@ class Gathering:
         for name, fact in self._facts.items():
             column = batch.column(fact.column)
             words: Sequence[object]
+            values: Codes
             if name == "changed":
                 times = instants(column, fact.column, at, self._mapping.read, empty=True)
                 seen, values = np.unique(times, return_inverse=True)
