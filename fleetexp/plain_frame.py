@@ -105,8 +105,8 @@ def analyze(
         raise BadPlan(
             "nobody says how the arms were assigned, and a frame doesn't show it",
             "analyze, assigned",
-            "say assigned='at random' where chance decided; where it didn't, assigned='not at random' and a column "
-            "treated_from give a verdict instead of a decision",
+            "say assigned='at random' where chance decided; else no difference can be put down to the arm, and "
+            "assigned='not at random' with a column treated_from gives a verdict instead of a decision",
         )
     if changed:
         raise BadPlan("'changed' is of rollouts that nobody drew", "analyze, changed", "arms have names: leave it out")

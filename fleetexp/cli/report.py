@@ -13,6 +13,9 @@ from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json, visible, wrapped
 
 if TYPE_CHECKING:
+    from analysis.retrospective.verdicts import RetrospectiveFindings
+    from fleetexp.store.records import RunRecord
+    from fleetexp.store.store import Store
     from fleetexp.store.url import Database
 
 
@@ -88,6 +91,9 @@ def report(
             from fleetexp.look_back import look_back
 
             look = look_back(store, record.run_id, _moment(as_of))
+        if look is None and (verdict := _verdict(store, record)) is not None:
+            _show_verdict(verdict, html, force=force, markdown=markdown, as_json=as_json)
+            return
         content = report_content(store, record.run_id, look)
     if html is not None:
         write_html(content, html, force=force)
@@ -112,6 +118,34 @@ def report(
         print_decision(content)
         if look is None:
             print_questions(content, store_url)
+
+
+def _verdict(store: Store, record: RunRecord) -> RetrospectiveFindings | None:
+    """What a rollout that nobody randomised bears; None for a run that is an experiment."""
+    from fleetexp.domain import Design
+
+    if record.plan.design is not Design.RETROSPECTIVE:
+        return None
+    from fleetexp.reporting.retrospective import retrospective_report
+
+    return retrospective_report(store, record.run_id)
+
+
+def _show_verdict(
+    found: RetrospectiveFindings, html: Path | None, *, force: bool, markdown: bool, as_json: bool
+) -> None:
+    """Show it in the forms that a run's report has."""
+    from fleetexp.cli.output import plain
+    from fleetexp.cli.result import write_page
+
+    if html is not None:
+        write_page(found.html, html, force=force)
+    if as_json:
+        emit_json({"retrospective": plain(found), "html": str(html) if html else None})
+    elif markdown:
+        click.echo(found.markdown, nl=False)
+    else:
+        click.echo(f"report: {html}" if html is not None else str(found).rstrip())
 
 
 def _moment(text: str) -> datetime | int:

@@ -31,7 +31,7 @@ class HostFact:
     column: str
     said: dict[int, object] = field(default_factory=dict)
 
-    def note(self, hosts: Whole, values: Whole, words: Sequence[object], at: BatchPlace) -> None:
+    def note(self, hosts: Whole, values: Codes, words: Sequence[object], at: BatchPlace) -> None:
         """Take the cells of a batch: `words` by value; DataRefused where a host is said to be two things."""
         _, first = np.unique(hosts * (len(words) + 1) + values, return_index=True)
         for place in first.tolist():
@@ -197,6 +197,7 @@ class Gathering:
             column = batch.column(fact.column)
             values: Codes
             words: Sequence[object]
+            values: Codes
             if name == "changed":
                 times = instants(column, fact.column, at, self._mapping.read, empty=True)
                 seen, values = np.unique(times, return_inverse=True)

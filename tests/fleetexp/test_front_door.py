@@ -16,7 +16,7 @@ from fleetexp.fleets.inventory import FoundHost
 from fleetexp.store.store import open_store
 from tests.fleetexp.simulated_runs import spec
 
-NAMES = ("analyze", "load_experiment", "open_store", "prepare", "render_report", "resume", "run")
+NAMES = ("analyze", "import_data", "load_experiment", "open_store", "prepare", "render_report", "resume", "run")
 
 
 @pytest.fixture

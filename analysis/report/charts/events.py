@@ -17,7 +17,7 @@ from analysis.retrospective.verdicts import EventPoint
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 640.0, 260.0
+WIDTH, HEIGHT = 480.0, 250.0
 
 
 def event_chart(metric: str, unit: str, points: Sequence[EventPoint], key: str) -> Markup:
@@ -26,7 +26,7 @@ def event_chart(metric: str, unit: str, points: Sequence[EventPoint], key: str) 
     scale = scale_for(unit, ends)
 
     def build(figure: Figure) -> None:
-        axes = figure.add_axes((0.1, 0.17, 0.88, 0.7))
+        axes = figure.add_axes((0.13, 0.18, 0.85, 0.68))
         for one in points:
             colour = Colour.ARM_1 if one.event >= 0 else Colour.CONTROL
             for interval, width, shade in ((one.band, 5.0, Colour.RULE), (one.interval, 1.6, colour)):
