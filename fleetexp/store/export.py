@@ -37,8 +37,11 @@ _LEFT_OUT = {
     **dict.fromkeys((*_OF_SURVEYS, "survey_sizes", "survey_programs", "survey_shares"), _OF_NO_RUN),
 }
 _OF_RUN = "SELECT host_id FROM assignment WHERE run_id = {run_id}"
+_TRIED = f"host IN (SELECT name FROM host WHERE host_id IN ({_OF_RUN}))"  # noqa: S608 - ours
 _WHERE = {
     "experiment": "experiment_id = (SELECT experiment_id FROM run WHERE run_id = {run_id})",
+    "conformance": _TRIED,  # how page sizes behaved on its hosts: what a spec may have required
+    "conformance_result": f"conformance_id IN (SELECT conformance_id FROM conformance WHERE {_TRIED})",  # noqa: S608 - ours
     "host": f"host_id IN ({_OF_RUN})",
 }
 _IN_PERIODS = "period_id IN (SELECT period_id FROM period WHERE run_id = {run_id})"
