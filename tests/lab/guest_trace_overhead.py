@@ -20,7 +20,7 @@ from tests.lab.guest_splits import KNOBS, PMD_BYTES
 from tests.lab.split_causes import fault_in
 
 MARK = "overhead: "
-TURNS, SLICES, STEPS = 4, 150, 3000
+TURNS, SLICES, STEPS = 8, 400, 1500
 
 
 def chase(links: ctypes.Array[ctypes.c_uint32], at: int) -> tuple[float, int]:
