@@ -37,14 +37,14 @@ class AnonymousMapping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class MemoryLayout:
     """The mappings of a process that could have anonymous huge pages, by address, and how long all private ones are."""
 
     mappings: tuple[AnonymousMapping, ...]
     private_bytes: int
 
 
-def parse_layout(text: bytes) -> Layout:
+def parse_layout(text: bytes) -> MemoryLayout:
     """Return what /proc/PID/maps, or smaps with its amounts, lists."""
     found: list[AnonymousMapping] = []
     private = 0
@@ -64,7 +64,7 @@ def parse_layout(text: bytes) -> Layout:
             if anonymous and not rights.startswith(_NO_RIGHTS):
                 current = AnonymousMapping(start=start, end=end)
                 found.append(current)
-    return Layout(mappings=tuple(found), private_bytes=private)
+    return MemoryLayout(mappings=tuple(found), private_bytes=private)
 
 
 def _take_field(mapping: AnonymousMapping, line: bytes) -> None:
@@ -99,7 +99,7 @@ def _runs(mappings: Sequence[AnonymousMapping]) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
-def bounds(layout: Layout, extents: int, size: int, held: int, page: int) -> tuple[int, int]:
+def bounds(layout: MemoryLayout, extents: int, size: int, held: int, page: int) -> tuple[int, int]:
     """Return the most of these extents that can be wholly resident, and the most bytes that backing them could add.
 
     Sizes in bytes; `held` is the process's anonymous memory, wherever it lies. At most as many extents are used as it

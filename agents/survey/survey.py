@@ -22,7 +22,7 @@ from agents.survey.figures import (
     SurveyPages,
     together,
 )
-from agents.survey.layout import AnonymousMapping, Layout, bounds, count_cut_extents, count_extents, parse_layout
+from agents.survey.layout import AnonymousMapping, MemoryLayout, bounds, count_cut_extents, count_extents, parse_layout
 from agents.survey.pace import Pace
 from agents.survey.processes import (
     ProcessStatus,
@@ -141,7 +141,7 @@ class _Surveyor:
             sizes=tuple(self._figures(size, status, layout, open_to, seen) for size in self.sizes),
         )
 
-    def _layout(self, pid: int) -> tuple[Sight, Layout | None]:
+    def _layout(self, pid: int) -> tuple[Sight, MemoryLayout | None]:
         """Read smaps where that may be done, else maps; WHOLE: residency may be looked at."""
         sight = self._may_look()
         file = "smaps" if sight is Sight.WHOLE else "maps"
@@ -194,7 +194,7 @@ class _Surveyor:
         self,
         size: int,
         status: ProcessStatus,
-        layout: Layout,
+        layout: MemoryLayout,
         open_to: Sequence[AnonymousMapping],
         seen: LookedAt | None,
     ) -> SizeFigures:

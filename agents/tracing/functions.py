@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,8 +81,22 @@ _NEEDED_FILES = (
 
 
 def find_tracefs(root: SysRoot) -> str | None:
-    """Return the folder of tracefs; None where none is mounted."""
-    return next((folder for folder in TRACEFS if root.exists(f"{folder}/trace_clock")), None)
+    """Return the folder of tracefs; None where none is mounted, or this user may not look into it."""
+    for folder in TRACEFS:
+        with suppress(PermissionError):
+            if root.exists(f"{folder}/trace_clock"):
+                return folder
+    return None
+
+
+def _is_closed(root: SysRoot) -> bool:
+    """Whether tracefs may be there, and not for this user."""
+    for folder in TRACEFS:
+        try:
+            root.exists(f"{folder}/trace_clock")
+        except PermissionError:
+            return True
+    return False
 
 
 def find_probes(
@@ -112,6 +127,8 @@ def _facility(root: SysRoot) -> Untraceable | None:
     if not root.real:
         return missing(NoTracing.NOT_REAL, "this host is not a machine with a kernel of its own")
     folder = find_tracefs(root)
+    if folder is None and _is_closed(root):
+        return missing(NoTracing.NOT_PERMITTED, "this user may not look into tracefs: it takes root")
     if folder is None:
         return missing(
             NoTracing.NO_TRACEFS, "tracefs is not mounted: 'mount -t tracefs tracefs /sys/kernel/tracing' mounts it"

@@ -197,7 +197,6 @@ class Gathering:
             column = batch.column(fact.column)
             values: Codes
             words: Sequence[object]
-            values: Codes
             if name == "changed":
                 times = instants(column, fact.column, at, self._mapping.read, empty=True)
                 seen, values = np.unique(times, return_inverse=True)

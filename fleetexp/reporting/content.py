@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from fleetexp.look_back import LookBack
 
+_REASONS_SHOWN = 5
 _SIZE = re.compile(r"^thp/(\d+)kB/enabled$")
 
 
@@ -122,7 +123,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         notes=tuple(_notes(plan, store, run_id)),
         suggestions=_suggestions(run_id, plan, record.origin),
         latencies=latencies,
-        split_causes="; ".join(dict.fromkeys(e.detail for e in events if e.kind == HostEventKind.TRACE_INCOMPLETE)),
+        split_causes="; ".join(_untraced(events)),
         caused_splits=caused,
         splits_counted=tuple(kernel.splits_counted(store, run_id)) if whole else (),
         stalls=stalls,
@@ -271,6 +272,12 @@ def _unavailable(
     for name in dict.fromkeys([*asked, *(event for event in reasons if event in COUNTED_ALWAYS)]):
         if name not in have:
             yield UnavailableMetric(metric=name, reason=lost.get(name) or _reason(name, reasons))
+
+
+def _untraced(events: Iterable[EventRow]) -> list[str]:
+    """What was to be traced and was not, each reason once; of very many the first."""
+    reasons = dict.fromkeys(event.detail for event in events if event.kind == HostEventKind.TRACE_INCOMPLETE)
+    return [*reasons][:_REASONS_SHOWN]
 
 
 def _reason(name: str, reasons: dict[str, str]) -> str:

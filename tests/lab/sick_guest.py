@@ -12,13 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fleetexp.lab.guest import Guest, GuestState
-from fleetexp.lab.joining import PATIENT, RayHead, joining_script
-from fleetexp.lab.machine import Hardware, KernelImage, with_our_init
-from fleetexp.lab.network import Network
 from fleetexp.store.store import open_store
-from tests.lab.mission import JOIN_SECONDS, RUN_SECONDS, answer, database, run_words
-from tests.ray_cluster import Cluster, until
+from tests.lab.mission import JOIN_SECONDS, Lab
 
 WELL, SICK = "web-1", "guest-1"
 # On the well host a service that goes on; on the guest a 1 GB page, then ever more memory until the kernel reclaims.
@@ -54,11 +49,7 @@ workload: {{command: {{argv: [{python}, -I, -S, -c, {work}]}}}}
 metrics: {{primary: latency, better: {{latency: decrease}}}}
 safety: {{lease: 60s, max_failed_hosts: 0}}
 """
-# Swap, so that there is something to reclaim.
-PREPARE = """\
-echo 3G >/sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0
-for size in . hugepages-1048576kB; do echo always >/sys/kernel/mm/transparent_hugepage/$size/enabled; done
-"""
+PREPARE = "echo always > /sys/kernel/mm/transparent_hugepage/hugepages-1048576kB/enabled"
 CRIES = re.compile(r"^.*(?:BUG:|kernel BUG at|Oops:|general protection|Bad page|Kernel panic).*$", re.MULTILINE)
 
 
@@ -66,39 +57,25 @@ def spec() -> str:
     return SPEC.format(python=json.dumps(sys.executable), work=json.dumps(WORK))
 
 
-def sick_guest(folder: Path, kernel: KernelImage) -> dict[str, Any]:
+def sick_guest(folder: Path, kernel: Path, initramfs: Path, arguments: str) -> dict[str, Any]:
     """Lose a guest to its kernel during a run; returns the run's answer, its trail, and what the well host holds."""
-    cluster = Cluster(folder / "cluster", hosts=1, environment=PATIENT)
-    network = Network(space=cluster.net, prefix=cluster.head.address.rpartition(".")[0])
-    guest = Guest(SICK, 101, folder / SICK)
+    lab = Lab(folder, hosts=1)
     try:
-        cluster.start()
-        (well,) = cluster.nodes
+        lab.start()
+        well = lab.cluster.nodes[0]
         found = well.holds()
-        guest.folder.mkdir()
-        script = joining_script(
-            RayHead(address=cluster.address, token=cluster.token, folder=Path("/tmp/ray")),
-            name=SICK,
-            address=network.address(guest.number),
-            prepare=PREPARE,
-        )
-        hardware = Hardware(memory_bytes=5 * 2**30)
-        guest.start(network, with_our_init(kernel, guest.folder), hardware, script)
-        until(lambda: guest.state is not GuestState.BOOTING, JOIN_SECONDS, "the guest has joined")
-        if guest.state is not GuestState.JOINED:
-            raise guest.failed()
-        with database() as url:
-            words = [*run_words(folder, spec(), url), "--address", cluster.address]
-            run = answer(*cluster.said(words, within=RUN_SECONDS))
-            with contextlib.closing(open_store(url, create=False)) as store:
-                return {
-                    "run": run,
-                    "found": found,
-                    "holds": well.holds(),
-                    "events": [(event.host, event.kind, event.detail) for event in store.events(1)],
-                    "audit": store.select("SELECT host, knob, reason, restored FROM knob_audit ORDER BY 1, 2, 3"),
-                    "console": CRIES.findall(guest.console),
-                }
+        guest = lab.boot(kernel, initramfs, arguments, name=SICK, memory="5G", prepare=PREPARE)
+        lab.timed("the guest has joined", lambda: lab.joined(guest), JOIN_SECONDS)
+        run = lab.run(spec())
+        with contextlib.closing(open_store(lab.store, create=False)) as store:
+            return {
+                "run": run,
+                "found": found,
+                "holds": well.holds(),
+                "events": [(event.host, event.kind, event.detail) for event in store.events(1)],
+                "audit": store.select("SELECT host, knob, reason, restored FROM knob_audit ORDER BY 1, 2, 3"),
+                "console": CRIES.findall(guest.console),
+                "seconds": lab.took,
+            }
     finally:
-        guest.stop()
-        cluster.close()
+        lab.close()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fleetexp.lab.machine import KernelImage
 from tests.lab.mission import mission
 from tests.lab.sick_guest import SICK, WELL, sick_guest
 
@@ -23,7 +22,7 @@ GIB = 2**30
 def test_a_switchback_over_ray_on_a_1g_kernel_stores_in_postgresql_what_the_kernel_counted(
     lab: Path, tmp_path: Path
 ) -> None:
-    seen = mission(tmp_path, KernelImage(image=lab / "bzImage-pud", initramfs=lab / "initramfs.cpio.gz"))
+    seen = mission(tmp_path, lab / "bzImage-pud", lab / "initramfs.cpio.gz", "pud.mode=9p")
 
     assert seen["run"]["code"] == 0, seen
     assert seen["run"]["out"]["state"] == "completed", seen
@@ -44,7 +43,7 @@ def test_a_switchback_over_ray_on_a_1g_kernel_stores_in_postgresql_what_the_kern
 
 
 def test_a_kernel_that_oopses_ends_the_run_and_the_host_beside_it_is_put_back(lab: Path, tmp_path: Path) -> None:
-    seen = sick_guest(tmp_path, KernelImage(image=lab / "bzImage-pud-rfc-only", initramfs=lab / "initramfs.cpio.gz"))
+    seen = sick_guest(tmp_path, lab / "bzImage-pud-rfc-only", lab / "initramfs.cpio.gz", "pud.mode=9p")
 
     assert any("Oops" in cry for cry in seen["console"]), seen
     noticed = {kind for host, kind, _ in seen["events"] if host == SICK}

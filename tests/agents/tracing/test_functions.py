@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agents.messages import KnobReason
 from agents.sysroot import FolderRoot
 from agents.traced_calls import Traced, TracedFunction
 from agents.tracing.functions import NoTracing, Probe, find_probes
+from agents.tracing.removal import remove_tracing
 from tests.agents.guardian.own_tree import OwnTree
 
 ALL = tuple(Traced)
@@ -87,6 +89,27 @@ def test_what_the_kernel_was_built_without_is_the_reason_for_all(
 
 def test_without_tracefs_nothing_is_traced(tmp_path: Path) -> None:
     assert [one.cause for one in find_probes(OwnTree(tmp_path), ALL)[1]] == [NoTracing.NO_TRACEFS]
+
+
+class Closed(OwnTree):
+    """A machine whose tracefs only root may look into."""
+
+    def exists(self, path: str) -> bool:
+        if path.startswith("sys/kernel/tracing/"):
+            raise PermissionError(13, "Permission denied", path)
+        return super().exists(path)
+
+
+def test_where_tracefs_is_closed_to_this_user_that_is_the_reason(tmp_path: Path) -> None:
+    root = Closed(kernel(tmp_path, SYMBOLS).root)
+    assert [one.cause for one in find_probes(root, ALL)[1]] == [NoTracing.NOT_PERMITTED]
+    assert remove_tracing(root, "0123456789ab", KnobReason.RESTORE) == ()
+
+
+def test_a_claim_that_no_agent_made_names_nothing_to_remove(tmp_path: Path) -> None:
+    root = kernel(tmp_path, SYMBOLS)
+    for claim in ("../instances", "A-1", "x" * 80, ""):
+        assert remove_tracing(root, claim, KnobReason.RESTORE) == ()
 
 
 def test_a_tree_has_no_kernel_to_trace(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from agents.messages import (
     Reading,
     Sample,
 )
+from agents.traced_calls import SplitCause, TracedCalls, TracedFunction
 from analysis.plan import Direction, GuardrailPlan, Role
 from analysis.results import (
     ArmDecision,
@@ -251,6 +252,8 @@ def _first(store: Store, run_id: int) -> None:
         period_id = _measure(store, run_id, host, measured, MEASURE_SECONDS, place, gap_at=12 if place == 4 else None)
         over = measured + timedelta(seconds=MEASURE_SECONDS)
         _complete(store, period_id, over)
+        if host.arm != "control":
+            store.record_traced_calls({period_id: _traced(host)})
         _revert(store, run_id, host, over + timedelta(seconds=2 + place))
     shipped = ArmDecision(
         arm="thp-1g",
@@ -319,6 +322,25 @@ def _measure(  # noqa: PLR0917 - in the order in which one says them
 def _complete(store: Store, period_id: int, ended: datetime) -> None:
     end_period(store, period_id, ended, PeriodState.COMPLETE)
     save_observations(store, period_id, observations(store.period_readings(period_id)))
+
+
+def _traced(host: _Host) -> list[TracedCalls]:
+    """Each sixth page is split by a fork; each fault takes its time, given a page or not."""
+    splits, faults = host.gigabytes_given // 6, host.gigabytes_given + host.gigabytes_refused
+    split, fault = TracedFunction.SPLIT_PUD, TracedFunction.FAULT_PUD
+    fork, lost = SplitCause.FORK, 0.0625 * splits
+    return [
+        TracedCalls(function=split, program="serve", cause=fork, calls=splits, timed=splits, seconds=lost),
+        TracedCalls(
+            function=fault,
+            program="serve",
+            cause=None,
+            calls=faults,
+            timed=faults,
+            seconds=0.875 * faults,
+            longest_seconds=1.048576,
+        ),
+    ]
 
 
 def _number(store: Store, run_id: int, host: _Host, kind: PeriodKind) -> int:
