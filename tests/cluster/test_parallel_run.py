@@ -13,6 +13,8 @@ import pytest
 
 from fleetexp.errors import WrongSchema
 from fleetexp.reporting import report_content
+from fleetexp.store.store import query
+from tests.agents.survey.listed_processes import FILES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 Fleet = Any  # conftest.py
@@ -63,6 +65,25 @@ def test_the_inventory_names_each_host_with_its_facts_and_leaves_the_head_out(fl
     assert max(map(len, out.splitlines())) <= 80
     code, out, _ = fleet.cluster.said(["hosts", *fleet.where, *fleet.database, "--pool", "db", "--json"])
     assert json.loads(out)["hosts"] == []
+
+
+def test_a_pool_is_surveyed_at_once_kept_and_ranked(fleet: Fleet) -> None:
+    for node in fleet.cluster.nodes:
+        for path, text in FILES.items():
+            (node.root.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (node.root.root / path).write_text(f"{text}\n")
+    words = ["survey", *fleet.where, "--pool", "web", "--keep", *fleet.database]
+    code, out, err = fleet.cluster.said([*words, "--json"])
+    assert code == 0, err
+    found = {one["host"]: one["processes"] for one in json.loads(out)["surveys"]}
+    assert sorted(found) == ["web-1", "web-2", "web-3", "web-4"]
+    assert all([one["sight"] for one in processes] == ["not_offered"] * 2 for processes in found.values())
+    sql = "select host, processes, extents, whole from survey_sizes where size_kib = 2048 order by host"
+    assert query(fleet.store, sql, 9)[1] == [(host, 2, 2 * 1536, None) for host in sorted(found)]
+    code, out, _ = fleet.cluster.said(words)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert fleet.is_as_found()
 
 
 def test_a_node_with_another_fleetexp_is_left_out_with_both_versions_named(fleet: Fleet, tmp_path: Path) -> None:
