@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,15 +13,14 @@ from agents.messages import Arm
 from agents.versions import version_of
 from analysis import analyze
 from analysis.description import described
-from analysis.frame import figures_of
 from analysis.results import Findings
-from fleetexp.domain import Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.domain import BrokenBy, Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
 from fleetexp.experiment.mapping import TAKEN_ON_TRUST, ImportMapping, Layout, WrittenMapping, mapping_to_json
 from fleetexp.experiment.schedule import assigned_units
 from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
 from fleetexp.imports.tables import SourceTable
 from fleetexp.process_identity import who
-from fleetexp.store.imported import ImportedPeriod, ImportedRun, ImportedSums
+from fleetexp.store.imported import OUTSIDE_ANY_BLOCK, ImportedPeriod, ImportedRun, ImportedSums
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
     mapping = written.mapping
     periods, sums = _scheduled(gathered, written)
     plan = _plan(gathered, mapping)
+    findings = findings_of(*_frames(gathered, periods, sums, mapping.metrics.names), mapping, plan)
     with store.together():
         run_id = store.import_run(
             ImportedRun(
@@ -79,7 +79,6 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
                 sums=sums,
             )
         )
-        findings = findings_of(store, run_id, mapping, plan)
         store.save_findings(run_id, findings)
     return ImportOutcome(
         run_id=run_id,
@@ -94,17 +93,45 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
     )
 
 
-def findings_of(store: Store, run_id: int, mapping: ImportMapping, plan: Plan) -> Findings:
+def findings_of(observations: DataFrame, periods: DataFrame, mapping: ImportMapping, plan: Plan) -> Findings:
     """Analyse an import: as an experiment where chance decided; else what was measured is described, and no more.
 
     What a rollout that nobody drew does bear is asked of its `panel`.
     """
     asked = mapping.analysis_plan(assigned_units(plan))
-    rows, periods = store.observations(run_id, figures=figures_of(asked)), store.periods_frame(run_id)
     if asked.design == Design.RETROSPECTIVE.value:
-        return described(rows, asked, periods)
-    findings = analyze(rows, asked, periods)
+        return described(observations, asked, periods)
+    findings = analyze(observations, asked, periods)
     return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
+
+
+def _frames(
+    gathered: Gathered, periods: Sequence[ImportedPeriod], sums: ImportedSums, metrics: Sequence[str]
+) -> tuple[DataFrame, DataFrame]:
+    """Observations and periods as the store hands them out: analysed before they are stored, which then is quick."""
+    import pandas as pd  # noqa: PLC0415 - half a second
+
+    host = np.array([period.host for period in periods], dtype=np.intp)
+    frame = pd.DataFrame(
+        {
+            "period_id": np.arange(1, len(periods) + 1),
+            "host": np.array(gathered.hosts, dtype=object)[host],
+            "stratum": np.array(gathered.strata, dtype=object)[host],
+            "arm": [period.arm for period in periods],
+            "kind": [period.kind.value for period in periods],
+            "stage": 0,
+            "block": OUTSIDE_ANY_BLOCK,
+            "attempt": 0,
+            "position": [period.position for period in periods],
+            "seconds": [period.seconds for period in periods],
+            "state": [period.state.value for period in periods],
+            "reason": [period.reason for period in periods],
+            "broken_by": BrokenBy.NOTHING.value,
+        }
+    )
+    rows = frame.drop(columns=["state", "reason", "broken_by"]).take(sums.period).reset_index(drop=True)
+    names = np.array(metrics, dtype=object)[sums.metric]
+    return rows.assign(metric=names, mean=sums.figures["mean"]), frame
 
 
 def panel(store: Store, run_id: int) -> DataFrame:

@@ -72,6 +72,10 @@ class ImportedPeriod:
     ended_at: datetime | None
     reason: str = ""
 
+    @property
+    def state(self) -> PeriodState:
+        return PeriodState.INVALID if self.reason else PeriodState.COMPLETE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedSums:

@@ -439,6 +439,12 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
         ),
         (sentence(Cause.MIXED_MEANINGS, None), "hosts counted different things as the primary metric"),
     ],
+    Cause.NOT_RANDOMISED: [
+        (
+            sentence(Cause.NOT_RANDOMISED, None),
+            "nobody drew which host got which arm, so no difference can be put down to it",
+        )
+    ],
     Cause.NO_PRIMARY: [(sentence(Cause.NO_PRIMARY, None), "no primary metric was named")],
     Cause.NO_DIRECTION: [
         (sentence(Cause.NO_DIRECTION), "the plan does not say which way throughput is better"),

@@ -47,7 +47,7 @@ def resumed(url: str) -> Resume:
 
 
 def test_there_is_one_of_each_schema_since_such_were_frozen() -> None:
-    assert [path.name for path in FROZEN] == [f"interrupted-{schema}.db.gz" for schema in ("0008", "0009")]
+    assert [path.name for path in FROZEN] == [f"interrupted-{schema}.db.gz" for schema in ("0008", "0009", "0014")]
 
 
 def test_a_ramp_goes_on_in_its_stage_and_measures_anew_what_was_cut_short(url: str, resumed: Resume) -> None:

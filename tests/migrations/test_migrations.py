@@ -83,6 +83,7 @@ def test_there_is_a_store_of_each_release() -> None:
         "schema-0007",
         "schema-0008",
         "schema-0009",
+        "schema-0014",
     ]
 
 

@@ -69,6 +69,7 @@ def test_a_long_csv_becomes_a_run_that_is_analysed_and_told_as_any_other(
     outcome = importing(mapping(), write_csv(tmp_path / "measured.csv", frame))
     assert (outcome.hosts, outcome.rows, outcome.values) == (len(HOSTS), len(frame), len(frame))
     assert outcome.findings.decision is Decision.SHIP
+    assert store.findings(outcome.run_id) == outcome.findings
     (arm,) = outcome.findings.arms
     assert (arm.cause, arm.scope.hosts) == (Cause.BETTER, len(HOSTS))
     record = store.run(outcome.run_id)
@@ -226,7 +227,7 @@ def test_an_import_that_is_cut_off_leaves_nothing(
     def broken(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fleetexp.imports.importer.findings_of", broken)
+    monkeypatch.setattr(Store, "save_findings", broken)
     with pytest.raises(KeyboardInterrupt):
         importing(mapping(), long_frame())
     for table in ("run", "experiment", "host", "assignment", "period", "observation", "import_source"):
