@@ -22,8 +22,9 @@ ALONE     := ray or real_knobs
 GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
 # The others share it, a process for each core: as many as four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
-# Half an hour by themselves, so not in `make test`: `make mission`.
-MISSION   := tests/lab/test_mission.py tests/lab/test_lab_boot.py tests/lab/test_512m_switchback.py
+# Half an hour and more by themselves, so not in `make test`: `make mission`.
+MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py tests/lab/test_conform.py \
+             tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py
 LONGEST   := $(MISSION:%=--ignore %)
 
 export RAY_USAGE_STATS_ENABLED := 0
