@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fleetexp.cli.options import json_option, store_option
 from fleetexp.cli.output import emit_json
-from fleetexp.domain import RunRequest
 from fleetexp.store.url import Database
+
+if TYPE_CHECKING:
+    from fleetexp.domain import RunRequest
 
 
 @click.command(
@@ -26,6 +30,8 @@ def pause(run_id: int, store_url: Database, as_json: bool) -> None:
 
     Every host is put back as it was found; finished blocks are kept.
     """
+    from fleetexp.domain import RunRequest
+
     _ask(run_id, RunRequest.PAUSE, store_url, as_json)
 
 
@@ -46,6 +52,8 @@ def abort(run_id: int, store_url: Database, as_json: bool) -> None:
     marked. Where no process drives the run any more, that is said: the hosts
     undo themselves, and 'fleetexp resume' then ends the run.
     """
+    from fleetexp.domain import RunRequest
+
     _ask(run_id, RunRequest.ABORT, store_url, as_json)
 
 

@@ -41,7 +41,9 @@ _NAMED = 5  # metrics that are left out, in the answer
 @store_option
 @json_option
 def import_(sources: tuple[str, ...], mapping: Path, query: str | None, store_url: Database, as_json: bool) -> None:
-    """Enter measurements from CSV, Parquet or a query as a run, and analyse it.
+    """Enter measurements of your own as a run, and analyse it.
+
+    They come from CSV, Parquet or a query.
 
     Sums of each host, metric and period are kept, not the values themselves; a
     report, views and exports are those of a run. Nothing is stored unless all of

@@ -65,8 +65,8 @@ class InstructionExecutor:
                 context.send(host, Survey())
             case Snapshot(host=host):
                 claim = Claim(
-                    run=context.job.claim_name,
-                    owner=context.job.owner,
+                    run=context.job.holder.claim_name,
+                    owner=context.job.holder.owner,
                     knobs=context.plan.knobs,
                     lease_seconds=context.plan.safety.lease_seconds,
                     pressure=context.plan.pressure,

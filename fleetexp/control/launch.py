@@ -27,7 +27,7 @@ from fleetexp.control.late_restores import Restoring
 from fleetexp.control.messages import StopRequested
 from fleetexp.control.prepare import PreparedRun
 from fleetexp.control.progress import Progress, RunOutcome, progress_of
-from fleetexp.control.run_context import Job
+from fleetexp.control.run_context import Holder, Job
 from fleetexp.control.run_machine import RunMachine
 from fleetexp.control.run_recovery import awaits_approval, past_of, unrestored
 from fleetexp.control.run_requests import approve
@@ -220,8 +220,7 @@ def _drive(
     try:
         job = Job(
             run_id=run_id,
-            claim_name=name,
-            owner=who(),
+            holder=Holder(claim_name=name, owner=who()),
             machine=machine,
             store=store,
             fleet=fleet,

@@ -75,12 +75,19 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """In whose name hosts are claimed: the run's, as hosts know it, and the user's, with host and process."""
+
+    claim_name: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A run to be driven: what decides, where it is done and written down, and in whose name hosts are claimed."""
 
     run_id: int
-    claim_name: str
-    owner: str
+    holder: Holder
     machine: RunMachine
     store: Store
     fleet: Fleet

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from fleetexp.lab.console import BootFailure, failure_of
+from fleetexp.lab.guest import Guest
 from fleetexp.lab.lab import check_memory
 from fleetexp.lab.machine import Hardware, KernelImage, Share, qemu_command, with_our_init
 from fleetexp.lab.record import read_record
 from fleetexp.store.store import open_store
 from tests.fleetexp.lab.test_boot_refusals import plan
-from tests.lab.mission import COUNTED, noted
 from tests.ray_cluster import PROJECT, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -44,6 +44,23 @@ workload: {pointer_chase: {region: 1GiB, page_size: 1GiB, dereferences: 20000, p
 metrics: {primary: access_nanoseconds_per_dereference, secondary: [fault_seconds]}
 safety: {lease: 120s, max_failed_hosts: 1}
 """
+# What the kernel has counted and how its knob reads: as the guest joins, and once more when it is asked for.
+COUNTED = """\
+big=/sys/kernel/mm/transparent_hugepage/hugepages-1048576kB
+seen() {
+    grep thp_split_pud /proc/vmstat
+    for name in anon_fault_alloc anon_fault_fallback split; do echo "$name $(cat $big/stats/$name)"; done
+    echo "knob $(cat $big/enabled)"
+}
+seen >/mnt/share/before
+(until [ -e /mnt/share/count ]; do sleep 1; done; seen >/mnt/share/new; mv /mnt/share/new /mnt/share/after) &
+"""
+
+
+def noted(guest: Guest, name: str) -> dict[str, Any]:
+    """What the guest has left on its share: its counters and its knob, before or after."""
+    lines = dict(line.split(" ", 1) for line in (guest.share / name).read_text().splitlines())
+    return {"knob": lines.pop("knob"), "counters": {key: int(value) for key, value in lines.items()}}
 
 
 def command(*words: str) -> list[str]:

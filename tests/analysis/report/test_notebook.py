@@ -25,7 +25,7 @@ def found(arm: str = "2m", metric: str = "rate", hosts: int = 24) -> Findings:
 def test_it_says_what_is_decided_and_from_which_effects() -> None:
     shown = found()._repr_html_()
     text = re.sub(r"<[^>]+>", " ", shown)
-    for word in ("ship", "rate rose by", "2m", "[+", "nothing in it shows that"):
+    for word in ("ship", "rate rose by", "2m", "[+", "nothing in them shows that"):
         assert word in text
     assert len(shown) < 5_000
 

@@ -38,6 +38,9 @@ COMMANDS = (
     ("run", DEMO, "--fleet", "simulated"),
     ("rehearse", DEMO),
     ("serve", "--port", "0"),
+    ("survey", "--pid", "1", "--seconds", "0", "--keep"),
+    ("conform", "--size", "3KiB"),
+    ("import", "none.csv", "--as", "none.yaml"),
 )
 WAYS = (("--debug",), ("--json",), ("--log-level", "debug", "--log-format", "json"))
 TYPICAL = (

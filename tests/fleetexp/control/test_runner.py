@@ -18,7 +18,7 @@ from agents.facts import survey
 from agents.sysroot import FolderRoot
 from fleetexp.control.controller import Controller
 from fleetexp.control.messages import StopRequested
-from fleetexp.control.run_context import Job
+from fleetexp.control.run_context import Holder, Job
 from fleetexp.control.run_machine import RunMachine
 from fleetexp.control.run_recovery import past_of
 from fleetexp.control.tripwires import Tripwires
@@ -205,8 +205,7 @@ def make(tmp_path: Path, host_tree: Callable[..., FolderRoot]) -> Iterator[Make]
         fleet = Scripted(facts=facts, say=lambda request: say(fleet, request) if say else fleet.healthy(request))
         job = Job(
             run_id=run_id,
-            claim_name="1-x",
-            owner="me",
+            holder=Holder(claim_name="1-x", owner="me"),
             machine=RunMachine(plan=plan),
             store=store,
             fleet=fleet,

@@ -13,6 +13,7 @@ from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 from tests.fleetexp.reporting.fleet_run import fleet_run
 from tests.fleetexp.simulated_runs import run_simulated, spec
+from tests.fleetexp.store.example_run import ask_a_metrics_server
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
@@ -38,6 +39,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     url = new_database(request, tmp_path_factory)
     with contextlib.closing(open_store(url)) as store:
         run_id = fleet_run(store, hostile=True)
+        ask_a_metrics_server(store, run_id)
         yield Stored(url=url, store=store, run_id=run_id, content=report_content(store, run_id))
 
 

@@ -6,9 +6,11 @@ import contextlib
 from pathlib import Path
 
 from agents.simulated import MetricLaw, ModelParameters
+from analysis.report.sections import page
 from fleetexp.reporting import report_content
 from fleetexp.reporting.queries import supply
 from fleetexp.store.store import open_store
+from tests.fleetexp.reporting.test_traces import ARITHMETIC, untraced
 from tests.fleetexp.simulated_runs import run_simulated
 
 SPEC = """\
@@ -51,7 +53,11 @@ def test_arms_stand_side_by_side_and_a_pool_granted_in_part_is_one_of_them(tmp_p
         assert row.p50 is not None and row.p99 is not None and row.maximum is not None
         assert 0 < row.p50 <= row.p99 <= row.maximum
         assert row.region_seconds is not None and row.memory_used_bytes is not None
+        rows = store.select(supply(ran.outcome.run_id))
     assert content.queries["supply"] == supply(ran.outcome.run_id)
+    (table,) = [one for section in page(content).sections for one in section.tables if one.key == "supply"]
+    assert table.rows
+    assert [found for found in untraced(table, rows) if found.split()[0] not in {*ARITHMETIC, "75"}] == []  # a share
 
 
 def test_a_pool_granted_in_part_ends_the_arm_where_nothing_else_was_said(tmp_path: Path) -> None:

@@ -140,11 +140,11 @@ def fill(url: str) -> None:
         _first(store, first)
         _second(store, second)
         store.record_page_surveys(a_fleet(FIRST_AT, ("web-a-01", "web-b-01", "web-b-02")))
-        _central(store, first)
+        ask_a_metrics_server(store, first)
     _set_the_clock(url, {first: FIRST_AT, second: SECOND_AT})
 
 
-def _central(store: Store, run_id: int) -> None:
+def ask_a_metrics_server(store: Store, run_id: int) -> None:
     """A metrics' server was asked once, and had nothing of one period."""
     asked = CentralRequest(
         metric="errors",
