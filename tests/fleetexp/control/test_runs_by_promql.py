@@ -17,7 +17,7 @@ from analysis.report import render_markdown
 from fleetexp.cli.main import cli
 from fleetexp.control import central_readings
 from fleetexp.control.progress import Progress, RunOutcome
-from fleetexp.domain import CentralGap, CentralOutcome, EventKind, PeriodKind, PeriodState, RunState
+from fleetexp.domain import CentralGap, CentralOutcome, EventKind, PeriodKind, PeriodState, RunRequest, RunState
 from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import parse_experiment
 from fleetexp.reporting import report_content
@@ -238,7 +238,7 @@ def test_what_a_paused_run_has_not_read_is_read_when_it_goes_on(scene: Scene) ->
     def pause(progress: Progress) -> None:
         if progress.periods_done >= 3:
             with scene.bench.store() as store:
-                store.request(progress.run_id, "pause", "a test")
+                store.request(progress.run_id, RunRequest.PAUSE, "a test")
             scene.bench.when = lambda _: None
 
     scene.bench.when = pause
