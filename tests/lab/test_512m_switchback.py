@@ -127,8 +127,8 @@ def seen(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def test_it_runs_to_its_report_and_leaves_the_setting_as_found(seen: Seen) -> None:
-    assert (seen.result["run"], seen.result["report"]) == (0, 0), seen.console[-4000:]
-    assert "arm-512m" in (seen.folder / "report.html").read_text()
+    assert seen.result["run"] == 0, seen.console[-4000:]
+    assert "arm-512m" in (seen.folder / "run-1.html").read_text()
     assert seen.result["after"]["enabled"] == seen.result["before"]["enabled"] == "always [inherit] madvise never"
     with seen.store() as store:
         assert {restored for (restored,) in store.select("SELECT restored FROM knob_audit")} == {"yes"}
