@@ -40,7 +40,6 @@ NEEDS = {
     r"--as-of 2026": "a run of that day: tests/fleetexp/cli/test_cli_store_commands.py",
     r"fleetexp lab (boot|enter|status|stop)": "a kernel image and its guests: tests/lab/test_lab_boot.py",
     r"fleetexp conform --size": "to write this machine's kernel: tests/agents/conformance/test_on_this_kernel.py",
-    r"by-promql\.yaml": "a Prometheus: tests/fleetexp/control/test_runs_by_promql.py",
     r"fleetexp serve": "somebody to stop it: tests/fleetexp/web",
 }
 MINE = """\
