@@ -53,10 +53,17 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed (make installs it, as root)")
 
-    def boot(script: str, *, limit_seconds: int = 840, memory: str = "5GiB", cpu_model: str = "") -> dict[str, Any]:
+    def boot(
+        script: str,
+        *,
+        limit_seconds: int = 840,
+        memory: str = "5GiB",
+        cpu_model: str = "",
+        image: str = "bzImage-pud",
+    ) -> dict[str, Any]:
         booted = Guest("guest", 1, tmp_path / "guest")
         booted.folder.mkdir()
-        kernel = KernelImage(image=lab / "bzImage-pud", initramfs=lab / "initramfs.cpio.gz")
+        kernel = KernelImage(image=lab / image, initramfs=lab / "initramfs.cpio.gz")
         booted.start(
             None,
             with_our_init(kernel, booted.folder),

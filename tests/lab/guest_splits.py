@@ -118,9 +118,10 @@ def killed(seed: int) -> dict[str, Any]:
         assert agent.stdout is not None
         agent.stdout.readline()
         until = time.monotonic() + 120
-        while not left_over() and time.monotonic() < until:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0.0, 3.0))
+        for pause in (draw.uniform(0.0, 3.0), 0.0):  # and not between two periods, when nothing is there
+            while not left_over() and time.monotonic() < until:
+                time.sleep(0.001)
+            time.sleep(pause)
         agent.kill()
         agent.wait()
     at_death = left_over()

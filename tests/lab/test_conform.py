@@ -22,7 +22,7 @@ def conform(guest: Guest, tmp_path: Path, *words: str, **how: str) -> dict[str, 
     share = tmp_path / "share"
     share.mkdir(exist_ok=True)
     (share / "conform").write_text(" ".join(("--size", "1GiB", *words)))
-    seen = guest("guest_conform.py", MEM="8G", limit_seconds=3600, **how)
+    seen = guest("guest_conform.py", memory="8GiB", limit_seconds=3600, **how)
     assert seen["found"] is not None, seen["error"]
     assert seen["after"] == seen["before"]
     results = seen["found"]["results"]
@@ -51,7 +51,7 @@ def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest, 
 def test_a_kernel_with_the_series_alone_is_found_out_and_given_up_in_good_order(guest: Guest, tmp_path: Path) -> None:
     names = ("allocation", "mremap", "swap", "memcg-full")
     only = [word for name in names for word in ("--only", name)]
-    seen = conform(guest, tmp_path, *only, "--time-limit", "300", KERNEL="bzImage-pud-rfc-only")
+    seen = conform(guest, tmp_path, *only, "--time-limit", "300", image="bzImage-pud-rfc-only")
     results = {one["name"]: one for one in seen["found"]["results"]}
     assert results["allocation"]["verdict"] == "pass"
     assert results["mremap"]["verdict"] == "fail"
