@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -55,12 +56,13 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def boot(
         script: str,
-        *,
+        *arguments: str,
         limit_seconds: int = 840,
         memory: str = "5GiB",
         cpu_model: str = "",
         image: str = "bzImage-pud",
     ) -> dict[str, Any]:
+        words = (sys.executable, str(HERE / script), f"{SHARE}/result.json")
         booted = Guest("guest", 1, tmp_path / "guest")
         booted.folder.mkdir()
         kernel = KernelImage(image=lab / image, initramfs=lab / "initramfs.cpio.gz")
@@ -69,7 +71,7 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             with_our_init(kernel, booted.folder),
             Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model),
             "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
-            f"PYTHONPATH={HERE.parents[1]} exec {sys.executable} {HERE / script} {SHARE}/result.json\n",
+            f"PYTHONPATH={HERE.parents[1]} exec {shlex.join([*words, *arguments])}\n",
         )
         try:
             until(lambda: booted.state is GuestState.ENDED, limit_seconds, f"{script} has ended in the guest")

@@ -1,9 +1,8 @@
 """Runs inside the guest: `fleetexp conform` on a size, what the host reads before and after, and what was stored.
 
-    python guest_conform.py RESULT.json
+    python guest_conform.py RESULT.json --size 1GiB
 
-The words of the command stand in the file `conform` beside the result. Not a test itself: `test_conform.py` boots a
-guest, runs this in it and judges what it wrote.
+Not a test itself: `test_conform.py` boots a guest, runs this in it and judges what it wrote.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ def knobs() -> dict[str, str]:
 
 
 def main() -> None:
-    result = Path(sys.argv[1])
-    words = (result.parent / "conform").read_text().split()
+    result, words = Path(sys.argv[1]), sys.argv[2:]
     os.chdir("/run")
     with contextlib.suppress(OSError):
         CGROUPS.write_text("+memory")

@@ -6,7 +6,6 @@ Both take minutes: to clear, move or page out a gigabyte takes seconds under emu
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(3700)]
 Guest = Callable[..., dict[str, Any]]
 
 
-def conform(guest: Guest, tmp_path: Path, *words: str, **how: str) -> dict[str, Any]:
-    share = tmp_path / "share"
-    share.mkdir(exist_ok=True)
-    (share / "conform").write_text(" ".join(("--size", "1GiB", *words)))
-    seen = guest("guest_conform.py", memory="8GiB", limit_seconds=3600, **how)
+def conform(guest: Guest, *words: str, **how: str) -> dict[str, Any]:
+    seen = guest("guest_conform.py", "--size", "1GiB", *words, memory="8GiB", limit_seconds=3600, **how)
     assert seen["found"] is not None, seen["error"]
     assert seen["after"] == seen["before"]
     results = seen["found"]["results"]
@@ -31,8 +27,8 @@ def conform(guest: Guest, tmp_path: Path, *words: str, **how: str) -> dict[str, 
     return seen
 
 
-def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest, tmp_path: Path) -> None:
-    seen = conform(guest, tmp_path, "--time-limit", "900")
+def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest) -> None:
+    seen = conform(guest, "--time-limit", "900")
     results = {one["name"]: one for one in seen["found"]["results"]}
     assert list(results) == [scenario.name for scenario in SCENARIOS]
     assert {name: one["detail"] for name, one in results.items() if one["verdict"] == "fail"} == {}
@@ -48,10 +44,10 @@ def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest, 
     assert {"maps", "status"} <= set(looking["leaves it whole"].split(", "))
 
 
-def test_a_kernel_with_the_series_alone_is_found_out_and_given_up_in_good_order(guest: Guest, tmp_path: Path) -> None:
+def test_a_kernel_with_the_series_alone_is_found_out_and_given_up_in_good_order(guest: Guest) -> None:
     names = ("allocation", "mremap", "swap", "memcg-full")
     only = [word for name in names for word in ("--only", name)]
-    seen = conform(guest, tmp_path, *only, "--time-limit", "300", image="bzImage-pud-rfc-only")
+    seen = conform(guest, *only, "--time-limit", "300", image="bzImage-pud-rfc-only")
     results = {one["name"]: one for one in seen["found"]["results"]}
     assert results["allocation"]["verdict"] == "pass"
     assert results["mremap"]["verdict"] == "fail"

@@ -13,7 +13,7 @@ from tests.agents.conformance.on_this_machine import run
 pytestmark = [pytest.mark.real_knobs, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("real_knobs")]
 
 # What this machine may lack: swap, a second node, a cgroup that can be made; or its peace: others use huge pages too.
-MAY_LACK = {"no_swap", "one_node", "no_memory_cgroup", "no_memory", "no_call", "others"}
+MAY_LACK = {"no_swap", "one_node", "no_memory_cgroup", "no_memory", "no_call", "too_small", "others"}
 # Nothing of this host is wanted for these but a page.
 NEVER_SKIPPED = {"allocation", "stride", "fork-write", "partial-munmap", "partial-mprotect"}
 
