@@ -33,7 +33,7 @@ SCRIPTS = ("guest_512m_switchback.py", "sparse_touch.py")
 GUEST_PYTHON = "3.13"
 UNUSED = {"ray", "numba"}  # by an agent in this process, and a workload that is a command
 PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
-LIMIT_SECONDS = 900  # 8 minutes on a quiet machine
+LIMIT_SECONDS = 900  # 4 minutes on a quiet machine
 MIB = 1 << 20
 # Modules are compiled once, beside their sources: the second boot with the same folder is faster.
 START = f"""\
