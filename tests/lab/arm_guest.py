@@ -12,28 +12,33 @@ import pytest
 from tests.lab.conftest import HERE, lab_folder
 
 
-def run_in_arm_guest(script: str, *arguments: str, mark: str, limit_seconds: int = 800) -> str:
-    """Boot the guest, run one of the scripts of tests/lab there; returns the rest of the line that begins with `mark`.
-
-    Skips where the lab or a program is missing.
-    """
+def arm_boot() -> str:
+    """Return the command that boots the guest; skips where the lab or a program is missing."""
     lab = lab_folder()
     if lab is None or not (lab / "arm64/boot.sh").exists():
         pytest.skip("the lab's arm64 guest is not here: set FLEETEXP_LAB to the folder with arm64/boot.sh")
     for program in ("qemu-system-aarch64", "cpio"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (make installs it, as root)")
+    return str(lab / "arm64/boot.sh")
+
+
+def run_in_arm_guest(
+    script: str, *arguments: str, mark: str, prepare: str = "", beside: tuple[str, ...] = (), limit_seconds: int = 800
+) -> str:
+    """Boot the guest, run one of the scripts of tests/lab there; returns the rest of the line that begins with `mark`.
+
+    `prepare` are lines of shell before it, `beside` further scripts that it needs.
+    """
+    boot = arm_boot()
     with tempfile.TemporaryDirectory() as made:
         folder, start = Path(made) / "app", Path(made) / "start.sh"
         shutil.copytree(HERE.parents[1] / "agents", folder / "agents", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "tests/lab").mkdir(parents=True)
-        for name in dict.fromkeys((script, "guest_splits.py", "split_causes.py")):
+        for name in (script, *beside):
             shutil.copyfile(HERE / name, folder / "tests/lab" / name)
-        start.write_text(
-            "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null\n"
-            f"exec python3 /app/tests/lab/{script} {' '.join(arguments)}\n"
-        )
-        command = ["env", "MEM=6G", f"T={limit_seconds}", str(lab / "arm64/boot.sh"), str(folder), str(start)]
+        start.write_text(f"{prepare}\nexec python3 /app/tests/lab/{script} {' '.join(arguments)}\n")
+        command = ["env", "MEM=6G", f"T={limit_seconds}", boot, str(folder), str(start)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = [line.removeprefix(mark) for line in done.stdout.splitlines() if line.startswith(mark)]
     assert found, done.stdout[-4000:] + done.stderr[-2000:]

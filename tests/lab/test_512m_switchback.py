@@ -22,7 +22,8 @@ from analysis.results import TradeSide, Verdict
 from fleetexp.domain import BrokenBy, PeriodKind, PeriodState
 from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
-from tests.lab.conftest import HERE, lab_folder
+from tests.lab.arm_guest import arm_boot
+from tests.lab.conftest import HERE
 from tests.lab.guest_512m_switchback import SIZE_KIB
 from tests.lab.sparse_touch import PAGES
 
@@ -94,12 +95,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    lab = lab_folder()
-    if lab is None or not (lab / "arm64/boot.sh").exists():
-        pytest.skip("the lab's arm64 guest is not here: set FLEETEXP_LAB to the folder with arm64/boot.sh")
-    for program in ("qemu-system-aarch64", "cpio"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (make installs it, as root)")
+    boot = arm_boot()
     app, share = tmp_path_factory.mktemp("app"), tmp_path_factory.mktemp("share")
     for name in ("agents", "analysis", "fleetexp", "migrations"):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -117,7 +113,7 @@ def seen(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         "MEM=6G",
         f"T={LIMIT_SECONDS}",
         f"QEMU={shares}",
-        str(lab / "arm64/boot.sh"),
+        boot,
         str(app),
         str(start),
     ]

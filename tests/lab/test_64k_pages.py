@@ -6,8 +6,6 @@ import base64
 import contextlib
 import itertools
 import pickle
-import shutil
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -21,34 +19,19 @@ from fleetexp.domain import PeriodState
 from fleetexp.store.store import Store, open_store, query
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.fleetexp.store.single import end_period, record_host_facts, start_period
-from tests.lab.conftest import HERE, lab_folder
+from tests.lab.arm_guest import run_in_arm_guest
 from tests.lab.guest_64k_pages import LEASE_SECONDS, MARK, PAGES, SIZE, SIZE_KIB
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(400)]
 
-SCRIPT = HERE / "guest_64k_pages.py"
 MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def seen() -> dict[str, Any]:
     """Boot the guest once with the agent in it; what the script there saw."""
-    lab = lab_folder()
-    if lab is None or not (lab / "arm64/boot.sh").exists():
-        pytest.skip("the lab's arm64 guest is not here: set FLEETEXP_LAB to the folder with arm64/boot.sh")
-    for program in ("qemu-system-aarch64", "cpio"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (make installs it, as root)")
-    folder = tmp_path_factory.mktemp("guest")
-    shutil.copytree(HERE.parents[1] / "agents", folder / "agents", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(SCRIPT, folder / SCRIPT.name)
-    start = tmp_path_factory.mktemp("start") / "start.sh"
-    start.write_text(f"exec python3 /app/{SCRIPT.name}\n")
-    command = ["env", "MEM=6G", "T=360", str(lab / "arm64/boot.sh"), str(folder), str(start)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    found = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
-    assert found, done.stdout[-4000:] + done.stderr[-2000:]
-    result: dict[str, Any] = pickle.loads(base64.b64decode(found[0]))  # noqa: S301 - of our own guest
+    found = run_in_arm_guest("guest_64k_pages.py", mark=MARK, limit_seconds=360)
+    result: dict[str, Any] = pickle.loads(base64.b64decode(found))  # noqa: S301 - of our own guest
     return result
 
 

@@ -78,7 +78,15 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 @pytest.fixture(scope="module")
 def wide() -> Seen:
     """What was seen in the guest with pages of 512 MiB."""
-    seen: Seen = json.loads(run_in_arm_guest("guest_splits.py", str(KILLS), mark=MARK))
+    seen: Seen = json.loads(
+        run_in_arm_guest(
+            "guest_splits.py",
+            str(KILLS),
+            mark=MARK,
+            prepare="mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null",
+            beside=("split_causes.py",),
+        )
+    )
     return seen
 
 
