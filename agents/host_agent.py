@@ -47,7 +47,6 @@ from agents.spool import Spool
 from agents.survey.figures import SurveyPages
 from agents.survey.survey import survey_pages
 from agents.sysroot import SysRoot
-from agents.tracing.kernel_trace import KernelTrace
 from agents.tracing.period_calls import TracedSource
 from agents.workloads import RunningWorkload
 
@@ -86,7 +85,6 @@ class HostAgent:
         self._watch_sizes: tuple[int, ...] = ()
         self._period: SampledPeriod | None = None
         self._workload: RunningWorkload | None = None
-        self._trace: KernelTrace | None = None
         self._traced: TracedSource | None = None
         self._pressure: RunningWorkload | None = None
         self._spool: Spool | None = None
@@ -278,8 +276,7 @@ class HostAgent:
                 workload = self._launch(claim, request.workload, request.time_limit_seconds)
             source: SampleSource = self._sources(workload.cgroup if workload is not None else None, request)
             if request.trace:
-                self._trace = claim.trace(request.trace)
-                source = self._traced = TracedSource(source, self._trace)
+                source = self._traced = TracedSource(source, claim.trace(request.trace))
             period = SampledPeriod(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
@@ -378,9 +375,9 @@ class HostAgent:
                     self._halt_workload(workload)
 
     def _end_trace(self) -> None:
-        trace, self._trace, self._traced = self._trace, None, None
-        if trace is not None:
-            trace.close()
+        traced, self._traced = self._traced, None
+        if traced is not None:
+            traced.close()
 
     def _stop_everything(self, void: str) -> None:
         pressure, self._pressure = self._pressure, None

@@ -58,7 +58,7 @@ def base_page_bytes(root: SysRoot) -> int:
     """Return the size of a base page; 0 where nothing tells. Off this machine: what vmstat counts once in meminfo."""
     if root.real:
         return os.sysconf("SC_PAGE_SIZE")
-    pages, kib = _table(root, "proc/vmstat"), _table(root, "proc/meminfo")
+    pages, kib = read_numbers(root, "proc/vmstat"), read_numbers(root, "proc/meminfo")
     both = [(pages[one], kib[other]) for one, other in _IN_BOTH.items() if one in pages and other in kib]
     count, total_bytes = sum(pair[0] for pair in both), sum(pair[1] for pair in both) * 1024
     if not count or not total_bytes:
@@ -69,8 +69,8 @@ def base_page_bytes(root: SysRoot) -> int:
     return size if total_bytes * _TOLERANCE >= count * size and total_bytes <= count * size * _TOLERANCE else 0
 
 
-def _table(root: SysRoot, path: str) -> dict[str, int]:
-    """Return the whole numbers of a table of 'name number' or 'name: number kB' lines."""
+def read_numbers(root: SysRoot, path: str) -> dict[str, int]:
+    """Return the whole numbers of a table of 'name number' or 'name: number kB' lines; none where it can't be read."""
     found: dict[str, int] = {}
     try:
         lines = root.read(path).splitlines()

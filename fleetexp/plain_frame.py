@@ -16,6 +16,7 @@ import pandas as pd
 from agents.catalogue import MetricKind
 from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
+from analysis.plain_columns import first, with_names
 from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
 from analysis.retrospective.plan import RetrospectivePlan
@@ -181,13 +182,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
         )
     if frame.empty:
         raise BadObservations("the frame has no rows", "frame", "give one row a host and metric")
-    rows = frame.reset_index(drop=True)
-    for name in ("host", "arm", "metric"):
-        if (gone := rows[name].isna()).any():
-            raise BadObservations(
-                f"the {name} is missing", f"frame, column {name}, row {_first(gone)}", "name it, or drop the row"
-            )
-        rows[name] = rows[name].astype(str)
+    rows = with_names(frame.reset_index(drop=True), ("host", "arm", "metric"))
     rows["mean"] = _numbers(rows, "value")
     rows["kind"] = rows["kind"].astype(str) if "kind" in rows else "measure"
     if strange := sorted(set(rows["kind"]) - _KINDS):
@@ -197,7 +192,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     _check_blocks(rows)
     rows["period"] = _numbers(rows, "period") if "period" in rows else 0.0
     if (twice := rows.duplicated([*_OF_PERIOD, "metric"])).any():
-        row = _first(twice)
+        row = first(twice)
         raise BadObservations(
             f"host {rows['host'][row]!r} has two values of {rows['metric'][row]!r}",
             f"frame, row {row}",
@@ -206,7 +201,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     strata = rows["stratum"].astype(str) if "stratum" in rows else pd.Series("all", index=rows.index)
     for name in [name for name in ("arm", "block") if name in rows]:
         if (mixed := rows.groupby(_OF_PERIOD)[name].transform("nunique") > 1).any():
-            host = rows["host"][_first(mixed)]
+            host = rows["host"][first(mixed)]
             raise BadObservations(
                 f"a period of host {host!r} is in more than one {name}", "frame, column period", "number each by itself"
             )
@@ -235,15 +230,11 @@ def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     """Return a column as numbers, NaN where it says nothing."""
     numbers = pd.to_numeric(rows[name], errors="coerce").astype(np.float64)
     if (text := numbers.isna() & rows[name].notna()).any():
-        row = _first(text)
+        row = first(text)
         raise BadObservations(
             f"{rows[name][row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
         )
     return numbers
-
-
-def _first(mask: pd.Series[bool]) -> int:
-    return int(np.argmax(mask.to_numpy()))
 
 
 def _check_blocks(rows: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from agents.numbers import whole_number
-from agents.page_sizes import THP, pmd_kib
+from agents.page_sizes import THP, pmd_kib, read_numbers
 from agents.sysroot import SysRoot
 
 _VMSTAT = ("thp_", "pswp", "pgmigrate_", "numa_", "nr_page_table_pages", "nr_anon_transparent_hugepages")
@@ -85,15 +85,7 @@ def counter_name(count: Count, level: Level, counted: Mapping[str, int]) -> str:
 
 def read_counters(root: SysRoot, size_kib: int) -> dict[str, int]:
     """Return the counters of this size and of the host, by the kernel's own names; what can't be read is left out."""
-    found: dict[str, int] = {}
-    try:
-        lines = root.read("proc/vmstat").decode(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, _, number = line.partition(" ")
-        if name.startswith(_VMSTAT) and number.strip().isdigit():
-            found[name] = int(number)
+    found = {name: number for name, number in read_numbers(root, "proc/vmstat").items() if name.startswith(_VMSTAT)}
     stats = f"{THP}/hugepages-{size_kib}kB/stats"
     for name in root.names(stats):
         try:

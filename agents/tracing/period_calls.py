@@ -27,6 +27,7 @@ class Trace(Protocol):
     @property
     def missing(self) -> tuple[Untraceable, ...]: ...
     def read(self) -> TraceReading: ...
+    def close(self) -> None: ...
 
 
 class TracedSource:
@@ -61,6 +62,10 @@ class TracedSource:
     def events(self) -> list[tuple[HostEventKind, str]]:
         own, self._events = self._events, []
         return [*self._source.events(), *own]
+
+    def close(self) -> None:
+        """Take the trace away; `calls` stay."""
+        self._trace.close()
 
     @property
     def calls(self) -> tuple[TracedCalls, ...]:

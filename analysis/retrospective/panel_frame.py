@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import BadObservations
+from analysis.plain_columns import first, with_names
 from analysis.retrospective.panel import Panel
 
 NEEDED = ("host", "period", "metric", "value", "treated_from")
@@ -40,20 +41,13 @@ def panels_of(frame: pd.DataFrame) -> Panels:
         )
     if frame.empty:
         raise BadObservations("the frame has no rows", "frame", "give one row a host, period and metric")
-    rows = frame.reset_index(drop=True)
-    for name in ("host", "metric"):
-        if (gone := rows[name].isna()).any():
-            raise BadObservations(
-                f"the {name} is missing", f"frame, column {name}, row {_first(gone)}", "name it, or drop the row"
-            )
+    rows = with_names(frame.reset_index(drop=True), ("host", "metric"))
     rows = rows.assign(
-        host=rows["host"].astype(str),
-        metric=rows["metric"].astype(str),
         period=_whole(rows["period"]),
         value=_number(rows["value"], "value"),
     )
     if (twice := rows.duplicated(["host", "period", "metric"])).any():
-        row = _first(twice)
+        row = first(twice)
         raise BadObservations(
             f"host {rows['host'][row]!r} has two values of {rows['metric'][row]!r} in period {rows['period'][row]}",
             f"frame, row {row}",
@@ -158,7 +152,7 @@ def _are_times(values: pd.Series[Any]) -> bool:
 def _whole(column: pd.Series[Any]) -> pd.Series[int]:
     numbers = _number(column, "period")
     if (broken := ~(numbers % 1 == 0)).any():
-        row = _first(broken)
+        row = first(broken)
         raise BadObservations(
             f"{column[row]!r} is not the number of a period",
             f"frame, column period, row {row}",
@@ -170,7 +164,7 @@ def _whole(column: pd.Series[Any]) -> pd.Series[int]:
 def _number(column: pd.Series[Any], name: str) -> pd.Series[float]:
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
     if (text := (numbers.isna() & column.notna()) | np.isinf(numbers)).any():
-        row = column.index[_first(text)]
+        row = column.index[first(text)]
         raise BadObservations(
             f"{column[row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
         )
@@ -182,10 +176,6 @@ def _labels(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[str, ...]:
         return tuple(str(period) for period in periods)
     began = pd.to_datetime(rows["started_at"], utc=True).groupby(rows["period"]).min().reindex(periods)
     return tuple(f"{period} ({at:%Y-%m-%d %H:%M})" for period, at in zip(periods, began, strict=True))
-
-
-def _first(mask: pd.Series[bool]) -> int:
-    return int(np.argmax(mask.to_numpy()))
 
 
 def _listed(names: list[str], most: int = 5) -> str:

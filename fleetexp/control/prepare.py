@@ -106,10 +106,11 @@ def prepare(
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
         refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
         warnings = [f"{one.what} — {one.remedy}" for one in here if one.severity is Severity.WARNING]
+    trials: tuple[CentralTrial, ...] = ()
     if not is_simulated(inventory.name):
         refusals += nonconforming(experiment, hosts.facts, store_url)
-    trials = () if is_simulated(inventory.name) else try_queries(experiment, hosts.facts)
-    refusals += refusals_of(experiment, trials)
+        trials = try_queries(experiment, hosts.facts)
+        refusals += refusals_of(experiment, trials)
     warnings += [trial.text for trial in trials if trial.failure is not None or trial.unmatched]
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)

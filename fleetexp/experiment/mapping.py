@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from analysis.plan import AnalysisPlan, AssignedUnit, GuardrailPlan, MetricPlan, Role
 from analysis.plan import Direction as MetricDirection
@@ -26,7 +26,7 @@ from fleetexp.experiment.model import Direction
 from fleetexp.experiment.names import MetricName, Name, Text, check_word
 from fleetexp.experiment.problem import ValueRefused, choose, raise_all
 from fleetexp.experiment.quantities import Count, Duration, Share, lasting
-from fleetexp.experiment.validation import form_problems
+from fleetexp.experiment.validation import formed
 from fleetexp.experiment.workload import Section
 
 AT_RANDOM = "at random"
@@ -274,14 +274,7 @@ def mapping_to_json(mapping: ImportMapping) -> object:
 
 
 def _build(text: str, document: SpecDocument, *, refuse_meaning: bool = True) -> WrittenMapping:
-    mapping: ImportMapping | None = None
-    problems = list(document.problems)
-    try:
-        mapping = ImportMapping.model_validate(dict(document.data))
-    except ValidationError as error:
-        problems += form_problems(document, ImportMapping, error, ())
-    raise_all(problems)
-    assert mapping is not None  # noqa: S101 - without a mapping there was a problem
+    mapping = formed(document, ImportMapping, dict(document.data), document.problems)
     if refuse_meaning:
         raise_all(document.problem(*finding) for finding in find_problems(mapping))
     return WrittenMapping(text=text, document=document, mapping=mapping)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard, Union, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,6 +17,7 @@ from fleetexp.experiment.problem import MOST_PROBLEMS, SpecProblem, ValueRefused
 from fleetexp.experiment.sources import SourceKeys
 from fleetexp.experiment.workload import OptionsSection, WorkloadSection, kinds, shorthand
 
+_Formed = TypeVar("_Formed", bound=BaseModel)
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -44,16 +45,25 @@ def build(document: SpecDocument, *, refuse_meaning: bool = True) -> Experiment:
     problems += found
     if workload is not None:
         data["workload"] = workload
-    experiment: Experiment | None = None
-    try:
-        experiment = Experiment.model_validate(data)
-    except ValidationError as error:
-        problems += form_problems(document, Experiment, error, ())
-    raise_all(problems)
-    assert experiment is not None  # noqa: S101 - without an experiment there was a problem
+    experiment = formed(document, Experiment, data, problems)
     if refuse_meaning:
         raise_all(document.problem(*finding) for finding in find_problems(experiment))
     return experiment
+
+
+def formed(
+    document: SpecDocument, model: type[_Formed], data: Mapping[str, object], problems: Sequence[SpecProblem]
+) -> _Formed:
+    """Make the model of a document; ConfigError with every problem of form, those given among them."""
+    made: _Formed | None = None
+    found = list(problems)
+    try:
+        made = model.model_validate(data)
+    except ValidationError as error:
+        found += form_problems(document, model, error, ())
+    raise_all(found)
+    assert made is not None  # noqa: S101 - without a model there was a problem
+    return made
 
 
 def _workload(document: SpecDocument, raw: object) -> tuple[WorkloadSection | None, list[SpecProblem]]:
