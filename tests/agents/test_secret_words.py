@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from agents.metric_sources.cancellation import Cancellation
@@ -11,6 +9,7 @@ from agents.metric_sources.command_output import run_command
 from agents.metric_sources.unreadable import Unreadable
 from agents.secret_words import masked, names_a_secret
 from agents.workloads.printed import quoted
+from tests.cpu_time import no_hang
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,6 @@ def test_the_last_words_of_a_command_are_shown_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("text", ["a.", "a:/", "a:/x:", "a=b ", "x", "&a", "a-", ":", "token="])
+@no_hang()
 def test_a_text_of_any_shape_is_gone_through_in_bounded_time(text: str) -> None:
-    began = time.process_time()
     masked(text * (65_536 // len(text)))
-    assert time.process_time() - began < 1.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from fleetexp.experiment import (
     warnings_of,
 )
 from fleetexp.experiment.document import MAX_BYTES
+from tests.cpu_time import no_hang
 
 HERE = Path(__file__).parent
 CASES = HERE.parent / "cases" / "config"
@@ -199,11 +199,10 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
+@no_hang()
 def test_a_spec_that_attacks_is_refused_in_time_and_in_few_words(attack: str) -> None:
     text = ATTACKS[attack]
-    began = time.process_time()
     error = refused(text if "name:" in text else MINIMAL + text)
-    assert time.process_time() - began < 1.0
     assert sum(map(len, error.problems)) < 150_000
     for problem in error.problems:
         problem.encode()

@@ -285,7 +285,7 @@ def test_stopping_waits_for_nobody_and_lets_nothing_in_afterwards(
     wait_until(lambda: len(web.asked) >= 1 and sleeping())
     started = time.monotonic()
     seen.metric_sources.stop()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5  # and not the 30 s or 60 s of what is asked
     wait_until(lambda: not sleeping())
     wait_until(lambda: not [t for t in threading.enumerate() if t.name in {"feed-rps", "feed-depth"}])
     assert seen.look().measured == []
@@ -330,7 +330,7 @@ def test_what_hangs_or_is_huge_does_not_delay_a_sample(web: Web, tmp_path: Path,
     wait_until(lambda: under.beats.samples >= 20, within_seconds=30)
     started = time.monotonic()
     under.period.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # and not a minute
     readings = under.readings()
     assert under.period.invalid == ""
     assert any(isinstance(one, Measurement) and one.metric == "rps" for one in readings)

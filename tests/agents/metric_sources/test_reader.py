@@ -63,7 +63,7 @@ def test_a_process_that_is_late_is_killed_and_the_next_page_gets_another(readers
     before, started = own_cost.child_seconds(), time.monotonic()
     with pytest.raises(Unreadable, match="not understood in time") as caught:
         pick(readers, SLOW.body, seconds=0.5)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     assert caught.value.remedy
     assert own_cost.child_seconds() - before > 0.05  # what it used until then is ours
     assert isinstance(pick(readers, b"x 1\n")["x"], SeriesValue)

@@ -362,9 +362,9 @@ def test_before_a_run_an_instant_that_no_period_would_take_is_said(web: Web) -> 
 def test_sources_are_asked_at_once_before_a_run(web: Web) -> None:
     web.behave = lambda handler: silent(handler, web.release)
     sources = [
-        MetricSource(metric=f"m{n}", url=f"{web.url}?{n}", form=SourceForm.PROMETHEUS, pick="x", timeout_seconds=0.5)
+        MetricSource(metric=f"m{n}", url=f"{web.url}?{n}", form=SourceForm.PROMETHEUS, pick="x", timeout_seconds=2.0)
         for n in range(8)
     ]
     started = time.monotonic()
     assert len(check_sources(sources, FolderRoot(), host="h")) == 8
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # and not eight times two

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.tracing.histogram import Histogram, HistogramEntry, parse_histogram
+from tests.cpu_time import no_hang
 
 RECORDED = sorted((Path(__file__).parents[2] / "cases/tracing").glob("*.hist"))
 PIECES = [b"{ comm: ", b"} hitcount: 1", b"\nTotals:", b"         \n", b" {"]
@@ -85,11 +85,10 @@ def test_what_is_cut_off_is_refused(text: bytes) -> None:
         parse_histogram(text)
 
 
+@no_hang()
 def test_a_stack_without_its_end_costs_no_more_than_its_length() -> None:
     open_ended = TEXTS["split_pud"].replace(b"} hitcount", b"{ hitcount")
-    begun = time.process_time()
     assert parse_histogram(open_ended).entries == ()
-    assert time.process_time() - begun < 1.0
 
 
 @settings(max_examples=200, deadline=None)

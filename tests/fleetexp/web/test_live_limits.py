@@ -74,7 +74,7 @@ def test_a_request_that_dawdles_is_ended_in_its_time(live_store: str, serving: S
             if time.monotonic() - begun > 0.6:
                 break
         assert received(connection).status == 408
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 10
 
 
 def test_idle_connections_leave_the_pages_to_others(live_store: str, serving: Serve) -> None:
