@@ -26,7 +26,7 @@ from analysis.look import Look, guardrail_look, look_at
 from analysis.meanings import mixed_words
 from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import AdjustedTest, adjusted
-from analysis.observer import observer_effect
+from analysis.observer import observer_effects
 from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPlan, Role
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_rows
@@ -121,7 +121,7 @@ def parallel_findings(
             *_attrition(table, treatments, plan),
             *missing_checks,
             *(check for one in found.values() for check in one.checks),
-            *(observer_effect(row) for row in effects.values() if row.role is Role.OBSERVER),
+            *observer_effects(list(effects.values())),
             *((calibration_check(observations, plan, calibration_runs),) if calibration_runs and not shared else ()),
         )
     )

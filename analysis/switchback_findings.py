@@ -19,7 +19,7 @@ from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metric
 from analysis.look import look_at
 from analysis.meanings import mixed_words
 from analysis.multiplicity import AdjustedTest, adjusted
-from analysis.observer import observer_effect
+from analysis.observer import observer_effects
 from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
 from analysis.results import (
     BlockContrast,
@@ -124,7 +124,7 @@ def switchback_findings(
                 for treatment in treatments
                 if primary is not None
             ),
-            *(observer_effect(row) for row in heads.values() if row.role is Role.OBSERVER),
+            *observer_effects(list(heads.values())),
         )
     )
     trades = trades_of(plan, effects)

@@ -317,7 +317,7 @@ def test_guardrail_corners() -> None:
 
 
 def test_observer_check_needs_a_test() -> None:
-    assert observer_effect(replace(row_of(contrast()), p_value=None)).passed is None
+    assert observer_effect(replace(row_of(contrast()), p_value=None), 0.5).passed is None
 
 
 def test_trade_corners() -> None:

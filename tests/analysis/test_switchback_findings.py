@@ -285,10 +285,10 @@ def test_observer_effect_is_a_check() -> None:
         LATENCY,
         MetricPlan(name="agent_cpu_seconds", unit="seconds per second", role=Role.OBSERVER, counter=True),
     )
-    for extra, passed in ((0.0, True), (0.05, False)):
+    for extra, change, passed in ((0.0, -20, True), (0.05, -20, False), (0.004, -20, True), (0.004, -2, False)):
         observations = switchback(
             {
-                "latency": shifted(-20),
+                "latency": shifted(change),
                 "agent_cpu_seconds": lambda arm, block, position, draw, extra=extra: (
                     0.01 + (extra if arm == "always" else 0) + draw.normal(0, 1e-4)
                 ),
