@@ -71,7 +71,9 @@ class Bench:
         return SPEC.format(argv=list(argv or [sys.executable, "-c", program]), **words)
 
     def run(self, **what: Any) -> RunOutcome:  # noqa: ANN401 - as `spec` takes them
-        text = self.spec(**what)
+        return self.launch(self.spec(**what))
+
+    def launch(self, text: str) -> RunOutcome:
         return launch(
             parse_experiment(text), text, store_url=self.url, observer=self.observe, fleet="inline", root=self.root
         )

@@ -19,11 +19,9 @@ from fleetexp.control import central_readings
 from fleetexp.control.progress import Progress, RunOutcome
 from fleetexp.domain import CentralGap, CentralOutcome, EventKind, PeriodKind, PeriodState, RunRequest, RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.experiment import parse_experiment
 from fleetexp.reporting import report_content
 from fleetexp.store.records import CentralValue
 from tests.fleetexp.control.conftest import holds
-from tests.launching import launch
 from tests.prometheus_server import Gate, Prometheus, exporter, prometheus, proxy
 
 Bench = Any  # conftest.py
@@ -102,10 +100,7 @@ class Scene:
         )
 
     def run(self, **what: Any) -> RunOutcome:  # noqa: ANN401 - as `text` takes them
-        text, bench = self.text(**what), self.bench
-        return launch(
-            parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
-        )
+        return self.bench.launch(self.text(**what))
 
     def values(self, metric: str) -> list[CentralValue]:
         with self.bench.store() as store:

@@ -10,8 +10,6 @@ import pytest
 from fleetexp.control.progress import RunOutcome
 from fleetexp.domain import BrokenBy, RunState
 from fleetexp.exit_codes import ExitCode
-from fleetexp.experiment import parse_experiment
-from tests.launching import launch
 
 Bench = Any  # conftest.py
 
@@ -38,9 +36,7 @@ def run(bench: Bench, *, lie: str = "", primary: str = "latency", guardrails: st
     text = bench.spec(argv=[sys.executable, str(program)], blocks=2, guardrails=guardrails)
     if primary != "latency":
         text = text.replace("primary: latency", f"primary: {primary}\n  secondary: [latency]")
-    return launch(
-        parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
-    )
+    return bench.launch(text)
 
 
 def test_what_the_host_itself_shows_is_what_counts(bench: Bench) -> None:

@@ -103,9 +103,7 @@ def test_a_workload_that_hangs_is_ended_with_its_period(bench: Bench) -> None:
 def test_a_knob_this_kernel_does_not_have_is_refused_before_anything_is_written(bench: Bench) -> None:
     text = bench.spec().replace("thp/2048kB/enabled: always", "thp/1048576kB/enabled: always")
     with pytest.raises(RunError, match="does not have the knob thp/1048576kB/enabled"):
-        launch(
-            parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
-        )
+        bench.launch(text)
     assert claim_status(bench.root) is None
     assert not (bench.folder / "fleetexp.db").exists()
 

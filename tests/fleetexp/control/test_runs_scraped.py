@@ -16,7 +16,6 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.experiment import analysis_plan, parse_experiment
 from fleetexp.reporting import report_content
 from tests.fleetexp.control.conftest import holds
-from tests.launching import launch
 from tests.web_server import Web, serving
 
 Bench = Any  # conftest.py
@@ -81,9 +80,7 @@ def service(bench: Bench) -> Iterator[Service]:
 
 def run(bench: Bench, url: str, *, blocks: int = 2, guardrails: str = "[]") -> RunOutcome:
     text = SPEC.format(url=url, blocks=blocks, guardrails=guardrails)
-    return launch(
-        parse_experiment(text), text, store_url=bench.url, observer=bench.observe, fleet="inline", root=bench.root
-    )
+    return bench.launch(text)
 
 
 def test_a_scraped_counter_is_compared_as_a_rate(bench: Bench, service: Service) -> None:
