@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from analysis.report import ReportInput, render_html, render_markdown
 from analysis.report.notebook import report_fragment
 from analysis.results import Findings
+from analysis.retrospective.verdicts import RetrospectiveFindings
 from fleetexp.reporting.content import report_content
+from fleetexp.reporting.retrospective import retrospective_report
 from fleetexp.store.store import Store
 
 
@@ -37,6 +39,11 @@ class Report:
         return report_fragment(self.content)
 
 
-def render_report(store: Store, run_id: int) -> Report:
-    """Return the report of a run; RunError where it has not been analysed, NoSuchRun where there is none."""
-    return Report(report_content(store, run_id))
+def render_report(store: Store, run_id: int) -> Report | RetrospectiveFindings:
+    """Return the report of a run; of a rollout that nobody randomised its verdict, in the same forms.
+
+    RunError where it has not been analysed, NoSuchRun where there is none, BadPlan where an import lacks what a verdict
+    needs.
+    """
+    verdict = retrospective_report(store, run_id)
+    return Report(report_content(store, run_id)) if verdict is None else verdict

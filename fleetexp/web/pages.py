@@ -13,7 +13,7 @@ from analysis.report.instants import instant
 from analysis.report.page import Cell, ReportPage, ReportSection, Table, decision_tone
 from analysis.results import Decision
 from analysis.wording import decision_label
-from fleetexp.domain import Origin
+from fleetexp.domain import Design, Origin
 from fleetexp.web.run_queries import MOST_ROWS, Asked, Row
 
 MOST_HOSTS = 300
@@ -69,7 +69,7 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
     decided = Decision(decision) if decision else None
     hosts = asked.hosts(run_id)
     links = [("Runs", "/"), ("Reload", f"/runs/{run_id}"), ("Reload every 5 s", f"/runs/{run_id}?follow=1")]
-    if decided:
+    if decided or Design(design) is Design.RETROSPECTIVE:
         links.append(("Report", f"/runs/{run_id}/report"))
     alarm = f"RESTORE INCOMPLETE: {reason}" if state == "restore_incomplete" else ""
     return ReportPage(

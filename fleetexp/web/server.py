@@ -19,9 +19,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from analysis.report.html import page_as_html, render_html
+from analysis.errors import AnalysisError
+from analysis.report.html import page_as_html
 from fleetexp.errors import FleetexpError, NoSuchRun, RunError
-from fleetexp.reporting import report_content
+from fleetexp.reporting.report import render_report
 from fleetexp.store.store import open_store
 from fleetexp.store.url import StoreUrl, parse_url
 from fleetexp.web.access import Access
@@ -236,6 +237,8 @@ class _Handler(socketserver.BaseRequestHandler):
             return HTTPStatus.NOT_FOUND, _said("Not there", f"{error}.")
         except NoSuchRun:
             return HTTPStatus.NOT_FOUND, _said("Not there", "There is no such run.")
+        except AnalysisError as error:
+            return HTTPStatus.NOT_FOUND, _said("No report", f"{error}.")
         except FleetexpError as error:
             log.warning("a page could not be made: %s: %s", self.server.access.loggable(request), error)
             return HTTPStatus.SERVICE_UNAVAILABLE, _said("The store does not answer", _NO_STORE)
@@ -258,7 +261,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _report(self, run_id: int) -> str:
         with contextlib.closing(open_store(self.server.url, create=False, read_only=True)) as store:
-            return render_html(report_content(store, run_id))
+            return render_report(store, run_id).html
 
     def _linger(self) -> None:
         """Take what still comes of a body: closing over unread bytes would cost the reader the answer."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+import fleetexp
+from analysis.retrospective.verdicts import RetrospectiveFindings, RetrospectiveVerdict
 from fleetexp.cli.main import cli
+from fleetexp.web.server import LiveServer
 from tests.analysis.retrospective.panels import frame_of, world
+from tests.fleetexp.web.raw import get
 
 MAPPING = """\
 name: pages-of-512m
@@ -72,3 +78,20 @@ def test_markdown_html_and_json_have_it_too(store: str, tmp_path: Path) -> None:
     told = json.loads(shown(store, "--json"))["retrospective"]
     assert (told["verdict"], told["ground"]) == ("consistent_with_benefit", "effect")
     assert told["metrics"][0]["headline"]["difference"] > 3
+
+
+def test_python_and_the_live_pages_show_the_verdict_too(store: str) -> None:
+    with contextlib.closing(fleetexp.open_store(store)) as opened:
+        found = fleetexp.render_report(opened, 1)
+    assert isinstance(found, RetrospectiveFindings)
+    assert found.verdict is RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT
+    server = LiveServer(store, port=0)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        run, report = (get(server.address, f"/runs/1{page}") for page in ("", "/report"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert '"/runs/1/report"' in run.body
+    assert report.status == 200
+    assert report.body.encode("latin-1").decode() == found.html

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.aggregate import FIGURES, summarise
+from analysis.report import render_markdown
 from analysis.results import Cause, Decision
 from fleetexp.cli.main import cli
 from fleetexp.domain import Design, Origin, PeriodKind, PeriodState, RunState
@@ -21,6 +22,7 @@ from fleetexp.experiment.mapping import parse_mapping
 from fleetexp.imports.importer import ImportOutcome, import_tables, panel
 from fleetexp.imports.tables import FrameTable, open_file
 from fleetexp.look_back import look_back
+from fleetexp.reporting import report_content
 from fleetexp.reporting.report import render_report
 from fleetexp.store.store import Store, check, open_store, query
 from tests.fleetexp.imports.rollout import (
@@ -150,7 +152,8 @@ def test_hosts_that_somebody_chose_are_described_and_nothing_leads_to_a_decision
     headline = next(row for row in outcome.findings.estimates if row.metric == "p99")
     assert headline.difference is not None
     assert (headline.p_value, headline.difference_interval, headline.lift_interval) == (None, None, None)
-    said = render_report(store, outcome.run_id).markdown
+    assert "NOT RANDOMISED" in render_report(store, outcome.run_id).markdown
+    said = render_markdown(report_content(store, outcome.run_id))
     assert "nobody drew which host got which arm" in said
     assert "clear" not in said.split("## What changed")[1].split("##")[0].replace("no clear change", "")
 
