@@ -16,6 +16,7 @@ from agents.process import send_signal
 from agents.sysroot import FolderRoot
 from tests.host_tree import build_host
 from tests.postgresql_server import Server, programs
+from tests.schema_template import install as take_schemas_from_a_template
 from tests.strict_machine import install as hold_machines_to_their_table
 
 THP = Path("/sys/kernel/mm/transparent_hugepage")
@@ -60,6 +61,13 @@ def real_knobs() -> Iterator[dict[Path, str]]:
         for path in left:
             path.write_text(before[path])
         assert not left, f"the test left the host changed: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_stores_from_a_template() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        take_schemas_from_a_template(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

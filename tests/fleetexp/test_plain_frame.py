@@ -60,6 +60,7 @@ def test_three_lines_are_enough() -> None:
     assert found.guardrails == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -50,6 +50,7 @@ def test_there_is_one_of_each_schema_since_such_were_frozen() -> None:
     assert [path.name for path in FROZEN] == [f"interrupted-{schema}.db.gz" for schema in ("0008", "0009", "0014")]
 
 
+@pytest.mark.slow
 def test_a_ramp_goes_on_in_its_stage_and_measures_anew_what_was_cut_short(url: str, resumed: Resume) -> None:
     with contextlib.closing(open_store(url)) as store:
         before = store.periods(RAMP)
@@ -72,6 +73,7 @@ def test_a_ramp_goes_on_in_its_stage_and_measures_anew_what_was_cut_short(url: s
     assert [one.scope.hosts for one in found.arms] == [4]
 
 
+@pytest.mark.slow
 def test_an_abort_that_was_under_way_is_finished(url: str, resumed: Resume) -> None:
     outcome, inventory = resumed(SWITCHBACK)
     assert (outcome.state, inventory.changed_at_end) == (RunState.HALTED, ())

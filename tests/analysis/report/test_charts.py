@@ -94,6 +94,7 @@ def test_failure_while_drawing_leaves_the_settings_alone() -> None:
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_threads_draw_the_same_as_one(content: ReportInput) -> None:
     alone = render_html(content)
     found: list[str] = []

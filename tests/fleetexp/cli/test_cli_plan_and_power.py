@@ -80,6 +80,7 @@ def pool(make_facts: Callable[..., HostFacts], number: int) -> list[HostFacts]:
 
 
 # ------------------------------------------------------------------ power
+@pytest.mark.slow
 def test_power_from_numbers_gives_the_figures_of_the_design_paper(invoke: Invoke) -> None:
     """At a CV of 20 % an effect of 5.9 % needs 181 hosts an arm by the normal law, 182 by the t; 35 and 36 adjusted."""
     command = ("power", "--cv", "20%", "--hosts", "100", "--correlation", ".9", "--effect", "5.9%")
@@ -92,6 +93,7 @@ def test_power_from_numbers_gives_the_figures_of_the_design_paper(invoke: Invoke
     assert found["chance"]["unadjusted"] == pytest.approx(0.55, abs=0.01)
 
 
+@pytest.mark.slow
 def test_power_reads_the_newest_run_and_adjusts_for_its_pre_period(invoke: Invoke, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
     stored_run(url, hosts=200)
@@ -133,6 +135,7 @@ def test_power_is_0_where_the_rule_cannot_decide_and_says_why(invoke: Invoke) ->
         assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_power_pays_for_arms_looks_and_strata(invoke: Invoke) -> None:
     base = ("power", "--cv", "20%", "--hosts", "20", "--effect", "20%")
 
@@ -149,6 +152,7 @@ def test_power_pays_for_arms_looks_and_strata(invoke: Invoke) -> None:
 
 
 # ------------------------------------------------------------------ what a plan can show
+@pytest.mark.slow
 def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
     spec = parse_experiment(SPEC)

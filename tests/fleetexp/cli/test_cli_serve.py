@@ -138,6 +138,7 @@ def test_a_port_that_is_taken_is_one_clear_line(invoke: Invoke, url: str, store:
     assert "choose another --port" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_about_serving_do_what_it_says(
     serve: Callable[..., list[str]], tmp_path: Path
 ) -> None:

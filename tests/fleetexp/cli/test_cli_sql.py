@@ -153,6 +153,7 @@ def test_a_large_answer_needs_no_more_memory_than_a_small_one(url: str, tmp_path
 
 
 # ------------------------------------------------------------------ texts that nobody obeys
+@pytest.mark.slow
 def test_hostile_texts_reach_the_terminal_as_text(invoke: Invoke, hostile_url: str) -> None:
     for query in ("select name from host", "select * from run_summary", "select * from host_timeline"):
         for more in ([], ["--json"]):

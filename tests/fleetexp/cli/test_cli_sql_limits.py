@@ -18,6 +18,9 @@ from fleetexp.exit_codes import ExitCode
 from fleetexp.store.store import open_store
 from tests.postgresql_server import Server
 
+# The alarm rings on where Python drops what it raises, in a callback of Hypothesis' say; pytest would not.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Invoke = Callable[..., Result]
 OVERRUN_SECONDS = 6.0  # what other work on the machine may add, and the start of the process
 MOST_MEMORY_KIB = 900 << 10

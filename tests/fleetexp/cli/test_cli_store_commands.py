@@ -254,6 +254,7 @@ def test_sql_cannot_change_anything_and_bad_sql_is_one_line(invoke: Invoke, url:
     assert json.loads(invoke("runs", "--store", url, "--json").stdout)["runs"]
 
 
+@pytest.mark.slow
 def test_the_questions_in_readme_and_help_are_answered(invoke: Invoke, url: str, finished: int) -> None:
     texts = (README.read_text(), invoke("sql", "--help").stdout, invoke("sql").stdout)
     questions = [found[1] for text in texts for found in re.findall(r"fleetexp sql (['\"])(select .*?)\1", text)]

@@ -79,6 +79,7 @@ def test_every_command_that_takes_a_store_is_tried() -> None:
     assert named == {name for name, one in every if one and any(p.name == "store_url" for p in one.params)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:2])[:20])
 def test_no_command_shows_a_part_of_a_password(invoke: Invoke, command: tuple[str, ...], tmp_path: Path) -> None:
     for url in TYPICAL:
@@ -86,6 +87,7 @@ def test_no_command_shows_a_part_of_a_password(invoke: Invoke, command: tuple[st
     assert not [path for path in tmp_path.rglob("*") if pieces(str(path))]
 
 
+@pytest.mark.slow
 def test_no_odd_address_shows_a_part_of_a_password(invoke: Invoke, tmp_path: Path) -> None:
     for url, command in zip(ALL_URLS, itertools.cycle(COMMANDS)):
         shows_nothing(invoke, url, command)

@@ -145,6 +145,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("log", "index"), CASES)
 def test_another_users_store_in_a_folder_that_can_not_be_written(
     placed: Callable[..., Path], tmp_path: Path, log: bool, index: bool
@@ -179,6 +180,7 @@ def test_a_store_on_a_full_disk(
     everything_reads(store, tmp_path)
 
 
+@pytest.mark.slow
 def test_what_writes_names_the_right_that_is_missing(placed: Callable[..., Path], tmp_path: Path) -> None:
     file_only = placed(tmp_path / "file", log=False, index=False)
     folder_only = placed(tmp_path / "folder", log=False, index=False)

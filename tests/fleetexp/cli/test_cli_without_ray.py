@@ -59,6 +59,7 @@ def bare(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_what_looks_at_a_host_needs_neither_ray_nor_metadata(bare: Run, host_root: Path) -> None:
     assert bare("--version").stdout == "fleetexp unknown\n"
     root = ("--root", str(host_root))
@@ -77,6 +78,7 @@ def test_a_run_and_its_report_need_none_where_no_actor_is_asked_for(bare: Run) -
     assert bare("export", "1", "--to", "out").returncode == ExitCode.DONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

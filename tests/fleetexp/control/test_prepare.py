@@ -130,6 +130,7 @@ def test_a_plan_too_small_for_what_is_expected_is_refused_unless_that_is_acknowl
         launch(refused, lambda _: None)
 
 
+@pytest.mark.slow
 def test_what_was_prepared_is_what_is_launched(facts: HostFacts, tmp_path: Path) -> None:
     text = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
     spec, url = parse_experiment(text), f"sqlite:///{tmp_path / 'runs.db'}"

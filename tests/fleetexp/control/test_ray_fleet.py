@@ -163,6 +163,7 @@ def test_a_word_or_an_order_that_does_not_travel_ends_the_link_and_is_no_silence
     theirs.close()
 
 
+@pytest.mark.slow
 def test_a_bridge_that_hears_what_it_does_not_understand_ends() -> None:
     ours, theirs = socket.socketpair()
     with theirs, ours:

@@ -110,6 +110,7 @@ def test_the_same_holds_of_a_switchback_with_the_values_of_its_blocks(switchback
     assert [found for found in untraced(table, rows) if found.split()[0] not in ARITHMETIC] == []
 
 
+@pytest.mark.slow
 def test_treatments_against_each_other_and_what_an_arm_leaves_behind_are_traced_too(tmp_path: Path) -> None:
     found = three_arm_findings()
     carried = replace(found.estimates[0], kind=EstimateKind.CARRY_OVER)

@@ -238,6 +238,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_was_told_is_stored_is_stored_and_no_batch_is_in_halves(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     root = Path(__file__).parents[3]

@@ -270,6 +270,6 @@ def test_a_failed_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "half.db"
     monkeypatch.setattr(schema, "view_sql", lambda _dialect: {"broken": "SELECT nothing FROM nowhere WHERE"})
     with pytest.raises(StoreError):
-        open_store(f"sqlite:///{path}")
+        schema.upgrade(f"sqlite:///{path}")
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("select count(*) from sqlite_master").fetchone() == (0,)

@@ -55,6 +55,7 @@ def test_a_run_shows_stages_hosts_by_state_guardrails_and_what_comes_in(served: 
     assert "lost" in text  # one host of the unfinished run is
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_links_to_its_report(served: Served) -> None:
     _, text, _ = get(f"{served.address}runs/1")
     assert 'href="/runs/1/report"' in text
