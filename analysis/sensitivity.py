@@ -26,7 +26,7 @@ def randomisation_row(
 ) -> Estimate | None:
     """The randomisation test alone, as far as the headline rests on one."""
     if found.inference.wanting:
-        return _bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
+        return bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
     if (drawn := found.inference.drawn) is None:
         return None
     if (pairs := matched_pairs(sample, redraws.plan)) is not None:
@@ -36,7 +36,7 @@ def randomisation_row(
         possible = redraws.of(sample)[0].possible()
         few = possible is not None and possible < 10**9
         said = [f"{possible} possible assignments" if few else "over a billion possible assignments"]
-    row = _bare(
+    row = bare(
         main, EstimateKind.RANDOMISATION, f"randomisation test {redraws.of(sample)[0].name}", warnings=tuple(said)
     )
     return replace(row, p_value=drawn.p_value, p_adjusted=look.p_adjusted(drawn.p_value))
@@ -52,7 +52,7 @@ def sensitivity_rows(
         if isinstance(found, Contrast):
             rows.append(_contrast_row(main, metric, found, look, kind=one.kind, method=one.method))
         elif found is not None:
-            rows.append(_shifted(_bare(main, one.kind, one.method), found, look))
+            rows.append(_shifted(bare(main, one.kind, one.method), found, look))
     return [row if main.p_value is not None else replace(row, p_value=None, p_adjusted=None) for row in rows]
 
 
@@ -117,7 +117,7 @@ def stratum_rows(
         low, high = found.random_interval(look.level)
         rows.append(
             replace(
-                _bare(
+                bare(
                     main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"
                 ),
                 difference=found.random,
@@ -164,7 +164,7 @@ def _contrast_row(
     )
 
 
-def _bare(main: Estimate, kind: EstimateKind, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
+def bare(main: Estimate, kind: EstimateKind, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
     """The headline's frame without its inference."""
     return replace(
         main,
