@@ -41,7 +41,7 @@ from agents.messages import (
     WorkloadState,
 )
 from agents.perf import probe_own_events
-from agents.period import Fed, SampledPeriod, SampleSource
+from agents.period import Fed, PeriodHost, PeriodReads, SampledPeriod, SampleSource
 from agents.preflight import preflight
 from agents.spool import Spool
 from agents.survey.figures import SurveyPages
@@ -280,15 +280,15 @@ class HostAgent:
             period = SampledPeriod(
                 period_id=request.period_id,
                 every_seconds=request.sample_every_seconds,
-                source=source,
+                reads=PeriodReads(
+                    files=source,
+                    workload=workload,
+                    workload_kind=request.workload.kind if request.workload is not None else "",
+                    metric_sources=self._metric_sources(request),
+                ),
                 claim=claim,
-                workload=workload,
-                workload_kind=request.workload.kind if request.workload is not None else "",
                 spool=spool,
-                boot_id=self._boot_id,
-                clock=self._root.clock,
-                timer=self._services.timer,
-                metric_sources=self._metric_sources(request),
+                host=PeriodHost(boot_id=self._boot_id, clock=self._root.clock, timer=self._services.timer),
             )
             period.start()
         except BaseException:

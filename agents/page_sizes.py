@@ -14,6 +14,7 @@ from agents.sysroot import SysRoot
 
 THP = "sys/kernel/mm/transparent_hugepage"
 HUGETLB = "sys/kernel/mm/hugepages"
+GIGABYTE_KIB = 1 << 20
 _SIZE = re.compile(r"hugepages-([1-9][0-9]{0,11})kB")
 
 # vmstat counts these in pages, meminfo the same in kB. Together they are large, and little of them moves between reads.

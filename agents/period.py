@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -72,45 +73,52 @@ class Held(Protocol):
     def ensure_guardian(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodReads:
+    """What a period reads: the host's files, the workload (of a kind, None: none), the user's own metrics."""
+
+    files: SampleSource
+    workload: Watched | None = None
+    workload_kind: str = ""
+    metric_sources: Fed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodHost:
+    """What a period asks of the host it is on: which boot this is, what time it is, and to be woken."""
+
+    boot_id: Callable[[], str]
+    clock: Clock = SYSTEM_CLOCK
+    timer: BeatMaker = ThreadBeat
+
+
 class SampledPeriod:
     """A period from its first boundary sample to its last. `stop` may be called from any thread, once or more."""
 
     def __init__(
-        self,
-        *,
-        period_id: int,
-        every_seconds: float,
-        source: SampleSource,
-        claim: Held,
-        workload: Watched | None,
-        workload_kind: str = "",
-        spool: Spool,
-        boot_id: Callable[[], str],
-        clock: Clock = SYSTEM_CLOCK,
-        timer: BeatMaker = ThreadBeat,
-        metric_sources: Fed | None = None,
+        self, *, period_id: int, every_seconds: float, reads: PeriodReads, claim: Held, spool: Spool, host: PeriodHost
     ) -> None:
         self.period_id = period_id
         # Of the first and the last sample: a rate times this length is what a counter really rose by.
-        self.begun_at = self.ended_at = clock.now()
+        self.begun_at = self.ended_at = host.clock.now()
         self.invalid = ""
         self.drift: dict[str, str] = {}
-        self._source = source
+        self._source = reads.files
         self._claim = claim
-        self._workload = workload
-        self._workload_kind = workload_kind
-        self._metric_sources = metric_sources
+        self._workload = reads.workload
+        self._workload_kind = reads.workload_kind
+        self._metric_sources = reads.metric_sources
         self._spool = spool
-        self._boot_id = boot_id
-        self._began_on = boot_id()
+        self._boot_id = host.boot_id
+        self._began_on = host.boot_id()
         self._sequence = 0
         self._workload_state: tuple[WorkloadState, str] = (WorkloadState.NONE, "")
         self._seen_failed = False
         self._foreign: set[str] = set()  # names of others under which something was reported, and that has been told
-        self._clock = clock
+        self._clock = host.clock
         self._stopped = False
         self._stopping = threading.Lock()
-        self._timer = timer(every_seconds, self._on_beat, f"period-{period_id}")
+        self._timer = host.timer(every_seconds, self._on_beat, f"period-{period_id}")
 
     @property
     def workload(self) -> tuple[WorkloadState, str]:

@@ -10,13 +10,12 @@ from agents.host_services import SourcesCheck
 from agents.knobs import check_value, find_knob
 from agents.messages import Arm, EventSupport, HostFacts, MetricSource, Problem, Severity, WorkloadSpec
 from agents.metric_sources.check import check_sources
+from agents.page_sizes import GIGABYTE_KIB
 from agents.perf.multiplexing import try_turns
 from agents.sysroot import SysRoot
 from agents.traced_calls import Traced
 from agents.tracing.functions import find_probes
 from agents.workloads import check_workload
-
-GIGANTIC_KIB = 1048576
 
 
 def preflight(
@@ -160,7 +159,7 @@ def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
             facts.host,
             "stop them for the run; a change of theirs is noticed and invalidates the period",
         )
-    if not any(size.size_kib == GIGANTIC_KIB for size in facts.thp_sizes):
+    if not any(size.size_kib == GIGABYTE_KIB for size in facts.thp_sizes):
         return
     if facts.page_splitting_readers:
         readers = ", ".join(facts.page_splitting_readers)
@@ -173,7 +172,7 @@ def _confounders(facts: HostFacts, arms: Sequence[Arm]) -> Iterator[Problem]:
         yield _warning("NUMA balancing splits 1 GB pages", facts.host, "set kernel.numa_balancing to 0 in every arm")
     for arm in arms:
         if arm.knobs.get("thp/defrag", facts.thp_defrag) == "always" and any(
-            name == f"thp/{GIGANTIC_KIB}kB/enabled" and value == "always" for name, value in arm.knobs.items()
+            name == f"thp/{GIGABYTE_KIB}kB/enabled" and value == "always" for name, value in arm.knobs.items()
         ):
             yield _warning(
                 "with defrag=always a fault outside MADV_HUGEPAGE memory was seen never to get a 1 GB page",

@@ -14,10 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.assignment_method import find_method
 from analysis.balance import Balance
 from analysis.errors import NotEnoughData
 from analysis.hosts import TwoArms
-from analysis.plan import AnalysisPlan, AssignedUnit, AssignmentMethod
+from analysis.plan import AnalysisPlan, AssignedUnit
 
 _Floats = NDArray[np.float64]
 _Draws = NDArray[np.bool_]
@@ -80,9 +81,8 @@ class WithinStrata:
 class WithinPairs:
     """One coin for each set of matched hosts. A host whose partner does not report has its coin to itself."""
 
-    name = "within matched pairs"
-
-    def __init__(self, treated: _Draws, pairs: NDArray[np.str_]) -> None:
+    def __init__(self, treated: _Draws, pairs: NDArray[np.str_], name: str = "within matched pairs") -> None:
+        self.name = name
         self._treated = treated
         self._names, self._coin = np.unique(pairs, return_inverse=True)
 
@@ -193,14 +193,15 @@ def redrawn(mechanism: Replay, hosts: int, seed: int) -> tuple[_Draws, bool]:
     return mechanism.redraw(min(DRAWS, max(FEWEST_DRAWS, CELLS // max(hosts, 1))), np.random.default_rng(seed)), True
 
 
+def replay_sets(sample: TwoArms, plan: AnalysisPlan, name: str = "within matched pairs") -> WithinPairs | WithinStrata:
+    """Replay one coin for each set of hosts that the plan names; draws within strata where a host is in none."""
+    pair_of = {unit.host: unit.pair for unit in plan.units}
+    pairs = [pair_of.get(str(host), "") for host in sample.hosts]
+    if not all(pairs):
+        return WithinStrata(sample.treated, sample.strata)
+    return WithinPairs(sample.treated, np.array(pairs, dtype=np.str_), name)
+
+
 def replay_of(sample: TwoArms, plan: AnalysisPlan) -> Replay:
     """Return the mechanism that assigned a sample's hosts."""
-    units = {unit.host: unit for unit in plan.units}
-    hosts = [str(host) for host in sample.hosts]
-    if plan.method == AssignmentMethod.MATCHED_PAIRS and all(host in units and units[host].pair for host in hosts):
-        return WithinPairs(sample.treated, np.array([units[host].pair for host in hosts], dtype=np.str_))
-    if (
-        plan.method == AssignmentMethod.RERANDOMISE and sample.control == plan.control
-    ):  # two treatments: no rule compared them
-        return Rerandomised(plan.units, plan, (sample.control, sample.treatment), hosts)
-    return WithinStrata(sample.treated, sample.strata)
+    return find_method(plan.method).replay(sample, plan)

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.aggregate import FIGURES
+from analysis.assignment_method import find_method
 from analysis.errors import BadObservations, BadPlan
-from analysis.plan import AnalysisPlan, AssignmentMethod, Estimand, GuardrailPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Estimand, GuardrailPlan, MetricPlan, Role
 
 OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
@@ -140,10 +141,7 @@ def check_plan(plan: AnalysisPlan) -> None:
         _check_metric(metric)
     if plan.order not in ORDERS:
         raise BadPlan(f"unknown order {plan.order!r}", "order", f"one of {', '.join(ORDERS)}")
-    if plan.method not in set(AssignmentMethod):
-        raise BadPlan(
-            f"unknown method of assignment {plan.method!r}", "method", f"one of {', '.join(AssignmentMethod)}"
-        )
+    find_method(plan.method)
     looks = plan.information_fractions
     if not looks or looks[-1] != 1.0 or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
         raise BadPlan("the looks do not rise to 1", "information_fractions", "such as (0.25, 0.5, 1.0)")

@@ -6,6 +6,7 @@ Where hosts are few or skewed, a randomisation test by the plan's own draw stand
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ _Floats = NDArray[np.float64]
 MOST_MISSING = 0.2  # of the hosts may lack a pre-period; beyond, nothing is adjusted for it
 LEAST_DF = 6  # strata are left out of the model where fewer would be left over
 MOST_HOSTS = 20_000  # beyond, the mean is as good as normal whatever hosts are like
+
+
+class Covariate(StrEnum):
+    """What a headline is adjusted for."""
+
+    PRE_PERIOD = "pre-period"
+    STRATA = "strata"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,14 +150,14 @@ def _with_draws(
 
 
 def _adjusted(
-    sample: TwoArms, covariates: _Floats, names: tuple[str, ...], unadjusted: Contrast, warnings: tuple[str, ...]
+    sample: TwoArms, covariates: _Floats, names: tuple[Covariate, ...], unadjusted: Contrast, warnings: tuple[str, ...]
 ) -> tuple[Contrast, str, tuple[str, ...]]:
-    models = ["ANCOVA"]
-    if "pre-period" in names and min(sample.sizes) >= LIN_FROM:
-        models = ["Lin's ANCOVA", "ANCOVA"]
-    for model in models:
+    models = [("ANCOVA", False)]
+    if Covariate.PRE_PERIOD in names and min(sample.sizes) >= LIN_FROM:
+        models = [("Lin's ANCOVA", True), *models]
+    for model, interact in models:
         try:
-            found = ancova(sample.y, sample.treated, covariates, interact=model != "ANCOVA")
+            found = ancova(sample.y, sample.treated, covariates, interact=interact)
         except NotEnoughData:
             continue  # an arm is missing from some stratum: the smaller model may still do
         return found, f"{model} on {' and '.join(names)}, HC2", warnings
@@ -162,10 +170,10 @@ def _cleaned(y: _Floats, basis: _Floats) -> _Floats:
     return cleaned
 
 
-def covariates_of(sample: TwoArms) -> tuple[_Floats, tuple[str, ...], tuple[str, ...]]:
+def covariates_of(sample: TwoArms) -> tuple[_Floats, tuple[Covariate, ...], tuple[str, ...]]:
     """Columns to adjust for, what they are, and what had to be left out or filled in."""
     hosts = sample.y.size
-    names: list[str] = []
+    names: list[Covariate] = []
     warnings: list[str] = []
     columns = np.empty((hosts, 0))
     known = np.isfinite(sample.before)
@@ -177,7 +185,7 @@ def covariates_of(sample: TwoArms) -> tuple[_Floats, tuple[str, ...], tuple[str,
     if missing <= MOST_MISSING * hosts and hosts:
         filled = np.where(known, sample.before, sample.before[known].mean() if known.any() else 0.0)
         if independent_columns(filled[:, np.newaxis]).shape[1] and hosts - 3 >= 3:
-            columns, names = filled[:, np.newaxis], ["pre-period"]
+            columns, names = filled[:, np.newaxis], [Covariate.PRE_PERIOD]
     dummies = stratum_columns(sample.strata)
     if dummies.shape[1]:
         smallest = min(
@@ -186,7 +194,7 @@ def covariates_of(sample: TwoArms) -> tuple[_Floats, tuple[str, ...], tuple[str,
             for arm in (False, True)
         )
         if hosts - columns.shape[1] - dummies.shape[1] - 2 >= LEAST_DF and smallest >= 1:
-            columns, names = np.hstack((columns, dummies)), [*names, "strata"]
+            columns, names = np.hstack((columns, dummies)), [*names, Covariate.STRATA]
         else:
             warnings.append("too few hosts in some stratum: strata were not adjusted for")
     return columns, tuple(names), tuple(warnings)

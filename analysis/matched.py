@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.assignment_method import find_method
 from analysis.contrast import Contrast
 from analysis.hosts import TwoArms
-from analysis.plan import AnalysisPlan, AssignmentMethod
+from analysis.plan import AnalysisPlan
 
 _Floats = NDArray[np.float64]
 
@@ -31,7 +32,7 @@ class MatchedPairs:
 def matched_pairs(sample: TwoArms, plan: AnalysisPlan) -> MatchedPairs | None:
     """Find the pairs of a sample; None where the plan has none, or fewer than two are whole."""
     pair_of = {unit.host: unit.pair for unit in plan.units}
-    if plan.method != AssignmentMethod.MATCHED_PAIRS:
+    if not find_method(plan.method).paired:
         return None
     members: dict[str, dict[bool, int]] = {}
     for place, host in enumerate(sample.hosts.tolist()):

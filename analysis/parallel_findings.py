@@ -29,7 +29,7 @@ from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
 from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPlan, Role
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
-from analysis.sensitivity import randomisation_row, sensitivity_rows, stratum_rows
+from analysis.sensitivity import bare, randomisation_row, sensitivity_rows, stratum_rows
 from analysis.srm import ratio_check
 from analysis.strata import StratumEffects, judged_strata
 from analysis.trade import trades_of
@@ -289,21 +289,11 @@ def _worst_case_rows(effect: Effect, gaps: Gaps | None) -> Iterator[Estimate]:
     main, level = effect.estimate, effect.look.level
     ends = effect.bounds.low.difference, effect.bounds.high.difference
     below, above = effect.bounds.low.interval(level), effect.bounds.high.interval(level)
-    blank = replace(
-        main,
-        n_control=int((~gaps.sample.treated).sum()),
-        n_treatment=int(gaps.sample.treated.sum()),
-        lift=None,
-        lift_interval=None,
-        standard_error=None,
-        df=None,
-        p_value=None,
-        p_adjusted=None,
+    main = replace(
+        main, n_control=int((~gaps.sample.treated).sum()), n_treatment=int(gaps.sample.treated.sum()), lift=None
     )
     yield replace(
-        blank,
-        kind=EstimateKind.WORST_CASE,
-        method="worst-case bounds for what is missing",
+        bare(main, EstimateKind.WORST_CASE, "worst-case bounds for what is missing"),
         difference=sum(ends) / 2,
         difference_interval=Interval(
             low=None if below is None else below.low, high=None if above is None else above.high, level=level
@@ -313,11 +303,8 @@ def _worst_case_rows(effect: Effect, gaps: Gaps | None) -> Iterator[Estimate]:
     found = trimmed(gaps, level)
     if found is not None:
         yield replace(
-            blank,
-            kind=EstimateKind.TRIMMED,
-            method="Lee's bounds: the fuller arm trimmed",
+            bare(main, EstimateKind.TRIMMED, "Lee's bounds: the fuller arm trimmed"),
             difference=sum(found) / 2,
-            difference_interval=None,
             warnings=(
                 f"between {found[0]:.4g} and {found[1]:.4g}, if the arm could only cost hosts, or only save them",
             ),

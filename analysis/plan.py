@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class AssignmentMethod(StrEnum):
-    """How the arms of a parallel design are drawn."""
-
-    INDEPENDENT = "independent"
-    COMPLETE = "complete"
-    MATCHED_PAIRS = "matched_pairs"
-    RERANDOMISE = "rerandomise"
+INDEPENDENT = "independent"  # the method of assignment where none is asked for
 
 
 class Role(StrEnum):
@@ -114,6 +107,27 @@ class BalanceRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentPlan:
+    """How the arms of a parallel design were drawn, as far as it must be known to draw again.
+
+    `accept` or `largest_difference` is the rule of a method that has one, `threshold` the limit that follows,
+    `distance` what the draw that was taken reached, `draws` how many it took. `held_out` hosts would have taken part.
+    """
+
+    method: str = INDEPENDENT
+    strata: tuple[str, ...] = ()
+    balance: tuple[str, ...] = ()
+    accept: float | None = None
+    largest_difference: float | None = None
+    threshold: float | None = None
+    distance: float | None = None
+    draws: int = 1
+    holdout: float = 0.0
+    holdout_salt: str = ""
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignedUnit:
     """One randomised unit. `arm` is None in a switchback, where every unit passes through every arm.
 
@@ -149,8 +163,8 @@ class AnalysisPlan:
     stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts
     unplanned_look: bool = False  # at no planned look: intervals that hold at every moment (confidence sequences)
     trade: TradePlan | None = None
-    method: str = AssignmentMethod.INDEPENDENT  # how the arms of a parallel design were drawn
-    balance_rule: BalanceRule | None = None  # which draw 'rerandomise' accepted
+    method: str = INDEPENDENT  # how the arms of a parallel design were drawn: a name of analysis.assignment_method
+    balance_rule: BalanceRule | None = None  # which draw was accepted, where a rule decided
 
     @property
     def odds(self) -> tuple[float, ...] | None:

@@ -35,6 +35,7 @@ class EstimateKind(StrEnum):
     HODGES_LEHMANN = "hodges_lehmann"
     WINSORISED = "winsorised"
     BOOTSTRAP = "bootstrap"
+    SENSITIVITY = "sensitivity"  # by an estimator that was added; `method` names it
     STRATUM = "stratum"  # one stratum, named in `stratum`
     STRATA_COMBINED = "strata_combined"
     RANDOM_EFFECTS = "random_effects"  # mean of a population of strata

@@ -9,17 +9,16 @@ import numpy as np
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
 from analysis.estimates import estimate
+from analysis.estimator import Shift, estimators
 from analysis.headline import Headline, Redraws
 from analysis.heterogeneity import Heterogeneity, heterogeneity
 from analysis.hosts import TwoArms
 from analysis.inference import MIN_HOSTS, Inference
 from analysis.look import Look
-from analysis.matched import matched_pairs, pair_contrast
+from analysis.matched import matched_pairs
 from analysis.plan import AnalysisPlan, MetricPlan
 from analysis.results import Check, Estimate, EstimateKind, Interval
-from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.strata import StratumEffects, StratumStanding, combine, host_weights, within_strata
-from analysis.welch import welch
 
 
 def randomisation_row(
@@ -27,7 +26,7 @@ def randomisation_row(
 ) -> Estimate | None:
     """The randomisation test alone, as far as the headline rests on one."""
     if found.inference.wanting:
-        return _bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
+        return bare(main, EstimateKind.RANDOMISATION, "randomisation test", warnings=found.warnings)
     if (drawn := found.inference.drawn) is None:
         return None
     if (pairs := matched_pairs(sample, redraws.plan)) is not None:
@@ -37,7 +36,7 @@ def randomisation_row(
         possible = redraws.of(sample)[0].possible()
         few = possible is not None and possible < 10**9
         said = [f"{possible} possible assignments" if few else "over a billion possible assignments"]
-    row = _bare(
+    row = bare(
         main, EstimateKind.RANDOMISATION, f"randomisation test {redraws.of(sample)[0].name}", warnings=tuple(said)
     )
     return replace(row, p_value=drawn.p_value, p_adjusted=look.p_adjusted(drawn.p_value))
@@ -47,67 +46,30 @@ def sensitivity_rows(
     main: Estimate, sample: TwoArms, metric: MetricPlan, plan: AnalysisPlan, look: Look
 ) -> list[Estimate]:
     """Every other way to ask that the data allow."""
-    control, treatment = sample.arms(sample.y)
-    rows = [
-        _contrast_row(
-            main, metric, welch(control, treatment), look, kind=EstimateKind.UNADJUSTED, method="Welch t, unadjusted"
-        )
-    ]
-    if (pairs := matched_pairs(sample, plan)) is not None:
-        found_pairs = pair_contrast(sample.y[pairs.control], sample.y[pairs.treatment])
-        rows.insert(
-            0,
-            _contrast_row(
-                main, metric, found_pairs, look, kind=EstimateKind.MATCHED_PAIRS, method="paired t on matched pairs"
-            ),
-        )
-    known = np.isfinite(sample.before)
-    if known.all():
-        gained = welch(*sample.arms(sample.y - sample.before))
-        p = gained.p_value()
-        rows.append(
-            replace(
-                _bare(main, EstimateKind.DIFFERENCE_IN_DIFFERENCES, "difference in differences"),
-                difference=gained.difference,
-                difference_interval=gained.interval(look.level),
-                standard_error=gained.standard_error,
-                df=gained.df,
-                p_value=p,
-                p_adjusted=look.p_adjusted(p),
-                lift=None,
-            )
-        )
-    shift, interval, p = hodges_lehmann(control, treatment, look.level)
-    rows.append(
-        replace(
-            _bare(main, EstimateKind.HODGES_LEHMANN, "Hodges-Lehmann shift, Mann-Whitney test"),
-            difference=shift,
-            difference_interval=interval,
-            p_value=p,
-            p_adjusted=look.p_adjusted(p),
-            lift=None,
-        )
-    )
-    reference = sample.before[known] if known.any() else sample.y
-    clipped = winsorised(control, treatment, reference)
-    rows.append(
-        _contrast_row(
-            main, metric, clipped, look, kind=EstimateKind.WINSORISED, method="Welch t, winsorised at 2.5 % a side"
-        )
-    )
-    found = bca(control, treatment, look.level, plan.seed)
-    if found is not None:
-        rows.append(
-            replace(
-                _bare(main, EstimateKind.BOOTSTRAP, "BCa bootstrap"),
-                control_mean=float(control.mean()),
-                treatment_mean=float(treatment.mean()),
-                difference=float(treatment.mean() - control.mean()),
-                difference_interval=found,
-                lift=None,
-            )
-        )
+    rows = []
+    for one in estimators().values():
+        found = one.estimate(sample, plan, look.level)
+        if isinstance(found, Contrast):
+            rows.append(_contrast_row(main, metric, found, look, kind=one.kind, method=one.method))
+        elif found is not None:
+            rows.append(_shifted(bare(main, one.kind, one.method), found, look))
     return [row if main.p_value is not None else replace(row, p_value=None, p_adjusted=None) for row in rows]
+
+
+def _shifted(row: Estimate, found: Shift, look: Look) -> Estimate:
+    control, treatment = found.means or (row.control_mean, row.treatment_mean)
+    return replace(
+        row,
+        control_mean=control,
+        treatment_mean=treatment,
+        difference=found.difference,
+        difference_interval=found.interval,
+        standard_error=found.standard_error,
+        df=found.df,
+        p_value=found.p_value,
+        p_adjusted=look.p_adjusted(found.p_value),
+        lift=None,
+    )
 
 
 def stratum_rows(
@@ -155,7 +117,7 @@ def stratum_rows(
         low, high = found.random_interval(look.level)
         rows.append(
             replace(
-                _bare(
+                bare(
                     main, EstimateKind.RANDOM_EFFECTS, "random effects over strata (DerSimonian-Laird, Hartung-Knapp)"
                 ),
                 difference=found.random,
@@ -202,7 +164,7 @@ def _contrast_row(
     )
 
 
-def _bare(main: Estimate, kind: EstimateKind, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
+def bare(main: Estimate, kind: EstimateKind, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
     """The headline's frame without its inference."""
     return replace(
         main,

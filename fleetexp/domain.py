@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from agents.traced_calls import Traced
-from analysis.plan import AssignmentMethod
+from analysis.plan import AssignmentPlan
 
 
 class Design(StrEnum):
@@ -227,27 +227,6 @@ class UnitPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssignmentPlan:
-    """How the arms of a parallel design were drawn, as far as it must be known to draw again.
-
-    `accept` or `largest_difference` is the rule of `rerandomise`, `threshold` the limit that follows, `distance` what
-    the draw that was taken reached, `draws` how many it took. `held_out` hosts would have taken part.
-    """
-
-    method: AssignmentMethod = AssignmentMethod.INDEPENDENT
-    strata: tuple[str, ...] = ()
-    balance: tuple[str, ...] = ()
-    accept: float | None = None
-    largest_difference: float | None = None
-    threshold: float | None = None
-    distance: float | None = None
-    draws: int = 1
-    holdout: float = 0.0
-    holdout_salt: str = ""
-    held_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
     """A step of the ramp: the hosts off control at most, how long to hold, who approves the next step."""
 
@@ -285,7 +264,7 @@ class Plan:
     events: tuple[str, ...] = ()  # metrics of perf events that its metrics need
     needed_events: tuple[str, ...] = ()  # of these, what the primary metric and the guardrails need
     trace: tuple[Traced, ...] = ()  # what of the kernel is traced in every period
-    assignment: AssignmentPlan = AssignmentPlan()
+    assignment: AssignmentPlan = field(default_factory=AssignmentPlan)
     pressure: WorkloadSpec | None = None  # what holds memory on every host as long as it is claimed
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import pwd
@@ -19,6 +20,16 @@ def who() -> str:
     user, login = os.getuid(), _login_uid()
     name = _name(user) if login is None or login == user else f"{_name(user)} (login {_name(login)})"
     return f"{name}@{platform.node()} pid {os.getpid()}"
+
+
+def is_running(owner: str) -> bool:
+    """Whether the process that `who` named runs on this machine, and is not this one."""
+    where, _, pid = owner.rpartition(" pid ")
+    if not pid.isdigit() or not where.endswith(f"@{platform.node()}") or int(pid) == os.getpid():
+        return False
+    with contextlib.suppress(OSError):
+        return b"fleetexp" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _login_uid() -> int | None:

@@ -15,6 +15,7 @@ import pytest
 from tests.test_extending_hosts import FILE, copied
 
 ROOT = Path(__file__).parents[1]
+FROM_A_PACKAGE = ("A fleet", "An estimator", "A method of assignment")
 
 
 def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path) -> None:
@@ -22,8 +23,10 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
     half = page.partition("## In the orchestrator and the analysis\n")[2].partition("\n## ")[0]
     files = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", half, re.DOTALL)
     assert [name for name, _ in files] == ["own_commands.py", "test_own_commands.py"]
+    for section in FROM_A_PACKAGE:
+        files += FILE.findall(half.partition(f"### {section}\n")[2].partition("\n### ")[0])
     for name, text in files:
-        (tmp_path / name).write_text(text)
+        (tmp_path / Path(name).name).write_text(text)
 
     offered: list[str] = []
     for block in re.findall(r"```toml\n(.*?)```", half, re.DOTALL):
@@ -44,10 +47,10 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
-@pytest.mark.parametrize("section", ["A command of fleetexp's own", "A section of the report"])
+@pytest.mark.parametrize("section", ["A command of fleetexp's own", "A section of the report", *FROM_A_PACKAGE])
 def test_one_module_and_one_test_add_it(section: str, tmp_path: Path) -> None:
     page = (ROOT / "docs/EXTENDING.md").read_text()
     project = copied(tmp_path)

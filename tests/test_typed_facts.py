@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("fleetexp", "agents", "analysis") for path in (ROOT / folder).rglob("*.py"))
-SENTENCES = frozenset({"reason", "reasons", "detail", "method", "why", "because", "refusal", "note", "message"})
+SENTENCES = frozenset(
+    {"reason", "reasons", "detail", "method", "why", "because", "refusal", "note", "message", "sentence", "summary"}
+    | {"warning", "warnings", "remark", "remarks", "remedy", "description", "doubt"}
+)
 READERS = frozenset(
     {"startswith", "endswith", "partition", "rpartition", "split", "rsplit", "removeprefix", "find", "index", "like"}
     | {"ilike", "contains", "removesuffix"}

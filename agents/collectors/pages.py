@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.catalogue.patterns import HUGETLB_COUNTS
-from agents.page_sizes import HUGETLB, THP, pmd_kib, sizes_in
+from agents.page_sizes import GIGABYTE_KIB, HUGETLB, THP, pmd_kib, sizes_in
 from agents.sysroot import SysRoot
-
-_GIGANTIC_KIB = 1048576
 
 
 def watched_sizes(root: SysRoot, named: Sequence[int]) -> tuple[int, ...]:
     """Return the sizes read at each sample: those named, the PMD size, and 1 GiB; of these what the kernel has."""
-    wanted = {*named, _GIGANTIC_KIB, pmd_kib(root)}
+    wanted = {*named, GIGABYTE_KIB, pmd_kib(root)}
     return tuple(size for size in sizes_in(root, THP) if size in wanted)
 
 

@@ -16,14 +16,17 @@ _LONGEST_NUMBER = 20  # digits of the largest number of 64 bits
 _REMEDY_WRITABLE = "run as root on a host whose /sys and /proc/sys are mounted read-write (not in a container)"
 
 
+def _gone(knob: Knob) -> UnknownKnob:
+    remedy = "look the host over with 'fleetexp doctor'"
+    return UnknownKnob(f"{knob.name} is gone from this kernel", where=knob.path, remedy=remedy)
+
+
 def read_knob(root: SysRoot, knob: Knob) -> str:
     """Return the value a knob holds now, brackets resolved; KnobError where it can't be read."""
     try:
         return current_value(root.read(knob.path).decode(errors="replace"))
     except FileNotFoundError as error:
-        raise UnknownKnob(
-            f"{knob.name} is gone from this kernel", where=knob.path, remedy="look the host over with 'fleetexp doctor'"
-        ) from error
+        raise _gone(knob) from error
     except OSError as error:
         raise KnobError(
             f"{knob.name} can't be read: {error.strerror}", where=knob.path, remedy="read it as root"
@@ -100,9 +103,7 @@ def _write(root: SysRoot, knob: Knob, value: str) -> None:
     try:
         root.write(knob.path, value.encode())
     except FileNotFoundError as error:
-        raise UnknownKnob(
-            f"{knob.name} is gone from this kernel", where=knob.path, remedy="look the host over with 'fleetexp doctor'"
-        ) from error
+        raise _gone(knob) from error
     except OSError as error:
         if error.errno in _NOT_WRITABLE:
             raise KnobNotWritable(

@@ -18,11 +18,11 @@ from analysis.results import Interval
 from analysis.retrospective.verdicts import (
     BesideRow,
     GuardrailStanding,
+    MarginStanding,
     MetricFindings,
     RetrospectiveFindings,
     RetrospectiveVerdict,
     RowKind,
-    Standing,
 )
 from analysis.retrospective.wording import NOT_RANDOMISED, passed_word, robustness_words, verdict_label
 from analysis.wording import interval_text
@@ -40,9 +40,9 @@ _KINDS = {
     RowKind.GROUP: "changed in period",
 }
 _STANDINGS = {
-    Standing.WITHIN: ("within its margin, if the comparison is fair", ""),
-    Standing.BEYOND: ("beyond its margin", "bad"),
-    Standing.OPEN: ("harm is not ruled out", "quiet"),
+    MarginStanding.WITHIN: ("within its margin, if the comparison is fair", ""),
+    MarginStanding.BEYOND: ("beyond its margin", "bad"),
+    MarginStanding.OPEN: ("harm is not ruled out", "quiet"),
 }
 _SHORT = "not randomised"
 _KICKER = "Report on a rollout already made"

@@ -17,14 +17,18 @@ from analysis.retrospective.plan import RetrospectivePlan
 from analysis.retrospective.verdicts import (
     Ground,
     GuardrailStanding,
+    MarginStanding,
     MetricFindings,
     RetrospectiveFindings,
     RetrospectiveVerdict,
-    Standing,
 )
 from analysis.retrospective.wording import verdict_sentence
 
-_STANDINGS = {Verdict.PASS: Standing.WITHIN, Verdict.FAIL: Standing.BEYOND, Verdict.INCONCLUSIVE: Standing.OPEN}
+_STANDINGS = {
+    Verdict.PASS: MarginStanding.WITHIN,
+    Verdict.FAIL: MarginStanding.BEYOND,
+    Verdict.INCONCLUSIVE: MarginStanding.OPEN,
+}
 
 
 def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> RetrospectiveFindings:
@@ -41,12 +45,12 @@ def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> Retrospec
         )
     found = {metric.name: metric_effect(panels, metric, plan) for metric in plan.metrics}
     rows = adjusted({name: one.test for name, one in found.items() if one.test is not None}, plan.alpha)
-    found = {name: replace(one, headline=rows.get(name)) for name, one in found.items()}
+    found = {name: replace(one, shown=replace(one.shown, headline=rows.get(name))) for name, one in found.items()}
     metrics = tuple(_of_metric(one, plan) for one in found.values())
     standings = tuple(_standings(found, {one.plan.name: one for one in metrics}, plan))
     primary = next(one for one in metrics if one.plan.role is Role.PRIMARY)
     verdict, ground = primary.verdict or RetrospectiveVerdict.NOT_DISTINGUISHABLE, primary.ground
-    beyond = any(one.standing is Standing.BEYOND for one in standings)
+    beyond = any(one.standing is MarginStanding.BEYOND for one in standings)
     if beyond and verdict is not RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED:
         verdict, ground = RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.GUARDRAIL
     any_panel = panels.by_metric[plan.primary.name]
@@ -70,18 +74,7 @@ def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> Retrospec
 
 def _of_metric(found: MetricEffect, plan: RetrospectivePlan) -> MetricFindings:
     verdict, ground = judged(found, plan.alpha)
-    return MetricFindings(
-        plan=found.plan,
-        verdict=verdict,
-        ground=ground,
-        headline=found.headline,
-        events=found.events,
-        beside=found.beside,
-        placebo_dates=found.placebo_dates,
-        robustness=found.robustness,
-        checks=found.checks,
-        warnings=found.warnings,
-    )
+    return replace(found.shown, verdict=verdict, ground=ground)
 
 
 def _standings(
@@ -90,14 +83,14 @@ def _standings(
     for guardrail in plan.guardrails:
         one = found[guardrail.metric]
         contradicted = metrics[guardrail.metric].verdict is RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED
-        standing = Standing.OPEN if contradicted else _standing(guardrail, one, plan.alpha)
-        yield GuardrailStanding(plan=guardrail, standing=standing, estimate=one.headline)
+        standing = MarginStanding.OPEN if contradicted else _standing(guardrail, one, plan.alpha)
+        yield GuardrailStanding(plan=guardrail, standing=standing, estimate=one.shown.headline)
 
 
-def _standing(guardrail: GuardrailPlan, found: MetricEffect, alpha: float) -> Standing:
+def _standing(guardrail: GuardrailPlan, found: MetricEffect, alpha: float) -> MarginStanding:
     """Where the interval of the lift stands to the margin, one-sided at alpha."""
     if found.test is None or found.test.inference is None or found.few:
-        return Standing.OPEN
+        return MarginStanding.OPEN
     interval = found.test.inference.lift_interval(1 - 2 * alpha)
-    verdict, _ = margin_verdict(guardrail, found.headline, interval)
+    verdict, _ = margin_verdict(guardrail, found.shown.headline, interval)
     return _STANDINGS[verdict]

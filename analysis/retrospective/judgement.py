@@ -14,7 +14,7 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | No
     What contradicts the comparison itself comes first; then whatever keeps a change from being told apart from none.
     None: it is told apart, and nobody says which way is better.
     """
-    row = found.headline
+    row = found.shown.headline
     trend = None if found.trend is None else found.trend.p_value
     dates = [one.p_adjusted for one in found.dates if one.p_adjusted is not None]
     share = alpha / 2 if dates else alpha  # two kinds of tests of one assumption
@@ -35,9 +35,9 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | No
         return blind, Ground.MISSING_DATA
     if found.placebo_p is not None and found.placebo_p >= alpha:
         return blind, Ground.PLACEBO_HOSTS
-    if found.plan.better is None:
+    if found.shown.plan.better is None:
         return None, Ground.NO_DIRECTION
-    better = (row.difference > 0) == (found.plan.better is Direction.INCREASE)
+    better = (row.difference > 0) == (found.shown.plan.better is Direction.INCREASE)
     if better:
         return RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT, Ground.EFFECT
     return RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.EFFECT

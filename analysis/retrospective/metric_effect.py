@@ -29,7 +29,7 @@ from analysis.retrospective.plan import RetrospectivePlan
 from analysis.retrospective.pre_trend import PlaceboDate, PreTrend, placebo_dates, pre_trend
 from analysis.retrospective.relative_magnitudes import MAGNITUDES, steps_before
 from analysis.retrospective.two_way import two_way
-from analysis.retrospective.verdicts import BesideRow, EventPoint, PlaceboRow, Robustness, RowKind
+from analysis.retrospective.verdicts import BesideRow, EventPoint, MetricFindings, PlaceboRow, Robustness, RowKind
 from analysis.validation import finite_checks
 
 ESTIMAND = "mean over the hosts that were changed, each over its periods since"
@@ -43,23 +43,16 @@ _METHODS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricEffect:
-    """What was found of one metric, before it is judged."""
+    """What was found of one metric, before it is judged: what is `shown` of it, and what the judgement rests on."""
 
-    plan: MetricPlan
-    test: AdjustedTest | None  # the headline and what it rests on
-    headline: Estimate | None = None  # adjusted for the number of metrics
+    shown: MetricFindings
+    test: AdjustedTest | None = None  # the headline and what it rests on
     few: bool = False
     trend: PreTrend | None = None
     dates: tuple[PlaceboDate, ...] = ()
     placebo_p: float | None = None  # of the placebo hosts; None: too few to draw from
     worst: Interval | None = None  # where hosts are missing: the effect had they been at either end of the others'
     uneven: bool = False  # missing more among the changed, or less
-    events: tuple[EventPoint, ...] = ()
-    beside: tuple[BesideRow, ...] = ()
-    placebo_dates: tuple[PlaceboRow, ...] = ()
-    robustness: Robustness | None = None
-    checks: tuple[Check, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -> MetricEffect:
@@ -71,7 +64,7 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
         contrasts = host_contrasts(panel, controls, least=MIN_HOSTS)
         main = contrasts.aggregate(contrasts.over_groups())
     except NotEnoughData as error:
-        return MetricEffect(plan=metric, test=None, warnings=(f"no effect: {error}",))
+        return MetricEffect(shown=MetricFindings(plan=metric, warnings=(f"no effect: {error}",)))
     few = min(main.n_changed, main.n_controls) < MIN_HOSTS
     said = []
     if few:
@@ -99,15 +92,8 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
                 ),
             )
         )
-    return MetricEffect(
+    shown = MetricFindings(
         plan=metric,
-        test=AdjustedTest(row=row, inference=None if few else Inference(contrast=main.contrast())),
-        few=few,
-        trend=trend,
-        dates=dates,
-        placebo_p=None if drawn is None else drawn.p_value,
-        worst=_worst(contrasts, main, level),
-        uneven=uneven,
         events=_points(study, level, plan.seed),
         beside=tuple(_beside(panel, contrasts, panels, metric, plan)) if metric.role is Role.PRIMARY else (),
         placebo_dates=tuple(
@@ -122,6 +108,16 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
         robustness=robustness,
         checks=finite_checks(checks),
         warnings=unavailable,
+    )
+    return MetricEffect(
+        shown=shown,
+        test=AdjustedTest(row=row, inference=None if few else Inference(contrast=main.contrast())),
+        few=few,
+        trend=trend,
+        dates=dates,
+        placebo_p=None if drawn is None else drawn.p_value,
+        worst=_worst(contrasts, main, level),
+        uneven=uneven,
     )
 
 

@@ -43,7 +43,7 @@ class RowKind(StrEnum):
     GROUP = "group"  # hosts that were changed in one period
 
 
-class Standing(StrEnum):
+class MarginStanding(StrEnum):
     """Where a guardrail's metric stands to its margin."""
 
     WITHIN = "within"  # harm of the margin or more is not seen: ruled out at the level, if the comparison is fair
@@ -100,7 +100,7 @@ class GuardrailStanding:
     """One guardrail: where its metric stands, and its estimate."""
 
     plan: GuardrailPlan
-    standing: Standing
+    standing: MarginStanding
     estimate: Estimate | None
 
 
@@ -109,9 +109,9 @@ class MetricFindings:
     """Everything that one metric shows. What could not be made is None or empty, with a word in `warnings`."""
 
     plan: MetricPlan
-    verdict: RetrospectiveVerdict | None
-    ground: Ground
-    headline: Estimate | None
+    verdict: RetrospectiveVerdict | None = None
+    ground: Ground = Ground.NOT_ESTIMATED
+    headline: Estimate | None = None  # adjusted for the number of metrics
     events: tuple[EventPoint, ...] = ()
     beside: tuple[BesideRow, ...] = ()
     placebo_dates: tuple[PlaceboRow, ...] = ()

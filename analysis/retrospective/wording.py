@@ -5,10 +5,10 @@ from __future__ import annotations
 from analysis.results import Check, Estimate
 from analysis.retrospective.verdicts import (
     Ground,
+    MarginStanding,
     MetricFindings,
     RetrospectiveFindings,
     RetrospectiveVerdict,
-    Standing,
 )
 from analysis.wording import effect_words
 
@@ -35,7 +35,7 @@ def verdict_sentence(findings: RetrospectiveFindings) -> str:
     effect = primary.plan.name if primary.headline is None else effect_words(primary.headline, findings.alpha)
     said = f"{_of_ground(findings, primary, effect)}; hosts were not drawn at random"
     if findings.ground in {Ground.EFFECT, Ground.GUARDRAIL}:
-        open_ones = [one.plan.metric for one in findings.guardrails if one.standing is Standing.OPEN]
+        open_ones = [one.plan.metric for one in findings.guardrails if one.standing is MarginStanding.OPEN]
         said += f"; harm to {', '.join(open_ones)} is not ruled out" if open_ones else ""
         said += "" if findings.ground is Ground.GUARDRAIL else f"; {robustness_words(primary)}"
     return said
@@ -46,7 +46,7 @@ def _of_ground(findings: RetrospectiveFindings, primary: MetricFindings, effect:
         case Ground.EFFECT:
             said = effect
         case Ground.GUARDRAIL:
-            rows = [one for one in findings.guardrails if one.standing is Standing.BEYOND]
+            rows = [one for one in findings.guardrails if one.standing is MarginStanding.BEYOND]
             said = " and ".join(_beyond(one.estimate, one.plan.margin, findings.alpha) for one in rows)
         case Ground.PRE_TREND:
             said = f"changed hosts moved otherwise than the others before, so nothing can be put down to it: {effect}"

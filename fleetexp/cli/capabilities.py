@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.messages import HostFacts
+from agents.page_sizes import GIGABYTE_KIB
 from fleetexp.cli.output import size
-
-GIGABYTE_KIB = 1048576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from itertools import groupby
 from agents.catalogue.table import COUNTED_ALWAYS, COUNTED_IN_CGROUPS
 from agents.environment_probe import UNKNOWN
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
+from agents.page_sizes import GIGABYTE_KIB
 from agents.perf.multiplexing import Turns
-from fleetexp.cli.capabilities import GIGABYTE_KIB, Ability, abilities
+from fleetexp.cli.capabilities import Ability, abilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agents.knobs.families import POOL_SIZE
 from agents.messages import HostFacts, WorkloadSpec
-from analysis.plan import AssignmentMethod
+from analysis.assignment_method import find_method
 from fleetexp.cli.doctor_screen import hugetlb_area
 from fleetexp.cli.output import duration, labelled, size, visible
 from fleetexp.control.central_trial import CentralTrial
@@ -172,26 +172,9 @@ def _some(hosts: Sequence[str]) -> str:
 
 def _assignment(plan: Plan) -> Iterator[tuple[str, str]]:
     how = plan.assignment
-    within = f" within {' and '.join(how.strata)}" if how.strata else ""
     if plan.design is Design.PARALLEL:
-        match how.method:
-            case AssignmentMethod.COMPLETE:
-                yield "assignment", f"exact ratio{within}, by hash of (seed, host); a host more may move others"
-            case AssignmentMethod.MATCHED_PAIRS:
-                sets = len({unit.pair for unit in plan.units})
-                yield "assignment", f"{sets} sets of hosts alike in {', '.join(how.balance)}{within}, a coin in each"
-            case AssignmentMethod.RERANDOMISE:
-                rule = (
-                    f"Mahalanobis distance {how.distance:.3g} of at most {how.threshold:.3g}"
-                    if how.accept is not None
-                    else f"largest difference {how.distance:.3g} SD of at most {how.threshold:.3g}"
-                )
-                yield (
-                    "assignment",
-                    f"exact ratio{within}, draw {how.draws} is balanced in {', '.join(how.balance)}: {rule}",
-                )
-            case _:
-                yield "assignment", f"each host by hash of (seed, host), compared{within or ' over all'}; stable"
+        sets = len({unit.pair for unit in plan.units})
+        yield "assignment", find_method(how.method).words(how, sets)
     if how.holdout:
         held = f"{len(how.held_out)} hosts" + (f" ({_some(how.held_out)})" if how.held_out else "")
         yield "held out", f"{held}, {how.holdout * 100:.3g} % by salt {how.holdout_salt!r}: never touched"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fleetexp.cli.options import fleet_options, json_option, root_option, store_option
-from fleetexp.cli.run import REPORTS, drive
+from fleetexp.cli.run import drive, reports_option
 from fleetexp.store.url import Database
 
 
@@ -29,14 +29,7 @@ from fleetexp.store.url import Database
     multiple=True,
     help="Plant an effect of the treatment, as 'throughput=+5.9%'. May be repeated.",
 )
-@click.option(
-    "--reports",
-    metavar="FOLDER",
-    default=REPORTS,
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the HTML report goes.",
-)
+@reports_option
 @root_option
 @store_option
 @json_option

@@ -31,7 +31,7 @@ REPORTS = Path("fleetexp-reports")
 _require_decision = click.option(
     "--require-decision", is_flag=True, help="Exit with 6 where the data show too little to decide."
 )
-_reports = click.option(
+reports_option = click.option(
     "--reports",
     metavar="FOLDER",
     default=REPORTS,
@@ -54,7 +54,7 @@ _reports = click.option(
 )
 @preparing
 @_require_decision
-@_reports
+@reports_option
 @metrics_page_options
 def run(
     *,
@@ -135,7 +135,7 @@ def _show_plan(prepared: PreparedRun) -> None:
 )
 @click.argument("run_id", metavar="RUN", type=click.IntRange(min=1))
 @_require_decision
-@_reports
+@reports_option
 @metrics_page_options
 @root_option
 @address_option

@@ -19,7 +19,7 @@ Change = Snapshot | ApplyArm | RevertHost
 
 
 class HostCounts(NamedTuple):
-    """What is counted of a unit (0 or 1, periods apart); of the whole roll, the sums."""
+    """What is counted of a unit (0 or 1, periods apart); of the whole registry, the sums."""
 
     unheard: int = 0  # preflight has had no answer yet
     open: int = 0  # it is, or may be, changed

@@ -6,14 +6,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from agents.catalogue import CATALOGUE, MetricKind
 from agents.claim import ClaimStatus
@@ -40,7 +38,7 @@ from fleetexp.experiment.schedule import assigned_units
 from fleetexp.fleets.by_name import FleetChoice, open_inventory
 from fleetexp.fleets.inventory import Inventory, shown
 from fleetexp.logs import of_run
-from fleetexp.process_identity import who
+from fleetexp.process_identity import is_running, who
 from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
@@ -275,7 +273,7 @@ def _wait_until_free(record: RunRecord, inventory: Inventory, observer: Observer
         for claim in held:
             end = now + claim.lease_remaining_seconds
             renewed = claim.agent_alive and end > ends_at.setdefault(claim.claim, end) + _RENEWED_SECONDS
-            if renewed or _alive(claim.owner):
+            if renewed or is_running(claim.owner):
                 raise RunError(
                     f"run {run_id} is still being driven by {claim.owner}",
                     where=f"run {run_id}",
@@ -304,16 +302,6 @@ def _claims(inventory: Inventory, record: RunRecord) -> list[ClaimStatus]:
 def _upheld(claim: ClaimStatus) -> bool:
     """Whether somebody will still act on a claim; where nobody is left, taking the host undoes it first."""
     return claim.lease_remaining_seconds > 0 or claim.guardian_alive
-
-
-def _alive(owner: str) -> bool:
-    """Whether the process in 'user@host pid N' runs on this machine, and is not this one."""
-    where, _, pid = owner.rpartition(" pid ")
-    if not pid.isdigit() or not where.endswith(f"@{platform.node()}") or int(pid) == os.getpid():
-        return False
-    with contextlib.suppress(OSError):
-        return b"fleetexp" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.plan import AssignmentMethod
 from fleetexp.domain import Design, Plan
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment, analysis_plan
@@ -139,8 +138,7 @@ def planned_shape(experiment: Experiment, plan: Plan, correlation: float | None 
         comparisons=comparisons,
         fractions=fractions,
         alpha=experiment.alpha,
-        matched_pairs=experiment.method == AssignmentMethod.MATCHED_PAIRS
-        and sizes[smallest] * 2 == sum(map(sum, cells.values())),
+        matched_pairs=experiment.method.paired and sizes[smallest] * 2 == sum(map(sum, cells.values())),
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analysis.plan import AssignmentMethod
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import Experiment
 from fleetexp.experiment.population import HostInfo
@@ -29,7 +28,7 @@ def within_limits(experiment: Experiment, by_hash: Sequence[HostInfo], arms: Map
             admitted.append(host)
             if arms.get(host.name) != experiment.control:
                 treated.update(values)
-        elif experiment.switchback or experiment.method != AssignmentMethod.INDEPENDENT:
+        elif experiment.switchback or not experiment.method.stable:
             label, value = next(one for one in values if treated[one] >= limits[one[0]])
             raise _cannot(experiment, label, value)
     return tuple(admitted)

@@ -13,11 +13,11 @@ from agents.workloads.host_pages import Backing
 from agents.workloads.memory import RegionOptions
 from agents.workloads.option import KIB
 from agents.workloads.options import parse_options
-from analysis.plan import AssignmentMethod
+from analysis.assignment_method import own_methods
 from fleetexp.experiment.document import Path
 from fleetexp.experiment.knob_names import pool_of
 from fleetexp.experiment.metrics import analysis_plan, better, known, nearest_metrics, worse
-from fleetexp.experiment.model import BALANCED, Experiment, Stage
+from fleetexp.experiment.model import Experiment, Stage
 from fleetexp.experiment.population import parse_conditions
 from fleetexp.experiment.problem import choose
 from fleetexp.experiment.quantities import format_duration, format_size
@@ -126,19 +126,16 @@ def _parallel(experiment: Experiment) -> Iterator[Finding]:
 def _balance(experiment: Experiment) -> Iterator[Finding]:
     """What the methods that look at hosts need, and what the others can't use."""
     assignment, method = experiment.assignment, experiment.method
-    if method in BALANCED and not assignment.balance:
+    if method.balances and not assignment.balance:
         remedy = "write for example 'balance: [memory]', or the name of a metric of an earlier run"
-        yield ("assignment", "method"), f"{method} needs something to balance", remedy
-    if method not in BALANCED and assignment.balance:
-        yield (
-            ("assignment", "balance"),
-            f"{method} balances nothing",
-            f"use method: {' or '.join(BALANCED)}, or drop it",
-        )
+        yield ("assignment", "method"), f"{method.name} needs something to balance", remedy
+    if not method.balances and assignment.balance:
+        use = " or ".join(name for name, one in own_methods().items() if one.balances)
+        yield ("assignment", "balance"), f"{method.name} balances nothing", f"use method: {use}, or drop it"
     for name, times in Counter(assignment.balance).items():
         if times > 1:
             yield ("assignment", "balance"), f"{name} stands {times} times", "name it once"
-    if method != AssignmentMethod.RERANDOMISE:
+    if not method.by_rule:
         for key in ("accept", "largest_difference", "max_draws"):
             if getattr(assignment, key) is not None:
                 yield ("assignment", key), f"{key} belongs to rerandomise", "drop it, or write method: rerandomise"
@@ -148,7 +145,7 @@ def _balance(experiment: Experiment) -> Iterator[Finding]:
             "a draw is accepted by one rule, here are two",
             "keep accept or largest_difference",
         )
-    if method == AssignmentMethod.MATCHED_PAIRS and len(set(experiment.ratio.values())) > 1:
+    if method.paired and len(set(experiment.ratio.values())) > 1:
         yield ("assignment", "ratio"), "matched hosts come to one of each arm", "drop ratio, or use method: rerandomise"
 
 

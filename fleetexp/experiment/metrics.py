@@ -20,7 +20,6 @@ from agents.catalogue import (
 from analysis.plan import (
     AnalysisPlan,
     AssignedUnit,
-    AssignmentMethod,
     Direction,
     GuardrailPlan,
     MetricPlan,
@@ -88,8 +87,8 @@ def analysis_plan(experiment: Experiment, units: Sequence[AssignedUnit] = ()) ->
         seed=experiment.seed,
         order=experiment.order,
         ratio=tuple(float(experiment.ratio[arm]) for arm in experiment.arm_names),
-        method=experiment.method,
-        balance_rule=experiment.balance_rule if experiment.method == AssignmentMethod.RERANDOMISE else None,
+        method=experiment.method.name,
+        balance_rule=experiment.balance_rule if experiment.method.by_rule else None,
         trade=_trade(experiment, plans),
     )
 

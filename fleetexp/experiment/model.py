@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerial
 from agents.catalogue import asked_events
 from agents.messages import Arm, MetricSource, WorkloadSpec
 from agents.traced_calls import Traced
-from analysis.plan import AssignmentMethod, BalanceRule
+from analysis.assignment_method import AssignmentMethod, find_method, installed_methods, own_methods
+from analysis.plan import INDEPENDENT, BalanceRule
 from fleetexp.domain import Approval, Design, DriftPolicy, Safety, ShortPoolPolicy
 from fleetexp.experiment.central import CentralQuery, MetricsServer
 from fleetexp.experiment.key import Written, exactly_one, key
@@ -22,10 +23,6 @@ from fleetexp.experiment.quantities import Count, Duration, Share, Size, format_
 from fleetexp.experiment.sources import SourceSection, asked_sources, central_queries, counters_among
 from fleetexp.experiment.workload import Section, WorkloadSection
 
-BALANCED = (
-    AssignmentMethod.MATCHED_PAIRS,
-    AssignmentMethod.RERANDOMISE,
-)  # look at what hosts were before
 DEFAULT_ACCEPT = 0.05
 DEFAULT_DRAWS = 10_000
 DEFAULT_SALT = "fleet"
@@ -75,8 +72,8 @@ class AssignmentSection(Section):
     standard deviations. A share `holdout` of all hosts is touched by no experiment that names the same salt.
     """
 
-    method: Annotated[str, *check_word(*(method.value for method in AssignmentMethod))] | None = key(
-        "how hosts get their arms", "rerandomise", default=None, otherwise=AssignmentMethod.INDEPENDENT.value
+    method: Annotated[str, *check_word(*own_methods(), further=installed_methods)] | None = key(
+        "how hosts get their arms", "rerandomise", default=None, otherwise=INDEPENDENT
     )
     balance: tuple[Text, ...] = key("labels or metrics that the arms must be alike in", ["memory"], default=())
     accept: Annotated[Share, Field(gt=0, lt=1)] | None = key(
@@ -317,7 +314,7 @@ class Experiment(Section):
     @property
     def method(self) -> AssignmentMethod:
         """How arms are drawn in a parallel design."""
-        return AssignmentMethod(self.assignment.method or AssignmentMethod.INDEPENDENT)
+        return find_method(self.assignment.method or INDEPENDENT)
 
     @property
     def holdout_salt(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -37,14 +37,17 @@ def check_metric_name(name: str) -> str:
     return name
 
 
-def check_word(*legal: str) -> tuple[BeforeValidator, Written]:
-    """Make a validator for one of a few words that names the nearest."""
+def check_word(*legal: str, further: Callable[[], Iterable[str]] = tuple) -> tuple[BeforeValidator, Written]:
+    """Make a validator for one of a few words that names the nearest; `further` ones are asked for if it is none."""
 
     def check(value: object) -> object:
         if value in legal and isinstance(value, str):
             return value
+        every = (*legal, *further())
+        if value in every and isinstance(value, str):
+            return value
         raise ValueRefused(
-            f"{kind_of(value)} is not legal here", choose(value if isinstance(value, str) else "", legal)
+            f"{kind_of(value)} is not legal here", choose(value if isinstance(value, str) else "", every)
         )
 
     return BeforeValidator(check), Written(called="one of", schema={"enum": list(legal)})

@@ -1,6 +1,6 @@
 """Who gets which arm when: randomisation, periods and stages. Pure: equal seeds and hosts give equal plans.
 
-Parallel designs draw arms as `assignment.py` beside this file says; by default each host's on its own, so that a host
+Parallel designs draw arms by one of `analysis/assignment_methods`; by default each host's on its own, so that a host
 that joins later moves nobody. The price is balance: the number of hosts in an arm is binomial (100 hosts at 1:1 come
 out within 40 to 60 in 95 of 100 draws), inside each stratum as well. Sample-ratio checks are therefore made against the
 binomial, and a draw that leaves an arm empty is refused.
@@ -18,15 +18,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from agents.messages import HostFacts
-from analysis.plan import AssignedUnit, AssignmentMethod
-from fleetexp.domain import Approval, AssignmentPlan, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
+from analysis.plan import AssignedUnit, AssignmentPlan
+from analysis.seeded_hash import uniform
+from fleetexp.domain import Approval, PeriodKind, PeriodPlan, Plan, StagePlan, UnitPlan
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import Experiment
 from fleetexp.experiment.assignment import assign
 from fleetexp.experiment.blast_radius import within_limits
 from fleetexp.experiment.population import HostInfo, LeftOut
 from fleetexp.experiment.problem import choose
-from fleetexp.seeded_hash import uniform
 
 __all__ = ["HostInfo", "assigned_units", "host_info", "is_held_out", "left_out_of", "make_plan", "uniform"]
 
@@ -60,12 +60,12 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
     stages = _stages(experiment, len(chosen))
     strata = {host.name: _stratum(experiment, host) for host in chosen}
     taking_part: Sequence[HostInfo] = chosen
-    if not experiment.switchback and experiment.method != AssignmentMethod.INDEPENDENT:
+    if not experiment.switchback and not experiment.method.stable:
         # Who takes part is decided before the arms: the draw is balanced over those who do.
         taking_part = _by_hash(experiment, chosen)[: stages[-1].hosts]
         strata = {host.name: strata[host.name] for host in taking_part}
     drawn = None if experiment.switchback else assign(experiment, taking_part, strata)
-    arms = {} if drawn is None else drawn.arms
+    arms = {} if drawn is None else drawn.draw.arms
     if experiment.safety.max_per:
         taking_part = within_limits(experiment, _by_hash(experiment, taking_part), arms)
         arms = {host.name: arms[host.name] for host in taking_part if host.name in arms}
@@ -85,7 +85,7 @@ def make_plan(experiment: Experiment, hosts: Sequence[HostInfo]) -> Plan:
                 periods=_switchback(experiment, host.name, stage)
                 if arm is None
                 else _parallel(experiment, arm, stages[stage], stages),
-                pair="" if drawn is None else drawn.pairs.get(host.name, ""),
+                pair="" if drawn is None else drawn.draw.pairs.get(host.name, ""),
                 balance=() if drawn is None else drawn.balance.get(host.name, ()),
             )
         )

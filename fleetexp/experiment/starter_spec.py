@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from agents.messages import HostFacts
+from agents.page_sizes import GIGABYTE_KIB
 from fleetexp.errors import RunError
 
 _GIB, _KIB = 2**30, 2**10
 _LARGEST_REGION_BYTES = 4 * _GIB
 _REGION_SHARE = 4  # of the memory that is free now, one part
-_GIGABYTE_KIB = 1048576
 
 
 def starter_spec(facts: HostFacts) -> str:
@@ -19,7 +19,7 @@ def starter_spec(facts: HostFacts) -> str:
     sizes = _sizes(facts)
     largest, pmd = sizes[-1], facts.thp_pmd_kib
     region = _size(_region_bytes(facts, largest) // _KIB)
-    small, big = ("pages-2m", "pages-1g") if largest == _GIGABYTE_KIB else ("small-pages", "big-pages")
+    small, big = ("pages-2m", "pages-1g") if largest == GIGABYTE_KIB else ("small-pages", "big-pages")
     knob, also, note = facts.thp_switch(largest), "", ""
     what = f"pages of {_size(largest)} against base pages"
     if largest > pmd and pmd in sizes:

@@ -14,6 +14,7 @@ from analysis.report.page import Cell, ReportPage, ReportSection, Table, decisio
 from analysis.results import Decision
 from analysis.wording import decision_label
 from fleetexp.domain import Design, Origin
+from fleetexp.simulated import is_simulated
 from fleetexp.web.run_queries import MOST_ROWS, Asked, Row
 
 MOST_HOSTS = 300
@@ -87,7 +88,7 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
         tone=decision_tone(decided) if decided else "quiet",
         reason=decision_reason,
         alarms=(alarm,) if alarm else (),
-        warnings=("SIMULATED hosts: nothing here is measured on a kernel.",) if str(fleet).startswith("sim") else (),
+        warnings=("SIMULATED hosts: nothing here is measured on a kernel.",) if is_simulated(str(fleet)) else (),
         sections=(
             _stages(asked.stages(run_id)),
             _hosts(run_id, hosts),

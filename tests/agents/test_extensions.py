@@ -216,4 +216,5 @@ from fleetexp.experiment.workload import kinds
 result = sorted(kinds())
 """
     known = beside(site, allow(tmp_path / "etc", "ticker-tools"), code)
-    assert known == ["acquire", "command", "page_fault", "pointer_chase", "pressure", "service"]
+    assert "ticks" not in known
+    assert {"acquire", "command", "page_fault", "pointer_chase", "pressure", "service"} <= set(known)

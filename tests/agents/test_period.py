@@ -14,7 +14,7 @@ import pytest
 
 from agents.errors import LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
-from agents.period import FOREIGN_NAMES_TOLD, SampledPeriod
+from agents.period import FOREIGN_NAMES_TOLD, PeriodHost, PeriodReads, SampledPeriod
 from agents.spool import Spool
 
 
@@ -110,12 +110,10 @@ class Stage:
         return SampledPeriod(
             period_id=5,
             every_seconds=self.every,
-            source=self.source,
+            reads=PeriodReads(files=self.source, workload=self.work, workload_kind="command"),
             claim=self.claim,
-            workload=self.work,
-            workload_kind="command",
             spool=self.spool,
-            boot_id=lambda: self.boot,
+            host=PeriodHost(boot_id=lambda: self.boot),
         )
 
     def readings(self) -> list[Reading]:

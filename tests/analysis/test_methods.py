@@ -16,6 +16,9 @@ from analysis.confidence_sequence import sequence_level, widening
 from analysis.contrast import Contrast, fieller
 from analysis.errors import AnalysisError, BadPlan, NotEnoughData
 from analysis.estimates import estimate
+from analysis.estimators.bootstrap import bca
+from analysis.estimators.hodges_lehmann import hodges_lehmann
+from analysis.estimators.winsorised import winsorised
 from analysis.exposure import ExposureArm, dose_response, wald
 from analysis.guardrails import margin_verdict, tripwire_verdict
 from analysis.headline import Redraws
@@ -27,7 +30,6 @@ from analysis.multiplicity import benjamini_hochberg, holm
 from analysis.observer import observer_effect
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Check, Interval, Verdict
-from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.sequential import bounds, spent
 from analysis.srm import ratio_check, ratio_p
 from analysis.strata import combine
@@ -165,7 +167,7 @@ def test_hodges_lehmann_is_the_same_by_sorting_and_by_bisection(monkeypatch: pyt
     draw = np.random.default_rng(3)
     control, treatment = draw.normal(0, 1, 60), draw.normal(1, 1, 70)
     sorted_ = hodges_lehmann(control, treatment, 0.95)
-    monkeypatch.setattr("analysis.robust.ALL_PAIRS_UP_TO", 10)
+    monkeypatch.setattr("analysis.estimators.hodges_lehmann.ALL_PAIRS_UP_TO", 10)
     searched = hodges_lehmann(control, treatment, 0.95)
     assert searched[0] == pytest.approx(sorted_[0])
     assert (searched[1].low, searched[1].high) == pytest.approx((sorted_[1].low, sorted_[1].high))

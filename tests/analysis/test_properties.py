@@ -14,11 +14,11 @@ from scipy import stats
 from analysis import analyze
 from analysis.adjustment import ancova
 from analysis.contrast import Contrast, fieller
+from analysis.estimators.hodges_lehmann import hodges_lehmann
 from analysis.exposure import ExposureArm, wald
 from analysis.guardrails import margin_verdict
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Estimate, Interval, Verdict
-from analysis.robust import hodges_lehmann
 from analysis.sequential import bounds, level_at, spent
 from analysis.strata import combine, host_weights, within_strata
 from analysis.welch import welch

@@ -10,10 +10,10 @@ import pytest
 from analysis.adjustment import ancova
 from analysis.attrition import attrition_check
 from analysis.blocks import PairedBlocks
+from analysis.estimators.hodges_lehmann import hodges_lehmann
 from analysis.exposure import ExposureArm, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
-from analysis.robust import hodges_lehmann
 from analysis.rule_power import ParallelShape, rule_detectable, rule_hosts_needed, rule_power
 from analysis.sequential import bounds, spent
 from analysis.srm import ratio_p

@@ -15,6 +15,8 @@ from analysis.calibration import BAND, calibrate_sample
 from analysis.confidence_sequence import widening
 from analysis.contrast import Contrast, fieller
 from analysis.estimates import estimate
+from analysis.estimators.hodges_lehmann import hodges_lehmann
+from analysis.estimators.winsorised import winsorised
 from analysis.exposure import ExposureArm, wald
 from analysis.guardrails import margin_verdict
 from analysis.hosts import TwoArms
@@ -23,7 +25,6 @@ from analysis.look import Look
 from analysis.missing import completed
 from analysis.plan import Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Interval, Verdict
-from analysis.robust import hodges_lehmann, winsorised
 from analysis.strata import combine, host_weights, within_strata
 from analysis.trade import servers_per_1000
 from analysis.welch import fleet_ratio

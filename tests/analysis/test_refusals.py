@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from analysis.adjustment import ancova
 from analysis.confidence_sequence import widening
 from analysis.errors import AnalysisError, BadObservations, BadPlan, NotEnoughData
+from analysis.estimators.bootstrap import bca
+from analysis.estimators.hodges_lehmann import hodges_lehmann
+from analysis.estimators.winsorised import winsorised
 from analysis.exposure import ExposureArm, dose_response, wald
 from analysis.heterogeneity import heterogeneity
 from analysis.multiplicity import benjamini_hochberg, holm
-from analysis.robust import bca, hodges_lehmann, winsorised
 from analysis.rule_power import ParallelShape, rule_detectable, rule_hosts_needed, rule_power
 from analysis.sequential import bounds, spent
 from analysis.srm import ratio_p

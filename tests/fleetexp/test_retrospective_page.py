@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.retrospective.verdicts import RetrospectiveFindings, RetrospectiveVerdict, Standing
+from analysis.retrospective.verdicts import MarginStanding, RetrospectiveFindings, RetrospectiveVerdict
 from analysis.retrospective.wording import verdict_label
 
 PAGE = (Path(__file__).parents[2] / "docs" / "RETROSPECTIVE.md").read_text()
@@ -44,7 +44,7 @@ def test_the_example_finds_the_memory_in_big_pages(found: RetrospectiveFindings)
 
 def test_the_example_ends_as_the_page_says(found: RetrospectiveFindings) -> None:
     assert found.verdict is RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT
-    assert [one.standing for one in found.guardrails] == [Standing.WITHIN]
+    assert [one.standing for one in found.guardrails] == [MarginStanding.WITHIN]
     assert "NOT RANDOMISED" in found.html
     assert "NOT RANDOMISED" in found.markdown
     assert "NOT RANDOMISED" in found._repr_html_()

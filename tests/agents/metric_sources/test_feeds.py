@@ -18,7 +18,7 @@ import pytest
 from agents.messages import HostEvent, HostEventKind, Measurement, MetricSource, Reading, Sample, SourceForm
 from agents.metric_sources import source_reader
 from agents.metric_sources.period_sources import PeriodSources
-from agents.period import SampledPeriod
+from agents.period import PeriodHost, PeriodReads, SampledPeriod
 from agents.spool import Spool
 from agents.sysroot import FolderRoot
 from fleetexp.control.observations import observations
@@ -302,12 +302,14 @@ class Under:
         self.period = SampledPeriod(
             period_id=5,
             every_seconds=EVERY,
-            source=self.beats,
+            reads=PeriodReads(
+                files=self.beats,
+                workload=work,
+                metric_sources=PeriodSources(sources, FolderRoot(), host="h", sample_every_seconds=EVERY),
+            ),
             claim=Lease(),
-            workload=work,
             spool=self.spool,
-            boot_id=lambda: "boot-1",
-            metric_sources=PeriodSources(sources, FolderRoot(), host="h", sample_every_seconds=EVERY),
+            host=PeriodHost(boot_id=lambda: "boot-1"),
         )
 
     def readings(self) -> list[Reading]:

@@ -27,10 +27,10 @@ from analysis.results import Decision
 from analysis.retrospective.panel import Panel
 from analysis.retrospective.verdicts import (
     Ground,
+    MarginStanding,
     RetrospectiveFindings,
     RetrospectiveVerdict,
     RowKind,
-    Standing,
 )
 from analysis.retrospective.wording import NOT_RANDOMISED
 from tests.analysis.retrospective.panels import frame_of, world
@@ -124,9 +124,9 @@ def test_a_guardrail_beyond_its_margin_is_harm_though_the_primary_gained() -> No
     told = {"assigned": "not at random", "primary": "rate", "better": "increase"}
     found = fleetexp.analyze(frame, **told, guardrails={"memory_used_bytes": 0.05})
     assert (found.verdict, found.ground) == (RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.GUARDRAIL)
-    assert [one.standing for one in found.guardrails] == [Standing.BEYOND]
+    assert [one.standing for one in found.guardrails] == [MarginStanding.BEYOND]
     wide = fleetexp.analyze(frame, **told, guardrails={"memory_used_bytes": 0.9})
-    assert [one.standing for one in wide.guardrails] == [Standing.WITHIN]
+    assert [one.standing for one in wide.guardrails] == [MarginStanding.WITHIN]
 
 
 def test_what_nobody_calls_better_has_no_verdict_and_placebo_hosts_speak_of_clear_changes_alone() -> None:

@@ -40,7 +40,7 @@ COMMAND_LIST = dict(every_command())
 def test_help_names_every_command(invoke: Callable[..., Result]) -> None:
     result = invoke("--help")
     assert result.exit_code == 0
-    listed = re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  ", result.stdout, re.MULTILINE)
     assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
 
 

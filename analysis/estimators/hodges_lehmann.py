@@ -1,4 +1,4 @@
-"""What the result would be were it not for heavy tails: Hodges-Lehmann, a winsorised mean, a bootstrap."""
+"""The median of all differences between hosts of two arms: what the effect would be were it not for heavy tails."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
-from analysis.results import Interval
+from analysis.estimator import Estimator, Shift
+from analysis.hosts import TwoArms
+from analysis.plan import AnalysisPlan
+from analysis.results import EstimateKind, Interval
 from analysis.validation import refuse_not_finite
-from analysis.welch import welch
 
 _Floats = NDArray[np.float64]
 EXACT_UP_TO = 49  # hosts an arm, as in R's wilcox.test
 ALL_PAIRS_UP_TO = 4_000_000
-TAIL = 0.025  # winsorised on each side
-BOOTSTRAP_FROM = 20
-BOOTSTRAP_UP_TO = 5_000
-RESAMPLES = 2_000
 
 
 def hodges_lehmann(control: _Floats, treatment: _Floats, level: float) -> tuple[float, Interval, float]:
@@ -51,40 +48,6 @@ def hodges_lehmann(control: _Floats, treatment: _Floats, level: float) -> tuple[
     unbounded = critical < 1  # so few hosts that no rank is rare enough
     interval = Interval(low=None if unbounded else found[2], high=None if unbounded else found[3], level=level)
     return (found[0] + found[1]) / 2, interval, p
-
-
-def winsorised(control: _Floats, treatment: _Floats, reference: _Floats) -> Contrast:
-    """Welch's contrast after values beyond the 2.5 % tails of `reference` (pooled pre-period) are pulled in."""
-    if reference.size == 0:
-        raise NotEnoughData("no value to take the tails from", "winsorised mean", "give a pre-period")
-    refuse_not_finite("winsorised mean", control, treatment, reference)
-    low, high = np.quantile(reference, (TAIL, 1 - TAIL))
-    return welch(np.clip(control, low, high), np.clip(treatment, low, high))
-
-
-def bca(control: _Floats, treatment: _Floats, level: float, seed: int) -> Interval | None:
-    """Bias-corrected bootstrap interval of the difference; None below 20 hosts an arm, where it under-covers.
-
-    Efron (1987), J. Am. Stat. Assoc. 82:171-185.
-    """
-    if min(control.size, treatment.size) < BOOTSTRAP_FROM or control.size + treatment.size > BOOTSTRAP_UP_TO:
-        return None
-    refuse_not_finite("bootstrap", control, treatment)
-    if not control.std() + treatment.std() > 0:
-        return None
-    found = stats.bootstrap(
-        (treatment, control),
-        lambda t, c, axis: t.mean(axis=axis) - c.mean(axis=axis),
-        n_resamples=RESAMPLES,
-        batch=200,
-        vectorized=True,
-        confidence_level=level,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    if not (np.isfinite(found.low) and np.isfinite(found.high)):
-        return None
-    return Interval(low=float(found.low), high=float(found.high), level=level)
 
 
 def _critical_rank(m: int, n: int, alpha: float) -> int:
@@ -131,3 +94,13 @@ def _ranked_difference(control: _Floats, treatment: _Floats, rank: int) -> float
         below = control.size * treatment.size - int(np.searchsorted(control, treatment - middle, side="left").sum())
         low, high = (low, middle) if below >= rank else (middle, high)
     return high
+
+
+def _estimate(sample: TwoArms, plan: AnalysisPlan, level: float) -> Shift:
+    difference, interval, p = hodges_lehmann(*sample.arms(sample.y), level)
+    return Shift(difference=difference, interval=interval, p_value=p)
+
+
+HODGES_LEHMANN = Estimator(
+    name=EstimateKind.HODGES_LEHMANN, method="Hodges-Lehmann shift, Mann-Whitney test", estimate=_estimate
+)
