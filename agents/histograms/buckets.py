@@ -68,6 +68,24 @@ class NativeHistogram:
     observations: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramQuestion:
+    """What is asked of a histogram: a quantile between 0 and 1, or the share of observations up to a bound."""
+
+    quantile: float | None = None
+    share_below: float | None = None
+
+    def answer(self, histogram: ClassicHistogram | NativeHistogram) -> HistogramEstimate:
+        """Return what it tells; UnusableHistogram where it tells nothing."""
+        if self.quantile is not None:
+            return quantile_of(histogram, self.quantile)
+        assert self.share_below is not None  # noqa: S101 - the spec has just one of them
+        return share_below(histogram, self.share_below)
+
+    def __str__(self) -> str:
+        return f"share up to {self.share_below:g}" if self.quantile is None else f"quantile {self.quantile:g}"
+
+
 def classic_histogram(cumulative: Mapping[float, float]) -> ClassicHistogram:
     """Return a histogram of bound -> observations up to it; UnusableHistogram where it has no +Inf, or nothing else.
 
