@@ -34,6 +34,7 @@ from fleetexp.experiment.quantities import Duration, format_duration, lasting
 from fleetexp.experiment.workload import Argv, Section
 
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
 _OF_A_QUERY = frozenset({"by", "to_host", "host_pattern", "host_label", "step", "settle", "fresh"})
 _OF_A_HISTOGRAM = ("histogram", "quantile", "share_below")
@@ -88,6 +89,12 @@ def _path(text: str) -> str:
 def _series(text: str) -> str:
     if not _SERIES.fullmatch(text):
         raise ValueRefused(f"{text!r} is not a name of a series", "write its name alone; labels go under 'labels'")
+    return text
+
+
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueRefused(f"{text!r} is not the name of a label", "write its name alone: 'by: instance'")
     return text
 
 
@@ -165,7 +172,7 @@ class SourceKeys(Section):
     kind: Annotated[str, *check_word("counter", "gauge")] | None = key(
         "a counter is observed as a rate", "counter", default=None, otherwise="by its name"
     )
-    by: Annotated[Text, text_like("label", "[a-zA-Z_][a-zA-Z0-9_]*")] | None = key(
+    by: Annotated[Text, AfterValidator(_label), text_like("label", _LABEL.pattern)] | None = key(
         "label of the answer's series that says which host each is of", "instance", default=None, otherwise="by {host}"
     )
     to_host: Annotated[str, *check_word("strip port", "as it is")] | None = key(

@@ -41,6 +41,7 @@ def test_agents_are_asked_for_nothing_of_it() -> None:
         ({"server": ""}, "no server is named.*write 'server"),
         ({"source": "promql: up"}, "nothing says which host.*by: instance"),
         ({"source": "promql: 'up{{i=\"{host}\"}}', by: instance"}, "for one host, and for all"),
+        ({"source": "promql: x_bucket, by: 'i) (x', quantile: 0.9"}, "is not the name of a label"),
         ({"source": f"{SOURCE}, to_host: as is"}, "not legal here.*did you mean 'as it is'"),
         ({"source": f"{SOURCE}, to_host: as it is, host_pattern: '(.*)'"}, "two things of one label"),
         ({"source": f"{SOURCE}, host_pattern: 'a('"}, "is no pattern"),
