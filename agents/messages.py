@@ -25,6 +25,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from agents.histograms.buckets import HistogramQuestion
 from agents.survey.figures import PageSurvey, SurveyPages
 from agents.traced_calls import Traced, TracedCalls
 
@@ -54,6 +55,15 @@ class SourceForm(StrEnum):
     NUMBER = "number"  # it is one number and nothing else
     JSON = "json"
     PROMETHEUS = "prometheus"  # a page in the Prometheus text or OpenMetrics format
+    HISTOGRAM = "histogram"  # the same, of which all buckets of a histogram are read
+
+    @property
+    def exposition(self) -> bool:
+        """Whether it is a page in the Prometheus text or OpenMetrics format."""
+        return self in {SourceForm.PROMETHEUS, SourceForm.HISTOGRAM}
+
+
+AT_LEAST, AT_MOST = "_at_least", "_at_most"  # behind a metric's name: the ends of the bucket that its value lies in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +79,7 @@ class MetricSource:
     in_cgroup: bool = False  # it counts the tasks in the workload's cgroup, not all of the host
     user: str | None = None  # who runs the command; None: who the agent is
     form: SourceForm = SourceForm.NUMBER
-    pick: str = ""  # name of the series, or path in the JSON document
+    pick: str = ""  # name of the series or of the histogram, or path in the JSON document
     labels: Mapping[str, str] = field(default_factory=dict)  # of the series: each exactly so
     sum_series: bool = False  # several series may match, and are added up
     counter: bool = False
@@ -77,12 +87,26 @@ class MetricSource:
     every_seconds: float = 0.0  # least time between two readings; 0: as often as samples are taken
     timeout_seconds: float = 5.0
     needed: bool = False  # the run must not start on a host where this can't be read
+    quantile: float | None = None  # of what a histogram rose by in the period, between 0 and 1; or else
+    share_below: float | None = None  # the share of its observations up to this bound
+
+    @property
+    def question(self) -> HistogramQuestion:
+        """What is asked of the histogram."""
+        return HistogramQuestion(quantile=self.quantile, share_below=self.share_below)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that is the source's: of an event also how long it was wanted and counted, and the share."""
-        endings = ("", "_time_enabled_seconds", "_time_running_seconds", "_coverage") if self.perf else ("",)
-        return tuple(self.metric + ending for ending in endings)
+        """Every name that is the source's.
+
+        Of an event also how long it was wanted and counted, and the share; of a histogram the ends of the bucket.
+        """
+        own: tuple[str, ...] = ()
+        if self.perf:
+            own = ("_time_enabled_seconds", "_time_running_seconds", "_coverage")
+        elif self.form is SourceForm.HISTOGRAM:
+            own = (AT_LEAST, AT_MOST)
+        return tuple(self.metric + ending for ending in ("", *own))
 
 
 class KnobReason(StrEnum):

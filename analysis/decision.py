@@ -51,6 +51,7 @@ class Case:
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
     mixed: tuple[str, ...] = ()  # what hosts counted under the name of the primary, where that differs
+    unresolved: float | None = None  # how wide the bucket is that the primary never left under either arm, if so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,8 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
     cost = None if plan.trade is None or rule is Rule.PRIMARY else _cost(case, answer)
     if rule is Rule.SERVERS:
         return _guarded(case, answer, Cause.SERVERS_SAVED) if cost is None else cost
+    if case.unresolved is not None:  # whatever moved, moved in the interpolation
+        return answer(unclear, Cause.RESOLUTION, [effect.estimate.metric])
     p = effect.estimate.p
     if p is None:
         return answer(unclear, Cause.TOO_FEW_UNITS if effect.few else Cause.NOT_TESTED)

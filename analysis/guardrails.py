@@ -30,6 +30,7 @@ class Evidence:
     worst: float | None = None  # the worst that any treated unit reached; None: it was never read
     units: int = 0
     mixed: str = ""  # why the metric is not estimated: hosts counted different things
+    unresolved: float | None = None  # how wide the bucket is that the metric never left under either arm, if so
 
 
 def margin_verdict(
@@ -114,6 +115,10 @@ def _by_margin(guardrail: GuardrailPlan, evidence: Evidence, plan: AnalysisPlan)
     inference, bounds = evidence.inference, evidence.bounds
     if evidence.mixed:
         return Verdict.INCONCLUSIVE, f"No change was estimated: {evidence.mixed}."
+    if evidence.unresolved is not None and guardrail.margin is not None and evidence.estimate is not None:
+        mean = abs(evidence.estimate.control_mean or 0.0)
+        if evidence.unresolved > guardrail.margin * mean:
+            return Verdict.INCONCLUSIVE, "It never left one bucket of its histogram, which is wider than the margin."
     if inference is not None and evidence.still and bounds is None and evidence.estimate is not None:
         return Verdict.PASS, f"Every unit of both arms read {evidence.estimate.control_mean:g}: nothing moved."
     look = guardrail_look(plan, evidence.units, sum(unit.arm is not None for unit in plan.units) or None)

@@ -28,6 +28,7 @@ from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
 from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPlan, Role
+from analysis.resolution import Resolutions
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import bare, randomisation_row, sensitivity_rows, stratum_rows
 from analysis.srm import ratio_check
@@ -105,13 +106,15 @@ def parallel_findings(
         {key: AdjustedTest(row=one.effect.estimate, inference=one.effect.inference) for key, one in found.items()},
         plan.alpha,
     )
+    fine = Resolutions(observations, plan, {metric_label(metric): metric for metric in metrics})
+    effects = {key: fine.told(row) for key, row in effects.items()}
     found = {key: replace(one, effect=replace(one.effect, estimate=effects[key])) for key, one in found.items()}
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
     shared = () if primary is None else mixed.get(metric_label(primary), ())
     pairs = [] if primary is None or shared else list(_pairwise(primary, treatments, base))
     estimates = finite_estimates((*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs))
     guardrails = (
-        *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed),
+        *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed, fine),
         *_losses(table, treatments, plan),
     )
     checks = finite_checks(
@@ -136,11 +139,13 @@ def parallel_findings(
             strata=None if one is None else one.strata,
             missing=tuple(missing[treatment]),
             mixed=shared,
+            unresolved=None if primary is None else fine.unresolved(metric_label(primary), (plan.control, treatment)),
             stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
     ]
-    concluded_by = concluded(plan, cases, checks, pairs)
+    told_apart = [row for row in pairs if fine.unresolved(row.metric, (row.control, row.treatment)) is None]
+    concluded_by = concluded(plan, cases, checks, told_apart)
     return Findings(
         decision=concluded_by.decision,
         reason=concluded_by.sentence,
@@ -319,6 +324,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
     mixed: Mapping[str, tuple[str, ...]],
+    fine: Resolutions,
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         metric = next(metric for metric in metrics if metric.name == guardrail.metric)
@@ -337,6 +343,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
                     still=one.still,
                     worst=worst,
                     units=row.n_control + row.n_treatment,
+                    unresolved=fine.unresolved(row.metric, (plan.control, treatment)),
                 )
             yield judge(guardrail, treatment, evidence, plan, crossings)
 

@@ -40,7 +40,8 @@ class MetricPlan:
     `name` is the metric's name in the observations, and of a ratio's numerator. `counter` says that the observations
     hold per-second rates: a tripwire then looks at the total, how much it rose. `statistic` is the column of the
     observations that counts: 'mean', or 'p99' for a tail metric, taken within the host first. `estimand` of a ratio
-    is the mean over hosts (every host weighs alike) or the fleet ratio (sum over sum of the whole fleet).
+    is the mean over hosts (every host weighs alike) or the fleet ratio (sum over sum of the whole fleet). Of a quantile
+    or share of a histogram, `at_least` and `at_most` name the metrics between which the true value lies.
     """
 
     name: str
@@ -51,6 +52,8 @@ class MetricPlan:
     counter: bool = False
     statistic: str = "mean"
     estimand: Estimand = Estimand.MEAN_OVER_HOSTS
+    at_least: str = ""
+    at_most: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

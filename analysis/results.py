@@ -199,6 +199,7 @@ class Cause(StrEnum):
     NOT_TESTED = "not_tested"
     NOT_MEASURED = "not_measured"
     MIXED_MEANINGS = "mixed_meanings"  # hosts counted different things under the primary's name
+    RESOLUTION = "resolution"  # the primary, of a histogram, never left one bucket: the arms are not told apart
     NOT_RANDOMISED = "not_randomised"  # nobody drew which host got which arm
     NO_PRIMARY = "no_primary"
     NO_DIRECTION = "no_direction"  # the plan does not say which way is better

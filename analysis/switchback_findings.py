@@ -21,6 +21,7 @@ from analysis.meanings import mixed_words
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
 from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
+from analysis.resolution import Resolutions
 from analysis.results import (
     BlockContrast,
     Check,
@@ -88,6 +89,8 @@ def switchback_findings(
         {key: AdjustedTest(row=effect.estimate, inference=effect.inference) for key, effect in effects.items()},
         plan.alpha,
     )
+    fine = Resolutions(rows, plan, metrics)
+    heads = {key: fine.told(row) for key, row in heads.items()}
     effects = {key: replace(effect, estimate=heads[key]) for key, effect in effects.items()}
     primary = next((label for label, metric in metrics.items() if metric.role is Role.PRIMARY), None)
     before = order_of(rows, periods)
@@ -98,7 +101,9 @@ def switchback_findings(
         if label == primary or metric.name in guarded
         for treatment in treatments
     }
-    guardrails = tuple(_guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed))
+    guardrails = tuple(
+        _guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed, fine)
+    )
     pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
     where = _strata_of(every, plan)
     strata = {
@@ -139,6 +144,7 @@ def switchback_findings(
             missing=tuple(_missing_of(cells, metrics, treatment, plan)),
             strata=strata[treatment],
             mixed=shared,
+            unresolved=None if primary is None else fine.unresolved(primary, (plan.control, treatment)),
             stratum_rows=tuple(
                 row for row in estimates if row.kind is EstimateKind.STRATUM and row.treatment == treatment
             ),
@@ -148,7 +154,8 @@ def switchback_findings(
         )
         for treatment in treatments
     ]
-    concluded_by = concluded(plan, cases, checks, pairs)
+    told_apart = [row for row in pairs if fine.unresolved(row.metric, (row.control, row.treatment)) is None]
+    concluded_by = concluded(plan, cases, checks, told_apart)
     return Findings(
         decision=concluded_by.decision,
         reason=concluded_by.sentence,
@@ -175,6 +182,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     plan: AnalysisPlan,
     crossings: Sequence[Crossing],
     mixed: Mapping[str, tuple[str, ...]],
+    fine: Resolutions,
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         label, metric = next((label, one) for label, one in metrics.items() if one.name == guardrail.metric)
@@ -198,6 +206,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
                     still=still,
                     worst=worst,
                     units=effect.estimate.n_control,
+                    unresolved=fine.unresolved(label, (plan.control, treatment)),
                 )
             yield judge(guardrail, treatment, evidence, plan, crossings)
 

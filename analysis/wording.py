@@ -331,6 +331,8 @@ def decision_sentence(
     """
     effect = "" if headline is None else effect_words(headline, alpha)
     about = ", ".join(arm.about)
+    name = about or ("" if headline is None else headline.metric)
+    why = "" if headline is None else next(iter(headline.warnings), "")
     missing = missing_sentence(arm.missing, _MOST_MISSING)
     harmed = _harmed(arm.scope, strata, alpha)
     clear = headline is not None and change_of(headline, alpha).clear
@@ -358,25 +360,23 @@ def decision_sentence(
         case Cause.NOT_CLEAR:
             said = f"{effect}, but the randomisation test does not bear it out" if clear else effect or NO_CLEAR_CHANGE
         case Cause.TOO_FEW_UNITS:
-            why = next(iter(headline.warnings), "") if headline is not None else ""
             units = "so few" if headline is None else f"{headline.n_control} + {headline.n_treatment}"
             said = (why.rstrip(".") or f"{units} units are too few for a decision") + (f"; {effect}" if effect else "")
         case Cause.NOT_TESTED:
-            why = next(iter(headline.warnings), "") if headline is not None else ""
             said = "no test could be made" + (f": {why.rstrip('.')}" if why else "") + (f"; {effect}" if effect else "")
         case Cause.NOT_MEASURED:
-            name = about or ("" if headline is None else headline.metric)
             said = f"the primary metric {name} was not measured" if name else "the primary metric was not measured"
         case Cause.MIXED_MEANINGS:
-            name, *things = arm.about or ("the primary metric",)
-            said = f"hosts counted different things as {name}" + (f": {'; '.join(things)}" if things else "")
+            shared, *things = arm.about or ("the primary metric",)
+            said = f"hosts counted different things as {shared}" + (f": {'; '.join(things)}" if things else "")
+        case Cause.RESOLUTION:
+            said = f"{name or 'the primary metric'} never left one bucket of its histogram: the arms are not told apart"
         case Cause.NOT_RANDOMISED:
             said = "nobody drew which host got which arm, so no difference can be put down to it"
         case Cause.NO_PRIMARY:
             said = "no primary metric was named"
         case Cause.NO_DIRECTION:
-            name = about or (headline.metric if headline is not None else "the primary metric")
-            said = f"the plan does not say which way {name} is better"
+            said = f"the plan does not say which way {name or 'the primary metric'} is better"
     if missing and arm.cause is not Cause.MISSING_DATA:
         said += f"; {missing}"
     return said

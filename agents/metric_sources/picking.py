@@ -10,6 +10,7 @@ from agents.metric_sources.exposition import Exposition, exposition
 from agents.metric_sources.finite_number import as_number
 from agents.metric_sources.json_document import ParsedJson, number_at, parse_document
 from agents.metric_sources.page import SourcePage, as_text
+from agents.metric_sources.prometheus_histogram import histogram_buckets
 from agents.metric_sources.prometheus_text import SeriesValue, series_value
 from agents.metric_sources.unreadable import Unreadable
 
@@ -29,6 +30,7 @@ def pick(page: SourcePage, sources: Sequence[MetricSource]) -> Found:
 
 _UNDERSTAND: Mapping[SourceForm, Callable[[SourcePage], Exposition | ParsedJson | str]] = {
     SourceForm.PROMETHEUS: exposition,
+    SourceForm.HISTOGRAM: exposition,
     SourceForm.JSON: lambda page: parse_document(page.body),
     SourceForm.NUMBER: lambda page: as_text(page.body).strip(),
 }
@@ -40,7 +42,7 @@ def _picked(page: Exposition | ParsedJson | str | Unreadable, source: MetricSour
             case Unreadable():
                 return page
             case Exposition():
-                return series_value(page, source)
+                return (histogram_buckets if source.form is SourceForm.HISTOGRAM else series_value)(page, source)
             case ParsedJson():
                 return SeriesValue(value=number_at(page, source.pick))
             case str():

@@ -46,6 +46,8 @@ class SeriesValue:
 
     `asked_boottime` is the middle of the asking: what it takes to understand a page does not make its values younger.
     `parts` has the series of a counter that is a sum, each under its labels: one may begin anew while the sum rises.
+    `buckets` has those of a histogram: a series' labels -> upper bound and observations up to it; the value is then
+    that of all observations.
     """
 
     value: float
@@ -53,39 +55,60 @@ class SeriesValue:
     asked_boottime: float = 0.0
     written_as: float = 1.0  # how many of the page's own units of time make a second
     parts: Mapping[str, float] = field(default_factory=dict)
+    buckets: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenSeries:
+    """The samples that a source chooses, each by what its series is known by; `counter` as the page has it.
+
+    `instant` is the oldest that the page gives for one of them, in seconds since 1970; None where it gives none.
+    """
+
+    samples: Mapping[str, ExpositionSample]
+    counter: bool | None
+    instant: float | None
 
 
 def series_value(page: Exposition, source: MetricSource) -> SeriesValue:
     """Return the value of the one series that the source names, or of their sum; Unreadable where there is none."""
-    lines = list(lines_about(page, source.pick))
-    found, types = _found(page, lines, source.pick)
+    chosen = chosen_series(page, source.pick, source.labels)
+    many = len(chosen.samples)
+    if many > 1 and not source.sum_series:
+        written = _written(tuple(chosen.samples.values()))
+        raise Unreadable(f"{many} series match: {written}", "choose one with labels, or write 'sum: true'")
+    _agree(source, chosen.counter)
+    values = {key: number_of(page, sample) for key, sample in chosen.samples.items()}
+    return SeriesValue(
+        value=as_number(sum(values.values())),
+        at_seconds=chosen.instant,
+        written_as=_per_second(page),
+        parts=values if source.sum_series and source.counter else {},
+    )
+
+
+def chosen_series(page: Exposition, name: str, labels: Mapping[str, str]) -> ChosenSeries:
+    """Return the series of a name that have these labels; Unreadable where none has, or the page breaks a rule."""
+    lines = list(lines_about(page, name))
+    found, types = _found(page, lines, name)
     if not found:
-        raise Unreadable(f"the page has no series {source.pick!r}", _nearest(page.text, source.pick))
-    chosen = [one for one in found if all(one.labels.get(k) == v for k, v in source.labels.items())]
+        raise Unreadable(f"the page has no series {name!r}", _nearest(page.text, name))
+    chosen = [one for one in found if all(one.labels.get(k) == v for k, v in labels.items())]
     if not chosen:
-        raise Unreadable(
-            f"no series {source.pick!r} has {_labels(source.labels)}", f"there are {_written(found)}: choose among them"
-        )
+        raise Unreadable(f"no series {name!r} has {_labels(labels)}", f"there are {_written(found)}: choose among them")
     if page.openmetrics:
         _judge(page, lines, chosen)
         chosen = _newest(chosen)
-    named = {_key(sample.labels): sample for sample in chosen}
+    named = {key_of(sample.labels): sample for sample in chosen}
     if len(named) < len(chosen):
         raise Unreadable(f"{_written(chosen)}: the same series stands on the page twice", "let it be written once")
-    if len(chosen) > 1 and not source.sum_series:
-        raise Unreadable(
-            f"{len(chosen)} series match: {_written(chosen)}", "choose one with labels, or write 'sum: true'"
-        )
     if len(chosen) > SUMMED_AT_MOST:
         raise Unreadable(f"{len(chosen)} series are too many to add up", f"choose {SUMMED_AT_MOST} at most with labels")
-    _agree(source, _is_counter(page, chosen[0].name, types))
-    values = {key: _value(page, sample) for key, sample in named.items()}
     stamps = [_stamp(page, sample) for sample in chosen if sample.stamp]
-    return SeriesValue(
-        value=as_number(sum(values.values())),
-        at_seconds=min(stamps) if stamps else None,
-        written_as=_per_second(page),
-        parts=values if source.sum_series and source.counter else {},
+    return ChosenSeries(
+        samples=named,
+        counter=_is_counter(page, chosen[0].name, types),
+        instant=min(stamps) if stamps else None,
     )
 
 
@@ -143,7 +166,8 @@ def _agree(source: MetricSource, counter: bool | None) -> None:
     raise Unreadable(f"the page says that {source.pick!r} is a {word}", f"write 'kind: {word}'")
 
 
-def _value(page: Exposition, sample: ExpositionSample) -> float:
+def number_of(page: Exposition, sample: ExpositionSample) -> float:
+    """Return the value of a sample; Unreadable where it is no finite number."""
     if sample.value.startswith("{"):
         raise Unreadable(
             f"{sample.name} is a native histogram, which is not one number",
@@ -172,8 +196,8 @@ def _per_second(page: Exposition) -> float:
 
 def _newest(samples: Sequence[ExpositionSample]) -> list[ExpositionSample]:
     """Of a series that an OpenMetrics page gives at several instants, the last: they must not go back."""
-    stamped = {_key(sample.labels): sample for sample in samples if sample.stamp}
-    return [sample for sample in samples if not sample.stamp or stamped[_key(sample.labels)] is sample]
+    stamped = {key_of(sample.labels): sample for sample in samples if sample.stamp}
+    return [sample for sample in samples if not sample.stamp or stamped[key_of(sample.labels)] is sample]
 
 
 def _judge(page: Exposition, lines: Sequence[Line], chosen: Sequence[ExpositionSample]) -> None:
@@ -210,7 +234,7 @@ def _blocks(lines: Iterable[Line]) -> list[list[Line]]:
     return blocks
 
 
-def _key(labels: Mapping[str, str]) -> str:
+def key_of(labels: Mapping[str, str]) -> str:
     """Return what a series is known by from one reading to the next."""
     text = _labels(dict(sorted(labels.items())))
     return text if len(text) <= _NAMED else hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -235,4 +259,4 @@ def _nearest(text: str, name: str) -> str:
     return f"the nearest are {', '.join(close)}" if close else "see which series the page has, and correct 'name'"
 
 
-__all__ = ["ACCEPT", "SeriesValue", "series_value"]
+__all__ = ["ACCEPT", "SeriesValue", "chosen_series", "key_of", "number_of", "series_value"]

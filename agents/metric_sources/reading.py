@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agents.collectors.notes import why
-from agents.messages import MetricSource, SourceForm
+from agents.messages import MetricSource
 from agents.metric_sources.cancellation import Cancellation
 from agents.metric_sources.command_output import run_command
 from agents.metric_sources.instants import check_instant
@@ -43,7 +43,7 @@ def places(sources: Sequence[MetricSource], host: str) -> tuple[SourceReading, .
     together: dict[tuple[object, ...], list[MetricSource]] = {}
     for source in (one for one in sources if not one.perf):  # those are counted with the samples
         where = (source.url, source.argv, source.place, source.at)
-        how = (source.user, source.every_seconds, source.timeout_seconds, source.form is SourceForm.PROMETHEUS)
+        how = (source.user, source.every_seconds, source.timeout_seconds, source.form.exposition)
         together.setdefault((*where, *how), []).append(source)
     return tuple(SourceReading(name=_name(group[0], host), sources=tuple(group)) for group in together.values())
 
@@ -76,7 +76,7 @@ def _read(place: SourceReading, root: SysRoot, cut: Cancellation) -> Found:
 def _ask(place: SourceReading, root: SysRoot, cut: Cancellation) -> SourcePage:
     first = place.first
     if first.url:
-        accept = ACCEPT if first.form is SourceForm.PROMETHEUS else "application/json,*/*;q=0.1"
+        accept = ACCEPT if first.form.exposition else "application/json,*/*;q=0.1"
         return fetch(place.name, accept=accept, timeout_seconds=first.timeout_seconds, cut=cut)
     if first.argv:
         said = run_command(first.argv, user=first.user, timeout_seconds=first.timeout_seconds, cut=cut)

@@ -8,8 +8,11 @@ import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
+from agents.histograms.buckets import UnusableHistogram
+from agents.messages import SourceForm
 from agents.metric_sources.cancellation import Cancellation
 from agents.metric_sources.instants import check_age
+from agents.metric_sources.period_histogram import PeriodHistogram
 from agents.metric_sources.picking import Found
 from agents.metric_sources.prometheus_text import SeriesValue
 from agents.metric_sources.reading import SourceReading, boottime, read_place
@@ -43,6 +46,9 @@ class SourceReader:
         self._out: set[str] = set()  # metrics without a value at present, and that has been told
         self._last_at: dict[str, float] = {}
         self._sums: defaultdict[str, SummedCounter] = defaultdict(SummedCounter)
+        self._histograms = {
+            source.metric: PeriodHistogram(source) for source in place.sources if source.form is SourceForm.HISTOGRAM
+        }
         self._began_at = datetime.now(UTC)
         self._began_boottime = boottime()
         self._thread = threading.Thread(target=self._run, name=f"feed-{place.first.metric}", daemon=True)
@@ -54,7 +60,9 @@ class SourceReader:
     def stop(self) -> None:
         """Take no value any more, and cut off the reading under way; does not wait for it."""
         with self._lock:
-            self._stopped.set()
+            if not self._stopped.is_set():
+                self._stopped.set()
+                self._sum_up()
         self._cut.now()
 
     def take(self) -> tuple[list[Measured], list[tuple[str, str]]]:
@@ -96,6 +104,9 @@ class SourceReader:
                     continue
                 self._out.discard(metric)
                 self._last_at[metric] = at.timestamp()
+                if metric in self._histograms:
+                    self._add_buckets(metric, at, one)
+                    continue
                 value = self._value(metric, one)
                 if len(self._measured) < KEPT_AT_MOST:
                     self._measured.append((at, metric, value))
@@ -118,6 +129,23 @@ class SourceReader:
         if fell:
             self._tell(metric, f"its series {fell} began anew: this period has no rate of the sum")
         return total
+
+    def _add_buckets(self, metric: str, at: datetime, one: SeriesValue) -> None:
+        try:
+            self._histograms[metric].add(at, one)
+        except UnusableHistogram as error:
+            self._tell(metric, f"{error}: this period has no value")
+
+    def _sum_up(self) -> None:
+        """Say what each histogram rose by, now that the period is over."""
+        for metric, histogram in self._histograms.items():
+            try:
+                self._measured += histogram.values(
+                    began=self._began_boottime, ended=boottime(), every_seconds=self._every
+                )
+            except UnusableHistogram as error:
+                if not histogram.lost:  # that was told when it happened
+                    self._tell(metric, f"{error}: this period has no value")
 
     def _lose(self, metric: str, why: Unreadable) -> None:
         if metric not in self._out:

@@ -249,6 +249,24 @@ class CentralGapRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BucketRow:
+    """How finely a histogram's buckets told one metric under one arm, in the metric's unit.
+
+    `low` and `high` are the ends of all buckets that held its values together, `width` their mean width over the
+    periods; None where a bucket has no end there. `without_end`: in how many of `periods` that was so.
+    """
+
+    metric: str
+    unit: str
+    arm: str
+    periods: int
+    without_end: int
+    low: float | None
+    high: float | None
+    width: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricNote:
     """What a metric means, in a few words, and which way is better (None: neither)."""
 
@@ -313,6 +331,7 @@ class ReportInput:
     host_seconds: Mapping[str, float] = field(default_factory=dict)  # arm -> time measured and used, over its hosts
     central: tuple[CentralRow, ...] = ()
     central_gaps: tuple[CentralGapRow, ...] = ()
+    buckets: tuple[BucketRow, ...] = ()
     split_causes: str = ""  # why the causes of splits are not known, '' where nothing is known about that either
     caused_splits: tuple[SplitCauseRow, ...] = ()
     splits_counted: tuple[SplitsCounted, ...] = ()

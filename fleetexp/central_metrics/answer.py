@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from agents.histograms.buckets import NativeBucket, NativeHistogram
 from fleetexp.central_metrics.failure import CentralFailure
 from fleetexp.domain import CentralOutcome
 
@@ -19,11 +20,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CentralSeries:
-    """One series of an answer: its labels, instants in Unix seconds by the server's clock, rising, and values."""
+    """One series of an answer: its labels, instants in Unix seconds by the server's clock, rising, and values.
+
+    `histograms` are the native ones, each with its instant: they have no value.
+    """
 
     labels: Mapping[str, str]
     seconds: Floats
     values: Floats
+    histograms: tuple[tuple[float, NativeHistogram], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,19 +69,36 @@ def understood(body: bytes, *, where: str, took_seconds: float) -> CentralAnswer
 
 def _series(kind: str, result: Any) -> list[CentralSeries]:  # noqa: ANN401 - JSON is anything
     if kind == "matrix":
-        return [_one(found["metric"], found.get("values") or ()) for found in result]
+        return [_one(found["metric"], found.get("values") or (), found.get("histograms") or ()) for found in result]
     if kind == "vector":
-        return [_one(found["metric"], [found["value"]] if "value" in found else ()) for found in result]
+        return [
+            _one(
+                found["metric"],
+                [found["value"]] if "value" in found else (),
+                [found["histogram"]] if "histogram" in found else (),
+            )
+            for found in result
+        ]
     if kind == "scalar":
         return [_one({}, [result])]
     raise ValueError(f"a result of type {kind!r}")
 
 
-def _one(labels: Mapping[str, str], points: Any) -> CentralSeries:  # noqa: ANN401
+def _one(labels: Mapping[str, str], points: Any, histograms: Any = ()) -> CentralSeries:  # noqa: ANN401
     """Values are text: 'NaN' and '+Inf' are numbers there. A native histogram has no `values`, and so no point."""
     seconds = np.array([at for at, _ in points], dtype=np.float64)
     values = np.array([float(value) for _, value in points], dtype=np.float64)
-    return CentralSeries(labels=dict(labels), seconds=seconds, values=values)
+    native = tuple((float(at), _histogram(said)) for at, said in histograms)
+    return CentralSeries(labels=dict(labels), seconds=seconds, values=values, histograms=native)
+
+
+def _histogram(said: Mapping[str, Any]) -> NativeHistogram:
+    """Read buckets as [which of its ends are in it, lower, upper, count]; empty ones are left out of an answer."""
+    buckets = (
+        NativeBucket(lower=float(lower), upper=float(upper), count=float(count))
+        for _, lower, upper, count in said.get("buckets") or ()
+    )
+    return NativeHistogram(buckets=tuple(buckets), observations=float(said["count"]))
 
 
 def refusal(body: bytes) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from fleetexp.central_metrics.answer import CentralAnswer, CentralSeries, Floats
 from fleetexp.central_metrics.client import MetricsClient
 from fleetexp.central_metrics.failure import CentralFailure
+from fleetexp.central_metrics.histograms import HistogramPoints, histogram_points
 from fleetexp.domain import CentralOutcome
 from fleetexp.experiment.central import CentralQuery
 
@@ -35,6 +36,7 @@ class HostPoints:
 
     steps: Floats
     values: Floats
+    histogram: HistogramPoints | None = None  # where the values are of one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,19 @@ def read_stretch(client: MetricsClient, stretch: Stretch, labels: Mapping[str, M
     else:
         owned = {host: list(answer.series) for host, answer in zip(stretch.hosts, answers, strict=True)}
         strangers = ()
+    if query.histogram is not None:
+        read = {host: histogram_points(series, query.histogram, query.step_seconds) for host, series in owned.items()}
+        return StretchRead(
+            stretch=stretch,
+            asked=tuple(asked),
+            points={
+                host: HostPoints(steps=one.steps, values=one.values, histogram=one)
+                for host, one in read.items()
+                if not one.ambiguous
+            },
+            ambiguous=frozenset(host for host, one in read.items() if one.ambiguous),
+            strangers=strangers,
+        )
     return StretchRead(
         stretch=stretch,
         asked=tuple(asked),

@@ -65,6 +65,7 @@ def plan(*, prepared: PreparedRun, every_host: bool, as_json: bool) -> None:
                         "matched": trial.matched,
                         "unmatched": trial.unmatched,
                         "strangers": trial.strangers,
+                        "buckets": trial.buckets,
                         "warnings": trial.warnings,
                         "outcome": "answered" if trial.failure is None else trial.failure.outcome.value,
                         "detail": "" if trial.failure is None else str(trial.failure),

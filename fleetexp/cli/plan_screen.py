@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agents.knobs.families import POOL_SIZE
-from agents.messages import HostFacts, WorkloadSpec
+from agents.messages import HostFacts, SourceForm, WorkloadSpec
 from analysis.assignment_method import find_method
 from fleetexp.cli.doctor_screen import hugetlb_area
 from fleetexp.cli.output import duration, labelled, size, visible
@@ -110,7 +110,9 @@ def _sources(plan: Plan) -> Iterator[tuple[str, str]]:
         where += " in the workload's cgroup" if source.in_cgroup else ""
         labels = ", ".join(f'{name}="{value}"' for name, value in source.labels.items())
         pick = f", {source.pick}{f'{{{labels}}}' if labels else ''}" if source.pick else ""
-        yield "reads", f"{source.metric}, a {'counter' if source.counter else 'gauge'}: {where}{pick}"
+        kind = "counter" if source.counter else "gauge"
+        what = f"the {source.question} of a histogram" if source.form is SourceForm.HISTOGRAM else f"a {kind}"
+        yield "reads", f"{source.metric}, {what}: {where}{pick}"
 
 
 def _workload(spec: WorkloadSpec | None) -> str:

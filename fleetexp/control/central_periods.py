@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from agents.messages import AT_LEAST, AT_MOST
 from analysis.aggregate import Summary, summarise
 from fleetexp.central_metrics.client import MOST_STEPS
 from fleetexp.central_metrics.reading import Stretch, StretchRead
@@ -31,6 +32,7 @@ class OpenPeriod:
     next: int = 0  # all before it are read
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    ends: dict[str, list[float]] = field(default_factory=dict)  # of a histogram's buckets, NaN for none
     seen: bool = False  # a series of the host has been in an answer
     ambiguous: bool = False
 
@@ -57,6 +59,7 @@ class FinishedPeriod:
     read: int
     gap: CentralGap
     summary: Summary | None
+    ends: Mapping[str, Summary] = field(default_factory=dict)  # of a histogram's buckets: ending of the metric's name
 
 
 class QueryPeriods:
@@ -123,6 +126,9 @@ class QueryPeriods:
             values = points.values[low:high].tolist()
             period.steps += steps
             period.values += values
+            if (histogram := points.histogram) is not None:
+                for ending, ends in ((AT_LEAST, histogram.at_least), (AT_MOST, histogram.at_most)):
+                    period.ends.setdefault(ending, []).extend(ends[low:high].tolist())
             if steps:
                 yield NewPoints(period=period, steps=tuple(steps), values=tuple(values))
 
@@ -142,9 +148,16 @@ class QueryPeriods:
         due, read = max(0, self._end(period) - period.first + 1), len(period.values)
         if gap is CentralGap.NONE:
             gap = _gap(period, due, read)
-        values = np.array(period.values)
-        summary = summarise(np.arange(float(read)), values, "gauge") if gap is CentralGap.NONE else None
-        return FinishedPeriod(period=period, due=due, read=read, gap=gap, summary=summary)
+        if gap is not CentralGap.NONE:
+            return FinishedPeriod(period=period, due=due, read=read, gap=gap, summary=None)
+        return FinishedPeriod(
+            period=period,
+            due=due,
+            read=read,
+            gap=gap,
+            summary=_summary(period.values),
+            ends={ending: _summary(ends) for ending, ends in period.ends.items() if np.isfinite(ends).all()},
+        )
 
     def _step_at(self, seconds: float) -> int:
         return math.floor(seconds / self.query.step_seconds + _ROUNDING)
@@ -155,6 +168,10 @@ class QueryPeriods:
 
     def _last(self, period: OpenPeriod, settled: int) -> int:
         return settled if period.ended is None else min(settled, self._end(period))
+
+
+def _summary(values: Sequence[float]) -> Summary:
+    return summarise(np.arange(float(len(values))), np.array(values), "gauge")
 
 
 def _gap(period: OpenPeriod, due: int, read: int) -> CentralGap:

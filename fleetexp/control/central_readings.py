@@ -226,9 +226,14 @@ class CentralReadings:
             return
         values = {
             CentralValue(
-                period_id=one.period.period_id, metric=one.period.metric, due=one.due, read=one.read, gap=one.gap
-            ): one.summary
+                period_id=one.period.period_id,
+                metric=one.period.metric + ending,
+                due=one.due,
+                read=one.read,
+                gap=one.gap,
+            ): summary
             for one in finished
+            for ending, summary in {"": one.summary, **one.ends}.items()
         }
         context.write_queue.add(_STORED, lambda: context.store.save_central_values(values))
         missing = Counter((one.period.metric, one.gap) for one in finished if one.gap is not CentralGap.NONE)

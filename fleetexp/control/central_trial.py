@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from agents.messages import HostFacts
 from fleetexp.central_metrics.client import MOST_STEPS, MetricsClient
 from fleetexp.central_metrics.failure import CentralFailure
-from fleetexp.central_metrics.reading import Stretch, read_stretch, warnings_of
+from fleetexp.central_metrics.reading import Stretch, StretchRead, read_stretch, warnings_of
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment
 from fleetexp.experiment.central import CentralQuery
@@ -37,6 +39,7 @@ class CentralTrial:
     warnings: tuple[str, ...]
     failure: CentralFailure | None
     took_seconds: float
+    buckets: str = ""  # of a histogram: how many, and the widest that holds what is wanted, in words
 
     @property
     def text(self) -> str:
@@ -48,7 +51,7 @@ class CentralTrial:
             if names:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 said += f"; {label}: {', '.join(names[:_NAMED])}{more}"
-        return f"{said}: {self.promql}"
+        return f"{said}{self.buckets and '; '}{self.buckets}: {self.promql}"
 
 
 def try_queries(experiment: Experiment, facts: Sequence[HostFacts]) -> tuple[CentralTrial, ...]:
@@ -81,7 +84,25 @@ def _tried(client: MetricsClient, query: CentralQuery, facts: Sequence[HostFacts
         warnings=tuple(warnings_of(read)),
         failure=read.failure,
         took_seconds=sum(one.took_seconds for one in read.asked),
+        buckets=_buckets(query, read, matched),
     )
+
+
+def _buckets(query: CentralQuery, read: StretchRead, matched: Sequence[str]) -> str:
+    """Say how finely the histograms of the hosts answer, by the one that does so worst."""
+    found = [(host, one) for host in matched if (one := read.points[host].histogram) is not None]
+    if query.histogram is None or not found:
+        return ""
+    width = {host: float(np.nan_to_num(one.at_most - one.at_least, nan=math.inf).max()) for host, one in found}
+    host, worst = max(found, key=lambda item: width[item[0]])
+    place = int(np.argmax(np.nan_to_num(worst.at_most - worst.at_least, nan=math.inf)))
+    low, high = worst.at_least[place], worst.at_most[place]
+    lies = "is exact" if low == high else f"lies between {_end(low)} and {_end(high)}"
+    return f"the {query.histogram} {lies} ({worst.buckets} buckets, {host})"
+
+
+def _end(value: float) -> str:
+    return "no end" if math.isnan(value) else f"{value:g}"
 
 
 def refusals_of(experiment: Experiment, trials: Sequence[CentralTrial]) -> Iterator[RunError]:

@@ -192,7 +192,8 @@ class Looks:
         guarded = {guardrail.metric for guardrail in plan.guardrails}
         plan = replace(plan, metrics=tuple(metric for metric in plan.metrics if metric.name in guarded))
         periods = store.periods_frame(run_id)
-        rows, periods = yield from self.measured.by(self.now(), periods, metrics=sorted(guarded))
+        ends = {end for metric in plan.metrics for end in (metric.at_least, metric.at_most) if end}
+        rows, periods = yield from self.measured.by(self.now(), periods, metrics=sorted(guarded | ends))
         try:
             checks = analyze(rows, plan, periods, self._crossings(), meanings=self._meanings(plan)).guardrails
         except AnalysisError as error:

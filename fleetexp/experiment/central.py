@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
+from agents.histograms.buckets import HistogramQuestion
 from agents.secret_words import holds_a_secret, names_a_secret
 from fleetexp.experiment.key import Written, key
 from fleetexp.experiment.names import Text, text_like
@@ -18,9 +19,11 @@ from fleetexp.experiment.quantities import Duration, lasting
 from fleetexp.experiment.workload import Section
 from fleetexp.secret import PREFIX
 
+HISTOGRAM_PART = "fleetexp_part"  # label of what is asked for beside the buckets
 STEP_SECONDS = 15.0
 SETTLE_SECONDS = 30.0
 EVERY_SECONDS = 60.0
+HISTOGRAM_WINDOW_SECONDS = 600.0  # at most, where a measured period has no length of its own
 _REFERENCE = rf"env:{PREFIX}[A-Z0-9_]+|file:/[^\0]+"
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _RANGE = re.compile(r"\[\s*((?:[0-9]+(?:ms|[smhdwy]))+)\s*\]")
@@ -146,6 +149,7 @@ class CentralQuery:
     settle_seconds: float
     every_seconds: float
     fresh_seconds: float
+    histogram: HistogramQuestion | None = None  # the answer is of one's buckets, and this is wanted of them
 
     @property
     def lookback_seconds(self) -> float:
@@ -158,6 +162,28 @@ class CentralQuery:
         if _SELECTOR.fullmatch(promql):
             return f"last_over_time({promql.strip()}[{round(self.fresh_seconds * 1000)}ms])"
         return promql
+
+
+def increase_of(selector: str, *, by: str, seconds: float) -> str:
+    """Return the query for what a histogram rose by: the buckets of all series of a host added up.
+
+    A selector of a name with '_bucket' is of a classic histogram. There the number of series that have each bucket is
+    asked for with it: those with unlike buckets can't be added up.
+    """
+    rise = f"increase({selector.strip()}[{round(seconds * 1000)}ms])"
+    if not names_buckets(selector):
+        return f"sum by ({by}) ({rise})"
+    each = ", ".join(filter(None, (by, "le")))
+    return (
+        f'sum by ({each}) ({rise}) or label_replace(count by ({each}) ({rise}), "{HISTOGRAM_PART}", "series", "", "")'
+    )
+
+
+def names_buckets(selector: str) -> bool | None:
+    """Tell whether a bare selector is of the buckets of a classic histogram; None where it is no bare selector."""
+    if not _SELECTOR.fullmatch(selector.replace("{host}", "host")):
+        return None
+    return selector.partition("{")[0].strip().endswith("_bucket")
 
 
 def lookback_seconds(promql: str) -> float:

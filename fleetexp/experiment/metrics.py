@@ -17,6 +17,7 @@ from agents.catalogue import (
     find_derived,
     is_known,
 )
+from agents.messages import AT_LEAST, AT_MOST
 from analysis.plan import (
     AnalysisPlan,
     AssignedUnit,
@@ -120,12 +121,15 @@ def _planned(experiment: Experiment, name: str, role: Role) -> MetricPlan:
     if source is not None:
         counter = source.counter(name)
         unit = source.unit or ("" if counter else unit)
+    of_histogram = source is not None and source.question is not None
     return MetricPlan(
         name=name,
         unit=f"{unit} per second".lstrip() if counter else unit,
         role=role,
         better=better(experiment, name),
         counter=counter,
+        at_least=name + AT_LEAST if of_histogram else "",
+        at_most=name + AT_MOST if of_histogram else "",
     )
 
 

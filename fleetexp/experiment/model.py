@@ -13,7 +13,7 @@ from agents.traced_calls import Traced
 from analysis.assignment_method import AssignmentMethod, find_method, installed_methods, own_methods
 from analysis.plan import INDEPENDENT, BalanceRule
 from fleetexp.domain import Approval, Design, DriftPolicy, Safety, ShortPoolPolicy
-from fleetexp.experiment.central import CentralQuery, MetricsServer
+from fleetexp.experiment.central import HISTOGRAM_WINDOW_SECONDS, CentralQuery, MetricsServer
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.knob_names import KnobName, KnobValue
 from fleetexp.experiment.names import MetricName, Name, Text, check_word
@@ -391,7 +391,14 @@ class Experiment(Section):
     @property
     def central_queries(self) -> tuple[CentralQuery, ...]:
         """What the orchestrator asks the metrics' server for."""
-        return central_queries(self.metrics.sources)
+        return central_queries(self.metrics.sources, shortest_seconds=self._shortest_read_seconds)
+
+    @property
+    def _shortest_read_seconds(self) -> float:
+        """The length of the shortest period of which values are read, at most ten minutes of one that stages hold."""
+        held = [stage.hold for stage in self.stages if stage.hold > 0]
+        measured = self.measure_seconds if self.switchback else min((*held, HISTOGRAM_WINDOW_SECONDS))
+        return min(filter(None, (measured, self.periods.baseline)))
 
     @property
     def events(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -11,11 +12,20 @@ from pydantic import AfterValidator, Field, create_model
 
 from agents.catalogue import Owned
 from agents.event_text import EventTextError, parse_event
+from agents.histograms.buckets import HistogramQuestion
 from agents.messages import MetricSource, SourceForm
 from agents.metric_sources.json_document import parse_path
 from agents.metric_sources.place_kind import PlaceKind, place_kinds
 from agents.secret_words import holds_a_secret
-from fleetexp.experiment.central import EVERY_SECONDS, SETTLE_SECONDS, STEP_SECONDS, CentralQuery, HostOfSeries
+from fleetexp.experiment.central import (
+    EVERY_SECONDS,
+    SETTLE_SECONDS,
+    STEP_SECONDS,
+    CentralQuery,
+    HostOfSeries,
+    increase_of,
+    names_buckets,
+)
 from fleetexp.experiment.document import Path
 from fleetexp.experiment.key import Written, exactly_one, key
 from fleetexp.experiment.names import Text, check_word, text_like
@@ -24,8 +34,10 @@ from fleetexp.experiment.quantities import Duration, format_duration, lasting
 from fleetexp.experiment.workload import Argv, Section
 
 _SERIES = re.compile(r"[^\s{}\"'\\,=#\x00-\x1f]{1,200}")  # in UTF-8, as Prometheus 3 has them
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _BY_COMMAND = "let a command read it, whose secret is in a file of the host: command: [curl, -sf, --config, FILE]"
 _OF_A_QUERY = frozenset({"by", "to_host", "host_pattern", "host_label", "step", "settle", "fresh"})
+_OF_A_HISTOGRAM = ("histogram", "quantile", "share_below")
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")  # by Prometheus' own custom; a page that says otherwise is noticed
 
 
@@ -80,6 +92,18 @@ def _series(text: str) -> str:
     return text
 
 
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueRefused(f"{text!r} is not the name of a label", "write its name alone: 'by: instance'")
+    return text
+
+
+def _histogram(text: str) -> str:
+    if text.endswith("_bucket"):
+        raise ValueRefused(f"{text!r} is a series of a histogram", f"write {text.removesuffix('_bucket')!r}")
+    return _series(text)
+
+
 def _perf(text: str) -> str:
     try:
         parse_event(text)
@@ -109,7 +133,7 @@ class SourceKeys(Section):
     json_page: Annotated[Address | None, Field(alias="json")] = key(
         "address of a JSON document", "http://127.0.0.1:8080/stats", default=None
     )
-    promql: Annotated[Text, AfterValidator(_promql), text_like("PromQL", r"[^\x00]{1,8000}")] | None = key(
+    promql: Annotated[Text, AfterValidator(_promql), text_like("PromQL", r"[^\x00]{1,8000}", numbers={})] | None = key(
         "query that the orchestrator asks `metrics.server`; {host} in it is each host's name, else one is for all",
         'rate(requests_total{job="web"}[1m])',
         default=None,
@@ -131,13 +155,24 @@ class SourceKeys(Section):
     name: Annotated[Text, AfterValidator(_series), text_like("series", _SERIES.pattern, numbers={})] | None = key(
         "the series on a page", "http_requests_total", default=None, otherwise="the metric's name"
     )
+    histogram: (
+        Annotated[Text, AfterValidator(_histogram), text_like("histogram", _SERIES.pattern, numbers={})] | None
+    ) = key(
+        "a histogram on a page: what it rose by in a period, all series that `labels` choose added up",
+        "http_request_duration_seconds",
+        default=None,
+    )
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = key("which quantile of the histogram", 0.99, default=None)
+    share_below: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = key(
+        "or the share of its observations up to this bound, best one of its buckets'", 0.25, default=None
+    )
     path: Annotated[Text, AfterValidator(_path)] | None = key("where in JSON", "http.p99[0].seconds", default=None)
     labels: dict[str, Text] = key("labels that the series has just so", {"job": "web"}, default=dict)
     sum: bool = key("several series may match, and are added up", True, default=False)
     kind: Annotated[str, *check_word("counter", "gauge")] | None = key(
         "a counter is observed as a rate", "counter", default=None, otherwise="by its name"
     )
-    by: Annotated[Text, text_like("label", "[a-zA-Z_][a-zA-Z0-9_]*")] | None = key(
+    by: Annotated[Text, AfterValidator(_label), text_like("label", _LABEL.pattern)] | None = key(
         "label of the answer's series that says which host each is of", "instance", default=None, otherwise="by {host}"
     )
     to_host: Annotated[str, *check_word("strip port", "as it is")] | None = key(
@@ -174,6 +209,11 @@ class SourceKeys(Section):
     timeout: Annotated[Duration, *lasting("100ms", "30s")] = key("longest time of a reading", "2s", default=5.0)
     user: Text | None = key("who runs the command", "redis", default=None, otherwise="the agent's")
 
+    def says(self, name: str) -> bool:
+        """Whether a key holds something other than what would hold without it."""
+        default = SourceKeys.model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
+
     @property
     def places(self) -> tuple[str, ...]:
         """The kinds of place that are named: one, in a source that is right."""
@@ -186,6 +226,8 @@ class SourceKeys(Section):
 
     @property
     def form(self) -> SourceForm:
+        if self.question is not None:
+            return SourceForm.HISTOGRAM
         if self.prometheus is not None or self.name is not None:
             return SourceForm.PROMETHEUS
         return SourceForm.JSON if self.path is not None else SourceForm.NUMBER
@@ -198,14 +240,28 @@ class SourceKeys(Section):
             return True
         return self.form is SourceForm.PROMETHEUS and (self.name or metric).endswith(_COUNTERS)
 
-    def central(self, metric: str) -> CentralQuery | None:
-        """Return what the metrics' server is asked for; None for a source that the agents read."""
+    @property
+    def question(self) -> HistogramQuestion | None:
+        """What is asked of a histogram; None for what is none."""
+        if self.quantile is None and self.share_below is None:
+            return None
+        return HistogramQuestion(quantile=self.quantile, share_below=self.share_below)
+
+    def central(self, metric: str, *, shortest_seconds: float) -> CentralQuery | None:
+        """Return what the metrics' server is asked for; None for a source that the agents read.
+
+        `shortest_seconds`: the length of the shortest period that is read; what a histogram rose by is asked for over
+        as much of it as surely is the period's own.
+        """
         if self.promql is None:
             return None
-        step = self.step or STEP_SECONDS
+        step, promql = self.step or STEP_SECONDS, self.promql
+        if self.question is not None:
+            window = max(2.0, math.floor(shortest_seconds / step) - 1) * step
+            promql = increase_of(promql, by=self.by or "", seconds=window)
         return CentralQuery(
             metric=metric,
-            promql=self.promql,
+            promql=promql,
             host=HostOfSeries(
                 by=self.by or "",
                 strip_port=self.to_host != "as it is",
@@ -216,12 +272,17 @@ class SourceKeys(Section):
             settle_seconds=SETTLE_SECONDS if self.settle is None else self.settle,
             every_seconds=self.every or EVERY_SECONDS,
             fresh_seconds=self.fresh or 2 * step,
+            histogram=self.question,
         )
 
     def as_asked(self, metric: str, *, needed: bool) -> MetricSource:
         """Return the source in the agents' words."""
         place, at = self.registered if self.promql is None else ("promql", self.promql)
-        pick = {SourceForm.PROMETHEUS: self.name or metric, SourceForm.JSON: self.path or ""}
+        pick = {
+            SourceForm.PROMETHEUS: self.name or metric,
+            SourceForm.JSON: self.path or "",
+            SourceForm.HISTOGRAM: self.histogram or "",
+        }
         return MetricSource(
             metric=metric,
             url=self.prometheus or self.json_page or "",
@@ -240,6 +301,8 @@ class SourceKeys(Section):
             every_seconds=self.every or 0.0,
             timeout_seconds=self.timeout,
             needed=needed,
+            quantile=self.quantile,
+            share_below=self.share_below,
         )
 
 
@@ -269,9 +332,10 @@ else:
     SourceSection.model_config["json_schema_extra"] = exactly_one(*_PLACES)
 
 
-def central_queries(sources: Mapping[str, SourceSection]) -> tuple[CentralQuery, ...]:
+def central_queries(sources: Mapping[str, SourceSection], *, shortest_seconds: float) -> tuple[CentralQuery, ...]:
     """Return what the metrics' server is asked for, as the sources stand in the spec."""
-    return tuple(found for name, source in sources.items() if (found := source.central(name)) is not None)
+    asked = (source.central(name, shortest_seconds=shortest_seconds) for name, source in sources.items())
+    return tuple(query for query in asked if query is not None)
 
 
 def asked_sources(sources: Mapping[str, SourceSection], *, primary: str, workload: str) -> tuple[MetricSource, ...]:
@@ -308,12 +372,10 @@ def source_problems(
                 "write 'workload: {service: ...}', or leave it out",
             )
         for other in (*source.as_asked(name, needed=False).names[1:], f"cgroup_{name}"):
-            if other in sources and source.perf is not None:
-                yield (
-                    ("metrics", "sources", other),
-                    f"the name {other} is taken by the event {name}",
-                    "give the source another name",
-                )
+            if other in sources and (source.perf is not None or source.question is not None):
+                by = "event" if source.perf is not None else "histogram"
+                taken_by = f"the name {other} is taken by the {by} {name}"
+                yield ("metrics", "sources", other), taken_by, "give the source another name"
         yield from _lengths(measure_seconds, source, path)
 
 
@@ -325,11 +387,12 @@ def _keys(source: SourceSection) -> Iterator[tuple[str, str, str]]:
     if place == "promql":
         yield from _keys_of_query(source)
         return
-    for name in sorted(_OF_A_QUERY & source.model_fields_set):
+    for name in sorted(filter(source.says, _OF_A_QUERY)):
         yield name, f"'{name}' is for a metric that the metrics' server is asked for", "leave it out, or give 'promql'"
     if source.scope is not None:
         yield "scope", "only an event of perf is counted in a scope", "leave it out"
-    page = source.form is SourceForm.PROMETHEUS
+    yield from _keys_of_histogram(source)
+    page = source.form.exposition
     if source.name is not None and (place == "json" or source.path is not None):
         yield "name", "'name' picks a series of a Prometheus page", "write 'path' for JSON, and nothing else"
     if place == "prometheus" and source.path is not None:
@@ -346,17 +409,45 @@ def _keys(source: SourceSection) -> Iterator[tuple[str, str, str]]:
         yield "command", "no program is named", "give the program and its arguments, one word each"
 
 
+def _keys_of_question(source: SourceSection) -> Iterator[tuple[str, str, str]]:
+    if source.quantile is not None and source.share_below is not None:
+        yield "share_below", "quantile and share_below are two metrics", "keep one, and give the other a source"
+
+
+def _keys_of_histogram(source: SourceSection) -> Iterator[tuple[str, str, str]]:
+    (place,) = source.places
+    if source.histogram is None:
+        for name in ("quantile", "share_below"):
+            if source.says(name):
+                yield name, f"'{name}' is for a histogram", "name it: 'histogram: http_request_duration_seconds'"
+        return
+    yield from _keys_of_question(source)
+    if place == "json":
+        yield "histogram", "a histogram is on a Prometheus page", "write 'prometheus: ADDRESS'"
+    if source.question is None:
+        yield "histogram", "a histogram is not one number", "add 'quantile: 0.99', or 'share_below: 0.25'"
+    for name in ("name", "path", "sum", "kind"):
+        if source.says(name):
+            yield name, f"'{name}' says nothing of a histogram", "leave it out"
+
+
 def _keys_of_event(source: SourceSection) -> Iterator[tuple[str, str, str]]:
-    for name in ("name", "path", "labels", "sum", "user", "every", "timeout"):
-        if name in source.model_fields_set:
+    for name in ("name", "path", *_OF_A_HISTOGRAM, "labels", "sum", "user", "every", "timeout"):
+        if source.says(name):
             yield name, f"'{name}' says nothing of an event, which is counted with each sample", "leave it out"
     if source.kind == "gauge":
         yield "kind", "an event is counted: it is not a gauge", "leave it out"
 
 
 def _keys_of_query(source: SourceSection) -> Iterator[tuple[str, str, str]]:
-    for name in ("name", "path", "labels", "sum", "kind", "user", "timeout", "scope"):
-        if name in source.model_fields_set:
+    if source.question is not None:
+        yield from _keys_of_question(source)
+        native = names_buckets(source.promql or "")
+        if native is None:
+            what = "a quantile or a share needs the histogram's own series, not a query"
+            yield "promql", what, "write for example 'http_request_duration_seconds_bucket{job=\"web\"}'"
+    for name in ("name", "path", "histogram", "labels", "sum", "kind", "user", "timeout", "scope"):
+        if source.says(name):
             yield name, f"'{name}' says nothing of a query", "say it in PromQL"
     alone = "{host}" in (source.promql or "")
     if alone == (source.by is not None):

@@ -31,6 +31,7 @@ from fleetexp.domain import Design, EventKind, Origin, PeriodKind
 from fleetexp.errors import RunError
 from fleetexp.experiment.recall import recall_plan
 from fleetexp.reporting import central, kernel, queries, ramp
+from fleetexp.reporting.buckets import bucket_rows
 from fleetexp.simulated import is_simulated, marked_findings
 from fleetexp.store.imported import Provenance
 from fleetexp.store.records import RunRecord
@@ -62,7 +63,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
     sources = store.import_sources(run_id)
     facts = store.host_facts(run_id)
     plan = recall_plan(record.spec_text, run_id, record.origin)
-    named = [metric.name for metric in plan.metrics]
+    named = [name for metric in plan.metrics for name in (metric.name, metric.at_least, metric.at_most) if name]
     measured = store.observations(run_id, named) if look is None else look.observations
     measured = measured[measured["kind"] == PeriodKind.MEASURE.value]
     sizes = sorted({int(match[1]) for knob in record.plan.knobs if (match := _SIZE.match(knob))})
@@ -136,6 +137,7 @@ def report_content(store: Store, run_id: int, look: LookBack | None = None) -> R
         host_seconds=ramp.measured_seconds(store, run_id) if whole else {},
         central=asked,
         central_gaps=tuple(central.gaps(store, run_id)) if asked else (),
+        buckets=tuple(bucket_rows(plan, measured)),
         queries=_queries(
             record,
             findings,

@@ -439,6 +439,12 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
         ),
         (sentence(Cause.MIXED_MEANINGS, None), "hosts counted different things as the primary metric"),
     ],
+    Cause.RESOLUTION: [
+        (
+            sentence(Cause.RESOLUTION, about=("p99",)),
+            "p99 never left one bucket of its histogram: the arms are not told apart",
+        )
+    ],
     Cause.NOT_RANDOMISED: [
         (
             sentence(Cause.NOT_RANDOMISED, None),

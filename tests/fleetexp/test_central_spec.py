@@ -41,11 +41,17 @@ def test_agents_are_asked_for_nothing_of_it() -> None:
         ({"server": ""}, "no server is named.*write 'server"),
         ({"source": "promql: up"}, "nothing says which host.*by: instance"),
         ({"source": "promql: 'up{{i=\"{host}\"}}', by: instance"}, "for one host, and for all"),
+        ({"source": "promql: x_bucket, by: 'i) (x', quantile: 0.9"}, "is not the name of a label"),
         ({"source": f"{SOURCE}, to_host: as is"}, "not legal here.*did you mean 'as it is'"),
         ({"source": f"{SOURCE}, to_host: as it is, host_pattern: '(.*)'"}, "two things of one label"),
         ({"source": f"{SOURCE}, host_pattern: 'a('"}, "is no pattern"),
         ({"source": f"{SOURCE}, host_pattern: 'a'"}, "has no group"),
         ({"source": f"{SOURCE}, kind: counter"}, "'kind' says nothing of a query"),
+        ({"source": "promql: 'rate(x_bucket[1m])', by: i, quantile: 0.9"}, "needs the histogram's own series.*_bucket"),
+        ({"source": "promql: x_bucket, by: i, quantile: 0.9, share_below: 1"}, "are two metrics"),
+        ({"source": "promql: x_bucket, by: i, quantile: 1"}, "quantile"),
+        ({"source": "promql: x_bucket, by: i, histogram: x, quantile: 0.9"}, "'histogram' says nothing of a query"),
+        ({"source": "promql: x_bucket, by: i, quantile: 0.9", "measure": "30s"}, "measure for more than"),
         ({"source": "file: /run/x, step: 5s"}, "'step' is for a metric that the metrics' server"),
         ({"source": f"{SOURCE}, step: 2h"}, "out of bounds"),
         ({"source": f"{SOURCE}, command: [a]"}, "a source is one place"),
@@ -116,6 +122,28 @@ def test_a_label_leads_to_a_host(way: dict[str, object], value: str, host: str) 
 def test_a_bare_selector_holds_no_old_sample(promql: str, asked: str) -> None:
     (query,) = parse_experiment(spec(f"promql: '{promql}', by: instance")).central_queries
     assert query.asked() == asked
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        (
+            "promql: 'x_bucket{{job=\"web\"}}', by: instance, quantile: 0.9",
+            'sum by (instance, le) (increase(x_bucket{job="web"}[285000ms])) or label_replace(count by (instance, le) '
+            '(increase(x_bucket{job="web"}[285000ms])), "fleetexp_part", "series", "", "")',
+        ),
+        ("promql: x, by: instance, share_below: 0.25", "sum by (instance) (increase(x[285000ms]))"),
+        (
+            "promql: 'x{{instance=\"{host}:1\"}}', quantile: 0.9",
+            'sum by () (increase(x{instance="web-1:1"}[285000ms]))',
+        ),
+    ],
+    ids=["classic", "native", "one host"],
+)
+def test_a_histogram_is_asked_for_over_as_much_of_a_period_as_is_surely_its_own(source: str, asked: str) -> None:
+    (query,) = parse_experiment(spec(source.replace("{{", "{").replace("}}", "}"))).central_queries
+    assert query.asked("web-1") == asked
+    assert query.lookback_seconds + query.step_seconds == 300.0
 
 
 def test_a_host_stands_in_its_query() -> None:

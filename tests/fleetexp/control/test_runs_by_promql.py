@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ Bench = Any  # conftest.py
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+STEP = 0.5
 SPEC = """\
 name: by-promql
 design: switchback
@@ -44,6 +47,7 @@ metrics:
   server: {{url: "{server}", timeout: 3s}}
   sources:
     latency: {{promql: "latency_seconds{{job='own'}}", by: instance, unit: seconds, {times}}}
+    p90: {{promql: "wait_seconds_bucket", by: instance, quantile: 0.9, unit: seconds, {times}}}
     requests: {{promql: 'rate(requests_total{{instance="{{host}}:9100"}}[2s])', unit: requests per second, {times}}}
     asked_latency:
       prometheus: "{page}"
@@ -64,6 +68,7 @@ class Service:
     bench: Bench
     host: str
     total: float = 0.0
+    quick: float = 0.0  # of them, those that waited no longer than 0.25 s; none waited longer than 1 s
     at: float = 0.0
     lock: Any = None
 
@@ -71,13 +76,18 @@ class Service:
         with self.lock:
             big = holds(self.bench.root) == "always"
             now = time.monotonic()
-            self.total += (200 if big else 100) * (now - (self.at or now))
+            came = (200 if big else 100) * (now - (self.at or now))
+            self.total, self.quick = self.total + came, self.quick + came * (0.75 if big else 0.25)
             self.at = now
             labels = f'instance="{self.host}:9100"'
             return (
                 f"# TYPE latency_seconds gauge\nlatency_seconds{{{labels}}} {0.01 if big else 0.02}\n"
                 f'latency_seconds{{instance="stranger:9100"}} 9\n'
                 f"# TYPE requests_total counter\nrequests_total{{{labels}}} {self.total}\n"
+                "# TYPE wait_seconds histogram\n"
+                f'wait_seconds_bucket{{{labels},le="0.25"}} {self.quick}\n'
+                f'wait_seconds_bucket{{{labels},le="1"}} {self.total}\n'
+                f'wait_seconds_bucket{{{labels},le="+Inf"}} {self.total}\n'
             ).encode()
 
 
@@ -151,6 +161,41 @@ def test_the_values_equal_those_of_the_page_itself(scene: Scene) -> None:
     assert all(one.read == one.due for one in scene.values("latency"))
 
 
+def test_the_quantile_of_a_histogram_is_that_of_the_server_over_the_period(scene: Scene) -> None:
+    assert scene.run().state is RunState.COMPLETED
+    with scene.bench.store() as store:
+        rows = store.observations(1, ["p90", "p90_at_least", "p90_at_most"])
+        rows = rows[rows["kind"] == "measure"]
+        found = rows.pivot(index="period_id", columns="metric", values="mean")
+        arms = rows.drop_duplicates("period_id").set_index("period_id")["arm"]
+        assert len(found) == 4
+        assert set(found["p90_at_least"]) == {0.25}
+        assert set(found["p90_at_most"]) == {1.0}
+        for period_id, row in found.iterrows():
+            slow = 0.25 if arms[period_id] == "big" else 0.75  # their share; p90 is within them
+            assert row["p90"] == pytest.approx(1 - 0.75 * 0.1 / slow, abs=0.05)
+        sent = next(one for one in store.central_requests(1) if one.metric == "p90")
+        rise = sent.promql.partition(" or ")[0]
+        (window,) = {float(text) / 1000 for text in re.findall(r"\[([0-9]+)ms\]", rise)}
+        for one in store.periods(1):
+            if one.period_id in found.index and one.started_at and one.ended_at:
+                first = math.ceil((one.started_at.timestamp() + window) / STEP)
+                last = math.floor(one.ended_at.timestamp() / STEP)
+                asked = [
+                    float(scene.server.ask(f"histogram_quantile(0.9, {rise})", at=at * STEP)[0]["value"][1])  # type: ignore[index]
+                    for at in range(first, last + 1)
+                ]
+                assert found["p90"][one.period_id] == pytest.approx(sum(asked) / len(asked), rel=1e-9)
+        headline = {e.metric: e for e in store.findings(1).estimates if e.headline}["p90"]
+        wide = "known to a bucket, 750 ms wide on average; under both arms it never left one bucket"
+        assert wide in headline.warnings
+        page = report_content(store, 1)
+        assert {(row.metric, row.arm, row.low, row.high, row.width, row.without_end) for row in page.buckets} == {
+            ("p90", arm, 0.25, 1.0, 0.75, 0) for arm in ("small", "big")
+        }
+        assert "What a histogram can tell" in render_markdown(page)
+
+
 def test_plan_tries_each_query_and_names_the_hosts_without_values(scene: Scene) -> None:
     text = scene.text().replace("latency_seconds{job='own'}", "latency_seconds{instance=~'stranger.*'}")
     path = scene.bench.folder / "spec.yaml"
@@ -158,9 +203,11 @@ def test_plan_tries_each_query_and_names_the_hosts_without_values(scene: Scene) 
     asked = len(scene.gate.passed)
     words = ["plan", str(path), "--fleet", "inline", "--root", str(scene.bench.root.root), "--store", scene.bench.url]
     shown = CliRunner().invoke(cli, [*words, "--json"])
-    assert len(scene.gate.passed) == asked + 2, "one request a query"
+    assert len(scene.gate.passed) == asked + 3, "one request a query"
     found = {one["metric"]: one for one in json.loads(shown.stdout)["central"]}
     assert found["requests"]["matched"] == [platform.node()]
+    lies = f"the quantile 0.9 lies between 0.25 and 1 (3 buckets, {platform.node()})"
+    assert found["p90"]["buckets"] == lies
     assert found["latency"]["unmatched"] == [platform.node()]
     assert found["latency"]["strangers"] == ["stranger:9100"]
     assert shown.exit_code == ExitCode.ERROR, "the primary metric has no value"

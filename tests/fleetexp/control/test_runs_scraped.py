@@ -43,13 +43,22 @@ safety: {{lease: 5s, max_failed_hosts: 1}}
 """
 
 
+HISTOGRAM = """\
+    p50: {{prometheus: "{url}", histogram: wait_seconds, quantile: 0.5, unit: seconds, timeout: 1s}}
+    fast: {{prometheus: "{url}", histogram: wait_seconds, share_below: 0.25, timeout: 1s}}
+  better: """
+
+
 class Service:
-    """Counts 200 requests a second under big pages and 100 under small ones, and says so on its pages."""
+    """Counts 200 requests a second under big pages and 100 under small ones, and says so on its pages.
+
+    Under big pages three in four wait no longer than 0.25 s, under small ones one in four; the others up to 1 s.
+    """
 
     def __init__(self, bench: Bench, web: Web) -> None:
         self._bench = bench
         self._lock = threading.Lock()
-        self._total, self._at = 1e6, time.monotonic()
+        self._total, self._quick, self._at = 1e6, 1e5, time.monotonic()
         self.url = web.url
         web.behave = self._answer
         self.gone = False
@@ -61,13 +70,16 @@ class Service:
         with self._lock:
             big = holds(self._bench.root) == "always"
             now = time.monotonic()
-            self._total += (200 if big else 100) * (now - self._at)
+            came = (200 if big else 100) * (now - self._at)
+            self._total, self._quick = self._total + came, self._quick + came * (0.75 if big else 0.25)
             self._at = now
             page = (
                 b'{"p99": {"seconds": %f}}' % (0.01 if big else 0.02)
                 if "json" in handler.path
                 else b'# TYPE http_requests_total counter\nhttp_requests_total{job="web"} %f\n'
-                b'http_requests_total{job="other"} 5\n' % self._total
+                b'http_requests_total{job="other"} 5\n# TYPE wait_seconds histogram\n'
+                b'wait_seconds_bucket{le="0.25"} %f\nwait_seconds_bucket{le="1"} %f\n'
+                b'wait_seconds_bucket{le="+Inf"} %f\n' % (self._total, self._quick, self._total, self._total)
             )
         handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n" + page)
 
@@ -78,9 +90,8 @@ def service(bench: Bench) -> Iterator[Service]:
         yield Service(bench, web)
 
 
-def run(bench: Bench, url: str, *, blocks: int = 2, guardrails: str = "[]") -> RunOutcome:
-    text = SPEC.format(url=url, blocks=blocks, guardrails=guardrails)
-    return bench.launch(text)
+def run(bench: Bench, url: str, *, blocks: int = 2, guardrails: str = "[]", spec: str = SPEC) -> RunOutcome:
+    return bench.launch(spec.format(url=url, blocks=blocks, guardrails=guardrails))
 
 
 def test_a_scraped_counter_is_compared_as_a_rate(bench: Bench, service: Service) -> None:
@@ -98,6 +109,26 @@ def test_a_scraped_counter_is_compared_as_a_rate(bench: Bench, service: Service)
             "latency": "seconds",
         }
     assert bench.events("source_lost") == []
+
+
+def test_the_quantile_of_a_scraped_histogram_is_that_of_each_period(bench: Bench, service: Service) -> None:
+    spec = SPEC.replace("  better: ", HISTOGRAM).replace("measure: 1s", "measure: 6s")
+    assert run(bench, service.url, spec=spec).state is RunState.COMPLETED
+    with bench.store() as store:
+        names = [f"{metric}{ending}" for metric in ("p50", "fast") for ending in ("", "_at_least", "_at_most")]
+        rows = store.observations(1, names)
+        rows = rows[rows["kind"] == "measure"]
+        found = rows.pivot(index="period_id", columns="metric", values="mean")
+        arms = rows.drop_duplicates("period_id").set_index("period_id")["arm"]
+        big, small = found[arms == "big"], found[arms == "small"]
+        assert len(big) == len(small) == 2
+        assert big["fast"].to_list() == pytest.approx([0.75] * len(big), abs=0.1)
+        assert small["fast"].to_list() == pytest.approx([0.25] * len(small), abs=0.1)
+        assert (found["fast_at_least"] == found["fast_at_most"]).all(), "0.25 is a bucket's bound"
+        assert big["p50"].to_list() == pytest.approx([0.25 * 0.5 / 0.75] * len(big), abs=0.03)
+        assert small["p50"].to_list() == pytest.approx([0.25 + 0.75 * 0.25 / 0.75] * len(small), abs=0.1)
+        assert set(big["p50_at_least"]) == {0.0}
+        assert set(small["p50_at_most"]) == {1.0}
 
 
 def test_a_service_that_goes_away_leaves_gaps_and_no_zeros(bench: Bench, service: Service) -> None:
