@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from analysis.aggregate import ReadingSpread, spread
@@ -126,7 +127,7 @@ class PeriodSummaries:
         width = values.shape[1]
         for count in np.unique(counts).tolist():
             first = begins[counts == count]
-            table = values.take(first + np.arange(count)[:, np.newaxis], axis=0).reshape(count, -1)
+            table = sliding_window_view(values, count, axis=0)[first].reshape(-1, count).T  # [reading, period x column]
             whole = [np.repeat(part[first].astype(np.int64), width) for part in (keys, bucket)]
             column = np.tile(np.arange(width), len(first))
             there = count - np.isnan(table).sum(axis=0)
