@@ -44,10 +44,12 @@ def taken_apart(rows: pd.DataFrame, plan: AnalysisPlan, meanings: Meanings) -> T
     metrics: list[MetricPlan] = []
     for metric in with_guardrail_metrics(plan):
         of_host = _by_host(metric, meanings)
+        if not of_host:
+            continue
         own = rows[rows["metric"] == metric.name]
-        said = own["host"].map(lambda host, known=of_host: known.get(host) or "not known")
+        said = own["host"].map({host: of_host.get(host) or "not known" for host in own["host"].unique()})
         names = tuple(sorted(said.unique()))
-        if not of_host or len(names) < 2:
+        if len(names) < 2:
             continue
         mixed[metric_label(metric)] = names
         for name in names:

@@ -4,55 +4,60 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Mapping
 
-from agents.numbers import implausible, level, whole_number
+from agents.numbers import implausible, whole_number
 
 _UPTIME = re.compile(rb"[0-9]{1,12}\.[0-9]{1,6} ([0-9]{1,15}\.[0-9]{1,6})")
+_MOST_LINES = 2000  # of a table: the kernel's have some hundred
+_VALUE = re.compile(rb" *-?[0-9]+( .*)?")
 _MEMORY = "memory_total_bytes"
 _WITHIN_MEMORY = ("memory_free_bytes", "memory_available_bytes", "anon_bytes")
 
 
 class KeyedTable:
-    """Lines 'key value ...' of which some are wanted: vmstat, meminfo, memory.stat.
+    """Lines 'key value ...' of which some are wanted: vmstat, meminfo, memory.stat. Values are whole numbers.
 
-    The positions of the wanted words are learnt once. At each reading the number of words and the keys found at those
-    positions are compared, and a table that has changed its shape is learnt anew. (The one change that goes unseen, a
-    line exchanged for another without a change of length, no kernel makes while it is up.) Values are whole numbers.
+    One pattern of the whole table, as it stood when it was learnt, finds the values and checks that their keys and the
+    number of lines are still the same; a table that has changed its shape is learnt anew. (The one change that goes
+    unseen, a line exchanged for another, no kernel makes while it is up.)
     """
 
-    __slots__ = ("_count", "_keys", "_keys_of", "_names", "_scale", "_values_of", "_wanted")
+    __slots__ = ("_names", "_pattern", "_scale", "_wanted")
 
     def __init__(self, wanted: Mapping[str, str], *, scale: float = 1.0, ending: str = "") -> None:
         """`wanted` maps key -> metric; values are multiplied by `scale`; `ending` follows each key in the file."""
         self._wanted = {(key + ending).encode(): metric for key, metric in wanted.items()}
         self._scale = scale
-        self._learn([])
+        self._names: list[str] = []
+        self._pattern = re.compile(b"")
 
     def __call__(self, data: bytes, out: dict[str, float]) -> None:
-        words = data.split()
-        if len(words) != self._count or self._keys_of(words) != self._keys:
-            self._learn(words)
-        found = self._values_of(words)
-        values = list(map(float if b"".join(found).isdigit() else level, found))  # one look at all the digits
+        match = self._pattern.fullmatch(data) or self._learn(data).fullmatch(data)
+        values = map(float, match.groups() if match else ())
         if self._scale != 1.0:
-            values = [value * self._scale for value in values]
+            values = map(self._scale.__mul__, values)
         out.update(zip(self._names, values, strict=True))
 
-    def _learn(self, words: list[bytes]) -> None:
-        at = [position for position, word in enumerate(words[:-1]) if word in self._wanted]
-        self._count = len(words)
-        self._keys_of, self._values_of = _words_at(at), _words_at([position + 1 for position in at])
-        self._keys = self._keys_of(words)
-        self._names = [self._wanted[key] for key in self._keys]
-
-
-def _words_at(positions: list[int]) -> Callable[[list[bytes]], tuple[bytes, ...]]:
-    """Return what picks these words, always as a tuple: itemgetter does so only from two positions on."""
-    if len(positions) > 1:
-        return itemgetter(*positions)
-    return lambda words: tuple(words[position] for position in positions)
+    def _learn(self, data: bytes) -> re.Pattern[bytes]:
+        """Make and return the pattern of this table; ValueError for a value that is no whole number."""
+        lines = data.split(b"\n")
+        if len(lines) > _MOST_LINES:
+            raise ValueError(f"a table of {len(lines):,} lines")
+        patterns: list[bytes] = []
+        names: list[str] = []
+        for line in lines:
+            key, _, rest = line.partition(b" ")
+            if key not in self._wanted or not rest.strip():
+                patterns.append(b".*")
+                continue
+            value = _VALUE.fullmatch(rest)
+            if value is None:
+                raise ValueError(f"no whole number: {rest.strip()[:40]!r}")
+            patterns.append(re.escape(key) + b" +(-?[0-9]+)" + (b" .*" if value[1] else b""))
+            names.append(self._wanted[key])
+        self._names, self._pattern = names, re.compile(b"\n".join(patterns))
+        return self._pattern
 
 
 class Pressure:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from agents.catalogue.table import ONLY_ON
 from agents.collectors.notes import Notes, why
-from agents.numbers import IMPLAUSIBLE, implausible, whole_number
+from agents.numbers import implausible, whole_number, whole_numbers
 from agents.sysroot import Reader, SysRoot
 
 Parser = Callable[[bytes, dict[str, float]], None]  # adds metrics to the sample; ValueError where it can't
@@ -124,7 +124,7 @@ class NumberFiles:
         self._notes = notes
         self._open: dict[str, tuple[str, Reader]] = {}
         self._missing = dict(paths)
-        self._reads: tuple[tuple[str, Callable[[], bytes]], ...] = ()
+        self._reads: tuple[Callable[[], bytes], ...] = ()  # of `_open`, in its order
         self.retry()
 
     @property
@@ -132,26 +132,25 @@ class NumberFiles:
         return tuple(path for path, _ in self._open.values())
 
     def collect(self, out: dict[str, float]) -> None:
+        try:
+            values = whole_numbers([read() for read in self._reads])
+        except (OSError, ValueError):
+            self._collect_singly(out)
+        else:
+            out.update(zip(self._open, values, strict=True))
+
+    def _collect_singly(self, out: dict[str, float]) -> None:
+        """Read what is there, and note what has gone away or can't be believed."""
         failed: list[tuple[str, OSError]] = []
-        for metric, read in self._reads:
+        for metric, (path, reader) in self._open.items():
             try:
-                value = float(int(data := read()))  # half the time of whole_number, which is for what is odd
-                if 0.0 <= value < IMPLAUSIBLE:
-                    out[metric] = value
-                else:
-                    self._doubt(metric, data)
+                out[metric] = float(whole_number(reader.read()))
             except OSError as error:
                 failed.append((metric, error))
-            except (ValueError, OverflowError):
-                self._doubt(metric, data)
+            except ValueError as error:
+                self._notes.doubted(metric, f"/{path}: {why(error)}")
         if failed:
             self._gone(failed, out)
-
-    def _doubt(self, metric: str, data: bytes) -> None:
-        try:
-            whole_number(data)
-        except ValueError as error:
-            self._notes.doubted(metric, f"/{self._open[metric][0]}: {why(error)}")
 
     def _gone(self, failed: Sequence[tuple[str, OSError]], out: dict[str, float]) -> None:
         for metric, error in failed:
@@ -177,7 +176,7 @@ class NumberFiles:
             self._open[metric] = (path, reader)
             del self._missing[metric]
             self._notes.found([metric])
-        self._reads = tuple((metric, reader.read) for metric, (_, reader) in self._open.items())
+        self._reads = tuple(reader.read for _, reader in self._open.values())
 
     def close(self) -> None:
         for _, reader in self._open.values():

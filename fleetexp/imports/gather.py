@@ -69,8 +69,7 @@ class Gathering:
         self._written = written
         self._mapping = mapping = written.mapping
         self._metrics = {called: place for place, called in enumerate(mapping.metrics.in_data)}
-        long = mapping.layout in {Layout.LONG, Layout.HOSTS}
-        self._sums = PeriodSummaries(round(mapping.period * MICROSECONDS), 1 if long else len(self._metrics))
+        self._sums = PeriodSummaries(round(mapping.period * MICROSECONDS))
         self._hosts = Names()
         self._facts = {
             name: HostFact(column)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from analysis.aggregate import ReadingSpread, spread
 from fleetexp.errors import DataRefused
+from fleetexp.imports.cells import NEVER
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -41,11 +43,11 @@ class PeriodSummaries:
     `length` of a period in microseconds. Memory: the readings of one open period a key, and what is closed.
     """
 
-    def __init__(self, length: int, width: int) -> None:
+    def __init__(self, length: int) -> None:
         self._length = length
-        self._keys = np.empty(0, np.int64)
-        self._times = np.empty(0, np.int64)
-        self._values = np.empty((0, width))
+        self._latest = np.empty(0, np.int64)  # by key, of its rows so far
+        self._end: tuple[int, int] | None = (NEVER, 0)  # of rows so far, while they rise in time, then in key
+        self._open: list[tuple[Whole, Whole, Reals]] = []  # key, bucket and values of rows whose period may go on
         self._closed = np.empty(_FIRST_ROOM, _ROW)
         self._count = 0
 
@@ -54,37 +56,61 @@ class PeriodSummaries:
 
         DataRefused where a key has a time twice, or one that is earlier than the one before.
         """
-        waiting = len(self._keys)
-        keys = np.concatenate([self._keys, keys])
-        times = np.concatenate([self._times, times])
-        values = np.concatenate([self._values, values])
-        if (keys[1:] < keys[:-1]).any():
-            keys = keys.astype(np.uint16) if keys.max() < _SHORT else keys
-            order = np.argsort(keys, kind="stable")
-            keys, times, values = keys[order], times[order], values[order]
+        if not len(keys):
+            return
+        largest = int(keys.max())
+        keys = keys.astype(np.uint16) if largest < _SHORT else keys
+        if (more := largest + 1 - len(self._latest)) > 0:
+            self._latest = np.append(self._latest, np.full(more, NEVER))
+        if not self._goes_on(keys, times):  # else each key's rows have to be looked at
+            self._refuse_falling(keys, times, at)
+        before = np.where(self._latest == NEVER, times.min(), self._latest)
+        self._latest[keys] = times
+        self._open.append((keys, times // self._length, values))
+        if (before // self._length < self._latest // self._length).any():
+            self._close_periods(ended_only=True)
+
+    def _goes_on(self, keys: Whole, times: Whole) -> bool:
+        """Whether all rows so far rise in time, and where that is the same, in key."""
+        later, same = times[1:] > times[:-1], times[1:] == times[:-1]
+        begins_later = self._end is not None and self._end < (int(times[0]), int(keys[0]))
+        if begins_later and bool((later | (same & (keys[1:] > keys[:-1]))).all()):
+            self._end = int(times[-1]), int(keys[-1])
         else:
-            order = np.arange(len(keys))
-        same = keys[1:] == keys[:-1]
-        if (fault := same & (times[1:] <= times[:-1])).any():
-            places = np.flatnonzero(fault) + 1
-            place = int(places[np.argmin(order[places])])  # the first in the order of the rows
-            raise _not_rising(twice=bool(times[place] == times[place - 1]), where=at(int(order[place]) - waiting))
-        bucket = times // self._length
-        begins = np.flatnonzero(np.concatenate([[True], ~same | (bucket[1:] != bucket[:-1])])) if len(keys) else order
-        last = np.concatenate([keys[begins[1:]] != keys[begins[:-1]], [True]])[: len(begins)]
-        counts = np.diff(np.append(begins, len(keys)))
-        self._close(keys, bucket, values, begins[~last], counts[~last])
-        rows = np.flatnonzero(np.repeat(last, counts))
-        self._keys, self._times, self._values = keys[rows].astype(np.int64), times[rows], values[rows]
+            self._end = None
+        return self._end is not None
+
+    def _refuse_falling(self, keys: Whole, times: Whole, at: Callable[[int], str]) -> None:
+        """Raise DataRefused for the first row that is not later than the one before it of the same key."""
+        keys, order = _sorted(keys)
+        times = times.take(order)
+        begins = _changes(keys)
+        previous = np.append(NEVER, times[:-1])
+        previous[begins] = self._latest[keys[begins]]
+        if (fault := times <= previous).any():
+            places = np.flatnonzero(fault)
+            place = int(places[np.argmin(order[places])])
+            raise _not_rising(twice=bool(times[place] == previous[place]), where=at(int(order[place])))
 
     def finish(self) -> Summaries:
         """Close what is open, and return everything."""
-        keys, bucket = self._keys, self._times // self._length
-        begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
-        self._close(keys, bucket, self._values, begins, np.diff(np.append(begins, len(keys))))
+        if self._open:
+            self._close_periods(ended_only=False)
         closed = {name: self._closed[name][: self._count].copy() for name in _ROW.names or ()}
         figures = [closed.pop(name) for name in ReadingSpread._fields]
         return Summaries(**closed, spread=ReadingSpread(*figures))
+
+    def _close_periods(self, *, ended_only: bool) -> None:
+        """Sum up the periods that are held: all, or those after which the same key has begun another."""
+        keys, order = _sorted(np.concatenate([keys for keys, _, _ in self._open]))
+        bucket = np.concatenate([bucket for _, bucket, _ in self._open]).take(order)
+        values = np.concatenate([values for _, _, values in self._open]).take(order, axis=0)
+        begins = np.flatnonzero(_changes(keys) | _changes(bucket))
+        counts = np.diff(np.append(begins, len(keys)))
+        last = np.append(keys[begins[1:]] != keys[begins[:-1]], True) & ended_only
+        self._close(keys, bucket, values, begins[~last], counts[~last])
+        rows = np.flatnonzero(np.repeat(last, counts))
+        self._open = [(keys.take(rows), bucket.take(rows), values.take(rows, axis=0))]
 
     def _keep(self, rows: int, **columns: Whole | Reals | int) -> None:
         """Put closed periods behind those there are: into one array, lest they lie all over the memory."""
@@ -101,7 +127,7 @@ class PeriodSummaries:
         width = values.shape[1]
         for count in np.unique(counts).tolist():
             first = begins[counts == count]
-            table = values[first + np.arange(count)[:, np.newaxis]].reshape(count, -1)
+            table = sliding_window_view(values, count, axis=0)[first].reshape(-1, count).T  # [reading, period x column]
             whole = [np.repeat(part[first].astype(np.int64), width) for part in (keys, bucket)]
             column = np.tile(np.arange(width), len(first))
             there = count - np.isnan(table).sum(axis=0)
@@ -119,6 +145,17 @@ class PeriodSummaries:
                     mean=readings.mean(axis=0),
                     **spread(readings)._asdict(),
                 )
+
+
+def _sorted(keys: Whole) -> tuple[Whole, Whole]:
+    """Return the keys in their order, and where each stood; equal ones as they came."""
+    order = np.argsort(keys, kind="stable")
+    return keys.take(order), order
+
+
+def _changes(values: Whole) -> NDArray[np.bool_]:
+    """Tell of each value whether it differs from the one before; the first does."""
+    return np.append(True, values[1:] != values[:-1])
 
 
 def _not_rising(*, twice: bool, where: str) -> DataRefused:

@@ -26,11 +26,21 @@ def collectors() -> Iterator[Collectors]:
     made.close()
 
 
+def starts_of_reads(fd: int) -> list[int]:
+    """Where each read begins that a whole file takes: the kernel gives no more than a page at once."""
+    starts, end = [], 0
+    while data := os.pread(fd, 4096, end):
+        starts.append(end)
+        end += len(data)
+    return starts
+
+
 class Raw:
     """The same files and the same perf events, read with nothing around the system calls."""
 
     def __init__(self, collectors: Collectors) -> None:
         self._files = [os.open(f"/{path}", os.O_RDONLY) for path in collectors.paths]
+        self._reads = [(fd, start) for fd in self._files for start in starts_of_reads(fd)]
         self._singly = [open_event(event, cpu=cpu) for event, cpu in collectors.counted]
         self._grouped = collectors.descriptors
 
@@ -47,8 +57,8 @@ class Raw:
             os.read(fd, 4096)
 
     def _read_files(self) -> None:
-        for fd in self._files:
-            os.pread(fd, 4096, 0)
+        for fd, start in self._reads:
+            os.pread(fd, 4096, start)
 
     def close(self) -> None:
         for fd in (*self._files, *self._singly):

@@ -56,6 +56,19 @@ def test_a_value_that_is_no_whole_number_is_an_error(text: str) -> None:
         read(KeyedTable({"a": "a"}), text)
 
 
+def test_a_table_without_end_is_an_error_in_few_words() -> None:
+    with pytest.raises(ValueError, match="a table of 3,001 lines"):
+        read(KeyedTable({"a": "a"}), "a 1\n" * 3000)
+
+
+def test_after_a_table_that_is_not_understood_the_next_one_is_read_right() -> None:
+    table = KeyedTable({"a": "a", "b": "b"})
+    assert read(table, "a 1\nb 2\n") == {"a": 1.0, "b": 2.0}
+    with pytest.raises(ValueError, match="no whole number"):
+        read(table, "b 3\na one\n")
+    assert read(table, "a 4\nb 5\n") == {"a": 4.0, "b": 5.0}
+
+
 keys = st.text("abcdefgh_", min_size=1, max_size=6)
 
 
