@@ -70,7 +70,7 @@ def qemu_command(
     accelerator, model = ("tcg,thread=multi", platform.model) if hardware.emulated else ("kvm", "host")
     words = [
         qemu_for(architecture), *platform.arguments, "-accel", accelerator, "-cpu", hardware.cpu_model or model,
-        "-smp", str(hardware.cpus), "-m", f"{hardware.memory_bytes // _MIB}M",
+        "-smp", _smp(hardware), "-m", f"{hardware.memory_bytes // _MIB}M",
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
         "-kernel", str(kernel.image), "-initrd", str(kernel.initramfs),
         "-append", f"console={platform.console} panic=-1 loglevel=4 {kernel.arguments}".rstrip(),
@@ -85,6 +85,11 @@ def qemu_command(
         words += ["-netdev", f"tap,id=net,ifname={tap.device},script=no,downscript=no"]
         words += ["-device", f"virtio-net-pci,netdev=net,mac={tap.mac}"]
     return words
+
+
+def _smp(hardware: Hardware) -> str:
+    # A socket that spans two nodes is a warning of the kernel's at boot.
+    return f"{hardware.cpus},sockets={hardware.cpus}" if hardware.numa_nodes > 1 else str(hardware.cpus)
 
 
 def _numa_words(hardware: Hardware) -> list[str]:

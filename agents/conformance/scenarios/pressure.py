@@ -62,7 +62,7 @@ def cgroup_fills(bench: Bench) -> None:
             filled = Pattern(small, seed=2)
             filled.write()
             others.touch()
-            damaged = pattern.damaged() + filled.damaged() + pattern.damaged()
+            damaged = pattern.damaged() + filled.damaged()
             small.close()
             return damaged
 

@@ -50,6 +50,7 @@ def test_numa_nodes_share_memory_and_cpus(kernel: KernelImage) -> None:
         "memory-backend-ram,id=node1,size=2048M",
         "node,nodeid=1,memdev=node1,cpus=1",
     ]
+    assert value(command, "-smp") == "3,sockets=3"
     assert "-numa" not in qemu_command(kernel, Hardware())
 
 
