@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1900)]
 PREPARE = """\
 mount -t cgroup2 none /sys/fs/cgroup
 echo 2G > /sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0
+echo 1 > /proc/sys/kernel/numa_balancing
 """
 TWO_NODES = " ".join(
     f"-object memory-backend-ram,id=node{node},size=3G -numa node,nodeid={node},memdev=node{node},cpus={node}"
