@@ -76,7 +76,8 @@ class ScenarioProcess:
             while True:
                 left = begun + self._limit - time.monotonic()
                 if left <= 0:
-                    outcome.cause, outcome.detail = VerdictCause.HUNG, f"it had not ended after {self._limit:.0f} s"
+                    outcome.cause = VerdictCause.HUNG
+                    outcome.detail = f"not finished in {self._limit:.0f} s: a slow host needs a higher --time-limit"
                     break
                 tick()
                 if not readable_within([pipe], min(left, _TICK_SECONDS)):
@@ -89,8 +90,12 @@ class ScenarioProcess:
             status = self._end(tick)
         outcome.seconds = time.monotonic() - begun
         outcome.stuck = status is None
-        if status is None and outcome.cause is VerdictCause.NONE:
-            outcome.cause, outcome.detail = VerdictCause.HUNG, "its process can't be ended: it hangs in the kernel"
+        if status is None:
+            outcome.cause, outcome.detail, outcome.not_tried = (
+                VerdictCause.HUNG,
+                "its process can't be ended: it hangs in the kernel",
+                False,
+            )
         elif status is not None and status < 0 and outcome.cause is not VerdictCause.HUNG:
             name = signal.Signals(-status).name
             outcome.cause, outcome.detail, outcome.not_tried = (

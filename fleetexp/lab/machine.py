@@ -32,12 +32,16 @@ class KernelImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What a guest is given; `cpu_model` as QEMU names it, with its flags: 'max,-pdpe1gb'."""
+    """What a guest is given; `cpu_model` as QEMU names it, with its flags: 'max,-pdpe1gb'.
+
+    NUMA nodes share memory and CPUs out evenly.
+    """
 
     memory_bytes: int = 4 * 2**30
     cpus: int = 2
     cpu_model: str = ""
     emulated: bool = True
+    numa_nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +70,12 @@ def qemu_command(
     accelerator, model = ("tcg,thread=multi", platform.model) if hardware.emulated else ("kvm", "host")
     words = [
         qemu_for(architecture), *platform.arguments, "-accel", accelerator, "-cpu", hardware.cpu_model or model,
-        "-smp", str(hardware.cpus), "-m", f"{hardware.memory_bytes // _MIB}M",
+        "-smp", _smp(hardware), "-m", f"{hardware.memory_bytes // _MIB}M",
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
         "-kernel", str(kernel.image), "-initrd", str(kernel.initramfs),
         "-append", f"console={platform.console} panic=-1 loglevel=4 {kernel.arguments}".rstrip(),
     ]  # fmt: skip
+    words += _numa_words(hardware)
     for share in shares:
         access = "" if share.writable else ",readonly=on"
         folder = str(share.folder).replace(",", ",,")  # as QEMU's options escape it
@@ -79,6 +84,20 @@ def qemu_command(
     if tap is not None:
         words += ["-netdev", f"tap,id=net,ifname={tap.device},script=no,downscript=no"]
         words += ["-device", f"virtio-net-pci,netdev=net,mac={tap.mac}"]
+    return words
+
+
+def _smp(hardware: Hardware) -> str:
+    # A socket that spans two nodes is a warning of the kernel's at boot.
+    return f"{hardware.cpus},sockets={hardware.cpus}" if hardware.numa_nodes > 1 else str(hardware.cpus)
+
+
+def _numa_words(hardware: Hardware) -> list[str]:
+    nodes, words = hardware.numa_nodes, []
+    for node in range(nodes if nodes > 1 else 0):
+        cpus = ",".join(f"cpus={cpu}" for cpu in range(node, hardware.cpus, nodes))
+        words += ["-object", f"memory-backend-ram,id=node{node},size={hardware.memory_bytes // nodes // _MIB}M"]
+        words += ["-numa", f"node,nodeid={node},memdev=node{node},{cpus}".rstrip(",")]
     return words
 
 

@@ -24,11 +24,17 @@ def arm_boot() -> str:
 
 
 def run_in_arm_guest(
-    script: str, *arguments: str, mark: str, prepare: str = "", beside: tuple[str, ...] = (), limit_seconds: int = 800
+    script: str,
+    *arguments: str,
+    mark: str,
+    prepare: str = "",
+    beside: tuple[str, ...] = (),
+    limit_seconds: int = 800,
+    qemu: str = "",
 ) -> str:
     """Boot the guest, run one of the scripts of tests/lab there; returns the rest of the line that begins with `mark`.
 
-    `prepare` are lines of shell before it, `beside` further scripts that it needs.
+    `prepare` are lines of shell before it, `beside` further scripts that it needs, `qemu` more arguments of QEMU's.
     """
     boot = arm_boot()
     with tempfile.TemporaryDirectory() as made:
@@ -38,7 +44,7 @@ def run_in_arm_guest(
         for name in (script, *beside):
             shutil.copyfile(HERE / name, folder / "tests/lab" / name)
         start.write_text(f"{prepare}\nexec python3 /app/tests/lab/{script} {' '.join(arguments)}\n")
-        command = ["env", "MEM=6G", f"T={limit_seconds}", boot, str(folder), str(start)]
+        command = ["env", "MEM=6G", f"T={limit_seconds}", f"QEMU={qemu}", boot, str(folder), str(start)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = [line.removeprefix(mark) for line in done.stdout.splitlines() if line.startswith(mark)]
     assert found, done.stdout[-4000:] + done.stderr[-2000:]

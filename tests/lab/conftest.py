@@ -61,6 +61,7 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         memory: str = "5GiB",
         cpu_model: str = "",
         image: str = "bzImage-pud",
+        numa_nodes: int = 1,
     ) -> dict[str, Any]:
         words = (sys.executable, str(HERE / script), f"{SHARE}/result.json")
         booted = Guest("guest", 1, tmp_path / "guest")
@@ -69,7 +70,7 @@ def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         booted.start(
             None,
             with_our_init(kernel, booted.folder),
-            Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model),
+            Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model, numa_nodes=numa_nodes),
             "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
             f"PYTHONPATH={HERE.parents[1]} exec {shlex.join([*words, *arguments])}\n",
         )

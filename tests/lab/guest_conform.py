@@ -23,6 +23,7 @@ agents.guardian_start.READY_WITHIN_SECONDS = 150.0
 from fleetexp.cli.main import main
 main()
 """
+SWAP_BYTES = Path("/sys/block/zram0/disksize")
 CGROUPS = Path("/sys/fs/cgroup/cgroup.subtree_control")
 
 
@@ -36,6 +37,8 @@ def main() -> None:
     os.chdir("/run")
     with contextlib.suppress(OSError):
         CGROUPS.write_text("+memory")
+    SWAP_BYTES.write_text("3G")
+    subprocess.run(["sh", "-c", "mkswap /dev/zram0 && swapon /dev/zram0"], check=True, stdout=subprocess.DEVNULL)
     before = knobs()
     command = [sys.executable, "-c", PROGRAM, "conform", *words, "--format", "json", "--store", "sqlite:///c.db"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

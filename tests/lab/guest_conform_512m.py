@@ -14,10 +14,15 @@ from pathlib import Path
 import agents.guardian_start
 from agents.conformance.registry import SCENARIOS
 from agents.conformance.runner import conform
+from agents.conformance.verdict import ScenarioResult
 
 MARK = "conformance: "
 SIZE_KIB = 524288
 SWITCH = Path(f"/sys/kernel/mm/transparent_hugepage/hugepages-{SIZE_KIB}kB/enabled")
+
+
+def _tell(result: ScenarioResult) -> None:
+    print(f"{result.seconds:7.1f} s {result.verdict:5} {result.name} {result.cause} {result.detail}", flush=True)  # noqa: T201
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
     with suppress(OSError):
         Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
     before = SWITCH.read_text()
-    found = conform(SIZE_KIB, SCENARIOS, owner="lab", limit_seconds=900)
+    found = conform(SIZE_KIB, SCENARIOS, owner="lab", limit_seconds=900, told=_tell)
     result = {"found": found, "before": before, "after": SWITCH.read_text()}
     print(MARK + base64.b64encode(pickle.dumps(result)).decode())  # noqa: T201
 

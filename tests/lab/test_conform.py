@@ -1,6 +1,7 @@
 """1 GiB pages tried on kernels that have them: the lab's behaves, the bare patch series does not, and is found out.
 
-Both take minutes: to clear, move or page out a gigabyte takes seconds under emulation.
+To clear, move or page out a gigabyte takes seconds under emulation; less where the CPU doesn't promise fast strings
+(`erms`): the kernel then clears eight bytes at a time, which is what is emulated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Guest = Callable[..., dict[str, Any]]
 
 
 def conform(guest: Guest, *words: str, **how: str) -> dict[str, Any]:
-    seen = guest("guest_conform.py", "--size", "1GiB", *words, memory="8GiB", limit_seconds=3600, **how)
+    arguments = ("guest_conform.py", "--size", "1GiB", *words)
+    seen = guest(*arguments, memory="8GiB", numa_nodes=2, cpu_model="max,-erms", limit_seconds=3600, **how)
     assert seen["found"] is not None, seen["error"]
     assert seen["after"] == seen["before"]
     results = seen["found"]["results"]
@@ -27,13 +29,11 @@ def conform(guest: Guest, *words: str, **how: str) -> dict[str, Any]:
     return seen
 
 
-def test_every_scenario_at_1g_passes_or_says_what_the_guest_lacks(guest: Guest) -> None:
+def test_every_scenario_at_1g_passes(guest: Guest) -> None:
     seen = conform(guest, "--time-limit", "900")
     results = {one["name"]: one for one in seen["found"]["results"]}
     assert list(results) == [scenario.name for scenario in SCENARIOS]
-    assert {name: one["detail"] for name, one in results.items() if one["verdict"] == "fail"} == {}
-    skipped = {name: one["cause"] for name, one in results.items() if one["verdict"] == "skip"}
-    assert skipped == {"numa-move": "one_node", "numa-balancing": "one_node"}
+    assert {name: one["detail"] for name, one in results.items() if one["verdict"] != "pass"} == {}
     assert seen["code"] == 0
     # What the selftest of the patch series expects: one page each, and one mapping split by each of the last five.
     for name in ("fork-write", "partial-munmap", "partial-mprotect", "pageout", "mbind"):

@@ -15,7 +15,7 @@ _BALANCING_SECONDS = 10.0
 
 
 def bind(bench: Bench) -> None:
-    """mbind(MPOL_BIND, MPOL_MF_MOVE) to the node it lies on: only a PUD mapping is split, and every byte stays."""
+    """mbind(MPOL_BIND, MPOL_MF_MOVE) to the first node: only a PUD mapping is split, and every byte stays."""
     with bench.page() as (memory, pattern):
         with bench.counting() as rise:
             bench.call("mbind", lambda: memory.bind(bench.nodes[0]))

@@ -45,12 +45,15 @@ def cgroup_refuses(bench: Bench) -> None:
 
 
 def cgroup_fills(bench: Bench) -> None:
-    """A page in a cgroup that is filled up around it: reclaim takes what it needs, and no byte is lost."""
+    """A page in a cgroup that is filled up around it: reclaim takes what it needs, and no byte is lost.
+
+    Small pages fill it, an eighth of the page and 16 MiB at least; half of them don't fit.
+    """
     if bench.meminfo("SwapFree") < 2 * bench.size + _OWN_NEEDS:
         raise NotTried(VerdictCause.NO_SWAP, "what is reclaimed has nowhere to go: add swap (swapon), then try again")
     if bench.meminfo("MemAvailable") < 3 * bench.size + _OWN_NEEDS:
         raise NotTried(VerdictCause.NO_MEMORY, "there is too little memory for three pages of this size")
-    fill = max(bench.size, _OWN_NEEDS)
+    fill = max(bench.size // 8, _OWN_NEEDS)  # more, and page and filling push each other out at each look
 
     def inside(_: Path) -> int:
         with bench.page() as (_memory, pattern), bench.memory(1, advise=False) as others:
@@ -59,7 +62,7 @@ def cgroup_fills(bench: Bench) -> None:
             filled = Pattern(small, seed=2)
             filled.write()
             others.touch()
-            damaged = pattern.damaged() + filled.damaged() + pattern.damaged()
+            damaged = pattern.damaged() + filled.damaged()
             small.close()
             return damaged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from agents.conformance.bench import Bench
@@ -9,12 +10,14 @@ from agents.conformance.counters import Count
 from agents.knobs import find_knob
 from agents.page_sizes import thp_switch
 
+_LARGE = 64 * 2**20  # bytes: to clear a page of this size, for each of 120 cases, takes minutes
+
 
 def settings(bench: Bench) -> None:
     """Every value of this size's switch x the top level x defrag, asked for and not: pages where the rules say so.
 
     `always` gives to all, `madvise` to who asks, `never` to none, `inherit` as the top level. What the rules give may
-    fall back to smaller pages; then that is counted.
+    fall back to smaller pages; then that is counted. For a large page not each defrag is tried with each switch.
     """
     root = bench.host.root
     switch = thp_switch(root, bench.host.size_kib)
@@ -22,7 +25,7 @@ def settings(bench: Bench) -> None:
     one_switch = switch == "thp/enabled"
     tops = ("",) if one_switch else find_knob(root, "thp/enabled").choices or ()
     unruly, uncounted, fell_back, granted = [], [], set(), 0
-    for own_value, top, defrag in product(own, tops, find_knob(root, "thp/defrag").choices or ()):
+    for own_value, top, defrag in _values(bench, own, tops, find_knob(root, "thp/defrag").choices or ()):
         bench.apply(**{"own": own_value, "defrag": defrag} | ({} if one_switch else {"top": top}))
         effective = top if own_value == "inherit" else own_value
         for advise in (True, False):
@@ -42,3 +45,13 @@ def settings(bench: Bench) -> None:
     bench.tell("pages given", str(granted))
     if fell_back:
         bench.tell("fell back", "; ".join(sorted(fell_back)))
+
+
+def _values(
+    bench: Bench, own: Sequence[str], tops: Sequence[str], defrags: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the settings to try: for a large page the switches with one defrag, and each defrag with `always`."""
+    for own_value, top, defrag in product(own, tops, defrags):
+        each_defrag = (own_value, top) == ("always", tops[0])
+        if bench.size < _LARGE or each_defrag or defrag == "madvise":
+            yield own_value, top, defrag

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agents.conformance.bench import NotTried
 from agents.conformance.counters import Count, Level, counter_name, level_of, read_counters
+from agents.conformance.fork import in_a_fork
 from agents.conformance.memory import Memory, Pattern
 from agents.conformance.process import ScenarioProcess
 from agents.conformance.registry import SCENARIOS
@@ -111,11 +114,28 @@ def test_a_process_that_ends_badly_is_a_finding_and_not_the_end(name: str, cause
     assert tried.detail
 
 
+def test_what_a_fork_finds_or_raises_is_known_here_and_that_it_was_killed() -> None:
+    def refused() -> int:
+        raise NotTried(VerdictCause.NO_PAGE, "smaller pages")
+
+    def killed() -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    assert in_a_fork(lambda: 262_144) == 262_144
+    with pytest.raises(NotTried) as caught:
+        in_a_fork(refused)
+    assert (caught.value.cause, caught.value.detail) == (VerdictCause.NO_PAGE, "smaller pages")
+    with pytest.raises(ChildProcessError, match="status -9"):
+        in_a_fork(killed)
+
+
 def test_a_process_that_hangs_is_ended_with_what_it_started() -> None:
-    process = ScenarioProcess(ALL["hangs"], 2048, 2.5)
+    process = ScenarioProcess(ALL["hangs"], 2048, 2.0)
     seen: list[int] = []
     tried = process.run(lambda knobs: None, lambda: seen.append(len(living(process.pid))))
     assert (tried.cause, tried.stuck) == (VerdictCause.HUNG, False)
+    assert tried.detail == "not finished in 2 s: a slow host needs a higher --time-limit"
     assert max(seen) >= 1
     assert living(process.pid) == []
 

@@ -42,6 +42,18 @@ def test_an_emulated_guest_has_every_cpu_feature_unless_a_model_is_named(kernel:
     assert value(qemu_command(kernel, Hardware(emulated=False)), "-cpu") == "host"
 
 
+def test_numa_nodes_share_memory_and_cpus(kernel: KernelImage) -> None:
+    command = qemu_command(kernel, Hardware(memory_bytes=4 * 2**30, cpus=3, numa_nodes=2))
+    assert [command[at + 1] for at, word in enumerate(command) if word in {"-object", "-numa"}] == [
+        "memory-backend-ram,id=node0,size=2048M",
+        "node,nodeid=0,memdev=node0,cpus=0,cpus=2",
+        "memory-backend-ram,id=node1,size=2048M",
+        "node,nodeid=1,memdev=node1,cpus=1",
+    ]
+    assert value(command, "-smp") == "3,sockets=3"
+    assert "-numa" not in qemu_command(kernel, Hardware())
+
+
 def test_folders_are_read_only_unless_said_otherwise_and_commas_in_them_are_escaped(kernel: KernelImage) -> None:
     shares = (Share(tag="hostroot", folder=Path("/")), Share(tag="share", folder=Path("/a,b"), writable=True))
     command = qemu_command(kernel, Hardware(), shares, Tap(device="tap101", mac="52:54:00:00:00:65"))
