@@ -7,13 +7,14 @@ agent, which is plain Python.
 from __future__ import annotations
 
 import base64
+import os
 import pickle
 from contextlib import suppress
 from pathlib import Path
 
-import agents.guardian_start
 from agents.conformance.registry import SCENARIOS
 from agents.conformance.runner import conform
+from agents.patience import VARIABLE
 
 MARK = "conformance: "
 SIZE_KIB = 524288
@@ -21,7 +22,7 @@ SWITCH = Path(f"/sys/kernel/mm/transparent_hugepage/hugepages-{SIZE_KIB}kB/enabl
 
 
 def main() -> None:
-    agents.guardian_start.READY_WITHIN_SECONDS = 150.0  # under emulation Python itself takes its time
+    os.environ[VARIABLE] = "10"  # under emulation Python itself takes its time
     with suppress(OSError):
         Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
     before = SWITCH.read_text()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetexp.errors import RunError
-from fleetexp.fleets.timeouts import read_patience
+from agents.errors import AgentError
+from agents.patience import read_patience
 
 SHOW = "from fleetexp.control.run_context import ANSWER_WITHIN as within; print(sorted(within.values()))"
 
@@ -22,7 +22,7 @@ def run(*words: str, patience: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("text", ["0", "0.5", "-3", "nan", "inf", "often", "2x"])
 def test_what_is_no_factor_is_refused(text: str) -> None:
-    with pytest.raises(RunError, match="FLEETEXP_PATIENCE"):
+    with pytest.raises(AgentError, match="FLEETEXP_PATIENCE"):
         read_patience(text)
 
 
