@@ -7,6 +7,7 @@ import os
 from agents.errors import AgentError
 
 VARIABLE = "FLEETEXP_PATIENCE"
+START_SECONDS = 15.0
 _MOST = 1000.0
 
 
@@ -28,3 +29,8 @@ def read_patience(text: str) -> float:
 def patience() -> float:
     """Return the factor of this process's environment; AgentError as `read_patience`."""
     return read_patience(os.environ.get(VARIABLE, ""))
+
+
+def start_seconds() -> float:
+    """Return how long a process of this package's own may take to start: a guardian, a launcher, a reader of pages."""
+    return START_SECONDS * patience()
