@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents.errors import GuardianError
+from agents.patience import start_seconds
 from agents.process import ProcessMark, mark_process
 from agents.readable import readable_within
 from agents.sysroot import FolderRoot
 
-READY_WITHIN_SECONDS = 15.0
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from agents.guardian import main; sys.exit(main(sys.argv[1:]))"
 _REMEDY = "see whether this user may start processes here, then claim the host again; nothing was changed"
 
@@ -61,7 +61,7 @@ def start_guardian(root: FolderRoot, claim: str, command: Sequence[str] | None =
 
 def _listen(fd: int) -> bytes:
     """Read until a ready line, the end, or the deadline."""
-    said, deadline = b"", time.monotonic() + READY_WITHIN_SECONDS
+    said, deadline = b"", time.monotonic() + start_seconds()
     while _ready_pid(said) is None:
         left = deadline - time.monotonic()
         if left <= 0 or not readable_within([fd], left):

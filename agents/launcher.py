@@ -19,10 +19,10 @@ from typing import IO
 
 from agents.launcher_process import KILL, TERMINATE
 from agents.own_cgroup import kill_cgroup, make_cgroup, remove_cgroup
+from agents.patience import start_seconds
 from agents.process import is_alive, kill_descendants, kill_with_group, mark_process, send_signal
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from agents.launcher_process import main; sys.exit(main())"
-_START_SECONDS = 15.0
 _GRACE_SECONDS = 1.0
 _TIMES = 2  # a launcher that was killed is replaced
 
@@ -143,7 +143,7 @@ class Launcher:
                 theirs.close()
                 for fd in given:
                     os.close(fd)
-            ours.settimeout(_START_SECONDS)
+            ours.settimeout(start_seconds())
             ours.sendall(order)
             launched = Launched(ours, cgroup, *kept)
             undo.pop_all()

@@ -24,10 +24,10 @@ from agents.metric_sources.page import SourcePage
 from agents.metric_sources.parser_process import ANSWER_AT_MOST, read_answer, request_line
 from agents.metric_sources.picking import Found
 from agents.metric_sources.unreadable import Unreadable
+from agents.patience import start_seconds
 from agents.readable import readable_within
 
 _IDLE_AT_MOST = 2
-_START_SECONDS = 15.0
 _BOOT = "import sys; sys.path += sys.argv[1:]; from agents.metric_sources.parser_process import main; sys.exit(main())"
 
 
@@ -99,13 +99,13 @@ class _ParserClient:
         if not self._is_ready():
             self.close()
             raise Unreadable(
-                f"the process that understands it did not start in {_START_SECONDS:g} s", "see how busy this host is"
+                f"the process that understands it did not start in {start_seconds():g} s", "see how busy this host is"
             )
 
     def _is_ready(self) -> bool:
         answers = self._process.stdout
         assert answers is not None  # noqa: S101 - asked for where it was started
-        return bool(readable_within([answers.fileno()], _START_SECONDS)) and answers.readline(2) == b"\n"
+        return bool(readable_within([answers.fileno()], start_seconds())) and answers.readline(2) == b"\n"
 
     def ask(self, page: SourcePage, sources: Sequence[MetricSource], *, seconds: float) -> Found | None:
         """Return the answer, or None where the process ended without one."""

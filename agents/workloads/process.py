@@ -16,6 +16,7 @@ from pathlib import Path
 from agents.errors import StateRefused, WorkloadError
 from agents.launcher import LAUNCHER, Launch, Launched
 from agents.messages import WorkloadState
+from agents.patience import VARIABLE, start_seconds
 from agents.workloads.kept_output import KeptOutput
 from agents.workloads.printed import LINE_BYTES_AT_MOST, Printed, quoted
 from agents.workloads.running import Measured
@@ -270,6 +271,12 @@ def _keep(work_dir: Path, name: str) -> KeptOutput:
 def _start(launch: Launch) -> Launched:
     try:
         return LAUNCHER.launch(launch)
+    except TimeoutError as error:
+        raise WorkloadError(
+            f"the workload was not started within {start_seconds():g} s",
+            where=launch.program,
+            remedy=f"look at what else this host is doing; {VARIABLE}=4 in the agent's environment waits longer",
+        ) from error
     except OSError as error:
         raise WorkloadError(
             f"the workload can't be started: {error.strerror or error}",

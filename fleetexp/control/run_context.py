@@ -24,6 +24,7 @@ from agents.messages import (
     Survey,
     WorkloadSpec,
 )
+from agents.patience import patience
 from fleetexp.control.host_session import HostSession
 from fleetexp.control.messages import Event, RecordFact
 from fleetexp.control.poll_scheduler import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, PollScheduler, poll_every_seconds
@@ -33,7 +34,6 @@ from fleetexp.control.write_kinds import WriteKinds
 from fleetexp.control.write_queue import WriteQueue
 from fleetexp.domain import BrokenBy, PeriodPlan, PeriodState, Plan
 from fleetexp.fleets.base import Fleet
-from fleetexp.fleets.timeouts import PATIENCE
 from fleetexp.simulated import is_simulated
 from fleetexp.store.records import EventRecord, PeriodEnd
 from fleetexp.store.store import Store
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN: dict[type, float] = {
-    kind: seconds * PATIENCE
+    kind: seconds * patience()
     for kind, seconds in (
         (Survey, 45.0),
         (Preflight, 45.0),

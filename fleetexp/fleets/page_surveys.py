@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from agents.patience import patience
 from agents.survey.figures import PageSurvey, SurveyPages
 from fleetexp.errors import RunError
 from fleetexp.fleets.inventory import Inventory, shown
-from fleetexp.fleets.timeouts import PATIENCE
 
-_SETTLING_SECONDS = 60.0 * PATIENCE  # beyond what the survey itself may take: an agent starts, a reply travels
+_SETTLING_SECONDS = 60.0 * patience()  # beyond what the survey itself may take: an agent starts, a reply travels
 _SIMULATED = "simulated"
 
 

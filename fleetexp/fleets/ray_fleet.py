@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
+from agents.patience import patience
 from agents.sysroot import SysRoot
 from fleetexp.errors import RunError
 from fleetexp.fleets.base import HostReply
@@ -26,9 +27,8 @@ from fleetexp.fleets.ray.protocol import (
     Send,
     SurveyNodes,
 )
-from fleetexp.fleets.timeouts import PATIENCE
 
-SURVEY_SECONDS = 60.0 * PATIENCE
+SURVEY_SECONDS = 60.0 * patience()
 RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
 _LATE_SECONDS = 2.0  # how much later than the bridge we give a request up
 _DISMISS_SECONDS = 10.0

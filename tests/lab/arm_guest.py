@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.bound_to_test import ends_with_us
 from tests.lab.conftest import HERE, lab_folder
 
 
@@ -44,7 +45,8 @@ def run_in_arm_guest(
         for name in (script, *beside):
             shutil.copyfile(HERE / name, folder / "tests/lab" / name)
         start.write_text(f"{prepare}\nexec python3 /app/tests/lab/{script} {' '.join(arguments)}\n")
-        command = ["env", "MEM=6G", f"T={limit_seconds}", f"QEMU={qemu}", boot, str(folder), str(start)]
+        words = ["env", "MEM=6G", f"T={limit_seconds}", f"QEMU={qemu}", boot, str(folder), str(start)]
+        command = ends_with_us(words)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = [line.removeprefix(mark) for line in done.stdout.splitlines() if line.startswith(mark)]
     assert found, done.stdout[-4000:] + done.stderr[-2000:]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +16,11 @@ from typing import Any
 import pytest
 
 from fleetexp.experiment.quantities import parse_size
-from fleetexp.lab.guest import Guest, GuestState
-from fleetexp.lab.initramfs import SHARE
-from fleetexp.lab.machine import Hardware, KernelImage, with_our_init
+from fleetexp.lab.initramfs import SCRIPT, SHARE
+from fleetexp.lab.machine import Hardware, KernelImage, Share, qemu_command, with_our_init
+from tests.lab.bound_to_test import ends_with_us
 from tests.postgresql_server import programs
-from tests.ray_cluster import until, why_not
+from tests.ray_cluster import why_not
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,41 +47,54 @@ def lab() -> Path:
     return folder
 
 
-@pytest.fixture
-def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Boot a guest, run one of this folder's scripts in it with this Python, return the JSON that it wrote."""
+def run_in_guest(
+    folder: Path,
+    script: str,
+    *arguments: str,
+    limit_seconds: int = 840,
+    memory: str = "5GiB",
+    cpu_model: str = "",
+    image: str = "bzImage-pud",
+    kernel_arguments: str = "",
+    numa_nodes: int = 1,
+) -> dict[str, Any]:
+    """Boot a guest, run one of this folder's scripts in it with this Python, return the JSON that it wrote.
+
+    `folder` keeps what the guest left in `share`; the test is skipped where the lab or a program is missing.
+    """
     lab = lab_folder()
     if lab is None:
         pytest.skip("the lab is not here: set FLEETEXP_LAB to the folder with boot.sh and its kernel")
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed (make installs it, as root)")
-
-    def boot(
-        script: str,
-        *arguments: str,
-        limit_seconds: int = 840,
-        memory: str = "5GiB",
-        cpu_model: str = "",
-        image: str = "bzImage-pud",
-        numa_nodes: int = 1,
-    ) -> dict[str, Any]:
-        words = (sys.executable, str(HERE / script), f"{SHARE}/result.json")
-        booted = Guest("guest", 1, tmp_path / "guest")
-        booted.folder.mkdir()
-        kernel = KernelImage(image=lab / image, initramfs=lab / "initramfs.cpio.gz")
-        booted.start(
-            None,
-            with_our_init(kernel, booted.folder),
-            Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model, numa_nodes=numa_nodes),
-            "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
-            f"PYTHONPATH={HERE.parents[1]} exec {shlex.join([*words, *arguments])}\n",
+    share = folder / "share"
+    share.mkdir(parents=True)
+    words = (sys.executable, str(HERE / script), f"{SHARE}/result.json", *arguments)
+    (share / Path(SCRIPT).name).write_text(
+        "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
+        f"PYTHONPATH={HERE.parents[1]} exec {shlex.join(words)}\n"
+    )
+    made = KernelImage(image=lab / image, initramfs=lab / "initramfs.cpio.gz", arguments=kernel_arguments)
+    kernel = with_our_init(made, folder)
+    shares = (Share(tag="hostroot", folder=Path("/")), Share(tag="share", folder=share, writable=True))
+    hardware = Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model, numa_nodes=numa_nodes)
+    command = qemu_command(kernel, hardware, shares)
+    console_path = folder / "console.log"
+    with console_path.open("wb") as console:
+        subprocess.run(
+            ends_with_us(command),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            timeout=limit_seconds,
+            check=False,
         )
-        try:
-            until(lambda: booted.state is GuestState.ENDED, limit_seconds, f"{script} has ended in the guest")
-        finally:
-            booted.stop(0)
-        result = booted.share / "result.json"
-        assert result.exists(), booted.console[-4000:]
-        return {"console": booted.console, **json.loads(result.read_text())}
+    said, result = console_path.read_text(errors="replace"), share / "result.json"
+    assert result.exists(), said[-4000:]
+    return {"console": said, **json.loads(result.read_text())}
 
-    return boot
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`run_in_guest` in a folder of the test's own."""
+    return functools.partial(run_in_guest, tmp_path / "guest")

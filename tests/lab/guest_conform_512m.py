@@ -7,14 +7,15 @@ agent, which is plain Python.
 from __future__ import annotations
 
 import base64
+import os
 import pickle
 from contextlib import suppress
 from pathlib import Path
 
-import agents.guardian_start
 from agents.conformance.registry import SCENARIOS
 from agents.conformance.runner import conform
 from agents.conformance.verdict import ScenarioResult
+from agents.patience import VARIABLE
 
 MARK = "conformance: "
 SIZE_KIB = 524288
@@ -26,7 +27,7 @@ def _tell(result: ScenarioResult) -> None:
 
 
 def main() -> None:
-    agents.guardian_start.READY_WITHIN_SECONDS = 150.0  # under emulation Python itself takes its time
+    os.environ[VARIABLE] = "10"  # under emulation Python itself takes its time
     with suppress(OSError):
         Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
     before = SWITCH.read_text()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from tests.lab.bound_to_test import ends_with_us
 from tests.ray_cluster import Cluster
 
 
@@ -61,14 +62,14 @@ class Guest:
             files += ["-device", f"virtio-9p-pci,fsdev={name},mount_tag={tag}"]
         self._console = (self.folder / "console.log").open("wb")
         self.process = subprocess.Popen(
-            [
+            ends_with_us([
                 "ip", "netns", "exec", self.cluster.net, qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
                 "-m", self.memory, "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
                 "-monitor", "none", "-kernel", str(self.kernel), "-initrd", str(self.initramfs),
                 "-append", f"console=ttyS0 panic=-1 loglevel=4 {self.arguments}", *files,
                 "-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no",
                 "-device", f"virtio-net-pci,netdev=n0,mac=52:54:00:00:00:{self.number:02x}",
-            ],
+            ]),
             stdin=subprocess.DEVNULL,
             stdout=self._console,
             stderr=subprocess.STDOUT,

@@ -1,26 +1,30 @@
 """Runs inside a guest: a traced period over programs that split pages, and agents that are killed.
 
-    python guest_splits.py ROUNDS [RESULT.json]
+    python guest_splits.py [RESULT.json] KILLS
 
 Not a test itself: `test_splits.py` boots guests, runs this in them and judges what it wrote, or printed where no file
-is named. `hold` as argument: an agent that traces period after period until it is killed. It needs the agent alone.
+is named. It needs the agent alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agents import guardian_start
 from agents.claim import claim_status, restore
 from agents.host_agent import HostAgent
 from agents.messages import Apply, Arm, Begin, Claim, End, HostEvent, Poll, Release, Revert, Sample
+from agents.patience import VARIABLE
 from agents.sysroot import FolderRoot
 from agents.traced_calls import COUNTED_AS, Traced
 from agents.tracing.functions import find_probes
@@ -98,35 +102,62 @@ def traced() -> dict[str, Any]:
     }
 
 
-def hold() -> None:
+def hold(said: int) -> None:
+    """Trace period after period, saying how far each is, until this process is killed."""
     agent = HostAgent(root=ROOT, host="h1", run="2-lab")
     agent.handle(Claim(run="2-lab", owner="lab", knobs=KNOBS, lease_seconds=LEASE_SECONDS))
-    print("held", flush=True)  # noqa: T201
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1):
         agent.handle(Poll(acknowledged=0))
+        os.write(said, b"begins\n")
         begin(agent, number)
+        os.write(said, b"begun\n")
         agent.handle(Poll(acknowledged=0))
+        os.write(said, b"ends\n")
         agent.handle(End(period_id=number))
 
 
-def killed(seed: int) -> dict[str, Any]:
-    """Kill an agent while it places probes or traces, every other time with its guardian; what is left then."""
-    draw = random.Random(seed)
-    with subprocess.Popen([sys.executable, __file__, "hold"], stdout=subprocess.PIPE, text=True) as agent:
-        assert agent.stdout is not None
-        agent.stdout.readline()
-        until = time.monotonic() + 120
-        for pause in (draw.uniform(0.0, 3.0), 0.0):  # and not between two periods, when nothing is there
-            while not left_over() and time.monotonic() < until:
-                time.sleep(0.001)
-            time.sleep(pause)
-        agent.kill()
-        agent.wait()
-    at_death = left_over()
+class Doing(StrEnum):
+    """What an agent is about when it is killed."""
+
+    PLACING = "placing"
+    TRACING = "tracing"
+    REMOVING = "removing"
+
+
+_BEFORE = {Doing.PLACING: "begins", Doing.TRACING: "begun", Doing.REMOVING: "ends"}  # what it says just before
+
+
+def moments(kills: int, most: int) -> list[tuple[Doing, int, bool]]:
+    """Spread kills over what a period does; `most`: how many lines of ours stand in tracefs while it is traced.
+
+    Each has how many lines the agent is killed at, and whether its guardian is killed as well: every other time.
+    """
+    doing = itertools.cycle((Doing.PLACING, Doing.REMOVING, Doing.PLACING, Doing.REMOVING, Doing.TRACING))
+    drawn = random.Random(kills)
+    found = list(itertools.islice(doing, kills))
+    return [(one, drawn.randrange(1, most), number % 2 == 1) for number, one in enumerate(found)]
+
+
+def killed(doing: Doing, lines: int, alone: bool) -> dict[str, Any]:
+    """Kill an agent at a moment of a traced period, with its guardian where `alone`; what is left then."""
+    said, saying = os.pipe()
+    agent = os.fork()
+    if agent == 0:
+        try:
+            hold(saying)
+        finally:
+            os._exit(1)
+    os.close(saying)
+    with os.fdopen(said) as words:
+        assert any(line == f"{_BEFORE[doing]}\n" for line in words), "the agent has ended"
+        stood, until = len(left_over()), time.monotonic() + 60
+        while time.monotonic() < until and (
+            (doing is Doing.PLACING and stood < lines) or (doing is Doing.REMOVING and stood > lines)
+        ):
+            stood = len(left_over())
+        os.kill(agent, signal.SIGKILL)
+        os.waitpid(agent, 0)
     status = claim_status(ROOT)
-    alone = seed % 2 == 1
     if alone and status is not None and status.guardian_pid is not None:
         subprocess.run(["kill", "-9", str(status.guardian_pid)], check=False)
         restored = restore(ROOT, force=True)
@@ -137,8 +168,9 @@ def killed(seed: int) -> dict[str, Any]:
             time.sleep(0.1)
         changes = []
     return {
+        "doing": doing,
         "alone": alone,
-        "at_death": at_death,
+        "stood": stood,
         "left": left_over(),
         "changes": changes,
         "claim": claim_status(ROOT) is not None,
@@ -146,14 +178,14 @@ def killed(seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    rounds, *file = sys.argv[1:]
+    *file, kills = sys.argv[1:]
     probes, missing = find_probes(ROOT, tuple(Traced))
     seen = traced()
     out = {
         "probes": [asdict(probe) for probe in probes],
         "missing": [asdict(one) for one in missing],
         "traced": seen,
-        "killed": [killed(seed) for seed in range(int(rounds))],
+        "killed": [killed(*moment) for moment in moments(int(kills), len(seen["during"]))],
     }
     if file:
         Path(file[0]).write_text(json.dumps(out))
@@ -162,5 +194,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guardian_start.READY_WITHIN_SECONDS = 90.0  # under emulation, on a busy machine, it takes its time
-    hold() if sys.argv[1:] == ["hold"] else main()
+    os.environ[VARIABLE] = "6"  # under emulation, on a busy machine, a guardian takes its time to start
+    main()

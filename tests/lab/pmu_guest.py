@@ -21,6 +21,7 @@ from agents.messages import Reply, Request
 from agents.sysroot import FolderRoot, SysRoot
 from fleetexp.fleets.inline_fleet import InlineFleet, InlineInventory
 from fleetexp.fleets.inventory import FoundHost
+from tests.lab.bound_to_test import ends_with_us
 from tests.lab.conftest import lab_folder
 from tests.lab.guest_pmu import LENGTH
 
@@ -72,12 +73,12 @@ class PmuGuest:
         initrd.write_bytes(lzma.decompress((self._lab / "base.cpio.xz").read_bytes()) + self._archive())
         with (self._folder / "console.log").open("wb") as console:
             self._process = subprocess.Popen(
-                [
+                ends_with_us([
                     QEMU, "-machine", "virt", "-cpu", "rv64", "-smp", "2", "-m", "1G", "-nographic", "-no-reboot",
                     "-kernel", str(image), "-initrd", str(initrd), "-append", "console=ttyS0 quiet panic=-1",
                     "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port,name=port",
                     "-chardev", f"socket,id=port,path={port},server=on,wait=off",
-                ],
+                ]),
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
         deadline = time.monotonic() + timeout_seconds

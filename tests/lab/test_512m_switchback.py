@@ -23,6 +23,7 @@ from fleetexp.domain import BrokenBy, PeriodKind, PeriodState
 from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 from tests.lab.arm_guest import arm_boot
+from tests.lab.bound_to_test import ends_with_us
 from tests.lab.conftest import HERE
 from tests.lab.guest_512m_switchback import SIZE_KIB
 from tests.lab.sparse_touch import PAGES
@@ -108,15 +109,7 @@ def seen(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         f" -device virtio-9p-pci,fsdev={name},mount_tag={name}"
         for name, folder in (("packages", packages), ("share", share))
     )
-    command = [
-        "env",
-        "MEM=6G",
-        f"T={LIMIT_SECONDS}",
-        f"QEMU={shares}",
-        boot,
-        str(app),
-        str(start),
-    ]
+    command = ends_with_us(["env", "MEM=6G", f"T={LIMIT_SECONDS}", f"QEMU={shares}", boot, str(app), str(start)])
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     assert (share / "result.json").exists(), done.stdout[-4000:] + done.stderr[-2000:]
     return Seen(folder=share, result=json.loads((share / "result.json").read_text()), console=done.stdout)

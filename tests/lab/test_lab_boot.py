@@ -81,7 +81,16 @@ def booting(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
         with (
             (folder / "boot.log").open("w") as log,
             subprocess.Popen(
-                command("lab", "boot", *words, "--folder", str(folder / "lab"), "--json"),
+                # A test that is killed ends the command in order, which takes the guests away.
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "TERM",
+                    *command("lab", "boot", *words),
+                    "--folder",
+                    str(folder / "lab"),
+                    "--json",
+                ],
                 env={**os.environ, "PYTHONPATH": str(PROJECT)},
                 cwd=folder,
                 stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.agents.claim.claims import THP_2M, Claimer, HostTree, arm
 def test_a_guardian_that_is_not_ready_means_no_claim(
     host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, program: str, said: str
 ) -> None:
-    monkeypatch.setattr(guardian_start, "READY_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("agents.patience.START_SECONDS", 0.5)
     root = host_tree()
     with pytest.raises(GuardianError, match=said):
         take_claim(
@@ -36,6 +37,19 @@ def test_a_guardian_that_is_not_ready_means_no_claim(
     assert claim_status(root) is None
     (closed,) = closed_journals(root)
     assert (closed.outcome, closed.changes) == (RestoreOutcome.NOT_STARTED, ())
+
+
+@pytest.mark.parametrize(("patience", "claimed"), [("1", False), ("1000", True)])
+def test_a_guardian_that_is_slow_has_as_much_longer_as_this_host_is_given(
+    host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, patience: str, claimed: bool
+) -> None:
+    monkeypatch.setattr("agents.patience.START_SECONDS", 0.1)
+    monkeypatch.setenv("FLEETEXP_PATIENCE", patience)
+    slow = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *guardian_start.default_command()]
+    root = host_tree()
+    with contextlib.nullcontext() if claimed else pytest.raises(GuardianError):
+        take_claim(root, run="r", owner="o", knobs=[THP_2M], lease_seconds=60, guardian_command=slow).release()
+    assert claim_status(root) is None
 
 
 def test_a_guardian_that_is_not_there_means_no_claim(host_tree: HostTree, tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def agent_under_nohup() -> Iterator[None]:
     LAUNCHER.close()
 
 
+def test_a_host_too_slow_to_start_a_command_is_told_as_such(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.patience.START_SECONDS", 1e-6)
+    with pytest.raises(WorkloadError, match=r"not started within .* FLEETEXP_PATIENCE=4"):
+        runs.command("echo ops 1")
+
+
 def test_lines_are_measurements_as_soon_as_they_are_printed(runs: Runs) -> None:
     workload = runs.command("echo ops 1; echo ops 2; exec sleep 60")
     seen: list[tuple[str, float]] = []

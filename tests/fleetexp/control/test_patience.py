@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fleetexp.errors import RunError
-from fleetexp.fleets.timeouts import read_patience
+from agents.errors import AgentError
+from agents.patience import read_patience
 
-SHOW = "from fleetexp.control.run_context import ANSWER_WITHIN as within; print(sorted(within.values()))"
+SHOW = """\
+from agents.patience import start_seconds
+from fleetexp.control.instruction_executor import SETTLING_SECONDS
+from fleetexp.control.run_context import ANSWER_WITHIN
+print([start_seconds(), SETTLING_SECONDS, *ANSWER_WITHIN.values()])
+"""
 
 
 def run(*words: str, patience: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +27,7 @@ def run(*words: str, patience: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("text", ["0", "0.5", "-3", "nan", "inf", "often", "2x"])
 def test_what_is_no_factor_is_refused(text: str) -> None:
-    with pytest.raises(RunError, match="FLEETEXP_PATIENCE"):
+    with pytest.raises(AgentError, match="FLEETEXP_PATIENCE"):
         read_patience(text)
 
 
@@ -32,7 +37,7 @@ def test_unset_is_one() -> None:
 
 
 @pytest.mark.slow
-def test_every_answer_has_so_much_longer() -> None:
+def test_every_answer_and_every_start_has_so_much_longer() -> None:
     usual, patient = (eval(run("-c", SHOW, patience=text).stdout) for text in ("", "4"))  # noqa: S307 - our own list
     assert patient == [4 * seconds for seconds in usual]
 
