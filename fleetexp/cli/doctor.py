@@ -36,7 +36,7 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     from agents.facts import survey
     from agents.perf.multiplexing import try_turns
     from agents.sysroot import FolderRoot
-    from fleetexp.cli.capabilities import abilities
+    from fleetexp.cli.capabilities import capabilities
     from fleetexp.cli.doctor_screen import doctor_lines
 
     host = FolderRoot(root)
@@ -55,7 +55,9 @@ def doctor(short: bool, root: str, as_json: bool) -> None:
     if fault is not None:
         raise fault
     if as_json:
-        emit_json({"facts": facts, "abilities": abilities(facts), "claim": status, "claim_not_known": unknown or None})
+        emit_json(
+            {"facts": facts, "capabilities": capabilities(facts), "claim": status, "claim_not_known": unknown or None}
+        )
 
 
 def claim_line(status: ClaimStatus | None) -> str:

@@ -11,7 +11,7 @@ from agents.environment_probe import UNKNOWN
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
 from agents.page_sizes import GIGABYTE_KIB
 from agents.perf.multiplexing import Turns
-from fleetexp.cli.capabilities import Ability, abilities
+from fleetexp.cli.capabilities import Capability, capabilities
 from fleetexp.cli.output import duration, labelled, memory, size, visible
 
 
@@ -25,7 +25,7 @@ def doctor_lines(facts: HostFacts, claim: str, *, short: bool, columns: int, tur
         rows += _memory_rows(facts) + _page_rows(facts) + _sight_rows(facts, turns) + _company_rows(facts)
     rows.append(("claim", claim))
     lines = [labelled(label, visible(text), columns=columns) for label, text in rows]
-    lines += ["", *_works("what works here", abilities(facts), columns)]
+    lines += ["", *_works("what works here", capabilities(facts), columns)]
     return lines
 
 
@@ -175,7 +175,7 @@ def has_gigabyte_thp(facts: HostFacts) -> bool:
     return any(one.size_kib == GIGABYTE_KIB for one in facts.thp_sizes)
 
 
-def _works(title: str, found: Sequence[Ability], columns: int) -> Iterable[str]:
+def _works(title: str, found: Sequence[Capability], columns: int) -> Iterable[str]:
     yield title
     for one in found:
         verdict = "yes" if one.works else "no"

@@ -88,9 +88,9 @@ def report(
         record = chosen_run(store, run_id)
         look = None
         if as_of is not None:
-            from fleetexp.look_back import look_back
+            from fleetexp.as_of import analysed_as_of
 
-            look = look_back(store, record.run_id, _moment(as_of))
+            look = analysed_as_of(store, record.run_id, _moment(as_of))
         if look is None and (verdict := _verdict(store, record)) is not None:
             _show_verdict(verdict, html, force=force, markdown=markdown, as_json=as_json)
             return
@@ -103,7 +103,7 @@ def report(
         document = {**report_document(content), "html": str(html) if html else None}
         if look is not None:
             stage = None if look.stage is None else look.stage + 1
-            document["look_back"] = {"as_of": look.at, "stage": stage, "planned": look.planned, "whole": look.whole}
+            document["as_of"] = {"at": look.at, "stage": stage, "planned": look.planned, "whole": look.whole}
         emit_json(document)
     elif markdown:
         from analysis.report import render_markdown

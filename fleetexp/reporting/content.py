@@ -40,13 +40,13 @@ from fleetexp.store.store import Store
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from fleetexp.look_back import LookBack
+    from fleetexp.as_of import AnalysisAsOf
 
 _REASONS_SHOWN = 5
 _SIZE = re.compile(r"^thp/(\d+)kB/enabled$")
 
 
-def report_content(store: Store, run_id: int, look: LookBack | None = None) -> ReportInput:
+def report_content(store: Store, run_id: int, look: AnalysisAsOf | None = None) -> ReportInput:
     """Read everything a report says about a run; RunError where it has not been analysed.
 
     With a `look` back, everything is as it was at that moment.
@@ -238,7 +238,7 @@ def _arms(record: RunRecord) -> Iterator[ArmRow]:
         yield ArmRow(name=arm.name, knobs=dict(arm.knobs), workload=workload)
 
 
-def _periods(store: Store, run_id: int, look: LookBack | None) -> Iterator[PeriodRow]:
+def _periods(store: Store, run_id: int, look: AnalysisAsOf | None) -> Iterator[PeriodRow]:
     then = None if look is None else look.periods.set_index("period_id")
     for record in store.periods(run_id):
         if then is not None and record.period_id not in then.index:
@@ -258,7 +258,7 @@ def _periods(store: Store, run_id: int, look: LookBack | None) -> Iterator[Perio
         )
 
 
-def _by(instant: datetime | None, look: LookBack | None) -> datetime | None:
+def _by(instant: datetime | None, look: AnalysisAsOf | None) -> datetime | None:
     return instant if look is None or instant is None or instant <= look.at else None
 
 

@@ -57,10 +57,12 @@ def run_in_guest(
     image: str = "bzImage-pud",
     kernel_arguments: str = "",
     numa_nodes: int = 1,
+    counted: bool = False,
 ) -> dict[str, Any]:
     """Boot a guest, run one of this folder's scripts in it with this Python, return the JSON that it wrote.
 
-    `folder` keeps what the guest left in `share`; the test is skipped where the lab or a program is missing.
+    `folder` keeps what the guest left in `share`; `counted`: its clock goes on with each instruction, not with time.
+    The test is skipped where the lab or a program is missing.
     """
     lab = lab_folder()
     if lab is None:
@@ -79,6 +81,8 @@ def run_in_guest(
     shares = (Share(tag="hostroot", folder=Path("/")), Share(tag="share", folder=share, writable=True))
     hardware = Hardware(memory_bytes=parse_size(memory), cpu_model=cpu_model, numa_nodes=numa_nodes)
     command = qemu_command(kernel, hardware, shares)
+    if counted:
+        command = [word.replace("thread=multi", "thread=single") for word in command] + ["-icount", "shift=0"]
     console_path = folder / "console.log"
     with console_path.open("wb") as console:
         subprocess.run(

@@ -11,7 +11,7 @@ from agents.knob_restore import KnobDrift
 from agents.messages import CountedEvent, EventSupport, HostFacts, ThpSize
 from agents.perf.multiplexing import Turns
 from agents.recovery import ClaimStanding, ClaimStatus
-from fleetexp.cli.capabilities import abilities
+from fleetexp.cli.capabilities import capabilities
 from fleetexp.cli.doctor import claim_line
 from fleetexp.cli.doctor_screen import doctor_lines
 
@@ -233,8 +233,8 @@ def test_an_arm_host_with_64k_pages_is_asked_for_512m(
         knobs={"thp/524288kB/enabled": "always"},
         writable_knobs=("thp/524288kB/enabled",),
     )
-    assert abilities(facts)[0].name == "switchback of 64K against 512M"
-    assert abilities(facts)[0].works
+    assert capabilities(facts)[0].name == "switchback of 64K against 512M"
+    assert capabilities(facts)[0].works
 
 
 @pytest.mark.parametrize(

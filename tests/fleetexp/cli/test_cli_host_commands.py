@@ -59,10 +59,10 @@ def test_doctor_short_is_a_handful_of_lines(invoke: Invoke) -> None:
     assert len(short) < len(invoke("doctor").stdout.splitlines())
 
 
-def test_doctor_json_is_one_object_with_facts_and_abilities(invoke: Invoke) -> None:
+def test_doctor_json_is_one_object_with_facts_and_capabilities(invoke: Invoke) -> None:
     found = json.loads(invoke("doctor", "--json").stdout)
     assert found["facts"]["kernel"]
-    assert {ability["name"] for ability in found["abilities"]} >= {"1 GB THP", "dTLB misses"}
+    assert {one["name"] for one in found["capabilities"]} >= {"1 GB THP", "dTLB misses"}
 
 
 def test_doctor_finds_a_patched_kernel_and_names_the_effective_state(invoke: Invoke, host_tree: HostTree) -> None:

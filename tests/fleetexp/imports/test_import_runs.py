@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from analysis.aggregate import FIGURES, summarise
 from analysis.report import render_markdown
 from analysis.results import Cause, Decision
+from fleetexp.as_of import analysed_as_of
 from fleetexp.cli.main import cli
 from fleetexp.domain import Design, Origin, PeriodKind, PeriodState, RunState
 from fleetexp.errors import RunError, StoreError
 from fleetexp.experiment.mapping import parse_mapping
 from fleetexp.imports.importer import ImportOutcome, import_tables, panel
 from fleetexp.imports.tables import FrameTable, open_file
-from fleetexp.look_back import look_back
 from fleetexp.reporting import report_content
 from fleetexp.reporting.report import render_report
 from fleetexp.store.store import Store, check, open_store, query
@@ -239,10 +239,10 @@ def test_an_import_that_is_cut_off_leaves_nothing(
     assert importing(mapping(), long_frame()).run_id == 1
 
 
-def test_an_import_has_no_earlier_moments_to_look_back_to(store: Store, importing: Importing) -> None:
+def test_an_import_has_no_earlier_moments_to_go_back_to(store: Store, importing: Importing) -> None:
     run_id = importing(mapping(), long_frame()).run_id
     with pytest.raises(RunError, match="was imported whole"):
-        look_back(store, run_id, CHANGED)
+        analysed_as_of(store, run_id, CHANGED)
 
 
 def test_the_command_line_imports_reports_and_exports(tmp_path: Path, url: str) -> None:

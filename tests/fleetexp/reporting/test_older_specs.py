@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fleetexp.as_of import analysed_as_of
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import parse_experiment
-from fleetexp.look_back import look_back
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from tests.fleetexp.reporting.fleet_run import SPEC, fleet_run
@@ -29,4 +29,4 @@ def test_a_run_whose_source_has_the_name_of_another_is_reported(tmp_path: Path) 
         assert store.run(run_id).spec_text == OLDER
         content = report_content(store, run_id)
         assert content.findings == store.findings(run_id)
-        assert look_back(store, run_id, 1).findings.estimates
+        assert analysed_as_of(store, run_id, 1).findings.estimates

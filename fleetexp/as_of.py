@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookBack:
+class AnalysisAsOf:
     """What the data showed at `at`. `stage` (from 0) where that was a planned look; `words` say what this is."""
 
     at: datetime
@@ -36,7 +36,7 @@ class LookBack:
     periods: DataFrame
 
 
-def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
+def analysed_as_of(store: Store, run_id: int, moment: datetime | int) -> AnalysisAsOf:
     """Analyse a run as of an instant, or as of the end of a stage (from 0).
 
     A stage's end is a planned look: alpha is spent. Any other instant was not planned: confidence sequences. RunError
@@ -64,7 +64,7 @@ def look_back(store: Store, run_id: int, moment: datetime | int) -> LookBack:
     meanings = meanings_of(store, run_id, [metric.name for metric in looked.metrics])
     findings = analyze(rows, looked, periods, meanings=meanings)
     findings = replace(findings, reason=f"{words} {findings.reason}", warnings=(words, *findings.warnings))
-    return LookBack(
+    return AnalysisAsOf(
         at=at,
         stage=stage,
         planned=planned,

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from agents.messages import Sample
 from analysis import analyze
 from analysis.results import Estimate, Findings
+from fleetexp.as_of import analysed_as_of
 from fleetexp.cli.main import cli
 from fleetexp.control.interim_analysis import Looks, Measured, analysis_at, information_fractions, planned_looks
 from fleetexp.control.observations import observe
@@ -21,7 +22,6 @@ from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, Perio
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment, analysis_plan, experiment_to_json, parse_experiment
 from fleetexp.experiment.schedule import HostInfo, assigned_units, make_plan
-from fleetexp.look_back import look_back
 from fleetexp.store.store import PeriodEnd, Store, open_store
 from tests.fleetexp.store.single import end_period, start_period
 
@@ -120,13 +120,13 @@ def second_store(new_store_url: Callable[[], str]) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("minutes", [40, 100])
-def test_a_look_back_finds_what_the_data_until_then_would_have_shown(
+def test_an_analysis_as_of_then_finds_what_the_data_until_then_would_have_shown(
     store: Store, second_store: Store, minutes: int
 ) -> None:
     from dataclasses import replace
 
     at = BEGAN + timedelta(minutes=minutes, seconds=30)
-    look = look_back(store, simulate(store, OVER), at)
+    look = analysed_as_of(store, simulate(store, OVER), at)
     run_id = simulate(second_store, at - timedelta(seconds=30))  # the last reading was taken then
     record = second_store.run(run_id)
     plan = replace(analysis_plan(experiment(), assigned_units(record.plan)), unplanned_look=True)
@@ -144,8 +144,8 @@ def test_a_look_back_finds_what_the_data_until_then_would_have_shown(
 
 def test_an_unplanned_look_is_wider_than_a_planned_one_and_that_wider_than_the_end(store: Store) -> None:
     run_id = simulate(store, OVER)
-    stage = look_back(store, run_id, 0)
-    instant = look_back(store, run_id, OPENED)
+    stage = analysed_as_of(store, run_id, 0)
+    instant = analysed_as_of(store, run_id, OPENED)
     assert stage.planned and not instant.planned
     assert stage.at == OPENED
     widths, levels = [], []
@@ -157,7 +157,7 @@ def test_an_unplanned_look_is_wider_than_a_planned_one_and_that_wider_than_the_e
     assert widths[0] > widths[1]
     assert 0.99 < levels[1] < levels[0]
     assert headline(stage.findings).difference == headline(instant.findings).difference
-    whole = look_back(store, run_id, 1)
+    whole = analysed_as_of(store, run_id, 1)
     assert whole.whole
     assert headline(whole.findings).difference_interval.level == pytest.approx(0.95)  # type: ignore[union-attr]
 
@@ -177,7 +177,7 @@ def test_a_period_that_had_not_begun_or_was_repeated_later_is_not_known_then(sto
             for one in (broken[0], broken[-1])  # one ran at that moment, one had not begun
         ]
     )
-    look = look_back(store, run_id, BEGAN + timedelta(minutes=40))
+    look = analysed_as_of(store, run_id, BEGAN + timedelta(minutes=40))
     assert set(look.periods["broken_by"]) == {""}
     later = look.periods[(look.periods["kind"] == "measure") & (look.periods["stage"] == 1)]
     assert set(later["state"]) == {"planned"}
@@ -188,11 +188,11 @@ def test_a_period_that_had_not_begun_or_was_repeated_later_is_not_known_then(sto
 def test_a_moment_before_the_run_or_a_stage_that_is_not_over_is_refused(store: Store) -> None:
     run_id = simulate(store, BEGAN + timedelta(minutes=40))
     with pytest.raises(RunError, match=r"had measured nothing at 2026-02-02 11:59.*began at 2026-02-02 12:00"):
-        look_back(store, run_id, BEGAN - timedelta(minutes=1))
+        analysed_as_of(store, run_id, BEGAN - timedelta(minutes=1))
     with pytest.raises(RunError, match="stage 1 has not ended"):
-        look_back(store, run_id, 0)
+        analysed_as_of(store, run_id, 0)
     with pytest.raises(RunError, match="no stage 3"):
-        look_back(store, run_id, 2)
+        analysed_as_of(store, run_id, 2)
 
 
 def test_the_report_says_loudly_that_it_looks_back_and_stores_nothing(store: Store, store_url: str) -> None:
@@ -209,8 +209,8 @@ def test_the_report_says_loudly_that_it_looks_back_and_stores_nothing(store: Sto
     assert " ".join(text.split()).count("NOT the run's result") >= 2
     assert max(map(len, text.splitlines())) <= 80
     found = json.loads(call("--as-of", "2026-02-02T13:00", "--json"))
-    assert found["look_back"] == {
-        "as_of": "2026-02-02T13:00:00+00:00",
+    assert found["as_of"] == {
+        "at": "2026-02-02T13:00:00+00:00",
         "stage": None,
         "planned": False,
         "whole": False,
@@ -257,7 +257,7 @@ def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same
 
 def test_no_reading_is_a_number_out_of_thin_air(store: Store) -> None:
     run_id = simulate(store, OVER)
-    look = look_back(store, run_id, BEGAN + timedelta(minutes=40))
+    look = analysed_as_of(store, run_id, BEGAN + timedelta(minutes=40))
     values = look.observations[look.observations["metric"] == "memory_used_bytes"]["mean"].to_numpy(dtype=float)
     assert np.isfinite(values).all()
     assert (values < 4e9).all()
