@@ -32,9 +32,12 @@ class Resolution:
 
     def words(self, unit: str) -> str:
         """Say how far a value may be off, and whether the arms can be told apart."""
-        wide = "of no end" if math.isinf(self.width) else f"{scale_for(unit, (self.width,)).show(self.width)} wide"
-        exact = self.width == 0
-        said = "known exactly: the bound is a bucket's" if exact else f"known to a bucket, {wide} on average"
+        if self.width == 0:
+            said = "known exactly: the bound is a bucket's"
+        elif math.isinf(self.width):
+            said = "in some periods known only to lie in a bucket without an end"
+        else:
+            said = f"known to within its bucket, on average {scale_for(unit, (self.width,)).show(self.width)} wide"
         return said if self.apart else f"{said}; under both arms it never left one bucket"
 
 

@@ -20,10 +20,10 @@ def section(content: ReportInput) -> ReportSection | None:
         align="llrrrr",
     )
     text = (
-        "A quantile of a histogram is known to lie in a bucket, a share between those at the two ends of one. Where "
-        "in it, is interpolated as Prometheus does. The width is the error of a single value, whatever the interval of "
-        "the effect: a smaller difference rests on the interpolation. Where a metric never left one bucket under "
-        "either arm, nothing is concluded from it."
+        "A histogram says in which bucket a quantile lies, and between which two shares a share does. The place within "
+        "the bucket is interpolated as Prometheus does. So each value may be off by the width of its bucket, however "
+        "narrow the interval of the effect: a smaller difference rests on the interpolation. Where a metric never left "
+        "one bucket under either arm, nothing is concluded from it."
     )
     return ReportSection(key="buckets", title="What a histogram can tell", paragraphs=(text,), tables=(table,))
 

@@ -62,14 +62,16 @@ def test_a_clear_change_inside_one_bucket_is_no_decision() -> None:
     assert (findings.decision, findings.arms[0].cause) == (Decision.INCONCLUSIVE, Cause.RESOLUTION)
     assert findings.arms[0].about == ("p99",)
     assert "p99 never left one bucket of its histogram" in findings.reason
-    assert "known to a bucket, 250 ms wide on average; under both arms it never left one bucket" in row.warnings
+    assert (
+        "known to within its bucket, on average 250 ms wide; under both arms it never left one bucket" in row.warnings
+    )
 
 
 def test_a_change_from_bucket_to_bucket_is_decided_with_its_error_beside_it() -> None:
     findings = of_a_fleet({"control": 0.40, "treatment": 0.20})
     assert findings.arms[0].cause is Cause.BETTER
     (row,) = (row for row in findings.estimates if row.headline and row.metric == "p99")
-    assert "known to a bucket, 200 ms wide on average" in row.warnings
+    assert "known to within its bucket, on average 200 ms wide" in row.warnings
 
 
 def test_the_same_change_in_finer_buckets_is_decided() -> None:
@@ -81,7 +83,7 @@ def test_values_above_the_last_bound_are_in_one_bucket_without_end() -> None:
     findings = of_a_fleet({"control": 0.40, "treatment": 0.35}, closed=False)
     assert findings.arms[0].cause is Cause.RESOLUTION
     (row,) = (row for row in findings.estimates if row.headline and row.metric == "p99")
-    assert row.warnings[-1].startswith("known to a bucket, of no end on average")
+    assert row.warnings[-1].startswith("in some periods known only to lie in a bucket without an end")
 
 
 @pytest.mark.parametrize(

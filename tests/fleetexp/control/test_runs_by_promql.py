@@ -187,7 +187,7 @@ def test_the_quantile_of_a_histogram_is_that_of_the_server_over_the_period(scene
                 ]
                 assert found["p90"][one.period_id] == pytest.approx(sum(asked) / len(asked), rel=1e-9)
         headline = {e.metric: e for e in store.findings(1).estimates if e.headline}["p90"]
-        wide = "known to a bucket, 750 ms wide on average; under both arms it never left one bucket"
+        wide = "known to within its bucket, on average 750 ms wide; under both arms it never left one bucket"
         assert wide in headline.warnings
         page = report_content(store, 1)
         assert {(row.metric, row.arm, row.low, row.high, row.width, row.without_end) for row in page.buckets} == {
