@@ -87,6 +87,7 @@ class HostAgent:
         self._workload: RunningWorkload | None = None
         self._traced: TracedSource | None = None
         self._pressure: RunningWorkload | None = None
+        self._hanging: list[RunningWorkload] = []
         self._spool: Spool | None = None
 
     def handle(self, request: Request) -> Reply:
@@ -268,6 +269,7 @@ class HostAgent:
         if spool is None:
             raise LeaseExpired("the claim has no spool", where=self.host, remedy="the run must claim the host again")
         self._stop_period("the next period began")
+        self._require_alone()
         if lost := host_pressure.why_gone(self._pressure):
             raise WorkloadError(lost, where=self.host, remedy="the block is repeated under a new claim of the host")
         workload: RunningWorkload | None = None
@@ -387,8 +389,24 @@ class HostAgent:
             if pressure is not None:
                 self._halt_workload(pressure)
 
+    def _require_alone(self) -> None:
+        """Refuse to measure beside what an earlier period has left behind, under another arm perhaps."""
+        hanging, self._hanging = self._hanging, []
+        for workload in hanging:
+            self._halt_workload(workload)
+        if self._hanging:
+            pids = ", ".join(str(workload.pid) for workload in self._hanging)
+            raise WorkloadError(
+                f"the workload of an earlier period can't be killed: it hangs in the kernel (process {pids})",
+                where=self.host,
+                remedy="the block is repeated once it has ended; reboot the host where it does not",
+            )
+
     def _halt_workload(self, workload: RunningWorkload) -> None:
-        workload.stop()
+        """End it. One that hangs in the kernel stays the guardian's to kill, and nothing is measured beside it."""
+        if not workload.stop():
+            self._hanging.append(workload)
+            return
         if workload.pid is not None and self._claim is not None:
             self._claim.unguard_process(workload.pid)
 

@@ -39,7 +39,7 @@ class Watched(Protocol):
     def poll(self) -> tuple[WorkloadState, str]: ...
     def go(self) -> None: ...
     def measurements(self) -> list[tuple[datetime, str, float]]: ...
-    def stop(self, timeout_seconds: float = 10.0) -> None: ...
+    def stop(self, timeout_seconds: float = 10.0) -> bool: ...
 
 
 class Fed(Protocol):
@@ -145,7 +145,8 @@ class SampledPeriod:
                 self._metric_sources.stop()
             self._tick(boundary=True)
             if self._workload is not None:
-                self._workload.stop()
+                if not self._workload.stop():
+                    self._event(HostEventKind.WORKLOAD_FAILED, self._workload.poll()[1])
                 self._drain()
             if self._boot_id() != self._began_on:
                 self.void("the host was rebooted in this period")

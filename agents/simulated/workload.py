@@ -45,8 +45,9 @@ class SimulatedWorkload:
             if find_foreign(metric, reporter=self._kind, sources=elsewhere) is None
         ]
 
-    def stop(self, timeout_seconds: float = 10.0) -> None:
+    def stop(self, timeout_seconds: float = 10.0) -> bool:
         self._state = WorkloadState.FINISHED
+        return True
 
 
 def check_simulated(spec: WorkloadSpec, root: SysRoot) -> tuple[Problem, ...]:

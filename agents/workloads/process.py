@@ -115,17 +115,20 @@ class ProcessWorkload:
             measured, self._measured = self._measured, []
             return measured
 
-    def stop(self, timeout_seconds: float = 10.0) -> None:
+    def stop(self, timeout_seconds: float = 10.0) -> bool:
         with self._lock:
             self._stopping = True
             self._launched.terminate()
         if self._over.wait(timeout_seconds):
-            return
+            return True
         self._launched.kill()
-        if not self._over.wait(_AFTER_KILL_SECONDS):
-            self._launched.kill_by_hand()
-            if not self._over.wait(_AFTER_KILL_SECONDS):
-                self._not_gone()
+        if self._over.wait(_AFTER_KILL_SECONDS):
+            return True
+        self._launched.kill_by_hand()
+        if self._over.wait(_AFTER_KILL_SECONDS):
+            return True
+        self._not_gone()
+        return False
 
     def _not_gone(self) -> None:
         log.error("workload %s, process %d: not gone after SIGKILL", self._name, self.pid)

@@ -39,9 +39,9 @@ class RunningWorkload(Protocol):
         """Return what was reported since the last call, oldest first."""
         ...
 
-    def stop(self, timeout_seconds: float = 10.0) -> None:
+    def stop(self, timeout_seconds: float = 10.0) -> bool:
         """End it (SIGTERM to its group, then SIGKILL to all it started), keep what it still said; a service runs on.
 
-        Idempotent.
+        Idempotent. False where it hangs in the kernel and is still there: it may be asked for again.
         """
         ...

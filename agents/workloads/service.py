@@ -69,10 +69,11 @@ class AttachedService:
     def measurements(self) -> list[Measured]:
         return []  # what a service does is read from its cgroup and from the sources that the spec names
 
-    def stop(self, timeout_seconds: float = 10.0) -> None:
+    def stop(self, timeout_seconds: float = 10.0) -> bool:
         """Stop watching; the service runs on."""
         if self._state is WorkloadState.RUNNING:
             self._state, self._detail = WorkloadState.FINISHED, "no longer watched; the service runs on"
+        return True
 
     def _fail(self, detail: str) -> None:
         self._state, self._detail = WorkloadState.FAILED, detail

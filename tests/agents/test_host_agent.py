@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 from agents.claim import claim_status, closed_journals, restore
 from agents.errors import HostClaimed, KnobRefused, LeaseExpired, UnknownKnob, WorkloadError
 from agents.host_agent import HostAgent
+from agents.launcher import Launched
 from agents.messages import (
     Applied,
     Apply,
@@ -49,6 +51,8 @@ from agents.messages import (
 )
 from agents.sysroot import FolderRoot
 from agents.traced_calls import Traced
+from agents.workloads import process
+from agents.workloads.process import ProcessWorkload
 
 pytestmark = pytest.mark.usefixtures("no_guardian_left")
 
@@ -487,3 +491,23 @@ def test_a_lease_that_ran_out_leaves_no_file_open(agent: HostAgent, root: Folder
         agent.handle(Revert())
         agent.handle(Release())
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_nothing_is_measured_beside_a_workload_that_hangs_in_the_kernel(
+    agent: HostAgent, root: FolderRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(agent)
+    with monkeypatch.context() as patch:  # no uninterruptible sleep can be made here: signals are withheld instead
+        for way in ("terminate", "kill", "kill_by_hand"):
+            patch.setattr(Launched, way, lambda _: None)
+        patch.setattr(process, "_AFTER_KILL_SECONDS", 0.05)
+        patch.setattr(ProcessWorkload, "stop", functools.partialmethod(ProcessWorkload.stop, 0.05))
+        begin(agent, command("import time; time.sleep(600)"))
+        pid = agent._workload.pid if agent._workload is not None else None
+        assert ask(agent, End(period_id=7), Ended).invalid == ""
+        assert any(isinstance(one, HostEvent) and "could not be killed" in one.detail for one in poll(agent).readings)
+        with pytest.raises(WorkloadError, match=rf"hangs in the kernel \(process {pid}\)"):
+            begin(agent, period=8)
+        assert Path(f"/proc/{pid}").exists()
+    begin(agent, period=8)
+    assert not Path(f"/proc/{pid}").exists()

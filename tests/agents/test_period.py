@@ -90,9 +90,10 @@ class Work:
         said, self.said = self.said, []
         return said
 
-    def stop(self, timeout_seconds: float = 10.0) -> None:
+    def stop(self, timeout_seconds: float = 10.0) -> bool:
         self.stopped += 1
         self.said, self.last_words = [*self.said, *self.last_words], []
+        return True
 
 
 @dataclass
