@@ -15,8 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.guest_swap import swap_on
+
 THP = Path("/sys/kernel/mm/transparent_hugepage")
-SWAP_BYTES = Path("/sys/block/zram0/disksize")
 CGROUPS = Path("/sys/fs/cgroup/cgroup.subtree_control")
 
 
@@ -31,8 +32,7 @@ def main() -> None:
     os.environ["FLEETEXP_PATIENCE"] = "10"  # under emulation, on a machine that is busy, Python itself takes its time
     with contextlib.suppress(OSError):
         CGROUPS.write_text("+memory")
-    SWAP_BYTES.write_text("3G")
-    subprocess.run(["sh", "-c", "mkswap /dev/zram0 && swapon /dev/zram0"], check=True, stdout=subprocess.DEVNULL)
+    swap_on("3G")
     before = knobs()
     command = [sys.executable, "-m", "fleetexp", "conform", *words, "--format", "json", "--store", "sqlite:///c.db"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -28,6 +28,7 @@ from agents.patience import VARIABLE
 from agents.sysroot import FolderRoot
 from agents.traced_calls import COUNTED_AS, Traced
 from agents.tracing.functions import find_probes
+from tests.lab.guest_swap import swap_on
 from tests.lab.split_causes import AT_PMD, AT_PUD, TOO_MUCH, program_of, run_as
 
 ROOT = FolderRoot()
@@ -179,6 +180,8 @@ def killed(doing: Doing, lines: int, alone: bool) -> dict[str, Any]:
 
 def main() -> None:
     *file, kills = sys.argv[1:]
+    if HAS_GIB:
+        swap_on("3G")  # what reclaim splits it pages out
     probes, missing = find_probes(ROOT, tuple(Traced))
     seen = traced()
     out = {

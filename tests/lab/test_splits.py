@@ -68,7 +68,7 @@ def wide() -> Seen:
             str(KILLS),
             mark=MARK,
             prepare="mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null",
-            beside=("split_causes.py",),
+            beside=("split_causes.py", "guest_swap.py"),
             limit_seconds=1300,
         )
     )
