@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents.errors import GuardianError
-from agents.patience import start_seconds
 from agents.process import ProcessMark, mark_process
 from agents.readable import readable_within
 from agents.sysroot import FolderRoot
+from agents.timeouts import start_seconds
 
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from agents.guardian import main; sys.exit(main(sys.argv[1:]))"
 _REMEDY = "see whether this user may start processes here, then claim the host again; nothing was changed"

@@ -19,8 +19,8 @@ from typing import IO
 
 from agents.launcher_process import KILL, TERMINATE
 from agents.own_cgroup import kill_cgroup, make_cgroup, remove_cgroup
-from agents.patience import start_seconds
 from agents.process import is_alive, kill_descendants, kill_with_group, mark_process, send_signal
+from agents.timeouts import start_seconds
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from agents.launcher_process import main; sys.exit(main())"
 _GRACE_SECONDS = 1.0

@@ -24,8 +24,8 @@ from agents.metric_sources.page import SourcePage
 from agents.metric_sources.parser_process import ANSWER_AT_MOST, read_answer, request_line
 from agents.metric_sources.picking import Found
 from agents.metric_sources.unreadable import Unreadable
-from agents.patience import start_seconds
 from agents.readable import readable_within
+from agents.timeouts import start_seconds
 
 _IDLE_AT_MOST = 2
 _BOOT = "import sys; sys.path += sys.argv[1:]; from agents.metric_sources.parser_process import main; sys.exit(main())"

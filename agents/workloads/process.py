@@ -16,7 +16,7 @@ from pathlib import Path
 from agents.errors import StateRefused, WorkloadError
 from agents.launcher import LAUNCHER, Launch, Launched
 from agents.messages import WorkloadState
-from agents.patience import VARIABLE, start_seconds
+from agents.timeouts import VARIABLE, start_seconds
 from agents.workloads.kept_output import KeptOutput
 from agents.workloads.printed import LINE_BYTES_AT_MOST, Printed, quoted
 from agents.workloads.running import Measured

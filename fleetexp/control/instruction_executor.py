@@ -10,7 +10,7 @@ from typing import assert_never
 
 from agents.messages import Apply, Begin, Claim, End, Survey
 from agents.messages import Revert as RevertRequest
-from agents.patience import patience
+from agents.timeouts import patience
 from analysis.plan import Crossing
 from fleetexp.control.messages import (
     Abandon,

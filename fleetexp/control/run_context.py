@@ -24,7 +24,7 @@ from agents.messages import (
     Survey,
     WorkloadSpec,
 )
-from agents.patience import patience
+from agents.timeouts import patience
 from fleetexp.control.host_session import HostSession
 from fleetexp.control.messages import Event, RecordFact
 from fleetexp.control.poll_scheduler import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, PollScheduler, poll_every_seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from agents.patience import patience
 from agents.survey.figures import PageSurvey, SurveyPages
+from agents.timeouts import patience
 from fleetexp.errors import RunError
 from fleetexp.fleets.inventory import Inventory, shown
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
-from agents.patience import patience
 from agents.sysroot import SysRoot
+from agents.timeouts import patience
 from fleetexp.errors import RunError
 from fleetexp.fleets.base import HostReply
 from fleetexp.fleets.inventory import FoundHost

@@ -15,7 +15,7 @@ from pathlib import Path
 from agents.conformance.registry import SCENARIOS
 from agents.conformance.runner import conform
 from agents.conformance.verdict import ScenarioResult
-from agents.patience import VARIABLE
+from agents.timeouts import VARIABLE
 
 MARK = "conformance: "
 SIZE_KIB = 524288

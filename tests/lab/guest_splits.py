@@ -24,8 +24,8 @@ from typing import Any
 from agents.claim import claim_status, restore
 from agents.host_agent import HostAgent
 from agents.messages import Apply, Arm, Begin, Claim, End, HostEvent, Poll, Release, Revert, Sample
-from agents.patience import VARIABLE
 from agents.sysroot import FolderRoot
+from agents.timeouts import VARIABLE
 from agents.traced_calls import COUNTED_AS, Traced
 from agents.tracing.functions import find_probes
 from tests.lab.guest_swap import swap_on

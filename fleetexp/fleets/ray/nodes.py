@@ -10,7 +10,7 @@ from agents.actor import start_look
 from agents.claim import ClaimStatus
 from agents.messages import HostFacts
 from agents.node_identity import HOST_LABELS, spoken
-from agents.patience import patience
+from agents.timeouts import patience
 from fleetexp.fleets.inventory import FoundHost
 from fleetexp.fleets.ray.actors import RayHost, collect
 

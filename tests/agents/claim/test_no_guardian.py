@@ -28,7 +28,7 @@ from tests.agents.claim.claims import THP_2M, Claimer, HostTree, arm
 def test_a_guardian_that_is_not_ready_means_no_claim(
     host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, program: str, said: str
 ) -> None:
-    monkeypatch.setattr("agents.patience.START_SECONDS", 0.5)
+    monkeypatch.setattr("agents.timeouts.START_SECONDS", 0.5)
     root = host_tree()
     with pytest.raises(GuardianError, match=said):
         take_claim(
@@ -43,7 +43,7 @@ def test_a_guardian_that_is_not_ready_means_no_claim(
 def test_a_guardian_that_is_slow_has_as_much_longer_as_this_host_is_given(
     host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, patience: str, claimed: bool
 ) -> None:
-    monkeypatch.setattr("agents.patience.START_SECONDS", 0.1)
+    monkeypatch.setattr("agents.timeouts.START_SECONDS", 0.1)
     monkeypatch.setenv("FLEETEXP_PATIENCE", patience)
     slow = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *guardian_start.default_command()]
     root = host_tree()

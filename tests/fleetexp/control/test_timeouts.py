@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from agents.errors import AgentError
-from agents.patience import read_patience
+from agents.timeouts import read_patience
 
 SHOW = """\
-from agents.patience import start_seconds
+from agents.timeouts import start_seconds
 from fleetexp.control.instruction_executor import SETTLING_SECONDS
 from fleetexp.control.run_context import ANSWER_WITHIN
 print([start_seconds(), SETTLING_SECONDS, *ANSWER_WITHIN.values()])
