@@ -15,6 +15,7 @@ from importlib import import_module
 
 from agents.conformance.bench import Bench, BenchHost, NotTried
 from agents.conformance.huge_heap import allow_huge_pages
+from agents.conformance.memory import allow_balancing
 from agents.conformance.verdict import PageCheck
 from agents.sysroot import FolderRoot
 
@@ -39,6 +40,7 @@ def main(words: list[str]) -> int:
     module, function, size_kib = words
     run = getattr(import_module(module), function)
     allow_huge_pages()
+    allow_balancing(False)
     bench = Bench(BenchHost(root=FolderRoot(), size_kib=int(size_kib), apply=_apply, note=_note))
     _say(counted=bench.counted)
     maker = os.getpid()

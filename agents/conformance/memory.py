@@ -12,15 +12,19 @@ import mmap
 import os
 import platform
 import random
+from contextlib import suppress
 from enum import IntEnum
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x02, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
-_MPOL_BIND, _MPOL_MF_MOVE = 2, 2
+_MPOL_DEFAULT, _MPOL_BIND, _MPOL_LOCAL, _MPOL_MF_MOVE = 0, 2, 4, 2
 _MPOL_F_NODE, _MPOL_F_ADDR = 1, 2
 _MOST_NODES = 1024
-_CALLS = {"x86_64": {"mbind": 237, "get_mempolicy": 239}, "aarch64": {"mbind": 235, "get_mempolicy": 236}}
+_CALLS = {
+    "x86_64": {"mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239},
+    "aarch64": {"mbind": 235, "get_mempolicy": 236, "set_mempolicy": 237},
+}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = _LIBC.mremap.restype = ctypes.c_void_p
 _LIBC.syscall.restype = ctypes.c_long
@@ -173,6 +177,15 @@ def _syscall(name: str, *arguments: object) -> int:
         raise OSError(errno.ENOSYS, f"{name}: its number on {platform.machine()} is not known")
     taken = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in arguments]
     return _asked(name, int(_LIBC.syscall(_long(number), *taken)))
+
+
+def allow_balancing(allowed: bool) -> None:
+    """Let NUMA balancing look through this process's memory, or keep it out: it splits mappings as it looks.
+
+    Memory under a policy of its own is left alone: set_mempolicy(2), vma_policy_mof in mm/mempolicy.c.
+    """
+    with suppress(OSError):  # a kernel without NUMA balances nothing
+        _syscall("set_mempolicy", _long(_MPOL_DEFAULT if allowed else _MPOL_LOCAL), None, _long(0))
 
 
 class Pattern:

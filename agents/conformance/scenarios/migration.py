@@ -8,6 +8,7 @@ from functools import partial
 
 from agents.conformance.bench import Bench, NotTried
 from agents.conformance.counters import Count, Level
+from agents.conformance.memory import allow_balancing
 from agents.conformance.verdict import VerdictCause
 from agents.perf.cpus import parse_numbers
 
@@ -48,6 +49,7 @@ def balancing(bench: Bench) -> None:
     near, far = (parse_numbers(bench.host.root.read(path)) for path in lists)
     if not (near and far):
         raise NotTried(VerdictCause.ONE_NODE, "one of the first two NUMA nodes has no CPU to use the page from")
+    allow_balancing(True)
     os.sched_setaffinity(0, near)
     with bench.page() as (memory, pattern):
         began = memory.node()
