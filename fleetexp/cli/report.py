@@ -14,8 +14,6 @@ from fleetexp.cli.output import emit_json, visible, wrapped
 
 if TYPE_CHECKING:
     from analysis.retrospective.verdicts import RetrospectiveFindings
-    from fleetexp.store.records import RunRecord
-    from fleetexp.store.store import Store
     from fleetexp.store.url import Database
 
 
@@ -73,6 +71,7 @@ def report(
     from fleetexp.cli.chosen_run import chosen_run
     from fleetexp.cli.result import print_decision, print_effects, print_questions, write_html
     from fleetexp.reporting import report_content
+    from fleetexp.reporting.retrospective import retrospective_report
     from fleetexp.store.store import open_store
 
     if force and html is None:
@@ -91,7 +90,7 @@ def report(
             from fleetexp.as_of import analysed_as_of
 
             look = analysed_as_of(store, record.run_id, _moment(as_of))
-        if look is None and (verdict := _verdict(store, record)) is not None:
+        if look is None and (verdict := retrospective_report(store, record.run_id)) is not None:
             _show_verdict(verdict, html, force=force, markdown=markdown, as_json=as_json)
             return
         content = report_content(store, record.run_id, look)
@@ -118,17 +117,6 @@ def report(
         print_decision(content)
         if look is None:
             print_questions(content, store_url)
-
-
-def _verdict(store: Store, record: RunRecord) -> RetrospectiveFindings | None:
-    """What a rollout that nobody randomised bears; None for a run that is an experiment."""
-    from fleetexp.domain import Design
-
-    if record.plan.design is not Design.RETROSPECTIVE:
-        return None
-    from fleetexp.reporting.retrospective import retrospective_report
-
-    return retrospective_report(store, record.run_id)
 
 
 def _show_verdict(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from analysis.report import ReportInput, render_html, render_markdown
 from analysis.report.notebook import report_fragment
 from analysis.results import Findings
-from analysis.retrospective.verdicts import RetrospectiveFindings
 from fleetexp.reporting.content import report_content
 from fleetexp.reporting.retrospective import retrospective_report
 from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from analysis.retrospective.verdicts import RetrospectiveFindings
 
 
 @dataclass(frozen=True, slots=True, repr=False)

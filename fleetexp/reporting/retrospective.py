@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from analysis.errors import BadPlan
-from analysis.retrospective.findings import retrospective_findings
-from analysis.retrospective.panel_frame import panels_of
-from analysis.retrospective.plan import RetrospectivePlan
-from analysis.retrospective.verdicts import RetrospectiveFindings
 from fleetexp.domain import Design
-from fleetexp.experiment.recall import recall_plan
-from fleetexp.imports.importer import panel
 from fleetexp.store.store import Store
+
+if TYPE_CHECKING:
+    from analysis.retrospective.verdicts import RetrospectiveFindings
 
 
 def retrospective_report(store: Store, run_id: int) -> RetrospectiveFindings | None:
@@ -22,6 +21,12 @@ def retrospective_report(store: Store, run_id: int) -> RetrospectiveFindings | N
     changed = [arm.name for arm in record.plan.arms if arm.name != record.plan.control]
     if record.plan.design is not Design.RETROSPECTIVE or len(changed) != 1:
         return None
+    from analysis.retrospective.findings import retrospective_findings  # noqa: PLC0415 - SciPy, for the few that are one
+    from analysis.retrospective.panel_frame import panels_of  # noqa: PLC0415
+    from analysis.retrospective.plan import RetrospectivePlan  # noqa: PLC0415
+    from fleetexp.experiment.recall import recall_plan  # noqa: PLC0415
+    from fleetexp.imports.importer import panel  # noqa: PLC0415
+
     asked = recall_plan(record.spec_text, run_id, record.origin)
     if not store.changed_at(run_id):
         raise BadPlan(
