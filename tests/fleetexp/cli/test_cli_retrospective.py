@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from click.testing import CliRunner
 import fleetexp
 from analysis.retrospective.verdicts import RetrospectiveFindings, RetrospectiveVerdict
 from fleetexp.cli.main import cli
-from fleetexp.web.server import LiveServer
 from tests.analysis.retrospective.panels import frame_of, world
+from tests.fleetexp.web.live_server import live_server
 from tests.fleetexp.web.raw import get
 
 MAPPING = """\
@@ -85,13 +84,8 @@ def test_python_and_the_live_pages_show_the_verdict_too(store: str) -> None:
         found = fleetexp.render_report(opened, 1)
     assert isinstance(found, RetrospectiveFindings)
     assert found.verdict is RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT
-    server = LiveServer(store, port=0)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
+    with live_server(store) as server:
         run, report = (get(server.address, f"/runs/1{page}") for page in ("", "/report"))
-    finally:
-        server.shutdown()
-        server.server_close()
     assert '"/runs/1/report"' in run.body
     assert report.status == 200
     assert report.body.encode("latin-1").decode() == found.html

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from fleetexp.store.store import open_store
 from fleetexp.web.server import LiveServer
 from tests.fleetexp.reporting.fleet_run import fleet_run, unfinished_run
+from tests.fleetexp.web.live_server import live_server
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
@@ -38,18 +38,8 @@ def live_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def serving() -> Iterator[Callable[..., LiveServer]]:
     """Start servers; all are stopped at the end."""
-    running: list[LiveServer] = []
-
-    def start(url: str, **options: Any) -> LiveServer:  # noqa: ANN401 - as LiveServer has them
-        server = LiveServer(url, port=0, **options)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        running.append(server)
-        return server
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as running:
+        yield lambda url, **options: running.enter_context(live_server(url, **options))
 
 
 @pytest.fixture
