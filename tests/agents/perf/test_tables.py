@@ -14,12 +14,14 @@ from agents.catalogue.table import EVENT_NAMES
 from agents.event_text import GENERIC
 from agents.perf.cpu_kind import CpuKind
 from agents.perf.events import find_events
+from agents.perf.events_page import render_events
 from agents.perf.tables import EventTable, TableCpu, event_tables, find_table
 from agents.sysroot import FolderRoot
 from tests.agents.perf.cpu_files import DEVICES, cpuinfo, files_of, pmu_files
 from tests.agents.perf.libpfm4 import Libpfm4
 
 Host = Callable[[Mapping[str, str]], FolderRoot]
+PAGE = Path(__file__).parents[3] / "docs/EVENTS.md"
 CPUS = [pytest.param(table, cpu, id=cpu.name) for table in event_tables() for cpu in table.cpus]
 KNOWN = [parameter for parameter in CPUS if parameter.values[1].libpfm4]
 NAMES = {table.cpus[0].name: table for table in event_tables()}
@@ -90,6 +92,10 @@ def test_libpfm4_encodes_each_event_the_same(table: EventTable, cpu: TableCpu, l
             theirs[metric] = libpfm4.config(f"{cpu.libpfm4}::{said}")
     assert {metric: ours[metric][1] for metric in theirs} == theirs
     assert set(ours) - set(theirs) == _NOT_IN_LIBPFM4[cpu.libpfm4] & set(ours)
+
+
+def test_the_page_of_events_is_current() -> None:
+    assert PAGE.read_text() == render_events(), "write it again: see docs/EVENTS.md, its head"
 
 
 def test_the_kernels_own_events_by_perfs_names_mean_what_libpfm4_says(libpfm4: Libpfm4) -> None:
