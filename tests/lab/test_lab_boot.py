@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleetexp.lab.console import BootFailure, failure_of
-from fleetexp.lab.guest import Guest
 from fleetexp.lab.lab import check_memory
 from fleetexp.lab.machine import Hardware, KernelImage, Share, qemu_command, with_our_init
-from fleetexp.lab.record import read_record
 from fleetexp.store.store import open_store
 from tests.fleetexp.lab.test_boot_refusals import plan
-from tests.ray_cluster import PROJECT, until
+from tests.lab.booted_lab import BootedLab, booting, fleetexp
+from tests.ray_cluster import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -44,67 +40,6 @@ workload: {pointer_chase: {region: 1GiB, page_size: 1GiB, dereferences: 20000, p
 metrics: {primary: access_nanoseconds_per_dereference, secondary: [fault_seconds]}
 safety: {lease: 120s, max_failed_hosts: 1}
 """
-# What the kernel has counted and how its knob reads: as the guest joins, and once more when it is asked for.
-COUNTED = """\
-big=/sys/kernel/mm/transparent_hugepage/hugepages-1048576kB
-seen() {
-    grep thp_split_pud /proc/vmstat
-    for name in anon_fault_alloc anon_fault_fallback split; do echo "$name $(cat $big/stats/$name)"; done
-    echo "knob $(cat $big/enabled)"
-}
-seen >/mnt/share/before
-(until [ -e /mnt/share/count ]; do sleep 1; done; seen >/mnt/share/new; mv /mnt/share/new /mnt/share/after) &
-"""
-
-
-def noted(guest: Guest, name: str) -> dict[str, Any]:
-    """What the guest has left on its share: its counters and its knob, before or after."""
-    lines = dict(line.split(" ", 1) for line in (guest.share / name).read_text().splitlines())
-    return {"knob": lines.pop("knob"), "counters": {key: int(value) for key, value in lines.items()}}
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "fleetexp", *words]
-
-
-def fleetexp(*words: str, cwd: Path, within: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.run(
-        command(*words), env=environment, cwd=cwd, capture_output=True, text=True, timeout=within, check=False
-    )
-
-
-@contextlib.contextmanager
-def booting(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Start `fleetexp lab boot`, in the foreground; whatever it leaves is ended afterwards."""
-    try:
-        with (
-            (folder / "boot.log").open("w") as log,
-            subprocess.Popen(
-                # A test that is killed ends the command in order, which takes the guests away.
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "TERM",
-                    *command("lab", "boot", *words),
-                    "--folder",
-                    str(folder / "lab"),
-                    "--json",
-                ],
-                env={**os.environ, "PYTHONPATH": str(PROJECT)},
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            ) as process,
-        ):
-            try:
-                yield process
-            finally:
-                process.kill()
-    finally:
-        if (folder / "lab/lab.json").exists():
-            fleetexp("lab", "stop", "--folder", str(folder / "lab"), cwd=folder)
 
 
 def interfaces() -> tuple[str, ...]:
@@ -141,39 +76,27 @@ def test_two_guests_run_a_parallel_experiment_to_its_report_and_ctrl_c_takes_the
 ) -> None:
     check_memory(plan(tmp_path, hosts=2, memory=5 * GIB), Path("/proc/meminfo").read_text())
     folder, found, times = tmp_path / "lab", interfaces(), [time.monotonic()]
-    prepare = tmp_path / "prepare.sh"
-    prepare.write_text(COUNTED)
-    options = ["--hosts", "2", "--memory", "5GiB", "--prepare", str(prepare), "--timeout", "30m"]
-    with booting(tmp_path, str(image.image), str(image.initramfs), *options) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (tmp_path / "boot.log").read_text()
+    with booting(tmp_path, image, "--hosts", "2", "--memory", "5GiB", "--timeout", "30m") as process:
+        lab = BootedLab.joined(tmp_path, process)
         times.append(time.monotonic())
-        seen = json.loads(line)
-        record = read_record(folder)
         told = json.loads(fleetexp("lab", "status", "--folder", str(folder), "--json", cwd=tmp_path).stdout)
-        assert told == seen
-        assert [(one["host"], one["state"]) for one in seen["hosts"]] == [("lab-1", "joined"), ("lab-2", "joined")]
+        assert told == lab.seen
+        assert [(one["host"], one["state"]) for one in told["hosts"]] == [("lab-1", "joined"), ("lab-2", "joined")]
 
-        (tmp_path / "spec.yaml").write_text(SPEC)
-        words = ["run", "spec.yaml", "--fleet", "ray", "--store", "sqlite:///lab.db", "--reports", "reports", "--json"]
-        done = fleetexp("lab", "enter", "--folder", str(folder), *command(*words), cwd=tmp_path, within=1800)
+        run = lab.run(SPEC, "sqlite:///lab.db")
         times.append(time.monotonic())
-        assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-4000:])
-        assert json.loads(done.stdout)["state"] == "completed"
+        assert (run["code"], run["out"]["state"]) == (0, "completed"), run
         counted = {}
-        for guest in record.guests:
-            (guest.share / "count").touch()
-            until((guest.share / "after").exists, 60, "the guest has counted")
-            before, after = noted(guest, "before"), noted(guest, "after")
-            assert after["knob"] == before["knob"]
+        for guest in lab.record.guests:
+            before, after = lab.noted(guest)
+            assert after["knobs"] == before["knobs"]
             risen = {name: after["counters"][name] - before["counters"][name] for name in after["counters"]}
             assert risen["thp_split_pud"] == 0
             counted[guest.name] = risen["anon_fault_alloc"]
 
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
-        assert is_gone(folder, seen)
+        assert is_gone(folder, lab.seen)
         assert interfaces() == found
         times.append(time.monotonic())
     names = ("until both had joined", "the experiment", "until all was gone")
@@ -195,8 +118,7 @@ def test_two_guests_run_a_parallel_experiment_to_its_report_and_ctrl_c_takes_the
 
 def test_a_lab_whose_command_is_killed_is_taken_away_by_lab_stop(image: KernelImage, tmp_path: Path) -> None:
     folder, found = tmp_path / "lab", interfaces()
-    options = ["--hosts", "1", "--memory", "512MiB", "--emulate"]
-    with booting(tmp_path, str(image.image), str(image.initramfs), *options) as process:
+    with booting(tmp_path, image, "--hosts", "1", "--memory", "512MiB", "--emulate") as process:
         until((folder / "lab-1/console.log").exists, 400, "a guest boots")
         process.kill()
         process.wait()
