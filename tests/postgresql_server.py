@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 
+_PREFIX = "fleetexp-postgresql-"
+
 
 def programs() -> Path | None:
     """Return the folder of the newest PostgreSQL installed here, None where there is none."""
@@ -24,10 +27,21 @@ def programs() -> Path | None:
     return Path(on_path).parent if on_path else None
 
 
-def _folder_in_memory() -> str | None:
-    """Return a folder without a disk behind it where there is room, else None: the usual one."""
+def _place() -> Path:
+    """Return a folder without a disk behind it where there is room, else the usual one."""
     memory = Path("/dev/shm")
-    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else Path(tempfile.gettempdir())
+
+
+def _remove_orphans(place: Path) -> None:
+    """End and remove the servers of tests that were killed: in memory each would hold some hundred MB for ever."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            with contextlib.suppress(OSError, ValueError):
+                pid = int((folder / "data/postmaster.pid").read_text().split()[0])
+                if Path(f"/proc/{pid}/cwd").readlink() == folder / "data":
+                    os.kill(pid, signal.SIGQUIT)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server:
@@ -36,7 +50,8 @@ class Server:
     def __init__(self, bin_folder: Path, *, durable: bool = False) -> None:
         self._bin = bin_folder
         self._as = {"user": "postgres", "group": "postgres", "extra_groups": ()} if os.geteuid() == 0 else {}
-        self._folder = Path(tempfile.mkdtemp(prefix="fleetexp-postgresql-", dir=_folder_in_memory()))
+        _remove_orphans(place := _place())
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
         if self._as:
             entry = pwd.getpwnam("postgres")
             os.chown(self._folder, entry.pw_uid, entry.pw_gid)
