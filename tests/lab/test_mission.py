@@ -63,6 +63,11 @@ while True:
     ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(held[-1])), 1, STEP)
     print("latency", 2.0, flush=True)
 """
+# A 1 GB page from the start, and swap: where nothing can be paged out no page is split to be so.
+PRESSED = f"""\
+echo always >{BIG_KNOB}
+echo 3G >/sys/block/zram0/disksize && mkswap /dev/zram0 >/dev/null && swapon /dev/zram0
+"""
 SICK_SPEC = f"""\
 name: sick-kernel
 hypothesis: a kernel that oopses ends the experiment, and the other hosts are put back
@@ -141,8 +146,7 @@ def test_a_kernel_that_oopses_ends_the_run_and_the_host_beside_it_is_put_back(
     lab: Path, tmp_path: Path, database: str
 ) -> None:
     options = ("--hosts", "2", "--memory", "5GiB", "--timeout", "30m")
-    prepare = f"echo always >{BIG_KNOB}\n"
-    with booting(tmp_path, image_of(lab, "bzImage-pud-rfc-only"), *options, prepare=prepare) as process:
+    with booting(tmp_path, image_of(lab, "bzImage-pud-rfc-only"), *options, prepare=PRESSED) as process:
         booted = BootedLab.joined(tmp_path, process)
         run = booted.run(SICK_SPEC, database)
         well, sick = booted.record.guests
