@@ -14,19 +14,19 @@ from agents.versions import version_of
 from analysis import analyze
 from analysis.description import described
 from analysis.results import Findings
-from fleetexp.domain import BrokenBy, Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.domain import Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
 from fleetexp.experiment.mapping import TAKEN_ON_TRUST, ImportMapping, Layout, WrittenMapping, mapping_to_json
 from fleetexp.experiment.schedule import assigned_units
 from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
 from fleetexp.imports.tables import SourceTable
 from fleetexp.process_identity import who
-from fleetexp.store.imported import OUTSIDE_ANY_BLOCK, ImportedPeriod, ImportedRun, ImportedSums
+from fleetexp.store.imported import ImportedPeriods, ImportedRun, ImportedSums
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NOTHING_READ = "nothing was read of this host here"
+_NEVER_CHANGED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
     mapping = written.mapping
     periods, sums = _scheduled(gathered, written)
     plan = _plan(gathered, mapping)
-    findings = findings_of(*_frames(gathered, periods, sums, mapping.metrics.names), mapping, plan)
+    findings = findings_of(*_frames(plan, periods, sums, mapping.metrics.names), mapping, plan)
     with store.together():
         run_id = store.import_run(
             ImportedRun(
@@ -84,7 +84,7 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
         run_id=run_id,
         design=mapping.design,
         hosts=len(gathered.hosts),
-        periods=len(periods),
+        periods=periods.measured.size,
         rows=gathered.rows,
         values=gathered.values,
         sums=len(sums.period),
@@ -106,31 +106,15 @@ def findings_of(observations: DataFrame, periods: DataFrame, mapping: ImportMapp
 
 
 def _frames(
-    gathered: Gathered, periods: Sequence[ImportedPeriod], sums: ImportedSums, metrics: Sequence[str]
+    plan: Plan, periods: ImportedPeriods, sums: ImportedSums, metrics: Sequence[str]
 ) -> tuple[DataFrame, DataFrame]:
     """Observations and periods as the store hands them out: analysed before they are stored, which then is quick."""
     import pandas as pd  # noqa: PLC0415 - half a second
 
-    host = np.array([period.host for period in periods], dtype=np.intp)
-    frame = pd.DataFrame(
-        {
-            "period_id": np.arange(1, len(periods) + 1),
-            "host": np.array(gathered.hosts, dtype=object)[host],
-            "stratum": np.array(gathered.strata, dtype=object)[host],
-            "arm": [period.arm for period in periods],
-            "kind": [period.kind.value for period in periods],
-            "stage": 0,
-            "block": OUTSIDE_ANY_BLOCK,
-            "attempt": 0,
-            "position": [period.position for period in periods],
-            "seconds": [period.seconds for period in periods],
-            "state": [period.state.value for period in periods],
-            "reason": [period.reason for period in periods],
-            "broken_by": BrokenBy.NOTHING.value,
-        }
-    )
+    frame = pd.DataFrame(periods.columns([unit.host for unit in plan.units])).infer_objects()
+    frame.insert(0, "period_id", np.arange(1, len(frame) + 1))
     rows = frame.drop(columns=["state", "reason", "broken_by"]).take(sums.period).reset_index(drop=True)
-    names = np.array(metrics, dtype=object)[sums.metric]
+    names = pd.Series(metrics).array.take(sums.metric)
     return rows.assign(metric=names, mean=sums.figures["mean"]), frame
 
 
@@ -188,16 +172,17 @@ class _Change:
         return PeriodKind.BASELINE if ends <= self.first else PeriodKind.WASHOUT
 
 
-def _scheduled(gathered: Gathered, written: WrittenMapping) -> tuple[list[ImportedPeriod], ImportedSums]:
+def _scheduled(gathered: Gathered, written: WrittenMapping) -> tuple[ImportedPeriods, ImportedSums]:
     """Every host's periods over the time that the data reach; those without any value are kept, as not measured."""
     mapping, sums = written.mapping, gathered.sums
     buckets = np.unique(sums.bucket)
     timed = mapping.layout is not Layout.PER_HOST
     length = round(mapping.period * MICROSECONDS)
+    begins = buckets * length
     known = [at for at in gathered.changed if at is not None]
     settle = round(mapping.settle * MICROSECONDS)
     change = _Change(first=min(known, default=None), settled=max(known) + settle if known else None)
-    kinds = [change.kind(int(bucket) * length, (int(bucket) + 1) * length) for bucket in buckets]
+    kinds = [change.kind(begin, begin + length) for begin in begins.tolist()]
     if PeriodKind.MEASURE not in kinds:
         written.refuse(
             ("settle",) if settle else ("period",),
@@ -207,25 +192,15 @@ def _scheduled(gathered: Gathered, written: WrittenMapping) -> tuple[list[Import
     column = np.searchsorted(buckets, sums.bucket)
     measured = np.zeros((len(gathered.hosts), len(buckets)), np.bool_)
     measured[sums.key, column] = True
-    spans = [
-        (_at(int(bucket) * length), _at((int(bucket) + 1) * length)) if timed else (None, None) for bucket in buckets
-    ]
-    periods = []
-    for host, (arm, changed) in enumerate(zip(gathered.arms, gathered.changed, strict=True)):
-        for position, (bucket, kind) in enumerate(zip(buckets.tolist(), kinds, strict=True)):
-            not_yet = known and (changed is None or bucket * length < changed)
-            periods.append(
-                ImportedPeriod(
-                    host=host,
-                    position=position,
-                    kind=kind,
-                    arm=mapping.control if not_yet and kind is not PeriodKind.MEASURE else arm,
-                    seconds=mapping.period,
-                    started_at=spans[position][0],
-                    ended_at=spans[position][1],
-                    reason="" if measured[host, position] else NOTHING_READ,
-                )
-            )
+    changed = np.array([_NEVER_CHANGED if at is None else at for at in gathered.changed])
+    not_yet = (begins < changed[:, np.newaxis]) & [kind is not PeriodKind.MEASURE for kind in kinds]
+    periods = ImportedPeriods(
+        seconds=mapping.period,
+        kinds=kinds,
+        spans=[(_at(begin), _at(begin + length)) if timed else (None, None) for begin in begins.tolist()],
+        arms=np.where(not_yet, mapping.control, np.array(gathered.arms, dtype=object)[:, np.newaxis]),
+        measured=measured,
+    )
     figures = {"n": sums.n, "mean": sums.mean, **sums.spread._asdict()}
     return periods, ImportedSums(period=sums.key * len(buckets) + column, metric=sums.column, figures=figures)
 

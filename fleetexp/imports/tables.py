@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fleetexp.store.url import Database
 
-ROWS_AT_ONCE = 1 << 19
+ROWS_AT_ONCE = 1 << 17
 CSV_BYTES_AT_ONCE = 16 << 20
 QUERY_SECONDS = 3600.0
 _HEADER_BYTES = 1 << 20
@@ -167,7 +167,7 @@ class QueryTable:
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with reader(self._database, timeout_seconds=QUERY_SECONDS) as opened:
-            answer = opened.ask(self._sql, batch_rows=ROWS_AT_ONCE // 8)
+            answer = opened.ask(self._sql, batch_rows=ROWS_AT_ONCE // 2)
             places = [answer.columns.index(name) for name in columns]
             for rows in answer.batches:
                 with _understood(self.name, "cast each column to one type in the query"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Protocol
 
 import orjson
@@ -17,6 +18,7 @@ from fleetexp.store.rows import Row, Target
 
 _POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _JSONB_VERSION = b"\x01"
+_MARKS = 512  # of a statement of SQLite: older ones take 999, and more are no faster
 
 
 class BulkWriter(Protocol):
@@ -36,7 +38,7 @@ class BulkWriter(Protocol):
 
 
 class SqliteBulk:
-    """Tuples straight to the driver: compiling each row through SQLAlchemy would take four times as long."""
+    """Straight to the driver, many rows a statement: one a row takes up to twice as long, by SQLAlchemy six times."""
 
     def instant(self, at: datetime) -> object:
         if at.tzinfo is UTC and at.microsecond:  # the same text, in a fifth of the time
@@ -47,16 +49,15 @@ class SqliteBulk:
         return text.decode()
 
     def write(self, connection: Connection, target: Target, rows: Collection[Row]) -> int:
-        if not rows:
-            return 0
-        marks = ", ".join("?" * len(target.columns))
-        statement = (
-            f"INSERT INTO {target.table} ({', '.join(target.columns)}) VALUES ({marks}) "  # noqa: S608 - our names
-            "ON CONFLICT DO NOTHING"
-        )
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the one driver of open_engine
-        return driver.executemany(statement, rows).rowcount
+        insert = f"INSERT INTO {target.table} ({', '.join(target.columns)}) VALUES "  # noqa: S608 - our names
+        marks = f"({', '.join('?' * len(target.columns))})"
+        waiting, new = iter(rows), 0
+        while piece := list(islice(waiting, max(_MARKS // len(target.columns), 1))):
+            statement = f"{insert}{', '.join([marks] * len(piece))} ON CONFLICT DO NOTHING"
+            new += driver.execute(statement, list(chain.from_iterable(piece))).rowcount
+        return new
 
 
 class PostgresqlBulk:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from fleetexp.domain import BrokenBy, Origin, PeriodKind, PeriodState, Plan, Run
 from fleetexp.errors import StoreError
 from fleetexp.store import runs
 from fleetexp.store.bulk import BulkWriter
-from fleetexp.store.rows import INSTANT, Target
+from fleetexp.store.rows import INSTANT, ColumnRows, Target
 from fleetexp.store.tables import Host, ImportSource, Run, StoredAssignment, StoredExperiment, StoredPeriod
 
-_ROWS_AT_ONCE = 50_000
 _PERIODS = Target(
     table="period",
     columns={
@@ -46,6 +44,7 @@ _OBSERVATIONS = Target(
     columns={"period_id": "int8", "metric": "text", "n": "int8", **dict.fromkeys(_SUMMED[1:], "float8")},
 )
 OUTSIDE_ANY_BLOCK = -1
+NOTHING_READ = "nothing was read of this host here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +59,37 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedPeriod:
-    """A stretch of time of a host; `host` is its place in the plan. `reason` '' where something was measured."""
+class ImportedPeriods:
+    """The same stretches of time of every host: arrays are [host, position], hosts by their place in the plan."""
 
-    host: int
-    position: int
-    kind: PeriodKind
-    arm: str
     seconds: float
-    started_at: datetime | None
-    ended_at: datetime | None
-    reason: str = ""
+    kinds: Sequence[PeriodKind]  # by position
+    spans: Sequence[tuple[datetime | None, datetime | None]]  # by position, begin and end; None: values have no times
+    arms: NDArray[np.object_]  # names
+    measured: NDArray[np.bool_]
 
-    @property
-    def state(self) -> PeriodState:
-        return PeriodState.INVALID if self.reason else PeriodState.COMPLETE
+    def columns(self, hosts: Sequence[object]) -> dict[str, NDArray[np.object_]]:
+        """Return what there is to say of each period, host by host; `hosts` is what a host is called there."""
+        said = {
+            "host": np.array(hosts, dtype=object)[:, np.newaxis],
+            "position": range(len(self.kinds)),
+            "attempt": 0,
+            "kind": [kind.value for kind in self.kinds],
+            "arm": self.arms,
+            "block": OUTSIDE_ANY_BLOCK,
+            "stage": 0,
+            "seconds": self.seconds,
+            "state": np.where(self.measured, PeriodState.COMPLETE.value, PeriodState.INVALID.value),
+            "reason": np.where(self.measured, "", NOTHING_READ),
+            "broken_by": BrokenBy.NOTHING.value,
+        }
+        shape = self.measured.shape
+        return {name: np.broadcast_to(np.array(cells, dtype=object), shape).ravel() for name, cells in said.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedSums:
-    """One entry an observation: the place of its period and of its metric in the lists beside, and its figures."""
+    """One entry an observation: the place of its period (host by host) and of its metric, and its figures."""
 
     period: NDArray[np.int64]
     metric: NDArray[np.int64]
@@ -100,7 +110,7 @@ class ImportedRun:
     changed: Mapping[str, datetime]
     sources: Sequence[Provenance]
     metrics: Sequence[str]
-    periods: Sequence[ImportedPeriod]
+    periods: ImportedPeriods
     sums: ImportedSums
 
 
@@ -132,20 +142,15 @@ def enter(connection: Connection, bulk: BulkWriter, run: ImportedRun) -> int:
         connection.execute(insert(ImportSource).values(**values))
     hosts = runs.host_numbers(connection, [unit.host for unit in run.plan.units])
     numbers = [hosts[unit.host] for unit in run.plan.units]
-    _write(connection, bulk, _PERIODS, _period_rows(bulk, run_id, numbers, run.periods))
-    place_of = {(numbers[period.host], period.position): place for place, period in enumerate(run.periods)}
-    found = connection.execute(
-        select(StoredPeriod.period_id, StoredPeriod.host_id, StoredPeriod.position).where(StoredPeriod.run_id == run_id)
-    )
-    ids = np.empty(len(run.periods), np.int64)
-    for period_id, host_id, position in found:
-        ids[place_of[host_id, position]] = period_id
-    _write(connection, bulk, _OBSERVATIONS, _sum_rows(ids, run.metrics, run.sums))
-    timed = [period for period in run.periods if period.started_at is not None and period.ended_at is not None]
+    bulk.write(connection, _PERIODS, _period_rows(bulk, run_id, numbers, run.periods))
+    of_run = select(StoredPeriod.period_id).where(StoredPeriod.run_id == run_id)
+    by_number = connection.scalars(of_run.order_by(StoredPeriod.host_id, StoredPeriod.position)).all()
+    ids = np.array(by_number).reshape(run.periods.measured.shape)[np.argsort(np.argsort(numbers))]
+    bulk.write(connection, _OBSERVATIONS, _sum_rows(ids.ravel(), run.metrics, run.sums))
     ended = {
         "state": RunState.COMPLETED.value,
-        "started_at": min((period.started_at for period in timed if period.started_at), default=None),
-        "ended_at": max((period.ended_at for period in timed if period.ended_at), default=None),
+        "started_at": run.periods.spans[0][0],
+        "ended_at": run.periods.spans[-1][1],
     }
     connection.execute(update(Run).where(Run.run_id == run_id).values(**ended))
     return run_id
@@ -188,46 +193,18 @@ def changed_at(connection: Connection, run_id: int) -> dict[str, datetime]:
     return {name: at for name, at in found if at is not None}
 
 
-def _write(connection: Connection, bulk: BulkWriter, target: Target, rows: Iterable[tuple[Any, ...]]) -> None:
-    waiting = iter(rows)
-    while piece := list(islice(waiting, _ROWS_AT_ONCE)):
-        bulk.write(connection, target, piece)
+def _period_rows(bulk: BulkWriter, run_id: int, numbers: Sequence[int], periods: ImportedPeriods) -> ColumnRows:
+    said = periods.columns(numbers)
+    said |= {"run_id": np.full_like(said["host"], run_id), "host_id": said["host"], "planned_seconds": said["seconds"]}
+    for end, name in enumerate(("started_at", "ended_at")):
+        instants = [None if (at := span[end]) is None else bulk.instant(at) for span in periods.spans]
+        said[name] = np.tile(np.array(instants, dtype=object), len(numbers))
+    return ColumnRows([said[name] for name in _PERIODS.columns])
 
 
-def _period_rows(
-    bulk: BulkWriter, run_id: int, hosts: Sequence[int], periods: Sequence[ImportedPeriod]
-) -> Iterator[tuple[Any, ...]]:
-    instants: dict[datetime | None, object] = {None: None}  # the same for every host
-    words = {kind: kind.value for kind in PeriodKind}
-    invalid, complete, nothing = PeriodState.INVALID.value, PeriodState.COMPLETE.value, BrokenBy.NOTHING.value
-    for one in periods:
-        for at in (one.started_at, one.ended_at):
-            if at is not None and at not in instants:
-                instants[at] = bulk.instant(at)
-        kind, state = words[one.kind], invalid if one.reason else complete
-        yield (
-            run_id,
-            hosts[one.host],
-            one.position,
-            0,
-            kind,
-            one.arm,
-            OUTSIDE_ANY_BLOCK,
-            0,
-            one.seconds,
-            state,
-            one.reason,
-            nothing,
-            instants[one.started_at],
-            instants[one.ended_at],
-        )
-
-
-def _sum_rows(ids: NDArray[np.int64], metrics: Sequence[str], sums: ImportedSums) -> Iterator[tuple[Any, ...]]:
+def _sum_rows(ids: NDArray[np.int64], metrics: Sequence[str], sums: ImportedSums) -> ColumnRows:
     rank = np.argsort(np.argsort(metrics))
-    order = np.lexsort((rank[sums.metric], ids[sums.period]))  # as the key has it: rows are put at the end of the index
-    for first in range(0, len(order), _ROWS_AT_ONCE):
-        piece = order[first : first + _ROWS_AT_ONCE]
-        names = [metrics[place] for place in sums.metric[piece].tolist()]
-        figures = (sums.figures[name][piece].tolist() for name in _SUMMED)
-        yield from zip(ids[sums.period[piece]].tolist(), names, *figures, strict=True)
+    period = ids[sums.period]
+    order = np.argsort(period * len(metrics) + rank[sums.metric])  # as the key has it: rows are put at its index's end
+    figures = (sums.figures[name][order] for name in _SUMMED)
+    return ColumnRows([period[order], np.array(metrics, dtype=object)[sums.metric[order]], *figures])

@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any, TypeAlias
 
 import orjson
+from numpy.typing import NDArray
 
 from agents.messages import Measurement, Sample
 from fleetexp.store.column_types import clean_text
@@ -62,6 +63,24 @@ EVENTS = Target(
 )
 
 _UNAVAILABLE = repeat(None)
+_ROWS_AT_ONCE = 10_000
+
+
+class ColumnRows(Collection[Row]):
+    """Columns of one length as rows, each made as it is taken: of millions few wait in memory."""
+
+    def __init__(self, columns: Sequence[NDArray[Any]]) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == one for one in self)
+
+    def __iter__(self) -> Iterator[Row]:
+        for first in range(0, len(self), _ROWS_AT_ONCE):
+            yield from zip(*(column[first : first + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
 
 
 class SampleRows(Collection[Row]):

@@ -17,7 +17,7 @@ from fleetexp.cli.main import cli
 from fleetexp.errors import DataRefused, QueryRefused, StoreError
 from fleetexp.experiment.mapping import parse_mapping
 from fleetexp.imports.importer import import_tables
-from fleetexp.imports.tables import QueryTable
+from fleetexp.imports.tables import FrameTable, QueryTable
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.url import parse_url
 from tests.fleetexp.imports.rollout import long_frame, mapping
@@ -43,6 +43,20 @@ def measured(postgresql: Server) -> str:
             for row in long_frame().itertuples(index=False):
                 copy.write_row([row.host, row.time.to_pydatetime(), row.metric, round(row.value, 6)])
     return url
+
+
+@pytest.mark.postgresql
+def test_an_import_is_the_same_rows_and_findings_in_postgresql(postgresql: Server, store: Store) -> None:
+    frame, written = long_frame(), parse_mapping(mapping())
+    gone = frame.host.eq(frame.host.iloc[0]) & frame.time.lt(frame.time.min() + pd.Timedelta("2h"))
+    tables = [FrameTable(frame[~gone]), FrameTable(frame[~gone])]
+    with contextlib.closing(open_store(postgresql.new_database())) as other:
+        one, two = (import_tables([table], written, into) for table, into in zip(tables, (store, other), strict=True))
+        pd.testing.assert_frame_equal(store.observations(one.run_id), other.observations(two.run_id))
+        periods = store.periods_frame(one.run_id)
+        pd.testing.assert_frame_equal(periods, other.periods_frame(two.run_id))
+    assert one.findings == two.findings
+    assert "invalid" in set(periods.state)
 
 
 @pytest.mark.postgresql

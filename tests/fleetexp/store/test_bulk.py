@@ -7,11 +7,13 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 import pytest
+from sqlalchemy import create_engine
 
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.column_types import instant_text
-from fleetexp.store.rows import SAMPLES, SampleRows
+from fleetexp.store.rows import SAMPLES, ColumnRows, SampleRows, Target
 from tests.fleetexp.store.rows import NOW, sample
 
 EXTRA = list(SAMPLES.columns).index("extra")
@@ -51,3 +53,15 @@ def test_an_undecodable_name_or_a_huge_number_does_not_lose_the_sample(values: d
     rows = SampleRows([replace(sample(1, 1), values=values)], bulk.instant, bulk.json)
     ((*_, value),) = [json.loads(row[EXTRA]).values() for row in rows]
     assert value == float(next(iter(values.values())))
+
+
+def test_each_row_of_columns_is_stored_once_and_what_is_there_already_stays() -> None:
+    rows = ColumnRows([np.arange(25_003), np.array([f"m{place}" for place in range(25_003)], dtype=object)])
+    target = Target(table="t", columns={"number": "int8", "name": "text"})
+    with create_engine("sqlite://").begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (number INTEGER PRIMARY KEY, name TEXT)")
+        connection.exec_driver_sql("INSERT INTO t VALUES (7, 'before')")
+        assert SqliteBulk().write(connection, target, rows) == len(rows) - 1
+        assert SqliteBulk().write(connection, target, rows) == 0
+        stored = connection.exec_driver_sql("SELECT number, name FROM t ORDER BY number").all()
+    assert stored == [row if row[0] != 7 else (7, "before") for row in rows]
