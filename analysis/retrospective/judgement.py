@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.plan import Direction
 from analysis.results import Interval
 from analysis.retrospective.metric_effect import MetricEffect
+from analysis.retrospective.pre_trend import share_of_each
 from analysis.retrospective.verdicts import Ground, RetrospectiveVerdict
 
 
@@ -17,7 +18,7 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | No
     row = found.shown.headline
     trend = None if found.trend is None else found.trend.p_value
     dates = [one.p_adjusted for one in found.dates if one.p_adjusted is not None]
-    share = alpha / 2 if dates else alpha  # two kinds of tests of one assumption
+    share = share_of_each(found.dates, alpha)
     if trend is not None and trend < share:
         return RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED, Ground.PRE_TREND
     if dates and min(dates) < share:

@@ -26,7 +26,7 @@ from analysis.retrospective.panel import Panel
 from analysis.retrospective.panel_frame import Panels
 from analysis.retrospective.placebo_hosts import placebo_hosts
 from analysis.retrospective.plan import RetrospectivePlan
-from analysis.retrospective.pre_trend import PlaceboDate, PreTrend, placebo_dates, pre_trend
+from analysis.retrospective.pre_trend import PlaceboDate, PreTrend, placebo_dates, pre_trend, share_of_each
 from analysis.retrospective.relative_magnitudes import MAGNITUDES, steps_before
 from analysis.retrospective.two_way import two_way
 from analysis.retrospective.verdicts import BesideRow, EventPoint, MetricFindings, PlaceboRow, Robustness, RowKind
@@ -185,9 +185,9 @@ def _trend_checks(
         why = "The time before the change is too short to see whether hosts moved alike."
         yield Check(name=name, passed=None, p_value=None, detail=why)
         return
-    drift = trend.drift_per_period
+    drift, share = trend.drift_per_period, share_of_each(dates, alpha)
     if drift is None:
-        yield Check(name=name, passed=p >= alpha, p_value=p, detail="Before the change nothing moved on any host.")
+        yield Check(name=name, passed=p >= share, p_value=p, detail="Before the change nothing moved on any host.")
         return
     scale = scale_for(metric.unit, (level,))
     said = f"{scale.show_difference(drift.estimate)} {scale.spelled}".rstrip()
@@ -197,22 +197,22 @@ def _trend_checks(
         for one, what in ((trend.any_gap, "any gap"), (trend.drift, "a drift"))
         if one is not None
     ]
-    yield Check(name=name, passed=p >= alpha, p_value=p, detail=f"{detail} against the others ({', '.join(parts)}).")
-    adjusted = [one.p_adjusted for one in dates if one.p_adjusted is not None]
-    if adjusted:
-        low = min(adjusted)
+    yield Check(name=name, passed=p >= share, p_value=p, detail=f"{detail} against the others ({', '.join(parts)}).")
+    dated = [one.p_adjusted for one in dates if one.p_adjusted is not None]
+    if dated:
+        low = min(dated)
         yield Check(
             name=f"placebo dates ({metric.name})",
-            passed=low >= alpha,
+            passed=low >= share,
             p_value=low,
-            detail=f"{len(adjusted)} dates before the change, taken for it: the clearest has p = {low:.2g} (Holm).",
+            detail=f"{len(dated)} dates before the change, taken for it: the clearest has p = {low:.2g} (Holm).",
         )
 
 
 def _missing_check(panel: Panel, metric: MetricPlan) -> tuple[Check, bool]:
     """Are changed hosts less complete than the others, since the first of them was changed? Fisher's exact test."""
-    since = panel.values[:, min(panel.starts) :]
-    gaps = np.logical_or.reduce(~np.isfinite(since), axis=1)
+    missing = ~np.isfinite(panel.values) & ~panel.settling
+    gaps = np.logical_or.reduce(missing[:, min(panel.starts) :], axis=1)
     counts = [(int(gaps[part].sum()), int(part.sum())) for part in (panel.changed, ~panel.changed)]
     name = f"missing data ({metric.name})"
     told = (

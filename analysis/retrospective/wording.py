@@ -86,4 +86,6 @@ def robustness_words(found: MetricFindings) -> str:
 
 def passed_word(check: Check) -> str:
     """Say how a check went."""
-    return "not testable" if check.passed is None else "holds" if check.passed else "fails"
+    if check.passed is None:
+        return "not testable" if check.p_value is None else "tells nothing"
+    return "holds" if check.passed else "fails"
