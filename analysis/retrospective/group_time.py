@@ -54,7 +54,12 @@ class Functional:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom by Welch and Satterthwaite, from the parts that changed hosts and others have."""
+        """Degrees of freedom by Welch and Satterthwaite, from the parts that changed hosts and others have.
+
+        0 for one changed host: nothing shows how much such hosts differ.
+        """
+        if self.n_changed < 2:
+            return 0.0
         total = bottom = 0.0
         for part in (self.changed, ~self.changed):
             moved = self.influence[part]

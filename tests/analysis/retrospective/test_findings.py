@@ -87,6 +87,12 @@ def test_one_period_before_leaves_nothing_to_test_the_assumption_with() -> None:
     assert (found.verdict, found.ground) == (RetrospectiveVerdict.NOT_DISTINGUISHABLE, Ground.NO_PRE_TREND_TEST)
 
 
+def test_one_changed_host_has_no_interval() -> None:
+    headline = found_in(rollout(changed=1)).metric("rate").headline
+    assert headline is not None and headline.difference is not None
+    assert (headline.difference_interval, headline.lift_interval, headline.p) == (None, None, None)
+
+
 def test_three_hosts_are_too_few() -> None:
     found = found_in(rollout(changed=3))
     assert (found.verdict, found.ground) == (RetrospectiveVerdict.NOT_DISTINGUISHABLE, Ground.TOO_FEW_HOSTS)
