@@ -6,7 +6,7 @@ none of that is in it, so that it is asked for, or told as not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, overload
 
@@ -16,6 +16,7 @@ import pandas as pd
 from agents.catalogue import MetricKind
 from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
+from analysis.odd_series import refuse_unit_jump, rising_warnings
 from analysis.plain_columns import first, with_names
 from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
@@ -131,7 +132,18 @@ def analyze(
     )
     periods = rows.drop_duplicates("period_id").drop(columns=["metric", "mean"]).assign(state="complete", reason="")
     findings = analyze_observations(rows, plan, periods)
-    return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
+    return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings, *_odd(rows)))
+
+
+def _odd(rows: pd.DataFrame) -> Iterator[str]:
+    """Say what series show that nobody asked of them; BadObservations where a metric changes its unit."""
+    for metric, mine in rows.groupby("metric", sort=False):
+        series = mine.assign(order=mine["position"] + (mine["kind"] == "measure") * len(rows))  # the baseline is first
+        matrix = series.pivot_table(index="host", columns="order", values="mean")
+        values = matrix.to_numpy(dtype=np.float64)
+        labels = [f"{order % len(rows)}" for order in matrix.columns]
+        refuse_unit_jump(str(metric), values, list(matrix.index), labels, "frame, column value")
+        yield from rising_warnings([(str(metric), values)])
 
 
 def _retrospective(  # noqa: PLR0917 - what `analyze` was told

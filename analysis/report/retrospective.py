@@ -37,6 +37,10 @@ _KINDS = {
     RowKind.OTHER_CONTROLS: "other hosts to compare with",
     RowKind.BALANCED: "others weighted to resemble the changed before",
     RowKind.TWO_WAY: "one regression, host and period effects",
+    RowKind.LEVEL: "less what the level before foretells",
+    RowKind.RATIOS: "told in ratios",
+    RowKind.LATER: "in the later half of the time since",
+    RowKind.MIDDLE: "the middle half of the changed hosts",
     RowKind.GROUP: "changed in period",
 }
 _STANDINGS = {
@@ -299,7 +303,8 @@ def _method(findings: RetrospectiveFindings) -> ReportSection:
             f"{'; '.join(methods) or 'No effect could be estimated'}. Each host's change from its last period before "
             "is set against the mean change of the others over the same periods, then averaged over the hosts that "
             "were changed. Errors are clustered by host: values of one host may go alike in time in any way, hosts "
-            "are taken as independent. What struck all changed hosts at once besides the change counts as its effect.",
+            "are taken as independent. What struck all changed hosts at once besides the change counts as its effect. "
+            "Where hosts share their load, what one takes over another loses, and the difference counts both.",
             f"Hosts were changed in: {starts}.",
         ),
     )

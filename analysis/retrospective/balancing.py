@@ -45,6 +45,8 @@ def balanced_effect(panel: Panel) -> Balanced:
         raise NotEnoughData(f"the weights rest on {effective:.1f} hosts", "balancing", "compare with more alike hosts")
     folds = _folds(panel)
     count = int(folds.max()) + 1
+    if panel.changed.sum() < 2:
+        raise NotEnoughData("one changed host shows no spread between such hosts", "balancing", "change more hosts")
     left = np.array([_effect(panel.of(folds != fold))[:2] for fold in range(count)])
     covariance = (count - 1) * np.cov(left.T, ddof=0)
     spread = float(covariance[0, 0])

@@ -30,6 +30,8 @@ _STANDINGS = {
     Verdict.INCONCLUSIVE: MarginStanding.OPEN,
 }
 
+_UNFAIR = {Ground.PRE_TREND, Ground.PLACEBO_DATE, Ground.RATIOS, Ground.UNLIKE_HOSTS}  # what speaks against comparing
+
 
 def retrospective_findings(panels: Panels, plan: RetrospectivePlan) -> RetrospectiveFindings:
     """Answer the plan from panels, which `panels_of` reads from a frame.
@@ -82,8 +84,8 @@ def _standings(
 ) -> Iterator[GuardrailStanding]:
     for guardrail in plan.guardrails:
         one = found[guardrail.metric]
-        contradicted = metrics[guardrail.metric].verdict is RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED
-        standing = MarginStanding.OPEN if contradicted else _standing(guardrail, one, plan.alpha)
+        ground = metrics[guardrail.metric].ground
+        standing = MarginStanding.OPEN if ground in _UNFAIR else _standing(guardrail, one, plan.alpha)
         yield GuardrailStanding(plan=guardrail, standing=standing, estimate=one.shown.headline)
 
 

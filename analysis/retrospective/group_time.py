@@ -54,7 +54,12 @@ class Functional:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom by Welch and Satterthwaite, from the parts that changed hosts and others have."""
+        """Degrees of freedom by Welch and Satterthwaite, from the parts that changed hosts and others have.
+
+        0 for one changed host: nothing shows how much such hosts differ.
+        """
+        if self.n_changed < 2:
+            return 0.0
         total = bottom = 0.0
         for part in (self.changed, ~self.changed):
             moved = self.influence[part]
@@ -181,12 +186,20 @@ def host_contrasts(
     weights = np.ones(panel.hosts) if weights is None else weights
     base = _bases(panel)
     values = np.full_like(panel.values, np.nan)
+    most = 0
     for key, mask, change in _cells(panel, base, controls):
+        most = max(most, int(mask.sum(axis=0).max()))
         counted = np.where(mask, weights[:, np.newaxis], 0.0)
         sums = np.where(mask.sum(axis=0) >= least, counted.sum(axis=0), 0.0)
         mean = np.divide((counted * np.where(mask, change, 0.0)).sum(axis=0), sums, where=sums > 0, out=sums * np.nan)
         mine = (panel.start == key[0]) & (base == key[1])
         values[mine] = change[mine] - mean
+    if 0 < most < least:
+        raise NotEnoughData(
+            f"{most} hosts were not changed and have values, of at least {least} to compare with",
+            "panel",
+            "add hosts that were not changed",
+        )
     return HostContrasts(panel=panel, controls=controls, values=values, base=base, weights=weights)
 
 

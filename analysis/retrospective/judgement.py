@@ -5,7 +5,16 @@ from __future__ import annotations
 from analysis.plan import Direction
 from analysis.results import Interval
 from analysis.retrospective.metric_effect import MetricEffect
-from analysis.retrospective.verdicts import Ground, RetrospectiveVerdict
+from analysis.retrospective.pre_trend import share_of_each
+from analysis.retrospective.verdicts import Ground, RetrospectiveVerdict, RowKind
+
+_OTHERWISE = {
+    RowKind.RATIOS: Ground.RATIOS,
+    RowKind.LEVEL: Ground.UNLIKE_HOSTS,
+    RowKind.BALANCED: Ground.UNLIKE_HOSTS,
+    RowKind.LATER: Ground.FADED,
+    RowKind.MIDDLE: Ground.FEW_MOVED,
+}
 
 
 def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | None, Ground]:
@@ -17,7 +26,7 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | No
     row = found.shown.headline
     trend = None if found.trend is None else found.trend.p_value
     dates = [one.p_adjusted for one in found.dates if one.p_adjusted is not None]
-    share = alpha / 2 if dates else alpha  # two kinds of tests of one assumption
+    share = share_of_each(found.dates, alpha)
     if trend is not None and trend < share:
         return RetrospectiveVerdict.ASSUMPTIONS_CONTRADICTED, Ground.PRE_TREND
     if dates and min(dates) < share:
@@ -38,6 +47,10 @@ def judged(found: MetricEffect, alpha: float) -> tuple[RetrospectiveVerdict | No
     if found.shown.plan.better is None:
         return None, Ground.NO_DIRECTION
     better = (row.difference > 0) == (found.shown.plan.better is Direction.INCREASE)
+    parted = {one.kind for one in found.readings if one.parts_from(row.difference, 1 - alpha)}
+    for kind, ground in _OTHERWISE.items():
+        if kind in parted and (better or kind is not RowKind.MIDDLE):  # harm to few hosts is harm
+            return blind, ground
     if better:
         return RetrospectiveVerdict.CONSISTENT_WITH_BENEFIT, Ground.EFFECT
     return RetrospectiveVerdict.CONSISTENT_WITH_HARM, Ground.EFFECT

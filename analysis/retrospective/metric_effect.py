@@ -26,7 +26,8 @@ from analysis.retrospective.panel import Panel
 from analysis.retrospective.panel_frame import Panels
 from analysis.retrospective.placebo_hosts import placebo_hosts
 from analysis.retrospective.plan import RetrospectivePlan
-from analysis.retrospective.pre_trend import PlaceboDate, PreTrend, placebo_dates, pre_trend
+from analysis.retrospective.pre_trend import PlaceboDate, PreTrend, placebo_dates, pre_trend, share_of_each
+from analysis.retrospective.readings import Reading, readings
 from analysis.retrospective.relative_magnitudes import MAGNITUDES, steps_before
 from analysis.retrospective.two_way import two_way
 from analysis.retrospective.verdicts import BesideRow, EventPoint, MetricFindings, PlaceboRow, Robustness, RowKind
@@ -52,6 +53,7 @@ class MetricEffect:
     dates: tuple[PlaceboDate, ...] = ()
     placebo_p: float | None = None  # of the placebo hosts; None: too few to draw from
     worst: Interval | None = None  # where hosts are missing: the effect had they been at either end of the others'
+    readings: tuple[Reading, ...] = ()  # the same change read otherwise
     uneven: bool = False  # missing more among the changed, or less
 
 
@@ -78,6 +80,9 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
     drawn = placebo_hosts(panel, main, plan.alpha, plan.seed) if not few else None
     robustness, unavailable = _robustness(study, level)
     missing, uneven = _missing_check(panel, metric)
+    otherwise = () if few else tuple(readings(contrasts, main))
+    balanced, unbalanced = _balanced(panel) if metric.role is Role.PRIMARY else (None, "")
+    otherwise += (balanced,) if balanced is not None else ()
     checks = [*_trend_checks(trend, dates, metric, main.level, plan.alpha), missing]
     if drawn is not None:
         checks.append(
@@ -95,7 +100,11 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
     shown = MetricFindings(
         plan=metric,
         events=_points(study, level, plan.seed),
-        beside=tuple(_beside(panel, contrasts, panels, metric, plan)) if metric.role is Role.PRIMARY else (),
+        beside=(
+            *(tuple(_beside(panel, contrasts, panels, metric, plan)) if metric.role is Role.PRIMARY else ()),
+            *(_read(one, metric, plan) for one in otherwise),
+            *((BesideRow(kind=RowKind.BALANCED, about="", estimate=None, reason=unbalanced),) if unbalanced else ()),
+        ),
         placebo_dates=tuple(
             PlaceboRow(
                 earlier=one.earlier,
@@ -117,6 +126,7 @@ def metric_effect(panels: Panels, metric: MetricPlan, plan: RetrospectivePlan) -
         dates=dates,
         placebo_p=None if drawn is None else drawn.p_value,
         worst=_worst(contrasts, main, level),
+        readings=otherwise,
         uneven=uneven,
     )
 
@@ -185,9 +195,9 @@ def _trend_checks(
         why = "The time before the change is too short to see whether hosts moved alike."
         yield Check(name=name, passed=None, p_value=None, detail=why)
         return
-    drift = trend.drift_per_period
+    drift, share = trend.drift_per_period, share_of_each(dates, alpha)
     if drift is None:
-        yield Check(name=name, passed=p >= alpha, p_value=p, detail="Before the change nothing moved on any host.")
+        yield Check(name=name, passed=p >= share, p_value=p, detail="Before the change nothing moved on any host.")
         return
     scale = scale_for(metric.unit, (level,))
     said = f"{scale.show_difference(drift.estimate)} {scale.spelled}".rstrip()
@@ -197,22 +207,22 @@ def _trend_checks(
         for one, what in ((trend.any_gap, "any gap"), (trend.drift, "a drift"))
         if one is not None
     ]
-    yield Check(name=name, passed=p >= alpha, p_value=p, detail=f"{detail} against the others ({', '.join(parts)}).")
-    adjusted = [one.p_adjusted for one in dates if one.p_adjusted is not None]
-    if adjusted:
-        low = min(adjusted)
+    yield Check(name=name, passed=p >= share, p_value=p, detail=f"{detail} against the others ({', '.join(parts)}).")
+    dated = [one.p_adjusted for one in dates if one.p_adjusted is not None]
+    if dated:
+        low = min(dated)
         yield Check(
             name=f"placebo dates ({metric.name})",
-            passed=low >= alpha,
+            passed=low >= share,
             p_value=low,
-            detail=f"{len(adjusted)} dates before the change, taken for it: the clearest has p = {low:.2g} (Holm).",
+            detail=f"{len(dated)} dates before the change, taken for it: the clearest has p = {low:.2g} (Holm).",
         )
 
 
 def _missing_check(panel: Panel, metric: MetricPlan) -> tuple[Check, bool]:
     """Are changed hosts less complete than the others, since the first of them was changed? Fisher's exact test."""
-    since = panel.values[:, min(panel.starts) :]
-    gaps = np.logical_or.reduce(~np.isfinite(since), axis=1)
+    missing = ~np.isfinite(panel.values) & ~panel.settling
+    gaps = np.logical_or.reduce(missing[:, min(panel.starts) :], axis=1)
     counts = [(int(gaps[part].sum()), int(part.sum())) for part in (panel.changed, ~panel.changed)]
     name = f"missing data ({metric.name})"
     told = (
@@ -255,7 +265,6 @@ def _beside(
         found = others.aggregate(others.over_groups()).contrast()
         row = _row(found, metric, plan, _METHODS[other], kind=EstimateKind.DIFFERENCE_IN_DIFFERENCES)
         yield BesideRow(kind=RowKind.OTHER_CONTROLS, about="hosts not changed yet", estimate=row)
-    yield _balanced(panel, metric, plan)
     yield _two_way(panel, contrasts, metric, plan)
     if len(panel.starts) > 1:
         for start in panel.starts[:MOST_GROUPS]:
@@ -271,15 +280,20 @@ def _beside(
                 yield BesideRow(kind=RowKind.GROUP, about=panels.periods[start], estimate=row)
 
 
-def _balanced(panel: Panel, metric: MetricPlan, plan: RetrospectivePlan) -> BesideRow:
+def _balanced(panel: Panel) -> tuple[Reading | None, str]:
+    """The effect against weighted controls, or why there is none."""
     try:
         found = balanced_effect(panel)
     except NotEnoughData as error:
-        return BesideRow(kind=RowKind.BALANCED, about="", estimate=None, reason=error.what)
-    row = _row(
-        found.contrast, metric, plan, "entropy balancing, jackknife", kind=EstimateKind.DIFFERENCE_IN_DIFFERENCES
-    )
-    return BesideRow(kind=RowKind.BALANCED, about=f"worth {found.effective:.1f} hosts", estimate=row)
+        return None, error.what
+    about = f"worth {found.effective:.1f} hosts"
+    method = "entropy balancing, jackknife"
+    return Reading(kind=RowKind.BALANCED, contrast=found.contrast, method=method, about=about), ""
+
+
+def _read(one: Reading, metric: MetricPlan, plan: RetrospectivePlan) -> BesideRow:
+    row = _row(one.contrast, metric, plan, one.method, kind=EstimateKind.DIFFERENCE_IN_DIFFERENCES)
+    return BesideRow(kind=one.kind, about=one.about, estimate=row)
 
 
 def _two_way(panel: Panel, contrasts: HostContrasts, metric: MetricPlan, plan: RetrospectivePlan) -> BesideRow:

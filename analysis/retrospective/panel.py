@@ -12,6 +12,7 @@ from analysis.errors import BadObservations, NotEnoughData
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 _Bools = NDArray[np.bool_]
+LARGEST = 1e70  # degrees of freedom are quotients of fourth powers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +21,12 @@ class Panel:
 
     `start` [host] is the first period in which the host was changed, counted from 0; the number of periods says that
     it was not changed in any of them. A host that was changed in the first one has nothing before, and no place here.
+    `settled` [host], where it is given, is the first period that counts after the start: between them no value is due.
     """
 
     values: _Floats
     start: _Ints
+    settled: _Ints | None = None
 
     def __post_init__(self) -> None:
         hosts, periods = self.values.shape
@@ -35,8 +38,8 @@ class Panel:
                 "panel, start",
                 "leave out hosts that have nothing before their change",
             )
-        if np.isinf(self.values).any():
-            raise BadObservations("a value is infinite", "panel", "give NaN where there is none")
+        if (np.abs(self.values) > LARGEST).any():
+            raise BadObservations(f"a value is beyond {LARGEST:g}", "panel", "give NaN where there is none")
 
     @property
     def hosts(self) -> int:
@@ -56,9 +59,17 @@ class Panel:
         """The periods in which hosts were changed, in order."""
         return tuple(int(start) for start in np.unique(self.start[self.changed]))
 
+    @property
+    def settling(self) -> _Bools:
+        """Where no value is due, between a host's change and the first period that counts [host, period]."""
+        period = np.arange(self.periods)
+        settled = self.start if self.settled is None else self.settled
+        return (period >= self.start[:, np.newaxis]) & (period < settled[:, np.newaxis])
+
     def of(self, hosts: _Bools | _Ints) -> Panel:
         """Return the panel of these hosts."""
-        return replace(self, values=self.values[hosts], start=self.start[hosts])
+        settled = None if self.settled is None else self.settled[hosts]
+        return replace(self, values=self.values[hosts], start=self.start[hosts], settled=settled)
 
     def until(self, period: int) -> Panel:
         """Return the panel of the periods before this one: hosts changed later count as not changed."""

@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import BadObservations
+from analysis.odd_series import refuse_unit_jump, rising_warnings, unmeasured_warnings
 from analysis.plain_columns import first, with_names
 from analysis.retrospective.panel import Panel
 
+_Clock = tuple[NDArray[np.datetime64], NDArray[np.datetime64]]  # when each period began, and when it ended
 NEEDED = ("host", "period", "metric", "value", "treated_from")
 
 
@@ -30,8 +32,9 @@ def panels_of(frame: pd.DataFrame) -> Panels:
     """Read a frame of host, period (whole numbers), metric, value and treated_from: one row a host, period and metric.
 
     `treated_from` is missing for hosts that were never changed; else it is the period, or the instant (then the
-    periods' `started_at` says when each began), of the change. Raises BadObservations with the column, the row and
-    the remedy.
+    periods' `started_at` says when each began, and `ended_at` when it ended, where the next one does not), of the
+    change. Values of a host from then until `settled_from`, where that is given, are left out. Raises BadObservations
+    with the column, the row and the remedy.
     """
     if missing := [name for name in NEEDED if name not in frame.columns]:
         raise BadObservations(
@@ -54,7 +57,10 @@ def panels_of(frame: pd.DataFrame) -> Panels:
             "sum them up to one a period, or drop the copy",
         )
     periods = np.unique(rows["period"].to_numpy())
-    starts, said = _starts(rows, periods)
+    clock = _clock(rows, periods)
+    starts, said = _starts(rows, periods, clock)
+    said.extend(unmeasured_warnings(*(at.astype(np.int64) for at in clock)) if clock is not None else ())
+    later = _settled(rows, starts, clock)
     every = starts.index[starts.to_numpy() == 0]
     if len(every):
         said.append(f"left out, changed before the first period: {_listed(list(every))}")
@@ -65,19 +71,26 @@ def panels_of(frame: pd.DataFrame) -> Panels:
         )
     panels = {}
     start = kept.to_numpy().astype(np.int64)
+    settled = later.reindex(kept.index).to_numpy().astype(np.int64)
+    hosts = tuple(map(str, kept.index))
+    labels = _labels(rows, periods)
     for metric, mine in rows.groupby("metric", sort=False):
         matrix = mine.pivot(index="host", columns="period", values="value")
-        values = matrix.reindex(index=kept.index, columns=periods).to_numpy(dtype=np.float64)
-        panels[str(metric)] = Panel(values=values, start=start)
+        values = matrix.reindex(index=kept.index, columns=periods).to_numpy(dtype=np.float64, copy=True)
+        refuse_unit_jump(str(metric), values, hosts, labels, "frame, column value")
+        panel = Panel(values=values, start=start, settled=settled)
+        values[panel.settling] = np.nan
+        panels[str(metric)] = panel
+    said.extend(rising_warnings((metric, panel.values) for metric, panel in panels.items()))
     return Panels(
         by_metric=panels,
-        hosts=tuple(map(str, kept.index)),
-        periods=_labels(rows, periods),
+        hosts=hosts,
+        periods=labels,
         warnings=tuple(said),
     )
 
 
-def _starts(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[pd.Series[int], list[str]]:
+def _starts(rows: pd.DataFrame, periods: NDArray[np.int64], clock: _Clock | None) -> tuple[pd.Series[int], list[str]]:
     """Each host's first period under the change, counted from 0; the number of periods for never."""
     told = rows.groupby("host")["treated_from"]
     if (unlike := told.nunique(dropna=False) > 1).any():
@@ -92,11 +105,10 @@ def _starts(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[pd.Series[i
     if never.all():
         raise BadObservations("no host was changed", "frame, column treated_from", "say when each changed host was")
     if _are_times(when[~never]):
-        began, length = _clock(rows, periods)
+        began, ended = _given(clock)
         at = pd.to_datetime(when[~never], utc=True).to_numpy(dtype="datetime64[ns]")
         place = np.searchsorted(began, at, side="left")  # the first period that began at the change or after
-        inside = (place > 0) & (at != began[np.minimum(place, began.size - 1)])
-        inside &= (place < began.size) | (at < began[-1] + length)
+        inside = (place > 0) & (at != began[np.minimum(place, began.size - 1)]) & (at < ended[place - 1])
         place = np.where(inside, place - 1, place)
         if inside.any():
             said.append(
@@ -114,24 +126,46 @@ def _starts(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[pd.Series[i
     return out, said
 
 
-def _clock(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], np.timedelta64]:
-    """When each period began, and how long one usually is."""
+def _settled(rows: pd.DataFrame, starts: pd.Series[int], clock: _Clock | None) -> pd.Series[int]:
+    """Each host's first period that counts after its start, counted from 0; the start itself where none is said."""
+    if "settled_from" not in rows:
+        return starts
+    at = pd.to_datetime(rows.groupby("host")["settled_from"].first().reindex(starts.index), utc=True)
+    place = np.searchsorted(_given(clock)[0], at.to_numpy(dtype="datetime64[ns]"), side="left")
+    later = np.where(at.isna(), starts, np.maximum(starts, place))
+    return pd.Series(later, index=starts.index, dtype=np.int64)
+
+
+def _clock(rows: pd.DataFrame, periods: NDArray[np.int64]) -> _Clock | None:
+    """When each period began, and when it ended: after as long as one usually is, where nothing says it; None: not."""
     if "started_at" not in rows or rows["started_at"].isna().all():
-        raise BadObservations(
-            "treated_from is an instant, and nothing says when periods began",
-            "frame, column treated_from",
-            "add a column started_at, or give the period's number",
-        )
-    started = pd.to_datetime(rows["started_at"], utc=True)
-    began = started.groupby(rows["period"]).min().reindex(periods).to_numpy(dtype="datetime64[ns]")
+        return None
+    began = _by_period(rows, "started_at", periods)
     if np.isnat(began).any() or (np.diff(began) <= np.timedelta64(0)).any():
         raise BadObservations(
             "periods are not in the order in which they began",
             "frame, columns period and started_at",
             "number the periods in the order of time, and give each its start",
         )
+    if "ended_at" in rows:
+        return began, _by_period(rows, "ended_at", periods)
     length = np.median(np.diff(began).astype(np.int64)) if began.size > 1 else 0
-    return began, np.timedelta64(int(length), "ns")
+    return began, np.append(began[1:], began[-1] + np.timedelta64(int(length), "ns"))
+
+
+def _by_period(rows: pd.DataFrame, name: str, periods: NDArray[np.int64]) -> NDArray[np.datetime64]:
+    times = pd.to_datetime(rows[name], utc=True).groupby(rows["period"])
+    return times.min().reindex(periods).to_numpy(dtype="datetime64[ns]")
+
+
+def _given(clock: _Clock | None) -> _Clock:
+    if clock is None:
+        raise BadObservations(
+            "treated_from is an instant, and nothing says when periods began",
+            "frame, column treated_from",
+            "add a column started_at, or give the period's number",
+        )
+    return clock
 
 
 def _are_times(values: pd.Series[Any]) -> bool:

@@ -45,6 +45,11 @@ class PlaceboDate:
     p_adjusted: float | None  # by Holm over the dates
 
 
+def share_of_each(dates: Sequence[PlaceboDate], alpha: float) -> float:
+    """Return the level of the pre-trend's test, and of the dates': two kinds of tests of one assumption."""
+    return alpha / 2 if any(one.p_adjusted is not None for one in dates) else alpha
+
+
 def wald(effects: Sequence[Functional]) -> tuple[float, float] | None:
     """Chi-square of several effects being 0 at once and its p; None where they do not vary on their own."""
     if not effects:

@@ -101,4 +101,6 @@ def steps_before(study: EventStudy) -> Steps:
     influence = np.array([sum(part * one.influence for one, part in row) for row in made])
     reach = sum(1 + event // block for event in study.after) / after
     df = min(one.df for one in (whole, *means[1:]))
+    if not df > 0:
+        raise NotEnoughData("hosts do not differ in how they moved", "relative magnitudes", "nothing tells chance")
     return Steps(values=values, covariance=influence @ influence.T, reach=reach, df=df, block=block)

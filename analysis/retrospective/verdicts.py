@@ -26,6 +26,10 @@ class Ground(StrEnum):
     PRE_TREND = "pre_trend"  # hosts that were changed moved otherwise before it
     PLACEBO_DATE = "placebo_date"  # a change that never was seems to have had an effect
     PLACEBO_HOSTS = "placebo_hosts"  # hosts that were not changed differ by as much
+    RATIOS = "ratios"  # in ratios nothing changed: hosts of other levels may have moved alike
+    UNLIKE_HOSTS = "unlike_hosts"  # unchanged hosts of such a level before moved as the changed ones did
+    FADED = "faded"  # in the later half of the time since, nothing is left of it
+    FEW_MOVED = "few_moved"  # the middle half of the changed hosts does not show it
     NOT_CLEAR = "not_clear"
     TOO_FEW_HOSTS = "too_few_hosts"
     NO_PRE_TREND_TEST = "no_pre_trend_test"  # too little is known of the time before to test anything
@@ -40,6 +44,10 @@ class RowKind(StrEnum):
     OTHER_CONTROLS = "other_controls"  # hosts not changed yet instead of never, or the other way round
     BALANCED = "balanced"  # controls weighted to resemble the changed hosts before
     TWO_WAY = "two_way"  # one regression; biased where starts are staggered
+    LEVEL = "level"  # less what the level before foretells
+    RATIOS = "ratios"  # of logarithms: hosts would have moved by like ratios
+    LATER = "later"  # in the later half of the time since
+    MIDDLE = "middle"  # of the middle half of the changed hosts
     GROUP = "group"  # hosts that were changed in one period
 
 

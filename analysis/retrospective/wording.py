@@ -54,6 +54,14 @@ def _of_ground(findings: RetrospectiveFindings, primary: MetricFindings, effect:
             said = f"a date before the change seems to have had an effect, so nothing can be put down to it: {effect}"
         case Ground.PLACEBO_HOSTS:
             said = f"{effect}, but hosts that were not changed differ by as much"
+        case Ground.RATIOS:
+            said = f"{effect}, but told in ratios nothing changed: hosts of another level may have moved alike"
+        case Ground.UNLIKE_HOSTS:
+            said = f"{effect}, but hosts of such a level before moved alike without the change"
+        case Ground.FADED:
+            said = f"{effect} over all the time since, but nothing of it is left in the later half"
+        case Ground.FEW_MOVED:
+            said = f"{effect} in the mean, but few hosts carry it: the middle half of them does not show it"
         case Ground.NOT_CLEAR:
             said = effect
         case Ground.NO_DIRECTION:
@@ -86,4 +94,6 @@ def robustness_words(found: MetricFindings) -> str:
 
 def passed_word(check: Check) -> str:
     """Say how a check went."""
-    return "not testable" if check.passed is None else "holds" if check.passed else "fails"
+    if check.passed is None:
+        return "not testable" if check.p_value is None else "tells nothing"
+    return "holds" if check.passed else "fails"

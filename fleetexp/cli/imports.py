@@ -76,4 +76,6 @@ def import_(sources: tuple[str, ...], mapping: Path, query: str | None, store_ur
         named = ", ".join(outcome.skipped[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         click.echo(wrapped(visible(f"left out, the mapping does not name them: {named}"), indent="  "))
     click.echo(wrapped(visible(f"decision: {outcome.findings.decision.value} — {outcome.findings.reason}")))
+    for warning in outcome.findings.warnings:
+        click.echo(wrapped(visible(f"note: {warning}"), indent="  "))
     click.echo(f"\nask next:\n  fleetexp report {outcome.run_id}")

@@ -181,6 +181,8 @@ def print_decision(content: ReportInput) -> None:
         for label, text in facts:
             if text:
                 click.echo(wrapped(visible(f"{label}: {text}"), indent="    " if several else "  "))
+    for warning in findings.warnings if content.read_from else ():
+        click.echo(wrapped(visible(f"note: {warning}"), indent="  "))
 
 
 def folded(name: str) -> str:

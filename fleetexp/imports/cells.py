@@ -23,6 +23,8 @@ Codes = NDArray[np.integer[Any]]
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NAIVE = pa.timestamp("us")
+_FINER, _FINER_NAIVE = pa.timestamp("ns", tz="UTC"), pa.timestamp("ns")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COMMA = re.compile(r"[-+]?[0-9.]*,[0-9]+")
 _PER_SECOND = {"seconds": 1_000_000, "milliseconds": 1_000}
 _NUMBER = "numbers are due here"
@@ -61,11 +63,15 @@ class Names:
 
 def encoded(column: pa.Array, name: str, at: BatchPlace) -> tuple[Codes, list[str]]:
     """Return for each cell the place of its word in the list beside it; DataRefused for a cell without one."""
+    column = _plain(column, keep_dictionary=True)
     if not pa.types.is_dictionary(column.type):
         if not (_is_text(column.type) or pa.types.is_integer(column.type)):
             raise DataRefused(f"the column holds {column.type}, and names are due", at.cell(name, 0), "give text")
         column = column.dictionary_encode()
     words = [("" if word is None else str(word).strip()) for word in column.dictionary.to_pylist()]
+    if odd := next((word for word in words if _CONTROL.search(word)), None):
+        place = int(np.argmax(pc.equal(column.indices, words.index(odd)).to_numpy(zero_copy_only=False)))
+        raise DataRefused(f"the name {odd!r} holds a control character", at.cell(name, place), "give letters")
     indices = pc.fill_null(column.indices, len(words)) if column.null_count else column.indices
     codes: Codes = indices.to_numpy(zero_copy_only=False)
     if column.null_count or not all(words):
@@ -77,6 +83,7 @@ def encoded(column: pa.Array, name: str, at: BatchPlace) -> tuple[Codes, list[st
 
 def numbers(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules) -> Reals:
     """Return the values, NaN where a cell is empty; DataRefused for text, and for what is not finite."""
+    column = _plain(column)
     if _is_text(column.type):
         missing = pc.equal(pc.utf8_trim_whitespace(column), "")
         text = pc.if_else(missing, None, pc.utf8_trim_whitespace(column))
@@ -106,6 +113,7 @@ def instants(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules, *
     DataRefused for a time without a zone where the mapping names none, one that its zone leaves out or has twice, and
     for what is no time.
     """
+    column = _plain(column)
     if _is_text(column.type):
         text = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.equal(text, ""), None, text)
@@ -128,8 +136,12 @@ def _instants(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules) 
         seconds = numbers(column, name, at, rules) * _PER_SECOND[rules.unix]
         return pa.array(np.rint(seconds), from_pandas=True).cast(pa.int64()).cast(_INSTANT)
     if _is_text(column.type):
-        target = _INSTANT if rules.zone is None else _NAIVE
-        column = _cast(column, target, lambda place: _no_time(column, place, name, at, rules))
+        target, finer = (_INSTANT, _FINER) if rules.zone is None else (_NAIVE, _FINER_NAIVE)
+        text = column
+        try:
+            column = pc.cast(text, target)
+        except pa.ArrowInvalid:  # more decimals than six, as Go and .NET write; or no time
+            column = _cast(text, finer, lambda place: _no_time(text, place, name, at, rules)).cast(target, safe=False)
     elif not pa.types.is_timestamp(column.type):
         raise DataRefused(
             f"the column holds {column.type}, and times are due",
@@ -158,6 +170,13 @@ def _first_odd(naive: pa.Array, zone: ZoneInfo) -> int:
         if at is not None and len({at.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1)}) > 1:
             return place
     return 0
+
+
+def _plain(column: pa.Array, *, keep_dictionary: bool = False) -> pa.Array:
+    """Return the column without the encodings that say the same."""
+    if pa.types.is_dictionary(column.type) and not keep_dictionary:
+        column = column.dictionary_decode()
+    return pc.cast(column, pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,9 +13,19 @@ from agents.messages import Arm
 from agents.versions import version_of
 from analysis import analyze
 from analysis.description import described
+from analysis.errors import BadObservations
+from analysis.odd_series import refuse_unit_jump, rising_warnings, unmeasured_warnings
 from analysis.results import Findings
-from fleetexp.domain import Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
-from fleetexp.experiment.mapping import TAKEN_ON_TRUST, ImportMapping, Layout, WrittenMapping, mapping_to_json
+from fleetexp.domain import BrokenBy, Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.errors import DataRefused
+from fleetexp.experiment.mapping import (
+    TAKEN_ON_TRUST,
+    ImportMapping,
+    Layout,
+    WrittenMapping,
+    mapping_to_json,
+    recall_mapping,
+)
 from fleetexp.experiment.schedule import assigned_units
 from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
 from fleetexp.imports.tables import SourceTable
@@ -55,9 +65,11 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
         gathering.read(table)
     gathered = gathering.finish()
     mapping = written.mapping
+    said = tuple(_odd(gathered, mapping))
     periods, sums = _scheduled(gathered, written)
     plan = _plan(gathered, mapping)
     findings = findings_of(*_frames(plan, periods, sums, mapping.metrics.names), mapping, plan)
+    findings = replace(findings, warnings=(*findings.warnings, *said))
     with store.together():
         run_id = store.import_run(
             ImportedRun(
@@ -105,6 +117,27 @@ def findings_of(observations: DataFrame, periods: DataFrame, mapping: ImportMapp
     return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings))
 
 
+def _odd(gathered: Gathered, mapping: ImportMapping) -> Iterator[str]:
+    """Say what the series show that nobody asked of them; DataRefused where a metric changes its unit."""
+    if mapping.layout is Layout.PER_HOST:
+        return
+    sums, length = gathered.sums, round(mapping.period * MICROSECONDS)
+    buckets, column = np.unique(sums.bucket, return_inverse=True)
+    began = buckets * length
+    yield from unmeasured_warnings(began, began + length)
+    labels = [f"{at} UTC" for at in began.astype("datetime64[us]").astype("datetime64[s]")]
+    source = ", ".join(one.name for one in gathered.sources)
+    for place, metric in enumerate(mapping.metrics.names):
+        mine = sums.column == place
+        values = np.full((len(gathered.hosts), len(buckets)), np.nan)
+        values[sums.key[mine], column[mine]] = sums.mean[mine]
+        try:
+            refuse_unit_jump(metric, values, gathered.hosts, labels, source)
+        except BadObservations as error:
+            raise DataRefused(error.what, error.where, error.remedy) from error
+        yield from rising_warnings([(metric, values)])
+
+
 def _frames(
     plan: Plan, periods: ImportedPeriods, sums: ImportedSums, metrics: Sequence[str]
 ) -> tuple[DataFrame, DataFrame]:
@@ -121,22 +154,29 @@ def _frames(
 def panel(store: Store, run_id: int) -> DataFrame:
     """Return an import as a panel: one row a host, period and metric, as `analysis.retrospective` takes it.
 
-    Columns host, period (whole numbers, rising in time), started_at, metric, value (the period's mean) and treated_from
-    (the instant of the host's change, UTC; missing for hosts that never were).
+    Columns host, period (whole numbers, rising in time), started_at, ended_at, metric, value (the period's mean),
+    treated_from (the instant of the host's change, UTC; missing for hosts that never were) and settled_from (from when
+    its values count after that). A host without any value has one row with none.
     """
     import pandas as pd  # noqa: PLC0415 - half a second
 
-    begun = store.periods_frame(run_id).set_index("period_id")["started_at"]
+    record = store.run(run_id)
+    settle = pd.Timedelta(recall_mapping(record.spec_text, run_id).settle, "s")
     rows = store.observations(run_id, figures=["mean"])
-    changed = pd.Series(store.changed_at(run_id), dtype="datetime64[us, UTC]")
+    silent = {unit.host for unit in record.plan.units}.difference(rows["host"])
+    rows = pd.concat([rows, *(rows[:1].assign(host=host, mean=np.nan) for host in sorted(silent))], ignore_index=True)
+    spans = store.periods_frame(run_id).set_index("period_id").loc[rows["period_id"]]
+    treated_from = rows["host"].map(pd.Series(store.changed_at(run_id), dtype="datetime64[us, UTC]"))
     return pd.DataFrame(
         {
             "host": rows["host"],
             "period": rows["position"],
-            "started_at": begun.loc[rows["period_id"]].to_numpy(),
+            "started_at": spans["started_at"].to_numpy(),
+            "ended_at": spans["ended_at"].to_numpy(),
             "metric": rows["metric"],
             "value": rows["mean"],
-            "treated_from": rows["host"].map(changed),
+            "treated_from": treated_from,
+            "settled_from": treated_from + settle,
         }
     )
 

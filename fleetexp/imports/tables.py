@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -30,6 +30,11 @@ QUERY_SECONDS = 3600.0
 _HEADER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 _DELIMITERS = ",;\t|"
+_PACKED = {  # what a file begins with that holds tables otherwise
+    b"\x1f\x8b": ("is packed by gzip", "unpack it"),
+    b"PK\x03\x04": ("is an Excel workbook, or a ZIP", "save the sheet as CSV UTF-8, or unpack it"),
+    b"\xd0\xcf\x11\xe0": ("is an Excel workbook", "save the sheet as CSV UTF-8"),
+}
 _WIDE_TEXT = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -64,6 +69,9 @@ def open_file(path: Path, rules: ReadingRules) -> SourceTable:
         raise DataRefused(f"the file can't be read: {error.strerror}", str(path), "check the path") from error
     if not head:
         raise DataRefused("the file is empty", str(path), "name one with a header and rows")
+    for mark, (what, remedy) in _PACKED.items():
+        if head.startswith(mark):
+            raise DataRefused(f"the file {what}", str(path), remedy)
     return ParquetTable(path) if head.startswith(_MAGIC) else CsvTable(path, rules, head)
 
 
@@ -102,6 +110,9 @@ class CsvTable:
             header = next(csv.reader([line.decode()], delimiter=self._delimiter), [])
         except UnicodeDecodeError as error:
             raise DataRefused("the first row is no UTF-8", f"{path}, row 0", "save the file as UTF-8") from error
+        if line.lower().startswith(b"sep="):
+            remedy = f"delete it, and write 'read: {{delimiter: \"{line.decode()[4:5]}\"}}' in the mapping"
+            raise DataRefused(f"the first row is Excel's own, {line.decode()!r}", f"{path}, row 0", remedy)
         others = [mark for mark in _DELIMITERS if mark != self._delimiter and mark in line.decode()]
         if len(header) < 2 and others:
             raise DataRefused(
@@ -116,7 +127,8 @@ class CsvTable:
         return str(self._path)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with _understood(self.name, "each row has as many fields as the header; quote those that hold the delimiter"):
+        remedy = "each row has as many fields as the header; quote those that hold the delimiter"
+        with _understood(self.name, remedy, self._refuse_other_text):
             yield from pcsv.open_csv(
                 self._path,
                 read_options=pcsv.ReadOptions(block_size=CSV_BYTES_AT_ONCE),
@@ -128,6 +140,16 @@ class CsvTable:
 
     def provenance(self, rows: int) -> Provenance:
         return _of_file(self._path, rows)
+
+    def _refuse_other_text(self) -> None:
+        """Raise DataRefused for the first line that is no UTF-8."""
+        with self._path.open("rb") as file:
+            for row, line in enumerate(file):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    where = f"{self._path}, row {row}"
+                    raise DataRefused("the row is no UTF-8", where, "save the file as UTF-8") from error
 
 
 class FrameTable:
@@ -181,11 +203,12 @@ class QueryTable:
 
 
 @contextmanager
-def _understood(where: str, remedy: str) -> Iterator[None]:
-    """Turn what Arrow can't read into a refusal."""
+def _understood(where: str, remedy: str, look: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Turn what Arrow can't read into a refusal; `look` may raise a better one."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        look()
         raise DataRefused(" ".join(str(error).split())[:300], where, remedy) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,6 +102,7 @@ FILES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Callable[[str], s
     "a time without a zone": (_cell(20, "time", "2026-02-01 00:00:00"), _same, "row 20, column 'time'", "zone: UTC"),
     "not a time": (_cell(21, "time", "yesterday"), _same, "row 21, column 'time'", "ISO 8601"),
     "no time": (_cell(22, "time", ""), _same, "row 22, column 'time'", "say when"),
+    "a control character": (_cell(21, "host", "web-0\x005"), _same, "row 21, column 'host'", "give letters"),
     "no host": (_cell(23, "host", " "), _same, "row 23, column 'host'", "name it"),
     "a zone twice": (_same, lambda t: t.replace("layout: long", "layout: long, zone: UTC"), "row 1,", "drop 'zone'"),
     "no such metric": (_same, lambda t: t.replace("[memory]", "[memory, cpu]"), "12:", "metrics.called"),
@@ -233,7 +235,20 @@ def _nan(path: Path) -> None:
     pq.write_table(table.set_column(3, "value", pa.array(values, from_pandas=False)), path)
 
 
+def _latin_below(path: Path) -> None:
+    write_csv(path, FRAME.iloc[:10])
+    path.write_bytes(path.read_bytes() + "wöb-01,2026-02-03T00:00:00Z,p99,1\n".encode("latin-1"))
+
+
+def _excel_hint(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbfsep=;\r\nhost;time;metric;value\r\n")
+
+
 ODD = {
+    "no UTF-8 below the header": (_latin_below, "row 11", "UTF-8"),
+    "Excel's own row": (_excel_hint, "row 0", "delete it"),
+    "gzip": (lambda path: path.write_bytes(gzip.compress(b"host,time")), "measured", "unpack it"),
+    "a workbook": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "measured", "as CSV UTF-8"),
     "empty": (lambda path: path.write_bytes(b""), "measured", "a header and rows"),
     "absent": (lambda path: None, "measured", "check the path"),
     "another delimiter": (_semicolons, "row 0", 'delimiter: ";"'),
@@ -281,6 +296,29 @@ def test_what_other_programs_write_is_taken_where_the_mapping_says_how(tmp_path:
             sums.append(store.observations(1).drop(columns="period_id"))
             assert store.periods_frame(1)["started_at"].min() == pd.Timestamp("2026-02-01T00:00Z")
     pd.testing.assert_frame_equal(*sums)
+
+
+def test_the_types_of_other_programs_are_the_same_columns(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    nanoseconds = FRAME["time"].dt.strftime("%Y-%m-%dT%H:%M:%S.000000009Z")
+    text = tmp_path / "go.csv"
+    FRAME.assign(time=nanoseconds).to_csv(text, index=False)
+    columns = {
+        "host": pa.array(FRAME["host"], pa.string_view()),
+        "time": pa.array(nanoseconds).dictionary_encode(),
+        "metric": pa.array(FRAME["metric"]).dictionary_encode(),
+        "value": pa.array(FRAME["value"].map(repr)).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "encoded.parquet")
+    sums = []
+    for source in (write_csv(tmp_path / "plain.csv", FRAME), text, tmp_path / "encoded.parquet"):
+        with contextlib.closing(open_store(f"sqlite:///{tmp_path / source.stem}.db")) as store:
+            import_written(source, mapping(), store)
+            sums.append(store.observations(1).drop(columns="period_id"))
+    for other in sums[1:]:
+        pd.testing.assert_frame_equal(sums[0], other)
 
 
 def test_hosts_that_are_excluded_and_metrics_that_are_not_named_are_left_out(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from analysis.results import Cause, Decision
 from fleetexp.as_of import analysed_as_of
 from fleetexp.cli.main import cli
 from fleetexp.domain import Design, Origin, PeriodKind, PeriodState, RunState
-from fleetexp.errors import RunError, StoreError
+from fleetexp.errors import DataRefused, RunError, StoreError
 from fleetexp.experiment.mapping import parse_mapping
 from fleetexp.imports.importer import ImportOutcome, import_tables, panel
 from fleetexp.imports.tables import FrameTable, open_file
@@ -161,13 +161,37 @@ def test_hosts_that_somebody_chose_are_described_and_nothing_leads_to_a_decision
 def test_the_panel_says_since_when_each_host_is_changed(tmp_path: Path, store: Store, importing: Importing) -> None:
     run_id = importing(observed(), write_csv(tmp_path / "measured.csv", long_frame())).run_id
     found = panel(store, run_id)
-    assert list(found.columns) == ["host", "period", "started_at", "metric", "value", "treated_from"]
+    assert list(found.columns) == [
+        *("host", "period", "started_at", "ended_at", "metric", "value", "treated_from", "settled_from")
+    ]
     assert len(found) == len(HOSTS) * 48 * 2
     since = found.groupby("host")["treated_from"].first()
     assert set(since.index[since.notna()]) == set(TREATED)
     assert set(since.dropna()) == {pd.Timestamp(CHANGED)}
     assert found["period"].dtype.kind == "i"
     assert found.loc[found["period"] == 24, "started_at"].unique().tolist() == [pd.Timestamp(CHANGED)]
+
+
+def test_a_host_without_a_value_has_a_place_in_the_panel_and_values_count_once_they_settled(
+    store: Store, importing: Importing
+) -> None:
+    silent = long_frame()
+    silent.loc[silent["host"] == "web-07", "value"] = np.nan
+    found = panel(store, importing(f"{observed()}settle: 90m\n", silent).run_id)
+    assert found.loc[found["host"] == "web-07", "value"].isna().tolist() == [True]
+    assert set(found.dropna()["settled_from"]) == {pd.Timestamp(CHANGED) + pd.Timedelta("90min")}
+
+
+def test_a_metric_that_changes_its_unit_is_refused_and_time_without_values_is_told(
+    store: Store, importing: Importing
+) -> None:
+    frame = long_frame()
+    late = (frame["time"] >= pd.Timestamp(CHANGED)) & (frame["metric"] == "p99") & frame["host"].isin(TREATED)
+    with pytest.raises(DataRefused, match=r"p99 is 1/.* from period 2026-02-02T00:00:00 UTC on, on 6 hosts"):
+        importing(mapping(), frame.assign(value=frame["value"].where(~late, frame["value"] / 1000)))
+    assert store.runs() == []
+    told = importing(mapping(), frame[frame["time"].dt.hour < 12]).findings.warnings
+    assert "for 33% of the time there is no value of any host: that time is in no period" in told
 
 
 def test_hosts_changed_one_after_the_other_are_compared_once_all_are(store: Store, importing: Importing) -> None:
@@ -258,6 +282,7 @@ def test_the_command_line_imports_reports_and_exports(tmp_path: Path, url: str) 
     assert (said["run_id"], said["findings"]["decision"]) == (1, "ship")
     assert "(imported)" in invoke("runs")
     assert "imported" in invoke("status", "1")
-    assert "fell by" in invoke("report", "1")
+    assert "fell by" in (report := invoke("report", "1"))
+    assert "was said of these data" in report
     invoke("export", "1", "--to", str(tmp_path / "out"))
     assert len(pd.read_parquet(tmp_path / "out/import_source.parquet")) == 1
