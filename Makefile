@@ -24,7 +24,8 @@ GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
 # Half an hour and more by themselves, so not in `make test`: `make mission`.
 MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py tests/lab/test_conform.py \
-             tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py
+             tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py \
+             tests/lab/test_traced_run.py
 LONGEST   := $(MISSION:%=--ignore %)
 
 export RAY_USAGE_STATS_ENABLED := 0

@@ -6,6 +6,7 @@ from agents.conformance.scenario import Scenario
 from agents.conformance.scenarios import (
     accounting,
     faults,
+    idle,
     looking,
     migration,
     parts,
@@ -47,4 +48,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(name="memcg-full", asks="a memory cgroup filled up around it", run=pressure.cgroup_fills),
     Scenario(name="numa-move", asks="moved to another node", run=migration.move_to_another_node),
     Scenario(name="numa-balancing", asks="balanced by the kernel", run=migration.balancing),
+    Scenario(name="idle-scan", asks="marked idle, and looked up again", run=idle.idle_scan),
 )

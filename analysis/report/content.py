@@ -92,6 +92,15 @@ class LatencyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSplits:
+    """Mappings of big pages that were split under one arm, the pages themselves staying whole; summed over periods."""
+
+    arm: str
+    metric: str  # the kernel's counter of them
+    splits: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitCauseRow:
     """Splits of big pages by one cause in the name of one program; sums over the periods that were used."""
 
@@ -333,6 +342,7 @@ class ReportInput:
     central_gaps: tuple[CentralGapRow, ...] = ()
     buckets: tuple[BucketRow, ...] = ()
     split_causes: str = ""  # why the causes of splits are not known, '' where nothing is known about that either
+    mapping_splits: tuple[MappingSplits, ...] = ()
     caused_splits: tuple[SplitCauseRow, ...] = ()
     splits_counted: tuple[SplitsCounted, ...] = ()
     stalls: tuple[StallRow, ...] = ()

@@ -20,6 +20,7 @@ def big_pages(content: ReportInput) -> ReportSection:
         *_stalls(content),
         *_successes(content),
         *_splits(content),
+        *_mapping_splits(content),
         *_causes(content),
     )
     paragraphs = []
@@ -156,6 +157,30 @@ def _splits(content: ReportInput) -> tuple[Table, ...]:
             rows=tuple(rows),
             align="lrrrrr",
             key="splits",
+        ),
+    )
+
+
+def _mapping_splits(content: ReportInput) -> tuple[Table, ...]:
+    rows = tuple(
+        (
+            Cell(text=row.arm),
+            Cell(text=row.metric, code=True),
+            Cell(text=number(row.splits)),
+            Cell(text=number(row.splits / seconds * 3600)),
+        )
+        for row in content.mapping_splits[:MOST_ROWS]
+        if (seconds := content.host_seconds.get(row.arm))
+    )
+    if not rows:
+        return ()
+    return (
+        Table(
+            caption="How often mappings of big pages were split, whether or not the pages themselves were",
+            headers=("arm", "counter", "splits", "per host and hour"),
+            rows=rows,
+            align="llrr",
+            key="mapping_splits",
         ),
     )
 

@@ -72,7 +72,13 @@ def _splits(content: ReportInput, treated: list[ExposureRow]) -> QuestionAnswer:
         if row.splits is not None and seconds:
             rate = number(row.splits / (seconds / 3600))
             size = quantity(row.page_size_kib, "KiB")
-            parts.append(f"{row.arm}, {size}: {number(row.splits)} splits, {rate} per host and hour")
+            parts.append(f"{row.arm}, {size}: {number(row.splits)} pages split, {rate} per host and hour")
+    for mappings in content.mapping_splits:
+        seconds = content.host_seconds.get(mappings.arm)
+        if mappings.arm != content.control and seconds:
+            rate = number(mappings.splits / (seconds / 3600))
+            what = f"{number(mappings.splits)} mappings split ({mappings.metric})"
+            parts.append(f"{mappings.arm}: {what}, {rate} per host and hour")
     if not parts:
         return QuestionAnswer(question=question, text="no counter of splits was read under a treated arm.", open=True)
     why = _why_split(content)

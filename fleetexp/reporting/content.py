@@ -73,6 +73,7 @@ def report_content(store: Store, run_id: int, look: AnalysisAsOf | None = None) 
     cut = kernel.bands(store, run_id, sizes) if whole else []
     alike = Units.HOSTS if len(facts) > 1 else Units.PERIODS
     latencies = tuple(kernel.latencies(store, run_id)) if whole else ()
+    mappings = tuple(kernel.mapping_splits(store, run_id)) if whole and sizes else ()
     caused = tuple(kernel.split_causes(store, run_id)) if whole else ()
     stalls = tuple(kernel.stalls(store, run_id)) if whole else ()
     supplies = tuple(kernel.supplies(store, record)) if whole else ()
@@ -125,6 +126,7 @@ def report_content(store: Store, run_id: int, look: AnalysisAsOf | None = None) 
         suggestions=_suggestions(run_id, plan, record.origin),
         latencies=latencies,
         split_causes="; ".join(_untraced(events)),
+        mapping_splits=mappings,
         caused_splits=caused,
         splits_counted=tuple(kernel.splits_counted(store, run_id)) if whole else (),
         stalls=stalls,
@@ -143,6 +145,7 @@ def report_content(store: Store, run_id: int, look: AnalysisAsOf | None = None) 
             findings,
             sizes,
             latencies=bool(latencies),
+            mappings=bool(mappings),
             traced=(bool(caused), bool(stalls)),
             supplies=bool(supplies),
             cut=cut,
@@ -164,6 +167,7 @@ def _queries(
     sizes_kib: Sequence[int],
     *,
     latencies: bool,
+    mappings: bool,
     traced: tuple[bool, bool],
     supplies: bool,
     cut: Sequence[tuple[int, queries.Circumstance, queries.Band]],
@@ -185,6 +189,7 @@ def _queries(
         "supply": queries.supply(run_id) if supplies else "",
         "success": queries.success(run_id, cut, kernel.CLUSTERS[alike]) if cut else "",
         "splits": queries.splits(run_id, sizes_kib) if sizes_kib else "",
+        "mapping_splits": queries.mapping_splits(run_id) if mappings else "",
         "split_causes": queries.split_causes(run_id) if traced[0] else "",
         "splits_counted": queries.splits_counted(run_id) if traced[0] else "",
         "stalls": queries.stalls(run_id) if traced[1] else "",

@@ -10,6 +10,7 @@ from agents.catalogue import CATALOGUE, Owner
 from analysis.report.content import (
     ExposureRow,
     LatencyRow,
+    MappingSplits,
     SplitCauseRow,
     SplitsCounted,
     StallRow,
@@ -98,6 +99,13 @@ def latencies(store: Store, run_id: int) -> Iterator[LatencyRow]:
             p99=float(p99),
             maximum=float(maximum),
         )
+
+
+def mapping_splits(store: Store, run_id: int) -> Iterator[MappingSplits]:
+    """How many mappings of big pages the kernel split; nothing where no host counts them."""
+    for arm, metric, splits, _ in store.select(queries.mapping_splits(run_id)):
+        if splits is not None:
+            yield MappingSplits(arm=str(arm), metric=str(metric), splits=float(splits))
 
 
 def split_causes(store: Store, run_id: int) -> Iterator[SplitCauseRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from agents.traced_calls import COUNTED_AS
 from analysis.results import EstimateKind
 
 _USED = "kind = 'measure' AND state = 'complete'"
@@ -124,6 +125,13 @@ FROM (
   WHERE s.run_id = {run_id} AND s.kind = 'measure' AND s.state = 'complete' AND s.metric IN ({names})
   GROUP BY s.arm, s.metric
 ) sums ORDER BY arm, metric"""
+
+
+def mapping_splits(run_id: int) -> str:
+    names = ", ".join(f"'{metric}'" for metric in COUNTED_AS.values())
+    return f"""SELECT arm, metric, sum(rise) AS splits, sum(rise) / sum(seconds) * 3600 AS per_host_and_hour
+FROM period_metrics WHERE run_id = {run_id} AND {_USED} AND metric IN ({names})
+GROUP BY arm, metric ORDER BY arm, metric"""
 
 
 def split_causes(run_id: int) -> str:

@@ -181,6 +181,7 @@ def _readings(
                 "thp_1048576kB_anon_fault_alloc": base + round(pages * done),
                 "thp_1048576kB_anon_fault_fallback": base + round(9 * done if treated else 0),
                 "thp_1048576kB_split": base + round(3 * done if treated else 0),
+                "thp_split_pud": base + round(5 * done if treated else 0),
                 "agent_cpu_seconds": 0.03 * (beat + 1) * float(draw.uniform(0.99, 1.01)),
             },
         )

@@ -89,13 +89,15 @@ def test_stalls_are_told_by_program_with_the_longest(traced: tuple[str, ReportIn
 
 def test_what_the_counter_says_and_what_was_not_traced_is_told(traced: tuple[str, ReportInput]) -> None:
     text = " ".join(big_pages(traced[1]).paragraphs)
-    assert "which was not read" in text, "this fleet's readings hold no thp_split_pud"
+    assert "which rose by" in text, "five mappings were split in each period, and three splits traced"
     assert "7 calls of split_pud found no room" in text
 
 
 def test_the_reviewers_first_two_questions_are_answered(traced: tuple[str, ReportInput]) -> None:
     splits, latency, *_ = answers(traced[1])
     assert "fork by serve" in splits.text
+    (mappings,) = (row for row in traced[1].mapping_splits if row.arm == "treatment")
+    assert f"treatment: {mappings.splits:g} mappings split (thp_split_pud)" in splits.text
     assert "not measured" not in splits.text
     assert not latency.open
     assert "fault pud as traced" in latency.text
