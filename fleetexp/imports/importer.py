@@ -16,7 +16,7 @@ from analysis.description import described
 from analysis.errors import BadObservations
 from analysis.odd_series import refuse_unit_jump, rising_warnings, unmeasured_warnings
 from analysis.results import Findings
-from fleetexp.domain import BrokenBy, Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
+from fleetexp.domain import Design, DriftPolicy, PeriodKind, Plan, Safety, UnitPlan
 from fleetexp.errors import DataRefused
 from fleetexp.experiment.mapping import (
     TAKEN_ON_TRUST,
