@@ -37,6 +37,7 @@ class Prometheus:
     targets: Mapping[str, Sequence[str]]  # job -> addresses, without scheme; a page's own instance labels are kept
     scrape_every: str = "1s"
     features: Sequence[str] = ()
+    options: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +56,7 @@ class Prometheus:
         }
         path = self.folder / "prometheus.yml"  # JSON is YAML
         path.write_text(json.dumps(config))
-        options = [f"--enable-feature={','.join(self.features)}"] if self.features else []
+        features = [f"--enable-feature={','.join(self.features)}"] if self.features else []
         with (self.folder / "prometheus.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -63,7 +64,8 @@ class Prometheus:
                     f"--config.file={path}",
                     f"--storage.tsdb.path={self.folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
-                    *options,
+                    *features,
+                    *self.options,
                 ],
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"], "GOMAXPROCS": "1"},
@@ -79,7 +81,8 @@ class Prometheus:
 
     def _ready(self) -> bool:
         try:
-            return urllib3.request("GET", f"{self.url}/-/ready", timeout=1, retries=False).status == 200
+            status = urllib3.request("GET", f"{self.url}/-/ready", timeout=1, retries=False).status
+            return status in {200, 400}  # 400: one that is configured to speak TLS alone
         except urllib3.exceptions.HTTPError:
             return False
 
@@ -104,7 +107,11 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    targets: Mapping[str, Sequence[str]], *, scrape_every: str = "1s", features: Sequence[str] = ()
+    targets: Mapping[str, Sequence[str]],
+    *,
+    scrape_every: str = "1s",
+    features: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
     """Start a Prometheus that scrapes `targets`; skips where it is not installed. It has ended on leaving."""
     if shutil.which("prometheus") is None:
@@ -112,7 +119,9 @@ def prometheus(
     with tempfile.TemporaryDirectory(prefix="prometheus-") as name:
         folder = Path(name)
         folder.chmod(0o777)
-        server = Prometheus(folder=folder, targets=targets, scrape_every=scrape_every, features=features)
+        server = Prometheus(
+            folder=folder, targets=targets, scrape_every=scrape_every, features=features, options=options
+        )
         try:
             server.start()
             yield server
@@ -136,7 +145,10 @@ class Gate:
     headers: Mapping[str, str] = field(default_factory=dict)  # those that a request must have
     delay_seconds: float = 0.0
     fail: int = 0  # so many requests are answered with 503 first
+    warnings: Sequence[str] = ()  # stand in every answer, as Thanos' words on a partial response do
+    ahead_seconds: float = 0.0  # of the server's clock, as time() tells it
     passed: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # address and form of what came through
+    answers: list[bytes] = field(default_factory=list)  # to those
 
 
 @contextmanager
@@ -155,7 +167,8 @@ def proxy(server: Prometheus) -> Iterator[Gate]:
                 gate.fail -= 1
                 _say(handler, 503, b"upstream is away\n")
                 return
-            gate.passed.append((handler.path, dict(urllib.parse.parse_qsl(body.decode()))))
+            form = dict(urllib.parse.parse_qsl(body.decode()))
+            gate.passed.append((handler.path, form))
             try:
                 answer = urllib3.request(
                     "POST",
@@ -165,12 +178,22 @@ def proxy(server: Prometheus) -> Iterator[Gate]:
                     timeout=30,
                     retries=False,
                 )
-                _say(handler, answer.status, answer.data)
+                gate.answers.append(_altered(answer.data, gate, form.get("query", "")))
+                _say(handler, answer.status, gate.answers[-1])
             except urllib3.exceptions.HTTPError:
                 _say(handler, 502, b"")
 
         web.behave = behave
         yield gate
+
+
+def _altered(answer: bytes, gate: Gate, promql: str) -> bytes:
+    if not gate.warnings and not gate.ahead_seconds:
+        return answer
+    said = json.loads(answer)
+    if promql == "time()":
+        said["data"]["result"][1] = str(float(said["data"]["result"][1]) + gate.ahead_seconds)
+    return json.dumps({**said, "warnings": list(gate.warnings)}).encode()
 
 
 def _say(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:

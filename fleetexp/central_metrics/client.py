@@ -18,7 +18,8 @@ from fleetexp.central_metrics.failure import CentralFailure
 from fleetexp.domain import CentralOutcome
 from fleetexp.experiment.central import MetricsServer
 
-MOST_BYTES = 128 * 2**20  # of one answer, unpacked: 10,000 series of 300 instants each
+MOST_BYTES = 128 * 2**20  # of one answer, unpacked
+MOST_POINTS = 3_000_000  # of one answer: at 40 bytes each it stays below that
 MOST_STEPS = 10_000  # of one request: Prometheus takes 11,000
 TRIES = 4
 _CONNECT_SECONDS = 5.0

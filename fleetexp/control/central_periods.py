@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from agents.messages import AT_LEAST, AT_MOST
 from analysis.aggregate import Summary, summarise
-from fleetexp.central_metrics.client import MOST_STEPS
+from fleetexp.central_metrics.client import MOST_POINTS, MOST_STEPS
 from fleetexp.central_metrics.reading import Stretch, StretchRead
 from fleetexp.domain import CentralGap
 from fleetexp.experiment.central import CentralQuery
@@ -29,6 +29,7 @@ class OpenPeriod:
     arm: str
     first: int  # the first instant at which the query sees nothing of before the period
     ended: float | None = None
+    over_since: float = math.inf  # it has been known to be over, and is asked for
     next: int = 0  # all before it are read
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -76,9 +77,10 @@ class QueryPeriods:
             period_id=period_id, metric=self.query.metric, host=host, arm=arm, first=first, next=first
         )
 
-    def end(self, period_id: int, ended: float) -> None:
+    def end(self, period_id: int, ended: float, *, known_at: float = -math.inf) -> None:
+        """Say that a period is over; `known_at`: only then was it known, by a run that was taken up again."""
         if (period := self._open.get(period_id)) is not None:
-            period.ended = ended
+            period.ended, period.over_since = ended, max(ended, known_at)
 
     def drop(self, period_id: int) -> None:
         """Read no more of a period: it was struck out."""
@@ -88,21 +90,26 @@ class QueryPeriods:
         """Whether anything from before `upto` is still to be read."""
         return any(period.ended is not None or period.next <= self._step_at(upto) for period in self._open.values())
 
-    def stretch(self, now: float) -> Stretch | None:
+    def stretch(self, now: float, *, awaited: Collection[float] = ()) -> Stretch | None:
         """Return what is to be asked for now; None while nothing has settled, or it is too soon to ask again.
 
         Periods of many hosts end one by one: they are gathered for half a settling delay, so that the number of
-        requests does not grow with the hosts.
+        requests does not grow with the hosts. `awaited`: up to when somebody waits for everything, also of periods
+        that go on: for that nothing is gathered.
         """
         settled = self._step_at(now - self.query.settle_seconds)
+        gathered = self._step_at(now - 1.5 * self.query.settle_seconds)
         wanted = [period for period in self._open.values() if period.next <= self._last(period, settled)]
-        over = any(period.ended is not None and self._end(period) <= settled for period in wanted)
-        apart = max(1.0, self.query.settle_seconds / 2) if over else self.query.every_seconds
+        due = any(period.ended is not None and self._end(period) <= gathered for period in wanted) or any(
+            self._step_at(upto) <= settled and self.outstanding(upto) for upto in awaited
+        )
+        apart = max(1.0, self.query.settle_seconds / 2) if due else self.query.every_seconds
         if not wanted or now < self._asked_at + min(apart, self.query.every_seconds):
             return None
         first = min(period.next for period in wanted)
-        last = min(max(self._last(period, settled) for period in wanted), first + MOST_STEPS - 1)
         hosts = tuple(dict.fromkeys(period.host for period in wanted))
+        most = max(1, min(MOST_STEPS, MOST_POINTS // len(hosts)))
+        last = min(max(self._last(period, settled) for period in wanted), first + most - 1)
         return Stretch(query=self.query, first=first, last=last, hosts=hosts)
 
     def asked(self, now: float) -> None:
@@ -139,8 +146,8 @@ class QueryPeriods:
                 yield self._finish(period, CentralGap.NONE)
 
     def give_up(self, before: float) -> Iterator[FinishedPeriod]:
-        """Take out the periods that ended before and could not be read."""
-        for period in [one for one in self._open.values() if one.ended is not None and one.ended < before]:
+        """Take out the periods that have been over since before and could not be read."""
+        for period in [one for one in self._open.values() if one.over_since < before]:
             yield self._finish(period, CentralGap.NO_ANSWER)
 
     def _finish(self, period: OpenPeriod, gap: CentralGap) -> FinishedPeriod:

@@ -111,7 +111,7 @@ class CentralReadings:
                 for periods in self._periods:
                     if (one.period_id, periods.query.metric) not in have:
                         periods.begin(one.period_id, one.host, one.plan.arm, one.started_at.timestamp())
-                        periods.end(one.period_id, one.ended_at.timestamp())
+                        periods.end(one.period_id, one.ended_at.timestamp(), known_at=self._now())
 
     def surveyed(self, facts: HostFacts) -> None:
         self._labels[facts.host] = host_info(facts).labels
@@ -165,10 +165,11 @@ class CentralReadings:
             self._clock_at = now
             self._start(lambda: _Clock(**dict(zip(("ahead", "error"), self._client.clock_ahead(), strict=True))))
             return
+        awaited = [waiting.upto for waiting in self._waiting]
         for periods in sorted(self._periods, key=lambda one: self._not_before.get(one.query.metric, 0.0)):
             if now < self._not_before.get(periods.query.metric, 0.0):
                 continue
-            stretch = periods.stretch(now)
+            stretch = periods.stretch(now, awaited=awaited)
             if stretch is not None:
                 periods.asked(now)
                 self._start(partial(read_stretch, self._client, stretch, dict(self._labels)))

@@ -51,7 +51,8 @@ class CentralTrial:
             if names:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 said += f"; {label}: {', '.join(names[:_NAMED])}{more}"
-        return f"{said}{self.buckets and '; '}{self.buckets}: {self.promql}"
+        told = f"the server warns: {', '.join(self.warnings)}" if self.warnings else ""
+        return f"{'; '.join(filter(None, (said, self.buckets, told)))}: {self.promql}"
 
 
 def try_queries(experiment: Experiment, facts: Sequence[HostFacts]) -> tuple[CentralTrial, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import ssl
+import json
 import subprocess
-import threading
+import tempfile
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from tests.web_server import Web, serving
 pytestmark = pytest.mark.slow  # a Prometheus is started
 
 TOKEN = "FLEETEXP_SECRET_TEST"  # noqa: S105 - the variable's name
+HASHED = "$2b$04$abcdefghijklmnopqrstuuLZYjhNQAOdpbzt4WxWlUHjv1wsyH5DG"  # s3cret, by bcrypt
 
 
 @pytest.fixture(scope="module")
@@ -206,56 +207,41 @@ def test_warnings_and_infos_are_kept_apart() -> None:
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's certificate and a client's, made by openssl."""
-    folder = tmp_path_factory.mktemp("keys")
+def keys() -> Iterator[Path]:
+    """An authority, a server's certificate and a client's, made by openssl, and what Prometheus is to demand."""
+    with tempfile.TemporaryDirectory(prefix="keys-") as name:
+        folder = Path(name)
 
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+        def openssl(*words: str) -> None:
+            subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours", "-days", "2")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for who in ("server", "me"):
-        openssl("req", *curve, "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}")
-        openssl(
-            *("x509", "-req", "-in", f"{who}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-extfile", "names", "-out", f"{who}.pem", "-days", "2"),
-        )
-    return folder
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours", "-days", "2")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        for who in ("server", "me"):
+            openssl("req", *curve, "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}")
+            openssl(
+                *("x509", "-req", "-in", f"{who}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+                *("-extfile", "names", "-out", f"{who}.pem", "-days", "2"),
+            )
+        tls = {"cert_file": "server.pem", "key_file": "server.key"}
+        ours_alone = {"client_ca_file": "ca.pem", "client_auth_type": "RequireAndVerifyClientCert"}
+        web = {"tls_server_config": tls | ours_alone, "basic_auth_users": {"me": HASHED}}
+        (folder / "web.yml").write_text(json.dumps(web))  # JSON is YAML
+        for path in (folder, *folder.iterdir()):  # Prometheus is another user
+            path.chmod(0o755)
+        yield folder
 
 
-def test_both_sides_show_certificates(keys: Path) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"data": {"resultType": "scalar", "result": [1, "2"]}}')
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    class Server(HTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            return
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.pem", keys / "server.key")
-    context.load_verify_locations(keys / "ca.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
-    server = Server(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        url = f"https://127.0.0.1:{server.server_address[1]}"
+def test_both_sides_show_certificates_and_we_a_password(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, "s3cret")
+    with prometheus({}, options=[f"--web.config.file={keys / 'web.yml'}"]) as running:
+        url = running.url.replace("http:", "https:")
         ours = {"ca": f"{keys}/ca.pem", "certificate": f"{keys}/me.pem", "private_key": f"{keys}/me.key"}
-        assert client(url, **ours).query("x").series[0].values.tolist() == [2.0]
-        assert outcome(client(url)).outcome is CentralOutcome.UNTRUSTED
-        assert outcome(client(url, ca=f"{keys}/ca.pem")).outcome in {CentralOutcome.UNTRUSTED, CentralOutcome.AWAY}
+        who = {"user": "me", "password": f"env:{TOKEN}"}
+        assert client(url, **ours, **who).query("vector(2)").series[0].values.tolist() == [2.0]
+        assert outcome(client(url, **ours)).outcome is CentralOutcome.UNAUTHORISED
+        assert outcome(client(url, **who)).outcome is CentralOutcome.UNTRUSTED
+        stranger = client(url, ca=f"{keys}/ca.pem", **who)
+        assert outcome(stranger).outcome in {CentralOutcome.UNTRUSTED, CentralOutcome.AWAY}
         assert "No such file" in outcome(client(url, ca=f"{keys}/none.pem")).what
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

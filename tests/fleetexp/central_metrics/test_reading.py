@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
+import urllib3
 
 from fleetexp.central_metrics.client import MetricsClient
 from fleetexp.central_metrics.reading import Stretch, read_stretch
@@ -29,16 +31,20 @@ QUERY = CentralQuery(
 )
 
 
+def _server(page: str) -> AbstractContextManager[Prometheus]:
+    return prometheus({"own": [page.split("/")[2]]}, options=["--web.enable-admin-api"])
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Prometheus]:
     page = "".join(
         f'queue{{instance="{host}:9100",ip="{labels["ip"]}"}} {number}\n'
         for number, (host, labels) in enumerate(HOSTS.items())
     )
-    page += 'queue{instance="elsewhere:9100"} 1\n' + "".join(
+    page += 'queue{instance="elsewhere:9100"} 1\ngone{instance="web-1:9100"} 1\n' + "".join(
         f'twice{{instance="web-1:9100",disk="{disk}"}} 1\n' for disk in "ab"
     )
-    with exporter(page) as web, prometheus({"own": [web.url.split("/")[2]]}) as running:
+    with exporter(page) as web, _server(web.url) as running:
         running.wait_for("queue offset 3s", 1001)
         yield running
 
@@ -94,6 +100,17 @@ def test_what_the_server_no_longer_keeps_is_missing(gate: Gate) -> None:
     read = read_stretch(client(gate), last_seconds(QUERY, ago=3600.0), HOSTS)
     assert read.failure is None
     assert read.points == {}
+
+
+def test_a_gap_in_what_the_server_keeps_is_a_gap_and_no_more(server: Prometheus, gate: Gate) -> None:
+    server.wait_for("gone offset 13s")
+    now = math.floor(time.time())
+    lost = f"match[]=gone&start={now - 8}&end={now - 3}"
+    assert urllib3.request("POST", f"{server.url}/api/v1/admin/tsdb/delete_series?{lost}").status == 204
+    stretch = Stretch(query=replace(QUERY, promql="gone"), first=now - 10, last=now - 1, hosts=tuple(HOSTS))
+    steps = set(read_stretch(client(gate), stretch, HOSTS).points["web-1"].steps - now)
+    assert not steps & {-5, -4, -3}, "none is younger than two and a half seconds"
+    assert {-10, -9, -1} <= steps
 
 
 def test_samples_that_have_ended_are_not_held_on(gate: Gate) -> None:

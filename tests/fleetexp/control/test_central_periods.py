@@ -75,6 +75,20 @@ def test_what_is_read_while_a_period_runs_is_not_read_again() -> None:
     assert second.seconds == (1080.0, 1140.0)
 
 
+def test_what_the_test_between_two_stages_waits_for_is_asked_for_once_it_has_settled_not_on_the_next_beat() -> None:
+    periods = QueryPeriods(replace(QUERY, every_seconds=3600.0))
+    periods.begin(1, "a", "control", 1000.0)
+    assert periods.stretch(1060.0) is not None
+    periods.asked(1060.0)
+    assert periods.stretch(1130.0) is None
+    assert periods.stretch(1129.0, awaited=[1100.0]) is None, "not settled yet"
+    stretch = periods.stretch(1130.0, awaited=[1100.0])
+    assert stretch is not None
+    assert stretch.seconds == (1020.0, 1100.0)
+    list(periods.take(answer(stretch, {"a": list(range(200))})))
+    assert not periods.outstanding(1100.0)
+
+
 @pytest.mark.parametrize(
     ("ended", "hosts", "gap"),
     [
@@ -118,6 +132,30 @@ def test_what_is_never_answered_is_given_up_and_what_was_struck_out_forgotten() 
     assert periods.outstanding(1150.0)
     assert [one.period.period_id for one in periods.give_up(1250.0)] == [2]
     assert not periods.outstanding(1250.0)
+
+
+def test_a_period_that_ended_before_the_run_was_taken_up_again_is_not_given_up_before_it_was_asked_for() -> None:
+    periods = QueryPeriods(QUERY)
+    periods.begin(1, "a", "control", 1000.0)
+    periods.end(1, 1100.0, known_at=90_000.0)
+    assert list(periods.give_up(89_000.0)) == []
+    (finished,) = read_to_end(periods, 90_001.0, {"a": list(range(200))})
+    assert finished.gap is CentralGap.NONE
+
+
+def test_a_long_time_of_many_hosts_is_read_in_parts_that_fit_an_answer() -> None:
+    periods = QueryPeriods(QUERY)
+    names = [f"h{number}" for number in range(10_000)]
+    for number, name in enumerate(names):
+        periods.begin(number, name, "control", 1000.0)
+        periods.end(number, 7000.0)
+    now, parts = 8000.0, []
+    while (stretch := periods.stretch(now)) is not None:
+        parts.append((stretch.first, stretch.last))
+        periods.asked(now)
+        list(periods.take(answer(stretch, {})))
+        now += 60.0
+    assert parts == [(102, 401), (402, 700)]
 
 
 @pytest.mark.parametrize("hosts", [1, 1000])

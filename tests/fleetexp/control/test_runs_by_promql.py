@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.report import render_markdown
+from analysis.report.instants import instant
 from fleetexp.cli.main import cli
 from fleetexp.control import central_readings
 from fleetexp.control.progress import Progress, RunOutcome
@@ -44,7 +46,7 @@ metrics:
   primary: latency
   secondary: [asked_latency, requests]
   guardrails: {guardrails}
-  server: {{url: "{server}", timeout: 3s}}
+  server: {{url: "{server}", timeout: 3s{shown}}}
   sources:
     latency: {{promql: "latency_seconds{{job='own'}}", by: instance, unit: seconds, {times}}}
     p90: {{promql: "wait_seconds_bucket", by: instance, quantile: 0.9, unit: seconds, {times}}}
@@ -98,11 +100,14 @@ class Scene:
     gate: Gate
     page: str
 
-    def text(self, *, blocks: int = 2, measure: str = "5s", guardrails: str = "[]", times: str = "") -> str:
+    def text(
+        self, *, blocks: int = 2, measure: str = "5s", guardrails: str = "[]", times: str = "", shown: str = ""
+    ) -> str:
         return SPEC.format(
             blocks=blocks,
             measure=measure,
             guardrails=guardrails,
+            shown=shown,
             server=self.gate.url,
             page=self.page,
             host=platform.node(),
@@ -214,6 +219,9 @@ def test_plan_tries_each_query_and_names_the_hosts_without_values(scene: Scene) 
     screen = " ".join(CliRunner().invoke(cli, words).output.split())
     assert "latency: 0 of 1 hosts have values in the last minutes" in screen
     assert "no host of the plan: stranger:9100" in screen
+    scene.gate.warnings = ["store b: unavailable"]
+    partial = " ".join(CliRunner().invoke(cli, words).output.split())
+    assert "the server warns: store b: unavailable" in partial
     scene.gate.headers = {"X-Scope-OrgID": "web"}
     refused = CliRunner().invoke(cli, words)
     assert refused.exit_code == ExitCode.ERROR
@@ -260,6 +268,59 @@ def test_a_server_that_is_away_for_half_a_minute_costs_its_periods_and_no_more(s
     assert any("no value" in one for one in scene.bench.events("central_missing"))
 
 
+def test_a_run_that_is_refused_for_a_while_misses_nothing_and_keeps_no_secret(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETEXP_SECRET_TEST", "s3cret-t0ken")
+    known = {"Authorization": "Bearer s3cret-t0ken", "X-Scope-OrgID": "web"}
+    scene.gate.headers = known
+
+    def refuse_for_a_while(progress: Progress) -> None:
+        if scene.gate.headers is known and progress.periods_done >= 3:
+            scene.gate.headers = {"X-Scope-OrgID": "another"}
+            threading.Timer(8.0, setattr, (scene.gate, "headers", {**known})).start()
+
+    scene.bench.when = refuse_for_a_while
+    outcome = scene.run(shown=", headers: {X-Scope-OrgID: web}, bearer: 'env:FLEETEXP_SECRET_TEST'")
+    assert outcome.state is RunState.COMPLETED, outcome.reason
+    assert any("unauthorised: HTTP 401" in one for one in scene.bench.events("central_away"))
+    assert scene.bench.events("central_back")
+    assert {one.gap for one in scene.values("latency")} == {CentralGap.NONE}, "the server has it still"
+    with scene.bench.store() as store:
+        assert CentralOutcome.UNAUTHORISED in {one.outcome for one in store.central_requests(1)}
+        assert "X-Scope-OrgID" in store.run(1).spec_text
+        assert "s3cret-t0ken" not in render_markdown(report_content(store, 1))
+    for path in scene.bench.folder.rglob("*"):
+        assert not path.is_file() or b"s3cret-t0ken" not in path.read_bytes(), path
+
+
+def test_what_the_server_says_of_its_answers_and_how_far_its_clock_is_off_is_told(scene: Scene) -> None:
+    scene.gate.warnings, scene.gate.ahead_seconds = ["store b: unavailable"], 7.0
+    assert scene.run(blocks=1).state is RunState.COMPLETED
+    told = scene.bench.events("central_warning")
+    assert told == ["store b: unavailable"] * 3, "once a metric"
+    clocks = scene.bench.events("central_clock")
+    assert any("s ahead of ours" in one and "more than half a step" in one for one in clocks)
+    assert any("behind the metrics' server's: set both by one time server" in one for one in clocks), "the host's"
+    with scene.bench.store() as store:
+        asked = store.central_requests(1)
+        (clock,) = [one for one in asked if not one.metric]
+        assert clock.ahead_seconds == pytest.approx(7.0, abs=(clock.ahead_error_seconds or 0.0) + 0.01)
+        page = report_content(store, 1)
+        kept = {hashlib.sha256(body).hexdigest() for body in scene.gate.answers}
+        assert {one.sha256 for one in asked if one.metric} <= kept, "of the answer as it came"
+        sent = {
+            (form["query"], float(form.get("start", 0)), float(form.get("end", 0))) for _, form in scene.gate.passed
+        }
+        assert {(row.promql, row.start_at.timestamp(), row.end_at.timestamp()) for row in page.central} <= sent
+        shown = render_markdown(page)
+    assert "store b: unavailable" in shown
+    for row in page.central:
+        assert row.sha256 in shown
+        assert instant(row.start_at) in shown
+        assert instant(row.end_at) in shown
+
+
 def test_a_server_that_never_answers_does_not_keep_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(central_readings, "PATIENCE_SECONDS", 1.0)
     scene.bench.when = lambda _: scene.server.stop()
@@ -276,7 +337,11 @@ def test_a_tripwire_acts_on_a_value_of_the_server_under_the_arm_it_was_read_unde
         assert {one.arm for one in store.crossings(1)} == {"big"}
 
 
-def test_what_a_paused_run_has_not_read_is_read_when_it_goes_on(scene: Scene) -> None:
+def test_what_a_paused_run_has_not_read_is_read_when_it_goes_on_however_late(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(central_readings, "GIVE_UP_SECONDS", 12.0)
+
     def pause(progress: Progress) -> None:
         if progress.periods_done >= 3:
             with scene.bench.store() as store:
@@ -289,6 +354,7 @@ def test_what_a_paused_run_has_not_read_is_read_when_it_goes_on(scene: Scene) ->
     assert scene.run(measure="2500ms", times="step: 500ms, settle: 10s, every: 5s").state is RunState.PAUSED
     assert scene.values("latency") == []
     scene.bench.when = lambda _: None
+    time.sleep(22.0)  # settled, and given up if it had been asked for meanwhile
     assert scene.bench.resume().state is RunState.COMPLETED
     with scene.bench.store() as store:
         complete = {
