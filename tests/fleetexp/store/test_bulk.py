@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
-from fleetexp.store.column_types import instant_text
 from fleetexp.store.rows import SAMPLES, SampleRows
+from fleetexp.store.values import instant_text
 from tests.fleetexp.store.rows import NOW, sample
 
 EXTRA = list(SAMPLES.columns).index("extra")
