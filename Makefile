@@ -30,6 +30,8 @@ LONGEST   := $(MISSION:%=--ignore %)
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of Pythons: each would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system demo check format quick long cluster mission test coverage bench constraints clean

@@ -20,8 +20,8 @@ from fleetexp.cli.output import NARROW, emit_json, visible
 
 if TYPE_CHECKING:
     from fleetexp.store.read_only.answer import BatchReader, QueryResult
-    from fleetexp.store.rows import Row
     from fleetexp.store.url import Database
+    from fleetexp.store.values import Row
 
 _ROWS_SHOWN = 1000
 # What a spreadsheet computes rather than shows (OWASP, CSV injection), wide forms too; a number stays one.

@@ -19,11 +19,11 @@ from fleetexp.control.central_trial import CentralTrial, refusals_of, try_querie
 from fleetexp.control.conformance_gate import nonconforming
 from fleetexp.control.planned_power import PlannedPower, lacking_power, planned_power
 from fleetexp.domain import Approval, Design, PeriodKind, Plan
-from fleetexp.earlier_runs import reading_store
-from fleetexp.errors import RunError
+from fleetexp.earlier_runs import reading_store, with_measures
+from fleetexp.errors import ConfigError, RunError
 from fleetexp.experiment import Experiment
-from fleetexp.experiment.schedule import host_info, left_out_of
-from fleetexp.fleets.inventory import FoundHost, Inventory, plan_over, shown, sort_out
+from fleetexp.experiment.schedule import host_info, left_out_of, make_plan
+from fleetexp.fleets.inventory import FoundHost, Inventory, shown, sort_out
 from fleetexp.simulated import is_simulated
 from fleetexp.store.url import Database, StoreUrl, parse_url
 
@@ -144,6 +144,22 @@ def _planned(
         left_out=left_out,
         by_condition=Counter(left.condition for left in left_out_of(experiment, map(host_info, usable)).values()),
     )
+
+
+def plan_over(
+    experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: StoreUrl
+) -> Plan:
+    """Plan over the hosts that may take part; ConfigError says also why others may not.
+
+    Where the assignment is balanced on a metric, each host's value is read from the store's earlier runs.
+    """
+    try:
+        return make_plan(experiment, with_measures(experiment, [host_info(facts) for facts in usable], store_url))
+    except ConfigError as error:
+        if not left_out:
+            raise
+        what = f"{error.what}; left out before: {shown(left_out)}"
+        raise ConfigError(what, error.where, error.remedy, error.problems) from error
 
 
 def _busy(inventory: Inventory, hosts: Collection[str], store_url: StoreUrl) -> Mapping[str, int]:

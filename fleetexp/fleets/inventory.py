@@ -8,13 +8,7 @@ from typing import Protocol
 
 from agents.claim import ClaimStatus
 from agents.messages import HostFacts
-from fleetexp.domain import Plan
-from fleetexp.earlier_runs import with_measures
-from fleetexp.errors import ConfigError
-from fleetexp.experiment import Experiment
-from fleetexp.experiment.schedule import host_info, make_plan
 from fleetexp.fleets.base import Fleet
-from fleetexp.store.url import StoreUrl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +70,10 @@ def sort_out(
     return usable, left_out
 
 
-def plan_over(
-    experiment: Experiment, usable: Sequence[HostFacts], left_out: Mapping[str, str], store_url: StoreUrl
-) -> Plan:
-    """Plan over the hosts that may take part; ConfigError says also why others may not.
-
-    Where the assignment is balanced on a metric, each host's value is read from the store's earlier runs.
-    """
-    try:
-        return make_plan(experiment, with_measures(experiment, [host_info(facts) for facts in usable], store_url))
-    except ConfigError as error:
-        if not left_out:
-            raise
-        what = f"{error.what}; left out before: {shown(left_out)}"
-        raise ConfigError(what, error.where, error.remedy, error.problems) from error
-
-
 def shown(reasons: Mapping[str, str], at_most: int = 20) -> str:
     """Write 'host: reason; ...', the first ones where there are many."""
     more = f"; and {len(reasons) - at_most} more" if len(reasons) > at_most else ""
     return "; ".join(f"{host}: {reason}" for host, reason in list(reasons.items())[:at_most]) + more
 
 
-__all__ = ["FoundHost", "Inventory", "plan_over", "shown", "sort_out"]
+__all__ = ["FoundHost", "Inventory", "shown", "sort_out"]

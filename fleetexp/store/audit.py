@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Text, insert, literal, select
 from agents.messages import CountedEvent, HostEventKind, HostFacts, KnobChange, KnobReason
 from agents.traced_calls import TracedCalls
 from fleetexp.domain import EventKind, RunCause, RunState
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.documents import from_document, to_document
 from fleetexp.store.inserts import chunks, insert_new
 from fleetexp.store.records import AnyKind, CountedRecord, EventRecord
 from fleetexp.store.tables import CountedEventRow, Event, Host, HostFactsRow, KnobChangeRow, TracedCallRow
+from fleetexp.store.values import clean_text
 
 _KINDS: dict[str, AnyKind] = {kind.value: kind for kind in (*HostEventKind, *EventKind)}
 _OF_EVENT = ("host_id", "period_id", "at", "kind", "detail", "state", "cause", "stage", "metric")

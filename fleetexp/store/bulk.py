@@ -13,8 +13,8 @@ import psycopg
 from psycopg import errors, sql
 from sqlalchemy import Connection
 
-from fleetexp.store.column_types import instant_text
-from fleetexp.store.rows import Row, Target
+from fleetexp.store.rows import Target
+from fleetexp.store.values import Row, instant_text
 
 _POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _JSONB_VERSION = b"\x01"

@@ -8,11 +8,11 @@ from dataclasses import asdict, fields
 from sqlalchemy import Connection, insert, select
 
 from fleetexp.domain import CentralGap, CentralOutcome
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.inserts import insert_new
 from fleetexp.store.records import CentralRequest, CentralValue
 from fleetexp.store.table_base import table
 from fleetexp.store.tables import CentralAnswerRow, CentralValueRow, StoredPeriod
+from fleetexp.store.values import clean_text
 
 _OF_REQUEST = tuple(field.name for field in fields(CentralRequest))
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from analysis.plan import Crossing, GuardrailPlan
 from analysis.results import GuardrailResult, Verdict
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.tables import GuardrailCheck, Host
+from fleetexp.store.values import clean_text
 
 
 def replace_checks(  # noqa: PLR0917 - the results, then what they are of

@@ -11,30 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-
-def instant_text(at: datetime) -> str:
-    """Write an instant as SQLite keeps it: UTC, microseconds, 'Z'; texts sort as the instants do.
-
-    ValueError for an instant without a time zone: it could be any hour of the day.
-    """
-    if at.tzinfo is None:
-        raise ValueError(f"{at.isoformat()} has no time zone; fleetexp stores aware instants only")
-    text = at.isoformat(timespec="microseconds")
-    if not text.endswith("+00:00"):
-        text = at.astimezone(UTC).isoformat(timespec="microseconds")
-    return text[:-6] + "Z"
-
-
-def clean_text(text: str) -> str:
-    """Replace what no database takes in text: NUL, and halves of surrogate pairs out of undecodable bytes."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def document_text(value: object) -> str:
-    """Write a document as both databases keep it: PostgreSQL's JSON is text too, and views show it as it is."""
-    return json.dumps(value, separators=(",", ":"))
+from fleetexp.store.values import clean_text, document_text, instant_text
 
 
 class Instant(TypeDecorator[datetime]):

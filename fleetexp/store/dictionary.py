@@ -9,8 +9,8 @@ from typing import Any
 from fleetexp.store.column_types import Extra, Flag, Instant, JsonDocument, Real, Whole, Words
 from fleetexp.store.table_base import Base
 from fleetexp.store.tables import SCHEMA_VERSION
+from fleetexp.store.values import ColumnKind
 from fleetexp.store.views.all_views import VIEWS
-from fleetexp.store.views.definition import ColumnKind
 
 _KINDS = (
     (Whole, ColumnKind.WHOLE),

@@ -12,18 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+import psycopg
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, exc
 
-from fleetexp.secret import Secret
-from fleetexp.store.column_types import document_text
-from fleetexp.store.errors import translated
-from fleetexp.store.sqlite_file import ReadConnection, connect_to_read, require_folder, require_writable
+from fleetexp.errors import StoreError, StoreLocked
+from fleetexp.store.errors import NOTHING_LOST, driver_error, said
+from fleetexp.store.postgresql_session import connect_arguments
+from fleetexp.store.sqlite_file import WAIT_SECONDS, ReadConnection, connect_to_read, require_folder, require_writable
 from fleetexp.store.url import Database, StoreUrl, parse_url
+from fleetexp.store.values import document_text
 
-WAIT_SECONDS = 5.0  # how long a write waits for another writer
-CONNECT_SECONDS = 5
-DEAD_LINK_MILLISECONDS = 15_000  # a cut network is noticed after so long
-STATEMENT_SECONDS = 300  # no statement of ours takes longer on a sound server
 _WRITES = {"fleetexp_writes": True}
 
 
@@ -62,41 +60,6 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
     return engine
 
 
-def connect_arguments(
-    database: Database,
-    wait_seconds: float = WAIT_SECONDS,
-    *,
-    read_only: bool = False,
-    statement_seconds: float = STATEMENT_SECONDS,
-) -> dict[str, Any]:
-    """Return libpq's keywords: every wait has an end, instants are UTC, an acknowledged commit is on the disk.
-
-    What the address says goes first, but for the settings that these promises need. Here, where a connection is made,
-    the password is revealed.
-    """
-    said = {name: one.reveal() if isinstance(one, Secret) else one for name, one in database.libpq.items()}
-    settings = {
-        "timezone": "UTC",
-        "synchronous_commit": "on",
-        "lock_timeout": f"{wait_seconds * 1000:.0f}",
-        "statement_timeout": f"{max(statement_seconds * 1000, 1):.0f}",
-        **({"default_transaction_read_only": "on"} if read_only else {}),
-    }
-    return {
-        "connect_timeout": CONNECT_SECONDS,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": DEAD_LINK_MILLISECONDS,
-        "client_encoding": "utf8",
-        "application_name": "fleetexp",
-        **said,
-        "options": " ".join(
-            filter(None, (said.get("options"), *(f"-c {name}={value}" for name, value in settings.items())))
-        ),
-    }
-
-
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -107,6 +70,27 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once and may wait for it: a reader that turns writer could only fail.
     immediate = connection.get_execution_options().get("fleetexp_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn what SQLAlchemy and the drivers raise inside into a StoreError that names the database."""
+    try:
+        yield
+    except (exc.SQLAlchemyError, sqlite3.Error, psycopg.Error) as error:
+        raise translate(error, where) from error
+
+
+def translate(error: Exception, where: str) -> StoreError:
+    """Return the StoreError that says what an error of SQLAlchemy or of a driver means."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
+    if isinstance(cause, sqlite3.Error | psycopg.Error):
+        return driver_error(cause, where)
+    if isinstance(error, exc.TimeoutError):
+        return StoreLocked("no connection to the database became free in time", where, NOTHING_LOST)
+    if isinstance(error, exc.StatementError):
+        return StoreError(f"a value can't be stored: {said(cause)}", where, "report it: a value had no type of ours")
+    return StoreError(f"the database failed: {said(cause)}", where, "see the log; 'fleetexp db check' looks for damage")
 
 
 @contextmanager
@@ -127,12 +111,11 @@ def reading(engine: Engine, where: str) -> Iterator[Connection]:
 
 
 __all__ = [
-    "WAIT_SECONDS",
     "Database",
     "StoreUrl",
-    "connect_arguments",
     "open_engine",
     "parse_url",
     "reading",
+    "translated",
     "writing",
 ]

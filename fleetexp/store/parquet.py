@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from fleetexp.errors import StoreError
 from fleetexp.store.read_only.answer import QueryResult, as_text
-from fleetexp.store.rows import Row
-from fleetexp.store.views.definition import ColumnKind
+from fleetexp.store.values import ColumnKind, Row
 
 BATCH_ROWS = 20_000
 _TYPES = {

@@ -16,12 +16,12 @@ from agents.messages import HostEvent, Measurement, Reading, Sample
 from fleetexp.errors import NoSuchRun, StoreError
 from fleetexp.store import runs
 from fleetexp.store.bulk import BulkWriter
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.records import Floats, PeriodReadings, Series
-from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, Row, SampleRows, measurement_rows
+from fleetexp.store.rows import EVENTS, MEASUREMENTS, SAMPLES, SampleRows, measurement_rows
 from fleetexp.store.table_base import table
 from fleetexp.store.tables import METRIC_COLUMNS, MeasurementRow, SampleRow, StoredPeriod, column_of
+from fleetexp.store.values import Row, clean_text
 
 
 def append(

@@ -13,10 +13,9 @@ import orjson
 from numpy.typing import NDArray
 
 from agents.messages import Measurement, Sample
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.tables import METRIC_COLUMNS, column_of
+from fleetexp.store.values import Row, clean_text
 
-Row: TypeAlias = tuple[Any, ...]
 WriteInstant: TypeAlias = Callable[[datetime], Any]
 WriteJson: TypeAlias = Callable[[bytes], Any]
 

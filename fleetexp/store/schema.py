@@ -23,19 +23,13 @@ _ADVISORY_LOCK = 0x666C656574  # one migration at a time on a server
 def schema_version(url: StoreUrl) -> str | None:
     """Return the schema version of a store, None where it is empty; StoreUnreachable where there is none."""
     database = parse_url(url)
-    require_file(database)
+    require_readable(database)
     engine = open_engine(database, read_only=True)
     try:
         with reading(engine, database.name) as connection:
             return version_of(connection, database)
     finally:
         engine.dispose()
-
-
-def require_file(database: Database) -> None:
-    """Refuse a SQLite database that is not there (opening it would make it), or that can't be read."""
-    if database.is_sqlite:
-        require_readable(database)
 
 
 def version_of(connection: Connection, database: Database) -> str | None:
@@ -145,7 +139,7 @@ def _quoted(words: str) -> str:
 def check(url: StoreUrl) -> list[str]:
     """Return what is wrong with a store, one line each: schema, integrity, orphan and double rows, runs left alive."""
     database = parse_url(url)
-    require_file(database)
+    require_readable(database)
     engine = open_engine(database, read_only=True)
     try:
         with reading(engine, database.name) as connection:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from fleetexp.errors import StoreLocked, StoreUnreachable
 from fleetexp.store.url import Database
 
+WAIT_SECONDS = 5.0  # how long a write waits for another writer, here and with PostgreSQL
 _INDEX_BYTES = 32 << 10  # of the smallest index; what is shorter was left by an opening that failed
 _OWNER = "run it as the owner of the store, or have the owner give the right (chmod, setfacl)"
 
@@ -71,7 +72,9 @@ def require_folder(database: Database) -> None:
 
 
 def require_readable(database: Database) -> None:
-    """Refuse a SQLite store that is not there, or that this user has no right to read: the right is named."""
+    """Refuse a SQLite store that is not there (opening it would make it), or that this user has no right to read."""
+    if not database.is_sqlite:
+        return
     path = database.file.absolute()
     _require_way(path, database.name)
     if not path.exists():

@@ -26,7 +26,7 @@ from fleetexp.domain import BrokenBy, EventKind, PeriodPlan, PeriodRecord, Plan,
 from fleetexp.store import audit, central, checks, conformance, imported, periods, readings, results, runs, series
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.directory import Directory
-from fleetexp.store.engine import WAIT_SECONDS, Database, StoreUrl, open_engine, parse_url, reading
+from fleetexp.store.engine import Database, StoreUrl, open_engine, parse_url, reading
 from fleetexp.store.read_only.query import query, reader
 from fleetexp.store.records import (
     AnyKind,
@@ -41,7 +41,8 @@ from fleetexp.store.records import (
     RunRecord,
     Series,
 )
-from fleetexp.store.schema import check, migrate, require_current, require_file, schema_version, upgrade, version_of
+from fleetexp.store.schema import check, migrate, require_current, schema_version, upgrade, version_of
+from fleetexp.store.sqlite_file import WAIT_SECONDS, require_readable
 from fleetexp.store.surveys import add_surveys
 from fleetexp.store.transactions import Transactions
 
@@ -80,7 +81,7 @@ def open_store(
     database = parse_url(url)
     create = create and not read_only
     if not create:
-        require_file(database)
+        require_readable(database)
     engine = open_engine(database, wait_seconds=wait_seconds, read_only=read_only)
     try:
         with reading(engine, database.name) as connection:

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from agents.survey.figures import PageSurvey, ProcessFigures, SizeFigures
-from fleetexp.store.column_types import clean_text
 from fleetexp.store.directory import Directory
 from fleetexp.store.inserts import insert_new
 from fleetexp.store.survey_tables import PageSurveyRow, SurveyedProcessRow, SurveyedShareRow, SurveyedSizeRow
 from fleetexp.store.table_base import Base, table
 from fleetexp.store.tables import Host
+from fleetexp.store.values import clean_text
 
 _OF_RESIDENCY = ("resident_bytes", "growth_bytes", "tables_saved_bytes", "deposit_bytes", "growth_error_bytes")
 _NOT_SEEN: dict[str, Any] = dict.fromkeys(("whole", "mostly", "partly", *_OF_RESIDENCY))

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from fleetexp.errors import StoreError
-from fleetexp.store.engine import reading, writing
-from fleetexp.store.errors import translated
+from fleetexp.store.engine import reading, translated, writing
 
 
 class Transactions:

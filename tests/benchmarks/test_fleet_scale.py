@@ -31,8 +31,9 @@ from fleetexp.fleets.simulated.hosts import HostPool, Order, Simulation
 from fleetexp.fleets.simulated.inventory import SimulatedInventory
 from fleetexp.fleets.simulated_fleet import SimulatedFleet
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.rows import MEASUREMENTS, SAMPLES, Row, SampleRows, Target, measurement_rows
+from fleetexp.store.rows import MEASUREMENTS, SAMPLES, SampleRows, Target, measurement_rows
 from fleetexp.store.store import Store
+from fleetexp.store.values import Row
 from tests.fleetexp.control.requests_to_runs import request_stop
 from tests.launching import launch
 from tests.postgresql_server import Server

@@ -25,9 +25,10 @@ from agents.messages import Sample
 from agents.sysroot import FolderRoot
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
 from fleetexp.store.engine import writing
-from fleetexp.store.rows import SAMPLES, Row, SampleRows, Target
+from fleetexp.store.rows import SAMPLES, SampleRows, Target
 from fleetexp.store.store import Store, open_store
 from fleetexp.store.tables import METRIC_COLUMNS, column_of
+from fleetexp.store.values import Row
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.postgresql_server import Server, programs
 

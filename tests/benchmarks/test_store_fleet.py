@@ -24,8 +24,9 @@ import pytest
 
 from agents.messages import Reading, Sample
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
-from fleetexp.store.rows import SAMPLES, Row, SampleRows, Target
+from fleetexp.store.rows import SAMPLES, SampleRows, Target
 from fleetexp.store.store import Store, open_store
+from fleetexp.store.values import Row
 from tests.benchmarks.test_store import durable_server, ratio, seconds, values
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.postgresql_server import Server

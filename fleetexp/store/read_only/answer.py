@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from fleetexp.store.column_types import instant_text
-from fleetexp.store.rows import Row
-from fleetexp.store.views.definition import ColumnKind
+from fleetexp.store.values import ColumnKind, Row, instant_text
 
 TIMEOUT_SECONDS = 60.0
 BATCH_BYTES = 8 << 20

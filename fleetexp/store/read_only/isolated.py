@@ -24,7 +24,7 @@ from fleetexp.store.url import StoreUrl, parse_url
 
 if TYPE_CHECKING:
     from fleetexp.store.read_only.answer import BatchReader, QueryResult
-    from fleetexp.store.rows import Row
+    from fleetexp.store.values import Row
 
 MESSAGE_AT_MOST = 64 << 20
 GRACE_SECONDS = 0.2  # in which the database ends the query itself, and gives back what it holds

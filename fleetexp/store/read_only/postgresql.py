@@ -25,11 +25,11 @@ from psycopg.adapt import Loader
 from psycopg.types.string import TextLoader
 
 from fleetexp.errors import QueryRefused, QueryTooLong
-from fleetexp.store.engine import Database, connect_arguments
-from fleetexp.store.errors import refused_query, translate
+from fleetexp.store.errors import driver_error, refused_query
+from fleetexp.store.postgresql_session import connect_arguments
 from fleetexp.store.read_only.answer import BatchReader, QueryResult, in_batches
-from fleetexp.store.rows import Row
-from fleetexp.store.views.definition import ColumnKind
+from fleetexp.store.url import Database
+from fleetexp.store.values import ColumnKind, Row
 
 _KINDS = {
     "bool": ColumnKind.FLAG,
@@ -102,7 +102,7 @@ def open_postgresql(database: Database, timeout_seconds: float) -> Iterator[Batc
             yield _PostgresqlReader(connection, database, timeout_seconds)
             connection.rollback()
     except psycopg.Error as error:
-        raise translate(error, database.name) from error
+        raise driver_error(error, database.name) from error
 
 
 def _give_up_rights(connection: psycopg.Connection, database: Database) -> None:

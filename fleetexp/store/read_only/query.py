@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from itertools import islice
 
 from fleetexp.errors import QueryRefused
-from fleetexp.store.engine import StoreUrl, parse_url
 from fleetexp.store.read_only.answer import TIMEOUT_SECONDS, BatchReader, QueryResult
 from fleetexp.store.read_only.postgresql import open_postgresql
 from fleetexp.store.read_only.sqlite import open_sqlite
-from fleetexp.store.rows import Row
-from fleetexp.store.schema import require_file
+from fleetexp.store.sqlite_file import require_readable
+from fleetexp.store.url import StoreUrl, parse_url
+from fleetexp.store.values import Row
 
 _LONGEST_QUERY = 1_000_000
 
@@ -32,7 +32,7 @@ def reader(url: StoreUrl, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
     A StoreError where the database can't be read.
     """
     database = parse_url(url)
-    require_file(database)
+    require_readable(database)
     opened = open_sqlite if database.is_sqlite else open_postgresql
     with opened(database, timeout_seconds) as found:
         yield _Checked(found, database.name)

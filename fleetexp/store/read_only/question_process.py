@@ -12,8 +12,8 @@ from pathlib import Path
 from fleetexp.errors import QueryRefused, StoreError
 from fleetexp.store.read_only.isolated import MESSAGE_AT_MOST
 from fleetexp.store.read_only.query import reader
-from fleetexp.store.rows import Row
 from fleetexp.store.url import Database
+from fleetexp.store.values import Row
 
 MEMORY_AT_MOST = 512 << 20  # beyond what the process has when it starts
 TEMPORARY_FILE_AT_MOST = 4 << 30  # in which SQLite sorts

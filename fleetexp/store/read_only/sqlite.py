@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from fleetexp.errors import QueryRefused, QueryTooLong, StoreError
-from fleetexp.store.engine import WAIT_SECONDS, Database
-from fleetexp.store.errors import refused_query, translate
+from fleetexp.store.errors import driver_error, refused_query
 from fleetexp.store.read_only.answer import BatchReader, QueryResult, in_batches
-from fleetexp.store.rows import Row
-from fleetexp.store.sqlite_file import ReadConnection, connect_to_read
+from fleetexp.store.sqlite_file import WAIT_SECONDS, ReadConnection, connect_to_read
+from fleetexp.store.url import Database
+from fleetexp.store.values import Row
 
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _LOOKS = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
@@ -46,7 +46,7 @@ def open_sqlite(database: Database, timeout_seconds: float) -> Iterator[BatchRea
             connection.set_authorizer(_only_reads)
             yield _SqliteReader(connection, database, timeout_seconds)
     except sqlite3.Error as error:
-        raise translate(error, database.name) from error
+        raise driver_error(error, database.name) from error
 
 
 class _SqliteReader:
@@ -84,7 +84,7 @@ class _SqliteReader:
     def _is_late(self) -> int:
         return time.monotonic() > self._deadline
 
-    def _refused(self, error: Exception) -> StoreError:
+    def _refused(self, error: sqlite3.Error | sqlite3.Warning) -> StoreError:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_INTERRUPT:
             return QueryTooLong.after(self._timeout_seconds, self._where)

@@ -5,8 +5,9 @@ They hold no data, so migrations need not keep their history: they are made anew
 
 from __future__ import annotations
 
+from fleetexp.store.values import ColumnKind
 from fleetexp.store.views.costs import AGENT_COST, FAULT_OUTCOMES, MEMORY_COST
-from fleetexp.store.views.definition import ColumnKind, View, select_of
+from fleetexp.store.views.definition import View, select_of
 from fleetexp.store.views.hosts import HOST_RESTORES, HOST_STATE, HOST_TIMELINE, KNOB_AUDIT
 from fleetexp.store.views.periods import METRIC_SERIES, PERIOD_METRICS, PERIOD_QUALITY, SPLIT_RATES, THP_BACKING
 from fleetexp.store.views.runs import DECISIONS, EFFECTS, GUARDRAIL_LOOKS, RUN_SUMMARY

@@ -5,20 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from agents.catalogue import CATALOGUE
-
-
-class ColumnKind(StrEnum):
-    """What a column holds, the same on every database and in every file that is written from it."""
-
-    WHOLE = "whole number"
-    REAL = "number"
-    TEXT = "text"
-    INSTANT = "instant"
-    FLAG = "flag"
-    DOCUMENT = "document"
+from fleetexp.store.values import ColumnKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

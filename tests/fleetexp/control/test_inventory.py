@@ -13,12 +13,13 @@ from agents.claim import claim_status, take_claim
 from agents.facts import survey
 from agents.node_identity import here
 from agents.sysroot import FolderRoot
+from fleetexp.control.prepare import plan_over
 from fleetexp.errors import ConfigError, RunError
 from fleetexp.experiment import parse_experiment
 from fleetexp.experiment.schedule import host_info
 from fleetexp.fleets.by_name import FleetChoice, open_inventory
 from fleetexp.fleets.inline_fleet import InlineInventory
-from fleetexp.fleets.inventory import FoundHost, plan_over, sort_out
+from fleetexp.fleets.inventory import FoundHost, sort_out
 from fleetexp.fleets.ray import link as ray_link
 from fleetexp.fleets.ray import nodes as ray_nodes
 from fleetexp.fleets.ray.nodes import RayNodes

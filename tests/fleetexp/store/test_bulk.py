@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from fleetexp.store.bulk import BulkWriter, PostgresqlBulk, SqliteBulk
-from fleetexp.store.column_types import instant_text
 from fleetexp.store.rows import SAMPLES, ColumnRows, SampleRows, Target
+from fleetexp.store.values import instant_text
 from tests.fleetexp.store.rows import NOW, sample
 
 EXTRA = list(SAMPLES.columns).index("extra")

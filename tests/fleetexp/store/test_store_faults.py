@@ -20,9 +20,11 @@ from agents.messages import Reading
 from fleetexp.domain import PeriodState, RunState
 from fleetexp.errors import QueryRefused, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreUnreachable
 from fleetexp.store.bulk import PostgresqlBulk
-from fleetexp.store.errors import refused_query, translate
-from fleetexp.store.rows import Row, Target
+from fleetexp.store.engine import translate
+from fleetexp.store.errors import refused_query
+from fleetexp.store.rows import Target
 from fleetexp.store.store import check, open_store, query
+from fleetexp.store.values import Row
 from tests.fleetexp.store.rows import NOW, host_event, measurement, new_run, sample
 from tests.fleetexp.store.single import end_period
 from tests.postgresql_server import Server, programs

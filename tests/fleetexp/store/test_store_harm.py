@@ -16,8 +16,8 @@ from fleetexp.errors import QueryRefused, StoreLocked, StoreUnreachable
 from fleetexp.store.read_only.answer import BATCH_BYTES, in_batches
 from fleetexp.store.read_only.postgresql import _ONLY_LOOK, _VOLATILE
 from fleetexp.store.roles import grant
-from fleetexp.store.rows import Row
 from fleetexp.store.store import Store, check, open_store, query, reader
+from fleetexp.store.values import Row
 from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.rows import new_run
 from tests.postgresql_server import Server

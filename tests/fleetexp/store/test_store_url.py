@@ -14,7 +14,7 @@ import pytest
 
 from fleetexp.errors import BadStoreUrl, StoreError, StoreUnreachable
 from fleetexp.secret import Secret
-from fleetexp.store.engine import connect_arguments
+from fleetexp.store.postgresql_session import connect_arguments
 from fleetexp.store.read_only.query import reader
 from fleetexp.store.store import check, open_store, upgrade
 from fleetexp.store.url import Database, parse_url

@@ -10,8 +10,8 @@ import pytest
 from fleetexp.store.parquet import kinds_seen
 from fleetexp.store.read_only.answer import as_text
 from fleetexp.store.store import query, reader
+from fleetexp.store.values import ColumnKind
 from fleetexp.store.views.all_views import VIEWS
-from fleetexp.store.views.definition import ColumnKind
 from tests.fleetexp.store.example_run import fill
 from tests.postgresql_server import Server
 
