@@ -14,14 +14,16 @@ from tests.stranger import ATTEMPTS, CLOSED, OPEN, SWAPPED
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user, in a world of its own, needs root")
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 LET_WHERE_OPEN = 8  # of the attempts at a folder that was left open to all, at least: else they prove nothing
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(240)])])
 def test_a_user_without_rights_gets_root_to_do_nothing(seconds: int) -> None:
+    assert not CHECKOUT.is_relative_to("/tmp"), "the stranger's world has a /tmp of its own: put the checkout elsewhere"
     done = subprocess.run(
         ["unshare", "-mpnf", "--kill-child", "--mount-proc", sys.executable, "-m", "tests.stranger", str(seconds)],
-        cwd=Path(__file__).parents[2],
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=seconds + 120,
