@@ -45,7 +45,10 @@ class Try:
 
 
 class ScenarioProcess:
-    """A process in a session of its own. `apply` sets knobs when it asks; `tick` is called all the while."""
+    """A process in a session of its own. `apply` sets knobs when it asks; `tick` is called all the while.
+
+    Where `tick` returns False it is listened to no more, and ended.
+    """
 
     def __init__(self, scenario: Scenario, size_kib: int, limit_seconds: float | None = None) -> None:
         self._limit = limit_seconds or scenario.limit_for(size_kib)
@@ -67,7 +70,7 @@ class ScenarioProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, apply: Callable[[Mapping[str, str]], None], tick: Callable[[], None]) -> Try:
+    def run(self, apply: Callable[[Mapping[str, str]], None], tick: Callable[[], bool]) -> Try:
         """Listen until it ends or its time is over, then make sure that it is gone; never waits without a bound."""
         assert self._process.stdout is not None  # noqa: S101 - asked for
         outcome, begun = Try(), time.monotonic()
@@ -79,7 +82,8 @@ class ScenarioProcess:
                     outcome.cause = VerdictCause.HUNG
                     outcome.detail = f"not finished in {self._limit:.0f} s: a slow host needs a higher --time-limit"
                     break
-                tick()
+                if not tick():
+                    break
                 if not readable_within([pipe], min(left, _TICK_SECONDS)):
                     continue
                 data = os.read(pipe, 65536)
@@ -140,7 +144,7 @@ class ScenarioProcess:
             self._process.stdin.write(json.dumps({"refused": refused}).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _end(self, tick: Callable[[], None]) -> int | None:
+    def _end(self, tick: Callable[[], bool]) -> int | None:
         """Reap it, killed with all it has started where it still runs; None where it can't be killed."""
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 - asked for
         with suppress(OSError):

@@ -67,12 +67,12 @@ def conform(
     try:
         trial = _trial(root, size_kib)
         begun(trial)
-        runner = _Runner(root, size_kib, claim, switch, limit_seconds)
+        runner = _Runner(root, size_kib, claim, switch, health=health, limit_seconds=limit_seconds)
         for scenario in scenarios:
             if given_up:
                 result = _skipped(scenario, f"the host was given up: {given_up}")
             else:
-                result, given_up = runner.result(scenario, health)
+                result, given_up = runner.result(scenario)
             results.append(result)
             told(result)
             if given_up:
@@ -138,12 +138,21 @@ class _Runner:
     """Tries scenarios under a claim."""
 
     def __init__(
-        self, root: SysRoot, size_kib: int, claim: HostClaim, switch: str, limit_seconds: float | None
+        self,
+        root: SysRoot,
+        size_kib: int,
+        claim: HostClaim,
+        switch: str,
+        *,
+        health: KernelHealth,
+        limit_seconds: float | None,
     ) -> None:
         self._root = root
         self._size_kib = size_kib
         self._limit_seconds = limit_seconds
         self._claim = claim
+        self._health = health
+        self._complaint = ""
         self._names = {"own": switch, "top": _TOP, "defrag": _DEFRAG}
         self._renew_every = claim.lease_remaining_seconds / 4
         self._renewed = time.monotonic()
@@ -151,20 +160,20 @@ class _Runner:
         if _DEFRAG in claim.found:
             self._usual["defrag"] = "madvise"
 
-    def result(self, scenario: Scenario, health: KernelHealth) -> tuple[ScenarioResult, str]:
+    def result(self, scenario: Scenario) -> tuple[ScenarioResult, str]:
         """Try a scenario until its counters are its own; returns also why the host is given up, or ''."""
         attempts = 0
         while True:
             attempts += 1
             tried = self._try(scenario)
-            complaint = health.complaint()
-            given_up = complaint or ("a process hangs in the kernel" if tried.stuck else "")
             exceeded = any(check.outcome is Outcome.EXCEEDED for check in tried.checks)
-            if given_up or tried.cause is not VerdictCause.NONE or not exceeded:
+            if self._heard() or tried.stuck or tried.cause is not VerdictCause.NONE or not exceeded:
                 break
             if attempts == _TRIES:
                 tried.checks = self._less_what_others_do(tried)
                 break
+        complaint = self._complaint
+        given_up = complaint or ("a process hangs in the kernel" if tried.stuck else "")
         verdict, cause, detail = _verdict(tried)
         if complaint:
             verdict, cause = PageVerdict.FAIL, VerdictCause.KERNEL
@@ -195,10 +204,19 @@ class _Runner:
     def _apply(self, knobs: Mapping[str, str]) -> None:
         self._claim.apply(Arm(name=RUN, knobs={self._names[name]: value for name, value in knobs.items()}))
 
-    def _tick(self) -> None:
+    def _tick(self) -> bool:
+        """Keep the claim; False once the kernel has complained."""
         if time.monotonic() > self._renewed + self._renew_every:
             self._claim.renew()
             self._renewed = time.monotonic()
+        return not self._heard()
+
+    def _heard(self) -> str:
+        """Return what the kernel has complained of: then its settings are put back before anything else is done."""
+        if not self._complaint and (complaint := self._health.complaint()):
+            self._complaint = complaint
+            self._claim.revert()
+        return self._complaint
 
     def _less_what_others_do(self, tried: Try) -> list[PageCheck]:
         """Return the checks, UNCLEAR where a counter that rose by too much rises while nothing is done here, too."""

@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-_OF_THE_TEST = 'mkdir -p /var/lib/fleetexp && mount --bind "$1" /var/lib/fleetexp && shift && exec "$@"'
+TAINT = "tainted"  # a file of this name in the state's parent stands for the kernel's taint flags
+_OF_THE_TEST = """\
+mkdir -p /var/lib/fleetexp && mount --bind "$1" /var/lib/fleetexp || exit
+if [ -e "$1/../tainted" ]; then mount --bind "$1/../tainted" /proc/sys/kernel/tainted || exit; fi
+shift && exec "$@"
+"""
 
 
 def start(state: Path, *words: str, without_limit: bool = False) -> subprocess.Popen[str]:

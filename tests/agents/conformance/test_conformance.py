@@ -109,7 +109,7 @@ def test_memory_is_aligned_and_exactly_as_long_as_asked() -> None:
     [("crashes", VerdictCause.CRASHED), ("raises", VerdictCause.BROKEN), ("leaves", VerdictCause.BROKEN)],
 )
 def test_a_process_that_ends_badly_is_a_finding_and_not_the_end(name: str, cause: VerdictCause) -> None:
-    tried = ScenarioProcess(ALL[name], 2048).run(lambda knobs: None, lambda: None)
+    tried = ScenarioProcess(ALL[name], 2048).run(lambda knobs: None, lambda: True)
     assert (tried.cause, tried.not_tried, tried.stuck) == (cause, False, False)
     assert tried.detail
 
@@ -133,7 +133,12 @@ def test_what_a_fork_finds_or_raises_is_known_here_and_that_it_was_killed() -> N
 def test_a_process_that_hangs_is_ended_with_what_it_started() -> None:
     process = ScenarioProcess(ALL["hangs"], 2048, 2.0)
     seen: list[int] = []
-    tried = process.run(lambda knobs: None, lambda: seen.append(len(living(process.pid))))
+
+    def tick() -> bool:
+        seen.append(len(living(process.pid)))
+        return True
+
+    tried = process.run(lambda knobs: None, tick)
     assert (tried.cause, tried.stuck) == (VerdictCause.HUNG, False)
     assert tried.detail == "not finished in 2 s: a slow host needs a higher --time-limit"
     assert max(seen) >= 1

@@ -13,7 +13,7 @@ import pytest
 
 from agents.lease import GuardianNote
 from agents.process import is_alive
-from tests.agents.conformance.on_this_machine import run, start
+from tests.agents.conformance.on_this_machine import TAINT, run, start
 
 pytestmark = [pytest.mark.real_knobs, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.usefixtures("real_knobs")]
 
@@ -79,6 +79,30 @@ def test_killed_in_mid_scenario_its_processes_end_and_the_guardian_puts_the_size
     note.close()
     assert guardian is not None
     wait_until(lambda: not is_alive(guardian), within_seconds=10)
+
+
+def test_once_the_kernel_complains_the_size_is_put_back_and_nothing_more_is_waited_for(
+    tmp_path: Path, wait_until: Callable[..., float]
+) -> None:
+    before, taint = SWITCH.read_text(), tmp_path / TAINT
+    taint.write_text("0\n")
+    process = start(tmp_path / "state", PROGRAM, str(LEASE_SECONDS), "hangs", "behaves", without_limit=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == '"begun"\n'
+        wait_until(lambda: len(_forks()) == 2, within_seconds=30)
+        assert "[madvise]" in SWITCH.read_text()
+        taint.write_text("512\n")
+        wait_until(lambda: SWITCH.read_text() == before, within_seconds=20)
+        out, err = process.communicate(timeout=60)  # it would hang for ten minutes
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    whole = json.loads(out.splitlines()[-1])
+    assert whole["given_up"] == "the kernel is tainted: kernel issued a warning"
+    said = {one["name"]: (one["verdict"], one["cause"]) for one in whole["results"]}
+    assert said == {"hangs": ("fail", "kernel"), "behaves": ("skip", "given_up")}
+    assert _forks() == []
 
 
 def _forks() -> list[int]:
