@@ -1,4 +1,4 @@
-"""Runs inside the guest: load, then store, one byte in each page of a region, so often; each sweep with an empty TLB.
+"""Runs inside the guest: load, then store, one byte in each page of a region, so often; each time with an empty TLB.
 
     python page_stride.py MIB REPEATS
     python page_stride.py KNOB           twenty times a second until it is stopped: 16 MiB while [always] is set, else 1
@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 PAGE = 4096
+# A part of a region is loaded and stored before the next: where events take turns on a counter (each 4 ms) all of them
+# see both. Of more than 64 pages: then the kernel flushes the TLB as a whole.
+PART = 512 * PAGE
 
 
 class Region:
@@ -25,21 +28,25 @@ class Region:
         self._size = mib << 20
         self._memory = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory.madvise(mmap.MADV_NOHUGEPAGE)
-        self._ones = b"1" * (self._size // PAGE)
-        self._address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._libc = ctypes.CDLL(None)
-        self._memory[::PAGE] = self._ones
+        self._memory[::PAGE] = b"1" * (self._size // PAGE)
 
     def sweep(self) -> None:
-        self._empty_the_tlb()
-        self._memory[::PAGE]
-        self._empty_the_tlb()
-        self._memory[::PAGE] = self._ones
+        ones = b"1" * (min(PART, self._size) // PAGE)
+        for begin in range(0, self._size, PART):
+            pages = slice(begin, begin + PART, PAGE)
+            self._empty_the_tlb(begin)
+            self._memory[pages]
+            self._empty_the_tlb(begin)
+            self._memory[pages] = ones
 
-    def _empty_the_tlb(self) -> None:
-        """Protect and free again: the kernel flushes the TLB of a region of more than 64 pages as a whole."""
+    def _empty_the_tlb(self, begin: int) -> None:
+        """Protect a part and free it again."""
         for protection in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
-            self._libc.mprotect(self._address, ctypes.c_size_t(self._size), protection)
+            self._libc.mprotect(
+                ctypes.c_void_p(self._address + begin), ctypes.c_size_t(min(PART, self._size)), protection
+            )
 
 
 def main(words: list[str]) -> None:
