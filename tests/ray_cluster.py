@@ -32,6 +32,7 @@ import ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 print("alive:", json.dumps([node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]))
 """
+HOSTS = 4
 # More patient than docs/DEPLOY.md: on a busy machine a node may be late without being dead.
 DETECTION = {
     "RAY_health_check_initial_delay_ms": "5000",
@@ -207,9 +208,8 @@ class Node:
 class Cluster:
     """A head that is not a host, and nodes that are. `close` leaves nothing behind, however far `start` has come."""
 
-    def __init__(self, folder: Path, *, hosts: int = 4, environment: Mapping[str, str] = DETECTION) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._own = dict(environment)
         self.prefix = f"fx{os.getpid() % 100000}"
         self.net = f"{self.prefix}net"
         self.token = secrets.token_hex(32)
@@ -223,7 +223,7 @@ class Cluster:
                 labels={"pool": "web", "sku": "big" if number % 2 else "small"},
                 root=build_host(folder / f"web-{number}", files={"proc/sys/kernel/hostname": f"web-{number}"}),
             )
-            for number in range(1, hosts + 1)
+            for number in range(1, HOSTS + 1)
         ]
 
     @property
@@ -234,7 +234,7 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FLEETEXP_"))}
         ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
-        return {**kept, **ours, **self._own, "PYTHONPATH": str(PROJECT)}
+        return {**kept, **ours, **DETECTION, "PYTHONPATH": str(PROJECT)}
 
     def start(self) -> None:
         Path("/tmp/ray").mkdir(exist_ok=True)

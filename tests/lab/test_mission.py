@@ -9,7 +9,6 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from fleetexp.lab.machine import KernelImage
 from fleetexp.store.store import open_store
 from tests.lab.booted_lab import BootedLab, booting
-from tests.postgresql_server import Server, programs
+from tests.postgresql_server import Server
 
 pytestmark = [
     pytest.mark.lab,
@@ -87,17 +86,9 @@ CRIES = re.compile(r"^.*(?:BUG:|kernel BUG at|Oops:|general protection|Bad page|
 
 
 @pytest.fixture
-def database() -> Iterator[str]:
+def database(postgresql: Server) -> str:
     """A PostgreSQL database of the test's own, which the lab's network reaches by its socket."""
-    found = programs()
-    assert found is not None
-    server = Server(found)
-    try:
-        server.start()
-        yield server.by_socket(server.new_database())
-    finally:
-        server.stop("immediate")
-        server.remove()
+    return postgresql.by_socket(postgresql.new_database())
 
 
 def image_of(lab: Path, name: str) -> KernelImage:
