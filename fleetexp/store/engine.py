@@ -8,6 +8,7 @@ PostgreSQL gets synchronous_commit=on for the same reason, whatever the server's
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from fleetexp.store.url import Database, StoreUrl, parse_url
 from fleetexp.store.values import document_text
 
 _WRITES = {"fleetexp_writes": True}
+_AGAIN_SECONDS = 0.01
 
 
 def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
@@ -44,7 +46,7 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
         engine = create_engine(
             URL.create("sqlite+pysqlite", database=str(database.file)), connect_args={"timeout": wait_seconds}
         )
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", lambda connection, _record: _set_up_sqlite(connection, wait_seconds))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -60,10 +62,24 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
     return engine
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, wait_seconds: float) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    _turn_to_wal(connection, wait_seconds)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _turn_to_wal(connection: sqlite3.Connection, wait_seconds: float) -> None:
+    """Turn a file to WAL, or leave it so. Where two turn a new file at once SQLite refuses one without any waiting."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:

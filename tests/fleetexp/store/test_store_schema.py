@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from fleetexp.domain import RunState
-from fleetexp.errors import BadStoreUrl, StoreDamaged, StoreError, StoreUnreachable, WrongSchema
+from fleetexp.errors import BadStoreUrl, StoreDamaged, StoreError, StoreLocked, StoreUnreachable, WrongSchema
 from fleetexp.store.store import check, open_store, schema_version, upgrade
 from fleetexp.store.tables import SCHEMA_VERSION
 from tests.fleetexp.store.rows import new_run, sample
@@ -214,6 +214,26 @@ def test_two_processes_that_open_a_new_store_at_once_make_one_schema(tmp_path: P
     url = f"sqlite:///{tmp_path / 'new.db'}"
     open_at_once(url)
     assert check(url) == []
+
+
+def test_an_opening_waits_for_who_writes_a_file_that_is_not_wal_yet(tmp_path: Path) -> None:
+    with contextlib.closing(writer_of_a_new_file(tmp_path)) as writer:
+        done = threading.Timer(0.3, writer.execute, ["COMMIT"])
+        done.start()
+        open_store(f"sqlite:///{tmp_path / 'new.db'}").close()
+        done.join()
+
+
+def test_an_opening_does_not_wait_for_ever_for_who_writes_a_file_that_is_not_wal_yet(tmp_path: Path) -> None:
+    with contextlib.closing(writer_of_a_new_file(tmp_path)), pytest.raises(StoreLocked, match="another process"):
+        open_store(f"sqlite:///{tmp_path / 'new.db'}", wait_seconds=0.05)
+
+
+def writer_of_a_new_file(folder: Path) -> sqlite3.Connection:
+    """Hold an empty file as another process does that is about to make it a store; SQLite makes nobody wait for it."""
+    writer = sqlite3.connect(folder / "new.db", isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    return writer
 
 
 @pytest.mark.postgresql
