@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,23 +14,14 @@ import pytest
 from click.testing import Result
 
 from agents.errors import KnobRefused, RestoreIncomplete
+from fleetexp.cli.commands_page import every_command, render_commands
 from fleetexp.cli.errors import exit_code_of, failure_lines, problem_of
-from fleetexp.cli.main import COMMANDS, cli
+from fleetexp.cli.main import COMMANDS
 from fleetexp.errors import ConfigError
 from fleetexp.exit_codes import ExitCode
 
 PAGE = Path(__file__).parents[3] / "docs/COMMANDS.md"
 HEAVY = {"ray", "sqlalchemy", "pandas", "numpy", "scipy", "pydantic", "numba", "matplotlib", "alembic", "rich", "yaml"}
-
-
-def every_command() -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(cli)
-    for name in COMMANDS:
-        command = cli.get_command(context, name)
-        assert command is not None
-        yield name, command
-        if isinstance(command, click.Group):
-            yield from ((f"{name} {sub}", below) for sub, below in command.commands.items())
 
 
 COMMAND_LIST = dict(every_command())
@@ -54,9 +45,8 @@ def test_each_command_explains_itself_with_an_example_in_80_columns(invoke: Call
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
 
 
-@pytest.mark.parametrize("name", COMMAND_LIST)
-def test_the_page_of_commands_has_each(name: str) -> None:
-    assert f"`fleetexp {name}" in PAGE.read_text()
+def test_the_page_of_commands_is_current() -> None:
+    assert PAGE.read_text() == render_commands(), "write it again: see docs/COMMANDS.md, first lines"
 
 
 @pytest.mark.parametrize("name", COMMAND_LIST)
