@@ -75,8 +75,6 @@ def conform(
                 result, given_up = runner.result(scenario)
             results.append(result)
             told(result)
-            if given_up:
-                claim.revert()  # a sick kernel first gets its settings back
     finally:
         health.close()
         _put_back(claim)
@@ -161,7 +159,10 @@ class _Runner:
             self._usual["defrag"] = "madvise"
 
     def result(self, scenario: Scenario) -> tuple[ScenarioResult, str]:
-        """Try a scenario until its counters are its own; returns also why the host is given up, or ''."""
+        """Try a scenario until its counters are its own; returns also why the host is given up, or ''.
+
+        A host that is given up has its settings back by then.
+        """
         attempts = 0
         while True:
             attempts += 1
@@ -173,6 +174,8 @@ class _Runner:
                 tried.checks = self._less_what_others_do(tried)
                 break
         complaint = self._complaint
+        if tried.stuck and not complaint:
+            self._claim.revert()
         given_up = complaint or ("a process hangs in the kernel" if tried.stuck else "")
         verdict, cause, detail = _verdict(tried)
         if complaint:
@@ -255,9 +258,10 @@ class KernelHealth:
     def complaint(self) -> str:
         """Return what the kernel has complained of since the last call, '' where it has not."""
         said = [message for kind, message in self._log.events() if kind in _SICK]
-        taints, self._taints = self._sick_taints() & ~self._taints, self._sick_taints()
-        if taints:
+        found = self._sick_taints()
+        if taints := found & ~self._taints:
             said.append(f"the kernel is tainted: {', '.join(taint_names(taints))}")
+        self._taints = found
         return "; ".join(said[:3])
 
     def _sick_taints(self) -> int:

@@ -26,6 +26,7 @@ class Region:
 
     def __init__(self, mib: int) -> None:
         self._size = mib << 20
+        self._part = min(PART, self._size)
         self._memory = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory.madvise(mmap.MADV_NOHUGEPAGE)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
@@ -33,9 +34,9 @@ class Region:
         self._memory[::PAGE] = b"1" * (self._size // PAGE)
 
     def sweep(self) -> None:
-        ones = b"1" * (min(PART, self._size) // PAGE)
-        for begin in range(0, self._size, PART):
-            pages = slice(begin, begin + PART, PAGE)
+        ones = b"1" * (self._part // PAGE)
+        for begin in range(0, self._size, self._part):
+            pages = slice(begin, begin + self._part, PAGE)
             self._empty_the_tlb(begin)
             self._memory[pages]
             self._empty_the_tlb(begin)
@@ -44,9 +45,7 @@ class Region:
     def _empty_the_tlb(self, begin: int) -> None:
         """Protect a part and free it again."""
         for protection in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
-            self._libc.mprotect(
-                ctypes.c_void_p(self._address + begin), ctypes.c_size_t(min(PART, self._size)), protection
-            )
+            self._libc.mprotect(ctypes.c_void_p(self._address + begin), ctypes.c_size_t(self._part), protection)
 
 
 def main(words: list[str]) -> None:
