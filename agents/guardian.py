@@ -18,7 +18,7 @@ from pathlib import Path
 from agents.errors import AgentError, JournalError
 from agents.host_lock import HostLock
 from agents.journal import Journal, RestoreOutcome
-from agents.knob_restore import kill_guarded, undo_journaled
+from agents.knob_restore import kill_guarded, restore_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobReason
 from agents.process import is_alive, mark_process, process_named, send_signal
@@ -109,7 +109,7 @@ class Guardian:
 
     def _try_once(self, outcome: RestoreOutcome, *, repeated: bool) -> bool:
         kill_guarded(self._root, self._journal)
-        changes = undo_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
+        changes = restore_journaled(self._root, self._journal, KnobReason.GUARDIAN, repeated=repeated)
         problems = [change.error for change in changes if change.error]
         if problems:
             log.error("claim %s is not undone yet: %s", self._claim, "; ".join(problems))

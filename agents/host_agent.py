@@ -415,7 +415,7 @@ class HostAgent:
         if claim is None or spool is None:
             raise LeaseExpired("this agent holds no claim", where=self.host, remedy="the run must claim the host again")
         claim.renew()
-        if period is None:  # in a period, its beat sees to that, and tells
+        if period is None:  # in a period, its tick sees to that, and tells
             claim.ensure_guardian()
         spool.acknowledge(request.acknowledged)
         readings, more = spool.pending(request.at_most)

@@ -29,9 +29,9 @@ from agents.knob_restore import (
     differences,
     make_room,
     record_if_possible,
+    restore_journaled,
+    restore_knobs,
     shrinking_first,
-    undo,
-    undo_journaled,
 )
 from agents.knobs import Knob, attempt_write, check_value, current_value, read_knob
 from agents.lease import GuardianNote, Lease, Phase
@@ -209,7 +209,7 @@ class HostClaim:
 
     def _take_back(self, before: Mapping[str, str], cause: AgentError) -> None:
         """Put back what held when this apply began; RestoreIncomplete, after trying all, where that fails."""
-        changes = undo(self._root, before, KnobReason.REVERT)
+        changes = restore_knobs(self._root, before, KnobReason.REVERT)
         self._untold += changes
         for change in changes:
             if change.before != change.after or not change.ok:
@@ -261,7 +261,7 @@ class HostClaim:
                 log.warning("the host is put back without its lock: %s", error)
             if not self._journal.is_open():
                 raise self._expired("it has been ended by its guardian or a restore")
-            changes = undo_journaled(self._root, self._journal, reason)
+            changes = restore_journaled(self._root, self._journal, reason)
             self._wanted = dict(self.found)
             return changes
 

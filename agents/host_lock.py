@@ -23,20 +23,20 @@ _RETRY_SECONDS = 0.01
 class HostLock:
     """An exclusive flock that says who holds it; also between threads. Not re-entrant.
 
-    HostClaimed where it can't be had within `patience_seconds`, JournalError where the state folder can't be used.
+    HostClaimed where it can't be had within `timeout_seconds`, JournalError where the state folder can't be used.
     """
 
-    def __init__(self, state_dir: Path, *, patience_seconds: float = 10.0) -> None:
+    def __init__(self, state_dir: Path, *, timeout_seconds: float = 10.0) -> None:
         self._folder = StateFolder(state_dir)
-        self._patience = patience_seconds
+        self._timeout = timeout_seconds
         self._fd = -1
 
     def __enter__(self) -> HostLock:
-        if not self.acquire(self._patience):
+        if not self.acquire(self._timeout):
             holder = self.holder()
             who = "another process" if holder is None else f"process {holder.pid}"
             raise HostClaimed(
-                f"{who} has been changing this host's knobs for longer than {self._patience:g} s",
+                f"{who} has been changing this host's knobs for longer than {self._timeout:g} s",
                 where=str(self._folder.path / _NAME),
                 remedy="let it finish, or end it if it is stuck",
             )
@@ -47,7 +47,7 @@ class HostLock:
     ) -> None:
         self.release()
 
-    def acquire(self, patience_seconds: float) -> bool:
+    def acquire(self, timeout_seconds: float) -> bool:
         """Try for so long; True where the lock is now ours."""
         try:
             fd = self._folder.open_to_write(_NAME, os.O_CREAT)
@@ -57,7 +57,7 @@ class HostLock:
                 where=str(self._folder.path / _NAME),
                 remedy="run as a user who may write there, with room on the disk",
             ) from error
-        deadline = time.monotonic() + patience_seconds
+        deadline = time.monotonic() + timeout_seconds
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What an agent works with beside the host's files: its beat, its guardian, its workloads. A simulation has its own."""
+"""What an agent works with beside the host's files: timer, guardian, workloads. A simulation has its own."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from agents.tracing.removal import remove_tracing
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 1.5  # shorter than the guardian's patience with whoever holds the host lock
+TIMEOUT_SECONDS = 1.5  # shorter than the guardian waits for whoever holds the host lock
 _FIRST_PAUSE_SECONDS = 0.02
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
@@ -62,15 +62,15 @@ def kill_guarded(root: SysRoot, journal: Journal) -> None:
         end_cgroups_of(agent)
 
 
-def undo(
-    root: SysRoot, found: Mapping[str, str], reason: KnobReason, *, patience_seconds: float = PATIENCE_SECONDS
+def restore_knobs(
+    root: SysRoot, found: Mapping[str, str], reason: KnobReason, *, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> tuple[KnobChange, ...]:
     """Write what was found back to every knob, read it back, and try again for a while where it doesn't hold.
 
     One change per knob, the last knob first; what went wrong is in `error`. Never raises.
     """
     changes: dict[str, KnobChange] = {}
-    deadline, pause = root.clock.monotonic() + patience_seconds, _FIRST_PAUSE_SECONDS
+    deadline, pause = root.clock.monotonic() + timeout_seconds, _FIRST_PAUSE_SECONDS
     again = [*found][::-1]
     while True:
         for name in _in_order(root, found, again):
@@ -88,14 +88,14 @@ def undo(
     return tuple(changes.values())
 
 
-def undo_journaled(
+def restore_journaled(
     root: SysRoot, journal: Journal, reason: KnobReason, *, repeated: bool = False
 ) -> tuple[KnobChange, ...]:
     """Undo a claim, its tracing with it, and record it where the disk allows: putting back comes first.
 
     Raises nothing. `repeated` records only what has moved since, so that endless retries don't fill the journal.
     """
-    changes = (*undo(root, journal.header.found, reason), *remove_tracing(root, journal.header.claim, reason))
+    changes = (*restore_knobs(root, journal.header.found, reason), *remove_tracing(root, journal.header.claim, reason))
     for change in changes:
         if change.before != change.after or (change.error and not repeated):
             record_if_possible(journal, change)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agents.own_cgroup import PATIENCE_SECONDS, is_populated, join_cgroup, remove_cgroup, strike_cgroup
+from agents.own_cgroup import TIMEOUT_SECONDS, is_populated, join_cgroup, remove_cgroup, strike_cgroup
 from agents.process import kill_descendants
 from agents.readable import readable_within
 
@@ -145,7 +145,7 @@ def _become(order: Mapping[str, Any], files: list[int], failing: int) -> None:
 
 def _end_all(folder: Path | None, leader: int, ended: list[int]) -> bool:
     """SIGKILL everything until nothing is left; whether that was so in time. A cgroup of ours is removed."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while _reap(leader, ended) or (folder is not None and is_populated(folder)):
         if time.monotonic() > deadline:
             return False

@@ -21,7 +21,7 @@ from agents.process import ProcessMark, is_alive, mark_process
 UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 FREEZER = Path("/sys/fs/cgroup/freezer")
 MEMORY = Path("/sys/fs/cgroup/memory")
-PATIENCE_SECONDS = 3.0
+TIMEOUT_SECONDS = 3.0
 _NAME = re.compile(r"fleetexp-([0-9]{1,20})-([0-9]{1,9})-([0-9]{1,20})-[0-9]{1,20}")
 _PID = re.compile(rb"[1-9][0-9]{0,8}")  # 0: of another namespace, and to kill it would be to kill ourselves
 _FREEZING_SECONDS = 0.1
@@ -68,9 +68,9 @@ def join_cgroup(folder: Path) -> None:
     _write(folder / "cgroup.procs", b"0")
 
 
-def kill_cgroup(folder: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> bool:
+def kill_cgroup(folder: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> bool:
     """SIGKILL all that runs in a cgroup or below it, and wait until it is gone; whether it is, in time."""
-    deadline = time.monotonic() + patience_seconds
+    deadline = time.monotonic() + timeout_seconds
     while is_populated(folder):
         strike_cgroup(folder)
         if time.monotonic() > deadline:

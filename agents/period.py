@@ -1,4 +1,4 @@
-"""One period being sampled: what is read on each beat, what of it is kept, and what makes the period invalid."""
+"""One period being sampled: what is read on each tick, what of it is kept, and what makes the period invalid."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from agents.spool import Spool
 
 log = logging.getLogger(__name__)
 
-# What a tick may raise without ending the period's beat; anything else is a defect and must be seen.
+# What a tick may raise without ending the period's sampling; anything else is a defect and must be seen.
 _TICK_ERRORS = (OSError, ValueError, AgentError)
 FOREIGN_NAMES_TOLD = 20  # in one period: who makes names up has no end of them
 
 
 class SampleSource(Protocol):
-    """What a period reads on each beat (`agents.collectors.Collectors`)."""
+    """What a period reads on each tick (`agents.collectors.Collectors`)."""
 
     def sample(self) -> dict[str, float]: ...
     def boundary(self) -> dict[str, float]: ...
@@ -125,7 +125,7 @@ class SampledPeriod:
         return self._workload_state
 
     def start(self) -> None:
-        """Take the first boundary sample, let the workload go, start the beat; OSError where the reading fails."""
+        """Take the first boundary sample, let the workload go, start sampling; OSError where the reading fails."""
         self._read(boundary=True)
         if self._workload is not None:
             self._workload.go()
@@ -156,11 +156,11 @@ class SampledPeriod:
         """Mark the period as not to be used; the first reason stays."""
         self.invalid = self.invalid or reason
 
-    # ------------------------------------------------------------------ the beat
+    # ------------------------------------------------------------------ the tick
     def _on_beat(self) -> None:
         try:
             self._tick(boundary=False)
-        except BaseException as error:  # without its beat nobody watches the knobs: never used, and seen
+        except BaseException as error:  # without it nobody watches the knobs: never used, and seen
             what = f"sampling ended with a defect: {error!r}"
             self.void(what)
             with suppress(OSError, AgentError):  # the spool may be what failed

@@ -103,12 +103,12 @@ def send_signal(mark: ProcessMark, number: signal.Signals) -> bool:
     return _signal_if(mark.pid, number, lambda stat: stat.started == mark.started)
 
 
-def kill_with_group(mark: ProcessMark, *, patience_seconds: float = 2.0) -> bool:
+def kill_with_group(mark: ProcessMark, *, timeout_seconds: float = 2.0) -> bool:
     """SIGKILL a process, and its process group where it leads one; wait until their memory is given back.
 
     Members outlive their leader: they are known by group and session. Returns whether all are gone in time.
     """
-    deadline = time.monotonic() + patience_seconds
+    deadline = time.monotonic() + timeout_seconds
     while True:
         left = _living(mark)
         for pid in left:

@@ -14,7 +14,7 @@ from agents.errors import AgentError, HostClaimed, JournalError, RestoreIncomple
 from agents.host_lock import HostLock
 from agents.journal import ClosedJournal, Journal, RestoreOutcome
 from agents.journal import closed_journals as journals_in
-from agents.knob_restore import KnobDrift, differences, kill_guarded, undo_journaled
+from agents.knob_restore import KnobDrift, differences, kill_guarded, restore_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, LeaseState, Phase
 from agents.messages import KnobChange, KnobReason
 from agents.own_cgroup import end_left_over_cgroups
@@ -118,7 +118,7 @@ def end_claim(root: SysRoot, journal: Journal, outcome: RestoreOutcome, detail: 
         outcome, detail = RestoreOutcome.REBOOTED, "the host has booted since: its kernel came up without these changes"
     else:
         kill_guarded(root, journal)
-        changes = undo_journaled(root, journal, KnobReason.RESTORE)
+        changes = restore_journaled(root, journal, KnobReason.RESTORE)
         if not all(change.ok for change in changes):
             return changes
     journal.close(outcome, detail)

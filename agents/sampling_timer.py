@@ -22,7 +22,7 @@ BeatMaker: TypeAlias = Callable[[float, Callable[[], None], str], SamplingTimer]
 
 
 class ThreadBeat:
-    """A thread that keeps the beat; it ends where the act raises."""
+    """A thread that keeps the interval; it ends where the act raises."""
 
     def __init__(self, every_seconds: float, act: Callable[[], None], name: str) -> None:
         self._every = every_seconds

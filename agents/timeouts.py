@@ -1,4 +1,4 @@
-"""How much longer than usual is waited for an answer: FLEETEXP_PATIENCE=4 where machines are emulated or crowded."""
+"""How much longer than usual an answer is waited for: FLEETEXP_TIMEOUT_FACTOR=4 where machines are emulated or busy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 from agents.errors import AgentError
 
-VARIABLE = "FLEETEXP_PATIENCE"
+VARIABLE = "FLEETEXP_TIMEOUT_FACTOR"
 START_SECONDS = 15.0
 _MOST = 1000.0
 
 
-def read_patience(text: str) -> float:
+def read_timeout_factor(text: str) -> float:
     """Return the factor that a text names, 1 where it is empty; AgentError where it is not a number from 1 to 1000."""
     try:
         factor = float(text or 1)
@@ -26,11 +26,11 @@ def read_patience(text: str) -> float:
     return factor
 
 
-def patience() -> float:
-    """Return the factor of this process's environment; AgentError as `read_patience`."""
-    return read_patience(os.environ.get(VARIABLE, ""))
+def timeout_factor() -> float:
+    """Return the factor of this process's environment; AgentError as `read_timeout_factor`."""
+    return read_timeout_factor(os.environ.get(VARIABLE, ""))
 
 
 def start_seconds() -> float:
     """Return how long a process of this package's own may take to start: a guardian, a launcher, a reader of pages."""
-    return START_SECONDS * patience()
+    return START_SECONDS * timeout_factor()

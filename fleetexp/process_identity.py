@@ -11,7 +11,7 @@ from pathlib import Path
 _NOT_SET = 2**32 - 1
 
 
-def who() -> str:
+def this_process() -> str:
     """Return 'user@host pid N' of this process; 'root (login alice)@host pid N' where somebody else logged in.
 
     The login is the audit uid, which the kernel hands down from login(1) or sshd through sudo and su, and which only
@@ -23,7 +23,7 @@ def who() -> str:
 
 
 def is_running(owner: str) -> bool:
-    """Whether the process that `who` named runs on this machine, and is not this one."""
+    """Whether the process that `this_process` named runs on this machine, and is not this one."""
     where, _, pid = owner.rpartition(" pid ")
     if not pid.isdigit() or not where.endswith(f"@{platform.node()}") or int(pid) == os.getpid():
         return False

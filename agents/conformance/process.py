@@ -152,7 +152,7 @@ class ScenarioProcess:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
         deadline = time.monotonic() + max(_ENDING_SECONDS, self._limit / 3)
-        while self._mark is not None and not kill_with_group(self._mark, patience_seconds=_TICK_SECONDS):
+        while self._mark is not None and not kill_with_group(self._mark, timeout_seconds=_TICK_SECONDS):
             tick()
             if time.monotonic() > deadline:
                 break

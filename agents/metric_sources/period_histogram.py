@@ -1,4 +1,4 @@
-"""A histogram over one period: read with each beat, one value at the end."""
+"""A histogram over one period: read with each tick, one value at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One place read on its own beat, from the start of a period to its end."""
+"""One place read at its own interval, from the start of a period to its end."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class SourceReader:
 
     # ------------------------------------------------------------------ the thread
     def _run(self) -> None:
-        beat = time.monotonic()
-        while not self._stopped.wait(max(0.0, beat - time.monotonic())):
+        tick = time.monotonic()
+        while not self._stopped.wait(max(0.0, tick - time.monotonic())):
             self._cut = cut = Cancellation()
             if self._stopped.is_set():  # stopped just now: its cut was for the reading before
                 return
@@ -85,10 +85,10 @@ class SourceReader:
                 log.exception("%s: reading it failed", self._place.name)
                 defect = Unreadable(f"a defect: {error!r}")
                 self._keep({source.metric: defect for source in self._place.sources})
-            beat += self._every
-            late = time.monotonic() - beat
+            tick += self._every
+            late = time.monotonic() - tick
             if late > 0:  # beats that have passed are dropped, not made up for in a burst
-                beat += (late // self._every + 1) * self._every
+                tick += (late // self._every + 1) * self._every
 
     def _keep(self, found: Found) -> None:
         with self._lock:

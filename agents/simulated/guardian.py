@@ -8,7 +8,7 @@ from contextlib import suppress
 from agents.errors import AgentError, JournalError
 from agents.host_lock import HostLock
 from agents.journal import Journal, RestoreOutcome
-from agents.knob_restore import undo_journaled
+from agents.knob_restore import restore_journaled
 from agents.lease import GuardianNote, GuardianState, Lease, Phase
 from agents.messages import KnobReason
 from agents.sysroot import SysRoot
@@ -55,7 +55,7 @@ class SimulatedGuardian:
         try:
             claim = journal.header.claim
             self._say(claim, Phase.UNDOING)
-            changes = undo_journaled(self._root, journal, KnobReason.GUARDIAN, repeated=self._stuck)
+            changes = restore_journaled(self._root, journal, KnobReason.GUARDIAN, repeated=self._stuck)
             problems = [change.error for change in changes if change.error]
             if problems:
                 self._stuck = True

@@ -175,7 +175,7 @@ class SimulatedHost:
 
 
 class _Beat:
-    """A period's beat on the host's timeline. It dies with its boot."""
+    """A period's tick on the host's timeline. It dies with its boot."""
 
     def __init__(self, host: SimulatedHost, every_seconds: float, act: Callable[[], None]) -> None:
         self._host = host

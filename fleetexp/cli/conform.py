@@ -77,7 +77,7 @@ def conform(
 
     from agents.conformance.runner import conform as run
     from fleetexp.cli.conform_output import exit_code, listener
-    from fleetexp.process_identity import who
+    from fleetexp.process_identity import this_process
     from fleetexp.store.store import open_store
 
     size_kib = _size_kib(size)
@@ -88,14 +88,14 @@ def conform(
         def begun(trial: Trial) -> None:
             store = open_store(store_url)  # once the host is held: who may not try leaves no database behind
             opened.callback(store.close)
-            stored.append((store, store.begin_conformance(trial, who())))
+            stored.append((store, store.begin_conformance(trial, this_process())))
 
         def told(result: ScenarioResult) -> None:
             store, number = stored[0]
             store.record_conformance(number, result)
             out.told(result)
 
-        found = run(size_kib, chosen, owner=who(), limit_seconds=limit_seconds, begun=begun, told=told)
+        found = run(size_kib, chosen, owner=this_process(), limit_seconds=limit_seconds, begun=begun, told=told)
         store, number = stored[0]
         store.end_conformance(number, found.ended_at, found.given_up)
     out.ended(found)

@@ -59,9 +59,9 @@ def abort(run_id: int, store_url: Database, as_json: bool) -> None:
 
 def _ask(run_id: int, how: RunRequest, store_url: Database, as_json: bool) -> None:
     from fleetexp.control.run_requests import ON_RESUME, stop
-    from fleetexp.process_identity import who
+    from fleetexp.process_identity import this_process
 
-    heard = stop(store_url, run_id, how, who())
+    heard = stop(store_url, run_id, how, this_process())
     if as_json:
         emit_json({"run_id": run_id, "asked": how, "heard": heard})
     elif heard:

@@ -67,27 +67,27 @@ def look(store: Store, store_url: Database, record: RunRecord, now: datetime) ->
     """Ask the store all that is shown; StoreErrors come through."""
     from fleetexp.control.run_recovery import PEOPLE
     from fleetexp.web.pages import host_state, moment
-    from fleetexp.web.run_queries import Asked
+    from fleetexp.web.run_queries import RunQueries
 
-    asked, run_id = Asked(store_url), record.run_id
+    queries, run_id = RunQueries(store_url), record.run_id
     audit = store.events(run_id, kinds=PEOPLE)
     guardrails: dict[str, tuple[str, str]] = {}
-    for metric, _, stage, _, host, _, _, _, verdict, _ in asked.guardrails(run_id):  # the newest first
+    for metric, _, stage, _, host, _, _, _, verdict, _ in queries.guardrails(run_id):  # the newest first
         when = "at the end" if stage is None else f"after stage {int(stage) + 1}"
         guardrails.setdefault(str(metric), (str(verdict), f"on {host}" if host else when))
     return RunStatus(
         record=record,
         now=now,
         periods=store.periods(run_id),
-        stages=[(int(hosts), None if at is None else moment(at)) for _, hosts, at in asked.stages(run_id)],
-        hosts=dict(Counter(host_state(row) for row in asked.hosts(run_id)).most_common()),
+        stages=[(int(hosts), None if at is None else moment(at)) for _, hosts, at in queries.stages(run_id)],
+        hosts=dict(Counter(host_state(row) for row in queries.hosts(run_id)).most_common()),
         guardrails=guardrails,
         audit=audit,
         asked=_asked(store.asked(run_id), record, audit, now),
         incoming=_incoming(
             [
                 (host, moment(begun), int(count), moment(last))
-                for host, begun, count, last in asked.rates(run_id)
+                for host, begun, count, last in queries.rates(run_id)
                 if last
             ],
             now,

@@ -156,7 +156,7 @@ class Controller:
         self._listen(now)
         for host in self._polls.due(now):
             self._context.poll(host)
-        self._replies.take(self._fleet.receive(self._patience(now)))
+        self._replies.take(self._fleet.receive(self._wait_seconds(now)))
         now = self._clock()
         if self._executor.woken(now):
             self._events.append(TimePassed())
@@ -168,7 +168,7 @@ class Controller:
         self._work(now + WORK_SECONDS)
         self._progress(self)
 
-    def _patience(self, now: float) -> float:
+    def _wait_seconds(self, now: float) -> float:
         """How long to wait for an answer: not at all where there is something to do."""
         if self._events or (self._write_queue.may_try() and (len(self._write_queue) or self._test)):
             return 0.0

@@ -70,7 +70,7 @@ class HostState:
         return not (self.begun or self.failed or self.done)
 
     @property
-    def standing(self) -> HostCounts:
+    def counts(self) -> HostCounts:
         return HostCounts(
             unheard=not (self.checked or self.failed),
             open=not self.done,
@@ -108,7 +108,7 @@ class HostRegistry:
 
     def count(self, unit: HostState) -> None:
         """Take note of what has become of a unit."""
-        new, state, awaited = unit.standing, unit.state, unit.awaited
+        new, state, awaited = unit.counts, unit.state, unit.awaited
         old, was, was_awaited = self._known.get(unit.host, (HostCounts(), None, False))
         self.awaited[unit.plan.stage] += awaited - was_awaited
         if state is not was:

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from agents.messages import Apply, Begin, Claim, End, Survey
 from agents.messages import Revert as RevertRequest
-from agents.timeouts import patience
+from agents.timeouts import timeout_factor
 from analysis.plan import Crossing
 from fleetexp.control.messages import (
     Abandon,
@@ -38,7 +38,7 @@ from fleetexp.domain import Approval, PeriodKind, PeriodPlan, ShortPoolPolicy
 
 log = logging.getLogger(__name__)
 
-SETTLING_SECONDS = 120.0 * patience()  # a workload may take so long to get ready (JIT, first touch of its memory)
+SETTLING_SECONDS = 120.0 * timeout_factor()  # a workload may take so long to get ready (JIT, first touch of its memory)
 APPROVAL_SECONDS = 30 * 86400.0  # a workload goes on for as long as a stage waits for approval
 
 

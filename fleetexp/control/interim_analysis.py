@@ -146,7 +146,7 @@ CALIBRATION_RUNS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looks:
+class InterimAnalyst:
     """The analyses of a run under way: the guardrails at the end of a stage, everything at its own end."""
 
     measured: Measured

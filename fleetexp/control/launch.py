@@ -20,7 +20,7 @@ from agents.versions import version_of
 from fleetexp.control.central_readings import CentralJob
 from fleetexp.control.controller import Controller
 from fleetexp.control.host_registry import names
-from fleetexp.control.interim_analysis import Looks, Measured
+from fleetexp.control.interim_analysis import InterimAnalyst, Measured
 from fleetexp.control.late_restores import Restoring
 from fleetexp.control.messages import StopRequested
 from fleetexp.control.prepare import PreparedRun
@@ -38,7 +38,7 @@ from fleetexp.experiment.schedule import assigned_units
 from fleetexp.fleets.by_name import FleetChoice, open_inventory
 from fleetexp.fleets.inventory import Inventory, shown
 from fleetexp.logs import of_run
-from fleetexp.process_identity import is_running, who
+from fleetexp.process_identity import is_running, this_process
 from fleetexp.simulated import is_simulated, marked
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store
@@ -80,7 +80,7 @@ def launch(prepared: PreparedRun, observer: Observer) -> RunOutcome:
                 spec_text=prepared.spec_text,
                 spec_json=json.loads(experiment_to_json(experiment)),
                 plan=plan,
-                launched_by=who(),
+                launched_by=this_process(),
                 versions=_versions(),
                 fleet=str(FleetChoice(name=hosts.name, address=hosts.address)),
             )
@@ -122,7 +122,7 @@ def resume(
                 where=f"run {run_id}",
                 remedy="start a new one with 'fleetexp run'",
             )
-        if awaits_approval(record) and (approved := approve(store, record, who())) is not None:
+        if awaits_approval(record) and (approved := approve(store, record, this_process())) is not None:
             return RunOutcome(
                 run_id=run_id,
                 state=RunState.RUNNING,
@@ -136,7 +136,7 @@ def resume(
         with contextlib.closing(inventory or open_inventory(choice, root)) as hosts:
             _wait_until_free(record, hosts, observer)
             machine = RunMachine.resumed(record.plan, store.periods(run_id), past_of(store, store.run(run_id)))
-            store.record_event(run_id, EventKind.RESUMED, f"by {who()}")
+            store.record_event(run_id, EventKind.RESUMED, f"by {this_process()}")
             if machine.goal is not None:
                 said = "run %d was being halted when it was interrupted: %s"
                 log.warning(said, run_id, machine.goal.reason, extra={"run_id": run_id})
@@ -167,7 +167,7 @@ def restore_run(
                 remedy=f"'fleetexp status {run_id}' shows it; 'fleetexp restore' without --run looks at this host",
             )
         left = unrestored(store.events(run_id, kinds=[EventKind.NOT_RESTORED, EventKind.RESTORED]))
-        store.record_event(run_id, EventKind.RESTORE_REQUESTED, f"by {who()}")
+        store.record_event(run_id, EventKind.RESTORE_REQUESTED, f"by {this_process()}")
         with contextlib.closing(inventory or open_inventory(FleetChoice.parse(record.fleet), root)) as hosts:
             fleet = hosts.open(list(left), claim_name(record))
             restoring = Restoring(store=store, run_id=run_id, fleet=fleet, left=left)
@@ -214,23 +214,25 @@ def _drive(
         counters=experiment.counters,
         elsewhere=frozenset() if central is None else frozenset(query.metric for query in central.queries),
     )
-    looks = Looks(measured=measured, analysis=analysis, now=fleet.clock.now)
+    analyst = InterimAnalyst(measured=measured, analysis=analysis, now=fleet.clock.now)
     try:
         job = Job(
             run_id=run_id,
-            holder=Holder(claim_name=name, owner=who()),
+            holder=Holder(claim_name=name, owner=this_process()),
             machine=machine,
             store=store,
             fleet=fleet,
             tripwires=Tripwires(analysis.guardrails, counters=counters),
             central=central,
         )
-        runner = Controller(job, analyst=looks, progress=lambda runner: observer(progress_of(runner, looks.verdicts)))
+        runner = Controller(
+            job, analyst=analyst, progress=lambda runner: observer(progress_of(runner, analyst.verdicts))
+        )
         with _signals(runner), of_run(run_id):
             state = runner.run()
     finally:
         fleet.close()
-    observer(progress_of(runner, looks.verdicts))
+    observer(progress_of(runner, analyst.verdicts))
     return _outcome(store, run_id, state)
 
 
@@ -309,7 +311,7 @@ def _signals(runner: Controller) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run cleanly: restore, keep what was measured, say so. A second one changes nothing."""
 
     def stop(number: int, _frame: object) -> None:
-        runner.ask(StopRequested(who=f"{who()} ({signal.Signals(number).name})"))
+        runner.ask(StopRequested(who=f"{this_process()} ({signal.Signals(number).name})"))
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if threading.current_thread() is not threading.main_thread():  # its signals are somebody else's

@@ -24,7 +24,7 @@ from agents.messages import (
     Survey,
     WorkloadSpec,
 )
-from agents.timeouts import patience
+from agents.timeouts import timeout_factor
 from fleetexp.control.host_session import HostSession
 from fleetexp.control.messages import Event, RecordFact
 from fleetexp.control.poll_scheduler import LONGEST_SECONDS, LONGEST_VIRTUAL_SECONDS, PollScheduler, poll_every_seconds
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN: dict[type, float] = {
-    kind: seconds * patience()
+    kind: seconds * timeout_factor()
     for kind, seconds in (
         (Survey, 45.0),
         (Preflight, 45.0),

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from agents.survey.figures import PageSurvey, SurveyPages
-from agents.timeouts import patience
+from agents.timeouts import timeout_factor
 from fleetexp.errors import RunError
 from fleetexp.fleets.inventory import Inventory, shown
 
-_SETTLING_SECONDS = 60.0 * patience()  # beyond what the survey itself may take: an agent starts, a reply travels
+_SETTLING_SECONDS = 60.0 * timeout_factor()  # beyond what the survey itself may take: an agent starts, a reply travels
 _SIMULATED = "simulated"
 
 

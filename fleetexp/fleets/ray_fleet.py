@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.messages import Request, Survey
 from agents.sysroot import SysRoot
-from agents.timeouts import patience
+from agents.timeouts import timeout_factor
 from fleetexp.errors import RunError
 from fleetexp.fleets.base import HostReply
 from fleetexp.fleets.inventory import FoundHost
@@ -28,7 +28,7 @@ from fleetexp.fleets.ray.protocol import (
     SurveyNodes,
 )
 
-SURVEY_SECONDS = 60.0 * patience()
+SURVEY_SECONDS = 60.0 * timeout_factor()
 RESTART_EVERY_SECONDS = 5.0  # a cluster that is gone is looked for so often, however many hosts are to be found there
 _LATE_SECONDS = 2.0  # how much later than the bridge we give a request up
 _DISMISS_SECONDS = 10.0

@@ -29,7 +29,7 @@ from fleetexp.experiment.mapping import (
 from fleetexp.experiment.schedule import assigned_units
 from fleetexp.imports.gather import MICROSECONDS, Gathered, Gathering
 from fleetexp.imports.tables import SourceTable
-from fleetexp.process_identity import who
+from fleetexp.process_identity import this_process
 from fleetexp.store.imported import ImportedPeriods, ImportedRun, ImportedSums
 from fleetexp.store.store import Store
 
@@ -78,7 +78,7 @@ def import_tables(tables: Iterable[SourceTable], written: WrittenMapping, store:
                 hypothesis=mapping.hypothesis,
                 mapping_text=written.text,
                 mapping=mapping_to_json(mapping),
-                launched_by=who(),
+                launched_by=this_process(),
                 versions={name: version_of(name) for name in ("fleetexp", "pyarrow", "numpy")},
                 changed={
                     host: _at(changed)

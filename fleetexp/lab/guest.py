@@ -85,13 +85,13 @@ class Guest:
         what, remedy = explained(failure_of(self.console, ended=ended))
         return LabError(f"guest {self.name}: {what}", str(self.console_path), remedy, last_lines(self.console))
 
-    def stop(self, patience_seconds: float = 30.0) -> None:
+    def stop(self, timeout_seconds: float = 30.0) -> None:
         """Let the guest's script end, then pull the plug."""
         if self.share.exists():
             (self.share / STOP).touch()
         if self._process is not None:
             try:
-                self._process.wait(timeout=patience_seconds)
+                self._process.wait(timeout=timeout_seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
             self._process.wait()

@@ -30,7 +30,7 @@ _PORTS = {
     "runtime_env_agent_port": ("runtime-env-agent-port", 52367),
     "metrics_export_port": ("metrics-export-port", 52368),
 }
-_PATIENCE = {
+_LONGER = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_start_wait_time_s": "400",
@@ -65,7 +65,7 @@ def main() -> None:
     """Join, and wait for the end."""
     head, address, labels, folder = sys.argv[1:]
     share = Path(SHARE)
-    os.environ.update(_PATIENCE)
+    os.environ.update(_LONGER)
     threading.Thread(target=_write_ports, daemon=True).start()
     start = [
         *RAY, "start", "--address", head, "--node-ip-address", address, "--num-cpus", "1", "--labels", labels,

@@ -1,4 +1,4 @@
-"""What makes a guest a node of a Ray cluster: the script that it runs, and the patience that emulated nodes need."""
+"""What makes a guest a node of a Ray cluster: the script that it runs, the longer times that emulated nodes need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "15000",
     "RAY_health_check_failure_threshold": "4",
-    "FLEETEXP_PATIENCE": "10",
+    "FLEETEXP_TIMEOUT_FACTOR": "10",
 }
 # Two processes of Ray's serve nothing here, with no dashboard and no runtime environments, and start slowly: they idle.
 _AGENTS = ("dashboard/agent.py", "_private/runtime_env/agent/main.py")

@@ -114,7 +114,7 @@ class Access:
 
     def token_shown(self, request: Request) -> bool:
         """Whether the token is in the address, and right."""
-        return self._same(request.asked.get("token", [""])[0], self._token)
+        return self._same(request.query.get("token", [""])[0], self._token)
 
     def cookie(self, request: Request, peer: str) -> str:
         """Return the Set-Cookie of a reader who has shown the token. It holds a value made of it, not the token."""

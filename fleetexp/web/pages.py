@@ -15,7 +15,7 @@ from analysis.results import Decision
 from analysis.wording import decision_label
 from fleetexp.domain import Design, Origin
 from fleetexp.simulated import is_simulated
-from fleetexp.web.run_queries import MOST_ROWS, Asked, Row
+from fleetexp.web.run_queries import MOST_ROWS, Row, RunQueries
 
 MOST_HOSTS = 300
 _TONES = {"pass": "good", "fail": "bad", "completed": "good", "restore_incomplete": "bad", "halted": "bad"}
@@ -32,9 +32,9 @@ class NotThere(LookupError):
     """No such run, or no such host in it."""
 
 
-def runs_page(asked: Asked) -> ReportPage:
+def runs_page(queries: RunQueries) -> ReportPage:
     """List the runs, the newest first."""
-    rows = asked.runs()
+    rows = queries.runs()
     table = Table(
         caption="Runs, the newest first",
         headers=("run", "experiment", "state", "decision", "hosts", "periods done", "launched"),
@@ -59,16 +59,16 @@ def runs_page(asked: Asked) -> ReportPage:
     return _page("Runs", (section,))
 
 
-def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
+def run_page(queries: RunQueries, run_id: int, now: datetime) -> ReportPage:
     """Show how a run is doing."""
-    found = asked.run(run_id)
+    found = queries.run(run_id)
     if found is None:
         raise NotThere(f"there is no run {run_id}")
     experiment, hypothesis, design, state, reason, decision, decision_reason = (str(value or "") for value in found[:7])
     launched_by, fleet, origin, created, started, ended, _, periods, complete, invalid, writes = found[7:]
     imported = Origin(str(origin)) is Origin.IMPORT
     decided = Decision(decision) if decision else None
-    hosts = asked.hosts(run_id)
+    hosts = queries.hosts(run_id)
     links = [("Runs", "/"), ("Reload", f"/runs/{run_id}"), ("Reload every 5 s", f"/runs/{run_id}?follow=1")]
     if decided or Design(design) is Design.RETROSPECTIVE:
         links.append(("Report", f"/runs/{run_id}/report"))
@@ -90,24 +90,24 @@ def run_page(asked: Asked, run_id: int, now: datetime) -> ReportPage:
         alarms=(alarm,) if alarm else (),
         warnings=("SIMULATED hosts: nothing here is measured on a kernel.",) if is_simulated(str(fleet)) else (),
         sections=(
-            _stages(asked.stages(run_id)),
+            _stages(queries.stages(run_id)),
             _hosts(run_id, hosts),
-            _guardrails(asked.guardrails(run_id)),
-            _rates(asked.rates(run_id), now),
-            _events(asked.events(run_id)),
+            _guardrails(queries.guardrails(run_id)),
+            _rates(queries.rates(run_id), now),
+            _events(queries.events(run_id)),
         ),
         kicker="Live view, read-only",
         links=tuple(links),
     )
 
 
-def host_page(asked: Asked, run_id: int, host: str) -> ReportPage:
+def host_page(queries: RunQueries, run_id: int, host: str) -> ReportPage:
     """Show one host of a run."""
-    host_id = asked.host_id(run_id, host)
+    host_id = queries.host_id(run_id, host)
     if host_id is None:
         raise NotThere(f"run {run_id} has no host {host!r}")
-    _, stratum, arm, stage, *_ = row = asked.hosts(run_id, host_id)[0]
-    facts = asked.facts(run_id, host_id)
+    _, stratum, arm, stage, *_ = row = queries.hosts(run_id, host_id)[0]
+    facts = queries.facts(run_id, host_id)
     about = [
         ("State", host_state(row)),
         ("Arm", f"{arm}, joins at stage {int(stage) + 1}"),
@@ -130,10 +130,10 @@ def host_page(asked: Asked, run_id: int, host: str) -> ReportPage:
         alarms=(),
         warnings=(),
         sections=(
-            _periods(asked.periods(run_id, host_id)),
-            _knobs(asked.knobs(run_id, host_id)),
-            _metrics(asked.metrics(run_id, host_id)),
-            _events(asked.events(run_id, host_id)),
+            _periods(queries.periods(run_id, host_id)),
+            _knobs(queries.knobs(run_id, host_id)),
+            _metrics(queries.metrics(run_id, host_id)),
+            _events(queries.events(run_id, host_id)),
         ),
         kicker="Live view, read-only",
         links=(("Runs", "/"), (f"Run {run_id}", f"/runs/{run_id}")),
@@ -146,7 +146,7 @@ def message_page(title: str, text: str) -> ReportPage:
 
 
 def host_state(row: Row) -> str:
-    """Say in a word what a host is doing, from its row of `Asked.hosts`."""
+    """Say in a word what a host is doing, from its row of `RunQueries.hosts`."""
     running, last, complete, planned = row[4], row[5], row[6], row[8]
     if last in _LAST_WORD:
         return _LAST_WORD[str(last)]

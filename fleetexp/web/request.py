@@ -38,7 +38,7 @@ class Request:
         return self.target.partition("?")[0]
 
     @property
-    def asked(self) -> dict[str, list[str]]:
+    def query(self) -> dict[str, list[str]]:
         """The query, every spelling of its keys decoded; nothing where it holds too many."""
         try:
             return parse_qs(self.target.partition("?")[2], max_num_fields=20)

@@ -20,7 +20,7 @@ RUNS = """SELECT run_id, experiment, state, decision, hosts, periods, periods_co
   created_at, launched_by FROM run_summary ORDER BY run_id DESC"""
 
 
-class Asked:
+class RunQueries:
     """A store's answers, each asked anew and read-only; StoreErrors come through."""
 
     def __init__(self, url: StoreUrl) -> None:

@@ -29,7 +29,7 @@ from fleetexp.web.access import Access
 from fleetexp.web.limits import Connections, Limits, Rate
 from fleetexp.web.pages import NotThere, host_page, message_page, run_page, runs_page
 from fleetexp.web.request import Request, RequestRefused, parse_head
-from fleetexp.web.run_queries import Asked
+from fleetexp.web.run_queries import RunQueries
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ class _Handler(socketserver.BaseRequestHandler):
         headers: dict[str, str] = {}
         if access.needs_token and access.token_shown(request):
             headers["Set-Cookie"] = access.cookie(request, peer)
-        if status is HTTPStatus.OK and request.asked.get("follow") == ["1"]:
+        if status is HTTPStatus.OK and request.query.get("follow") == ["1"]:
             headers["Refresh"] = str(FOLLOW_SECONDS)
         return _Response(status, page, headers)
 
@@ -247,11 +247,11 @@ class _Handler(socketserver.BaseRequestHandler):
             return HTTPStatus.INTERNAL_SERVER_ERROR, _said("A defect", _DEFECT)
 
     def _content(self, path: str) -> str:
-        asked = Asked(self.server.url)
+        queries = RunQueries(self.server.url)
         routes: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
-            (re.compile("/"), lambda _: page_as_html(runs_page(asked), {})),
-            (_RUN, lambda found: page_as_html(run_page(asked, int(found[1]), datetime.now(UTC)), {})),
-            (_HOST, lambda found: page_as_html(host_page(asked, int(found[1]), unquote(found[2])), {})),
+            (re.compile("/"), lambda _: page_as_html(runs_page(queries), {})),
+            (_RUN, lambda found: page_as_html(run_page(queries, int(found[1]), datetime.now(UTC)), {})),
+            (_HOST, lambda found: page_as_html(host_page(queries, int(found[1]), unquote(found[2])), {})),
             (_REPORT, lambda found: self._report(int(found[1]))),
         )
         for pattern, make in routes:

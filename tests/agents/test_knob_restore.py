@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agents.claim import HostClaim, take_claim
 from agents.journal import Journal
-from agents.knob_restore import differences, shrinking_first, undo
+from agents.knob_restore import differences, restore_knobs, shrinking_first
 from agents.knobs import find_knob, write_knob
 from agents.messages import Arm, KnobReason
 from agents.sysroot import FolderRoot
@@ -83,7 +83,7 @@ def test_every_knob_comes_back_and_says_so(host_tree: HostTree) -> None:
     found = {"thp/enabled": "madvise", "thp/2048kB/enabled": "inherit", "thp/defrag": "madvise"}
     for name in ("thp/enabled", "thp/2048kB/enabled"):
         write_knob(root, find_knob(root, name), "never", KnobReason.APPLY)
-    changes = {change.knob: change for change in undo(root, found, KnobReason.RESTORE)}
+    changes = {change.knob: change for change in restore_knobs(root, found, KnobReason.RESTORE)}
     assert set(changes) == set(found)
     assert all(change.ok for change in changes.values())
     assert changes["thp/enabled"].before == "never"
@@ -95,7 +95,7 @@ def test_a_knob_that_another_one_moves_is_put_back_after_it(host_tree: HostTree)
     root = Linked(host_tree(files={"proc/sys/vm/min_free_kbytes": "50000"}).root)
     found = {"thp/enabled": "madvise", "sysctl/vm.min_free_kbytes": "50000"}
     write_knob(root, find_knob(root, "thp/enabled"), "never", KnobReason.APPLY)
-    changes = undo(root, found, KnobReason.REVERT)
+    changes = restore_knobs(root, found, KnobReason.REVERT)
     assert [change.ok for change in changes] == [True, True]
     assert differences(root, found) == ()
 
@@ -103,7 +103,7 @@ def test_a_knob_that_another_one_moves_is_put_back_after_it(host_tree: HostTree)
 def test_pages_that_are_still_being_freed_are_waited_for(host_tree: HostTree) -> None:
     root = Busy(host_tree(files={POOLS.format(2048): "4", "proc/sys/vm/compact_memory": ""}).root)
     Busy.readings = 6
-    (change,) = undo(root, {"hugetlb/2048kB/nr_hugepages": "0"}, KnobReason.REVERT)
+    (change,) = restore_knobs(root, {"hugetlb/2048kB/nr_hugepages": "0"}, KnobReason.REVERT)
     assert (change.before, change.after, change.error) == ("4", "0", None)
     assert root.read("proc/sys/vm/compact_memory") == b"1"
 
@@ -120,7 +120,8 @@ def test_one_knob_that_will_not_come_back_does_not_keep_the_others(host_tree: Ho
     for name in found:
         write_knob(tree, find_knob(tree, name), "always", KnobReason.APPLY)
     changes = {
-        change.knob: change for change in undo(Stubborn(tree.root), found, KnobReason.REVERT, patience_seconds=0.1)
+        change.knob: change
+        for change in restore_knobs(Stubborn(tree.root), found, KnobReason.REVERT, timeout_seconds=0.1)
     }
     assert "refused" in (changes["thp/2048kB/enabled"].error or "")
     assert [drift.knob for drift in differences(tree, found)] == ["thp/2048kB/enabled"]
@@ -130,7 +131,7 @@ def test_a_knob_that_has_gone_is_an_error_of_its_own(host_tree: HostTree) -> Non
     root = host_tree()
     found = {"thp/enabled": "madvise", "thp/2048kB/enabled": "inherit"}
     (root.root / find_knob(root, "thp/2048kB/enabled").path).unlink()
-    changes = {change.knob: change for change in undo(root, found, KnobReason.REVERT, patience_seconds=0.0)}
+    changes = {change.knob: change for change in restore_knobs(root, found, KnobReason.REVERT, timeout_seconds=0.0)}
     assert changes["thp/enabled"].ok
     assert "has no knob" in (changes["thp/2048kB/enabled"].error or "")
 
@@ -150,7 +151,7 @@ def test_somebody_who_keeps_writing_is_noticed(host_tree: HostTree) -> None:
             return super().read(path)
 
     root = Fought(host_tree().root)
-    (change,) = undo(root, {"thp/enabled": "madvise"}, KnobReason.REVERT, patience_seconds=0.05)
+    (change,) = restore_knobs(root, {"thp/enabled": "madvise"}, KnobReason.REVERT, timeout_seconds=0.05)
     assert change.error is not None
 
 
@@ -164,7 +165,7 @@ def test_pools_give_back_before_others_ask(host_tree: HostTree) -> None:
         "hugetlb/1048576kB/nr_hugepages",
     ]
     Recording.order.clear()
-    undo(root, {"hugetlb/2048kB/nr_hugepages": "0", "hugetlb/1048576kB/nr_hugepages": "2"}, KnobReason.REVERT)
+    restore_knobs(root, {"hugetlb/2048kB/nr_hugepages": "0", "hugetlb/1048576kB/nr_hugepages": "2"}, KnobReason.REVERT)
     assert Recording.order == [POOLS.format(2048), POOLS.format(1048576)]
 
 
@@ -199,7 +200,7 @@ def test_whatever_was_applied_and_wherever_it_crashed_undo_gives_the_original(
     # The agent is gone. All that is left is the disk.
     journal = Journal.open(tree.state_dir)
     assert journal is not None
-    assert all(change.ok for change in undo(tree, journal.header.found, KnobReason.GUARDIAN))
+    assert all(change.ok for change in restore_knobs(tree, journal.header.found, KnobReason.GUARDIAN))
     assert differences(tree, start) == ()
     journal.leave()
     if claim is not None:
@@ -207,5 +208,5 @@ def test_whatever_was_applied_and_wherever_it_crashed_undo_gives_the_original(
 
 
 def test_undo_needs_nothing_but_the_root_and_what_was_found(tmp_path: Path) -> None:
-    (change,) = undo(FolderRoot(tmp_path), {"thp/enabled": "madvise"}, KnobReason.RESTORE, patience_seconds=0.0)
+    (change,) = restore_knobs(FolderRoot(tmp_path), {"thp/enabled": "madvise"}, KnobReason.RESTORE, timeout_seconds=0.0)
     assert change.error is not None

@@ -1,4 +1,4 @@
-"""A period reads on the beat, keeps everything in order, and knows what makes it unusable."""
+"""A period reads on the tick, keeps everything in order, and knows what makes it unusable."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_killed_is_reported() -> None:
     mine = mark_process(os.getpid())
     assert mine is not None
     # A member that may not be touched: ourselves, as the guardian would be if it were listed.
-    assert kill_with_group(mine, patience_seconds=0.0)
+    assert kill_with_group(mine, timeout_seconds=0.0)
     assert is_alive(mine)
 
 
@@ -154,7 +154,7 @@ def test_the_host_lock_is_exclusive_and_names_its_holder(spawn: Spawn, tmp_path:
     process = spawn(HOLD, str(tmp_path))
     assert line(process) == "held"
     with pytest.raises(HostClaimed, match=f"process {process.pid} has been changing"):
-        HostLock(tmp_path, patience_seconds=0.05).__enter__()
+        HostLock(tmp_path, timeout_seconds=0.05).__enter__()
     lock = HostLock(tmp_path)
     holder = lock.holder()
     assert holder is not None
@@ -167,8 +167,8 @@ def test_the_host_lock_is_exclusive_and_names_its_holder(spawn: Spawn, tmp_path:
 
 def test_the_host_lock_holds_between_threads_of_one_process_too(tmp_path: Path) -> None:
     with HostLock(tmp_path), pytest.raises(HostClaimed):
-        HostLock(tmp_path, patience_seconds=0.0).__enter__()
-    with HostLock(tmp_path, patience_seconds=0.0):
+        HostLock(tmp_path, timeout_seconds=0.0).__enter__()
+    with HostLock(tmp_path, timeout_seconds=0.0):
         pass
 
 
@@ -177,7 +177,7 @@ def test_a_lock_without_a_readable_signature_still_refuses(tmp_path: Path) -> No
         (tmp_path / "state.lock").write_text("garbage")
         assert HostLock(tmp_path).holder() is None
         with pytest.raises(HostClaimed, match="another process"):
-            HostLock(tmp_path, patience_seconds=0.0).__enter__()
+            HostLock(tmp_path, timeout_seconds=0.0).__enter__()
 
 
 def test_a_state_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a stranger's page does to the thread that keeps the beat of a lease: its longest pause under hostile pages."""
+"""What a stranger's page does to the thread that keeps the tick of a lease: its longest pause under hostile pages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ server = HTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 """
-# The same beat in a process that does nothing else: what it is held up by is the machine, not the page.
+# The same tick in a process that does nothing else: what it is held up by is the machine, not the page.
 QUIET = """
 import select, sys, time
 longest, last = 0.0, time.monotonic()
@@ -93,7 +93,7 @@ PAGES: dict[str, tuple[Callable[[], bytes], str, SourceForm]] = {
 
 
 @dataclass
-class Beat:
+class Tick:
     """A thread that ought to run every 2 ms, and the longest time in which it did not."""
 
     longest: float = 0.0
@@ -108,7 +108,7 @@ class Beat:
 
 
 class Quiet:
-    """A beat beside ours that no page concerns."""
+    """A tick beside ours that no page concerns."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -137,7 +137,7 @@ def quiet() -> Iterator[Quiet]:
 
 
 class Served:
-    """A web server in a process of its own, so that it shares no interpreter with the beat."""
+    """A web server in a process of its own, so that it shares no interpreter with the tick."""
 
     def __init__(self, folder: Path) -> None:
         self._page, self._type = folder / "page", folder / "type"
@@ -164,16 +164,16 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def pause_while(act: Callable[[], None]) -> float:
-    """Return the longest pause of a beat thread while something is done."""
-    beat = Beat()
-    thread = threading.Thread(target=beat.run)
+    """Return the longest pause of a tick thread while something is done."""
+    tick = Tick()
+    thread = threading.Thread(target=tick.run)
     thread.start()
     try:
         act()
     finally:
-        beat.stopped.set()
+        tick.stopped.set()
         thread.join()
-    return beat.longest
+    return tick.longest
 
 
 def test_no_page_holds_the_beat_of_a_lease_up(served: Served, quiet: Quiet) -> None:
@@ -199,7 +199,7 @@ def test_no_page_holds_the_beat_of_a_lease_up(served: Served, quiet: Quiet) -> N
 
 
 def read_once(source: MetricSource, quiet: Quiet) -> tuple[float, float, float]:
-    """Return the longest pause of the beat while a source is read, of one beside it, and how long the reading took."""
+    """Return the longest pause of the tick while a source is read, of one beside it, and how long the reading took."""
     (place,) = places([source], "web-1")
     quiet.longest()
     began = time.monotonic()

@@ -29,7 +29,7 @@ def knobs() -> dict[str, str]:
 def main() -> None:
     result, words = Path(sys.argv[1]), sys.argv[2:]
     os.chdir("/run")
-    os.environ["FLEETEXP_PATIENCE"] = "10"  # under emulation, on a machine that is busy, Python itself takes its time
+    os.environ["FLEETEXP_TIMEOUT_FACTOR"] = "10"  # emulated, on a busy machine, Python itself takes its time
     with contextlib.suppress(OSError):
         CGROUPS.write_text("+memory")
     swap_on("3G")

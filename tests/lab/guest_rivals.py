@@ -30,7 +30,7 @@ def available_kib() -> int:
 def main() -> None:
     os.chdir("/run")
     os.environ["PATH"] += ":/bin"
-    os.environ["FLEETEXP_PATIENCE"] = "4"
+    os.environ["FLEETEXP_TIMEOUT_FACTOR"] = "4"
     # As shipped, but one turn through the arms, a pass in each: emulation takes its time.
     spec = SHIPPED.read_text().replace("blocks: 8", "blocks: 1").replace("repeats: 3", "repeats: 1")
     spec = spec.replace("measure: 20s", "measure: 120s").replace("washout: 2s", "washout: 1s")

@@ -41,7 +41,7 @@ safety: {{lease: 60s}}
 def main() -> None:
     os.chdir("/run")
     os.environ["PATH"] += ":/bin"
-    os.environ["FLEETEXP_PATIENCE"] = "4"
+    os.environ["FLEETEXP_TIMEOUT_FACTOR"] = "4"
     Path("spec.yaml").write_text(SPEC)
     result: dict[str, Any] = {"knobs_before": knobs(), "before": counters()}
     result["run"] = fleetexp("run", "spec.yaml", "--fleet", "inline", "--store", "sqlite:///fleetexp.db")

@@ -31,7 +31,7 @@ from analysis.plan import AssignedUnit, Crossing, Direction, GuardrailPlan, Metr
 from analysis.results import Findings
 from fleetexp.control.progress import Progress
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, RunState, StagePlan, UnitPlan
-from fleetexp.process_identity import who
+from fleetexp.process_identity import this_process
 from fleetexp.store.store import Store, open_store
 from tests.analysis import fleet_data, switchback_data
 from tests.fleetexp.simulated_runs import KNOB as BIG_PAGES
@@ -99,9 +99,10 @@ def freeze_interrupted(path: Path) -> None:
             watch = _Copy(state, own, path)
             run_simulated(own.parent, text, hosts=hosts, faults=faults, observer=watch, store_url=f"sqlite:///{own}")
             assert watch.done, f"the run was never {state.value} then"
+    own = this_process()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         for table, column in (("run", "launched_by"), ("run", "reason"), ("event", "detail"), ("period", "reason")):
-            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, 'ops@head pid 1')", (who(),))  # noqa: S608
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, 'ops@head pid 1')", (own,))  # noqa: S608
     _in_one_file(path)
 
 

@@ -106,11 +106,11 @@ class Bridge:
 
     # ------------------------------------------------------------------ orders
     def _take_orders(self) -> None:
-        patience = 0.0 if self._actors is not None else _TURN_SECONDS
+        timeout = 0.0 if self._actors is not None else _TURN_SECONDS
         try:
             while True:
-                self._obey(self._orders.get(timeout=patience) if patience else self._orders.get_nowait())
-                patience = 0.0
+                self._obey(self._orders.get(timeout=timeout) if timeout else self._orders.get_nowait())
+                timeout = 0.0
         except queue.Empty:
             return
 

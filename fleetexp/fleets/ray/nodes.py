@@ -10,14 +10,14 @@ from agents.actor import start_look
 from agents.claim import ClaimStatus
 from agents.messages import HostFacts
 from agents.node_identity import HOST_LABELS, spoken
-from agents.timeouts import patience
+from agents.timeouts import timeout_factor
 from fleetexp.fleets.inventory import FoundHost
 from fleetexp.fleets.ray.actors import RayHost, collect
 
 Node = Mapping[str, Any]  # as `ray.nodes()` gives it
 
 _HEAD_RESOURCE = "node:__internal_head__"
-_LOOK_SECONDS = 60.0 * patience()  # a node starts a Python worker for the first look; on a busy one that takes a while
+_LOOK_SECONDS = 60.0 * timeout_factor()  # a node starts a Python worker for the first look; busy ones take a while
 _TOLD_TO_STOP = 1  # Ray's DeathReason of a node that was stopped on purpose
 
 

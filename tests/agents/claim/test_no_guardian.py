@@ -39,12 +39,12 @@ def test_a_guardian_that_is_not_ready_means_no_claim(
     assert (closed.outcome, closed.changes) == (RestoreOutcome.NOT_STARTED, ())
 
 
-@pytest.mark.parametrize(("patience", "claimed"), [("1", False), ("1000", True)])
+@pytest.mark.parametrize(("factor", "claimed"), [("1", False), ("1000", True)])
 def test_a_guardian_that_is_slow_has_as_much_longer_as_this_host_is_given(
-    host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, patience: str, claimed: bool
+    host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, factor: str, claimed: bool
 ) -> None:
     monkeypatch.setattr("agents.timeouts.START_SECONDS", 0.1)
-    monkeypatch.setenv("FLEETEXP_PATIENCE", patience)
+    monkeypatch.setenv("FLEETEXP_TIMEOUT_FACTOR", factor)
     slow = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *guardian_start.default_command()]
     root = host_tree()
     with contextlib.nullcontext() if claimed else pytest.raises(GuardianError):

@@ -52,7 +52,7 @@ def agent_under_nohup() -> Iterator[None]:
 
 def test_a_host_too_slow_to_start_a_command_is_told_as_such(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.timeouts.START_SECONDS", 1e-6)
-    with pytest.raises(WorkloadError, match=r"not started within .* FLEETEXP_PATIENCE=4"):
+    with pytest.raises(WorkloadError, match=r"not started within .* FLEETEXP_TIMEOUT_FACTOR=4"):
         runs.command("echo ops 1")
 
 

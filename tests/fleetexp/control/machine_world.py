@@ -54,7 +54,7 @@ def make_plan(
 def assert_counted(machine: RunMachine) -> None:
     """Compare the roll's counts with what a look at every unit says."""
     units, registry = list(machine.units.values()), machine.registry
-    assert registry.counts == HostCounts(*map(sum, zip(*(unit.standing for unit in units), strict=True)))
+    assert registry.counts == HostCounts(*map(sum, zip(*(unit.counts for unit in units), strict=True)))
     assert +registry.states == Counter(unit.state for unit in units)
     assert +registry.awaited == Counter(unit.plan.stage for unit in units if unit.awaited)
 

@@ -30,7 +30,7 @@ from fleetexp.control.host_machine import Hosts
 from fleetexp.control.host_registry import HostRegistry, HostState
 from fleetexp.control.host_session import HostSession
 from fleetexp.control.instruction_executor import InstructionExecutor
-from fleetexp.control.interim_analysis import Looks, Measured
+from fleetexp.control.interim_analysis import InterimAnalyst, Measured
 from fleetexp.control.messages import Collect, GuardrailBreached
 from fleetexp.control.observations import observations
 from fleetexp.control.poll_scheduler import PollScheduler, poll_every_seconds
@@ -441,7 +441,7 @@ def test_nothing_that_drives_a_run_takes_more_than_seven_things() -> None:
         HostRegistry,
         HostState,
         Measured,
-        Looks,
+        InterimAnalyst,
     )
     assert max(len(signature(part).parameters) for part in parts) <= 7
 

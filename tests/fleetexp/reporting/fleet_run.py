@@ -156,33 +156,33 @@ def _readings(
     base = float(draw.integers(1_000, 9_000))
     sequence = 0
     started = NOW + timedelta(minutes=12 * record.plan.stage + record.plan.index)
-    for beat in range(samples):
-        at = started + timedelta(seconds=30 * beat)
+    for tick in range(samples):
+        at = started + timedelta(seconds=30 * tick)
         sequence += 1
-        done = beat / max(1, samples - 1)
+        done = tick / max(1, samples - 1)
         yield Sample(
             position=sequence,
             period_id=record.period_id,
             sequence=sequence,
             taken_at=at,
-            boottime_seconds=1000.0 + 30 * beat,
+            boottime_seconds=1000.0 + 30 * tick,
             values={
-                "pgfault": base + 5000 * beat,
+                "pgfault": base + 5000 * tick,
                 "oom_kills": 0.0,
                 "memory_total_bytes": 256 * GIB,
                 "memory_available_bytes": 39 * GIB - (8 * GIB if treated else 0) + float(draw.normal(0, 0.3)) * GIB,
                 "memory_free_bytes": free,
                 "anon_bytes": 180 * GIB,
                 "page_table_bytes": (0.5 if treated else 0.9) * GIB * float(draw.uniform(0.95, 1.05)),
-                "instructions": 1e9 * (beat + 1),
-                "dtlb_load_misses": (3.1e6 if treated else 4.2e6) * (beat + 1) * float(draw.uniform(0.999, 1.001)),
+                "instructions": 1e9 * (tick + 1),
+                "dtlb_load_misses": (3.1e6 if treated else 4.2e6) * (tick + 1) * float(draw.uniform(0.999, 1.001)),
                 "free_huge_bytes": float(draw.integers(100, 4000)) * 2**21,
                 "thp_1048576kB_nr_anon": pages,
                 "thp_1048576kB_anon_fault_alloc": base + round(pages * done),
                 "thp_1048576kB_anon_fault_fallback": base + round(9 * done if treated else 0),
                 "thp_1048576kB_split": base + round(3 * done if treated else 0),
                 "thp_split_pud": base + round(5 * done if treated else 0),
-                "agent_cpu_seconds": 0.03 * (beat + 1) * float(draw.uniform(0.99, 1.01)),
+                "agent_cpu_seconds": 0.03 * (tick + 1) * float(draw.uniform(0.99, 1.01)),
             },
         )
         sequence += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SAY = "from fleetexp.process_identity import who; print(who())"
+SAY = "from fleetexp.process_identity import this_process; print(this_process())"
 LOGIN = "from pathlib import Path; Path('/proc/self/loginuid').write_text('{}'); "
 HERE = f"@{platform.node()} pid "
 
