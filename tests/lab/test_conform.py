@@ -46,7 +46,8 @@ def test_every_scenario_at_1g_passes(guest: Guest) -> None:
 
 # What hangs in the kernel is waited for as long as a scenario may take.
 @pytest.mark.parametrize(
-    ("fatal", "after_it", "limit"), [("mremap", ("swap", "memcg-full"), "300"), ("idle-scan", (), "180")]
+    ("fatal", "after_it", "limit"),
+    [("mremap", ("swap", "memcg-full"), "300"), ("memcg-full", ("numa-move",), "300"), ("idle-scan", (), "180")],
 )
 def test_a_kernel_with_the_series_alone_is_found_out_and_given_up_in_good_order(
     guest: Guest, fatal: str, after_it: tuple[str, ...], limit: str
