@@ -78,10 +78,7 @@ class Collectors:
         self._taint = self._read_taint() or 0
         self._oom_kills: float | None = None
         self._oom_kills_told: float | None = None
-        out: dict[str, float] = {}
-        for source in self._sources:
-            source.collect(out)
-        self._oom_kills_told = self._oom_kills = out.get("oom_kills")
+        self._oom_kills_told = self._oom_kills = self._collect_sources().get("oom_kills")
         self._notes.take_lost()  # what was never there has not gone away
 
     def _open_sources(self, numbers: Mapping[str, str]) -> list[Source]:
@@ -89,7 +86,7 @@ class Collectors:
         meminfo = KeyedTable(MEMINFO_KEYS, scale=1024.0, ending=":")
         sources: list[Source] = [
             ParsedFile(root, "proc/vmstat", KeyedTable(VMSTAT_KEYS), tuple(VMSTAT_KEYS.values()), notes),
-            ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes, doubt=more_than_there_is),
+            ParsedFile(root, "proc/meminfo", meminfo, tuple(MEMINFO_KEYS.values()), notes),
             ParsedFile(root, "proc/uptime", parse_uptime, ("cpu_idle_seconds",), notes),
             NumberFiles(root, numbers, notes),
         ]
@@ -127,12 +124,20 @@ class Collectors:
         return self._sample(boundary=False)
 
     def _sample(self, *, boundary: bool) -> dict[str, float]:
-        out: dict[str, float] = {}
-        for source in self._sources:
-            source.collect(out)
+        out = self._collect_sources()
         for counters in self._counters:
             counters.collect(out, boundary=boundary)
         self._oom_kills = out.get("oom_kills", self._oom_kills)
+        return out
+
+    def _collect_sources(self) -> dict[str, float]:
+        """Return what the files say, without what can't be true; that is told once."""
+        out: dict[str, float] = {}
+        for source in self._sources:
+            source.collect(out)
+        for metric, reason in more_than_there_is(out).items():
+            del out[metric]
+            self._notes.doubted(metric, reason)
         return out
 
     def boundary(self) -> dict[str, float]:

@@ -59,7 +59,7 @@ class OwnCost:
             out["agent_cpu_seconds"] = time.process_time() + child_seconds()
         if self._reader is not None:
             try:
-                _, pages, *_ = self._reader.read().split()
+                _, pages, _ = self._reader.read().split(b" ", 2)
                 out["agent_rss_bytes"] = float(whole_number(pages) * self._page_bytes)
             except ValueError as error:
                 self._notes.doubted(METRICS[1], f"/{_STATM}: {why(error)}")

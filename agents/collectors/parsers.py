@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 
 from agents.numbers import implausible, whole_number
 
-_UPTIME = re.compile(rb"[0-9]{1,12}\.[0-9]{1,6} ([0-9]{1,15}\.[0-9]{1,6})")
+_UPTIME = re.compile(rb"[0-9]{1,12}\.[0-9]{1,6} ([0-9]{1,15}\.[0-9]{1,6})\n?")
 _MOST_LINES = 2000  # of a table: the kernel's have some hundred
 _VALUE = re.compile(rb" *-?[0-9]+( .*)?")
+_TOTAL = re.compile(rb"^([a-z]+) .*total=([0-9]{1,18})$", re.MULTILINE)  # what is longer was below zero
 _MEMORY = "memory_total_bytes"
 _WITHIN_MEMORY = ("memory_free_bytes", "memory_available_bytes", "anon_bytes")
 
@@ -20,10 +21,11 @@ class KeyedTable:
 
     One pattern of the whole table, as it stood when it was learnt, finds the values and checks that their keys and the
     number of lines are still the same; a table that has changed its shape is learnt anew. (The one change that goes
-    unseen, a line exchanged for another, no kernel makes while it is up.)
+    unseen, a line exchanged for another, no kernel makes while it is up.) Most values are those of the reading before:
+    only the others are converted. Not for several threads at once.
     """
 
-    __slots__ = ("_names", "_pattern", "_scale", "_wanted")
+    __slots__ = ("_names", "_pattern", "_scale", "_texts", "_values", "_wanted")
 
     def __init__(self, wanted: Mapping[str, str], *, scale: float = 1.0, ending: str = "") -> None:
         """`wanted` maps key -> metric; values are multiplied by `scale`; `ending` follows each key in the file."""
@@ -31,32 +33,41 @@ class KeyedTable:
         self._scale = scale
         self._names: list[str] = []
         self._pattern = re.compile(b"")
+        self._texts: tuple[bytes, ...] = ()  # of the values, as they were read last
+        self._values: dict[str, float] = {}
 
     def __call__(self, data: bytes, out: dict[str, float]) -> None:
         match = self._pattern.fullmatch(data) or self._learn(data).fullmatch(data)
-        values = map(float, match.groups() if match else ())
-        if self._scale != 1.0:
-            values = map(self._scale.__mul__, values)
-        out.update(zip(self._names, values, strict=True))
+        texts, scale = match.groups() if match else (), self._scale
+        for name, text, before in zip(self._names, texts, self._texts, strict=True):
+            if text != before:
+                self._values[name] = float(text) * scale
+        self._texts = texts
+        out |= self._values
 
     def _learn(self, data: bytes) -> re.Pattern[bytes]:
-        """Make and return the pattern of this table; ValueError for a value that is no whole number."""
+        """Make and return the pattern of this table; ValueError for a value that is no whole number.
+
+        Of a key that stands there more than once the last line counts.
+        """
         lines = data.split(b"\n")
         if len(lines) > _MOST_LINES:
             raise ValueError(f"a table of {len(lines):,} lines")
         patterns: list[bytes] = []
         names: list[str] = []
-        for line in lines:
+        for line in reversed(lines):
             key, _, rest = line.partition(b" ")
-            if key not in self._wanted or not rest.strip():
-                patterns.append(b".*")
+            name = self._wanted.get(key)
+            if name is None or name in names or not rest.strip():
+                patterns.append(b".*+")
                 continue
             value = _VALUE.fullmatch(rest)
             if value is None:
                 raise ValueError(f"no whole number: {rest.strip()[:40]!r}")
-            patterns.append(re.escape(key) + b" +(-?[0-9]+)" + (b" .*" if value[1] else b""))
-            names.append(self._wanted[key])
-        self._names, self._pattern = names, re.compile(b"\n".join(patterns))
+            patterns.append(re.escape(key) + b" ++(-?[0-9]++)" + (b" .*+" if value[1] else b""))
+            names.append(name)
+        self._names, self._pattern = names[::-1], re.compile(b"\n".join(reversed(patterns)))
+        self._texts, self._values = (b"",) * len(names), {}
         return self._pattern
 
 
@@ -69,22 +80,18 @@ class Pressure:
         """Name the metrics `<prefix>_<line>_seconds`; other lines are left out."""
         self._names = {line.encode(): f"{prefix}_{line}_seconds" for line in lines}
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
-
     def __call__(self, data: bytes, out: dict[str, float]) -> None:
-        for line in data.splitlines():
-            head, mark, total = line.rpartition(b" total=")
-            if not mark:
-                raise ValueError(f"no total in {line[:80]!r}")
-            if (name := self._names.get(head.partition(b" ")[0])) is not None:
-                out[name] = whole_number(total) * 1e-6
+        totals = _TOTAL.findall(data)
+        if len(totals) != len(data.splitlines()):
+            raise ValueError(f"not lines that end with a total: {data[:80]!r}")
+        for line, total in totals:
+            if (name := self._names.get(line)) is not None:
+                out[name] = float(total) * 1e-6
 
 
 def parse_uptime(data: bytes, out: dict[str, float]) -> None:
     """Add how long CPUs were idle, summed over them. The line: 'SECONDS_UP SECONDS_IDLE'."""
-    match = _UPTIME.fullmatch(data.strip())
+    match = _UPTIME.fullmatch(data)
     if match is None:
         raise ValueError(f"no times since boot: {data[:80]!r}")
     out["cpu_idle_seconds"] = float(match[1])

@@ -7,11 +7,10 @@ from typing import Protocol
 
 from agents.catalogue.table import ONLY_ON
 from agents.collectors.notes import Notes, why
-from agents.numbers import implausible, whole_number, whole_numbers
+from agents.numbers import whole_number, whole_numbers
 from agents.sysroot import Reader, SysRoot
 
 Parser = Callable[[bytes, dict[str, float]], None]  # adds metrics to the sample; ValueError where it can't
-Doubt = Callable[[Mapping[str, float]], Mapping[str, str]]  # which values can't be true, and why
 
 
 class Source(Protocol):
@@ -33,25 +32,16 @@ class Source(Protocol):
 class ParsedFile:
     """One file with several metrics."""
 
-    __slots__ = ("_doubt", "_metrics", "_notes", "_parse", "_path", "_reader", "_root")
+    __slots__ = ("_metrics", "_notes", "_parse", "_path", "_reader", "_root", "_seen")
 
-    def __init__(
-        self,
-        root: SysRoot,
-        path: str,
-        parse: Parser,
-        metrics: Sequence[str],
-        notes: Notes,
-        *,
-        doubt: Doubt = implausible,
-    ) -> None:
+    def __init__(self, root: SysRoot, path: str, parse: Parser, metrics: Sequence[str], notes: Notes) -> None:
         self._root = root
-        self._doubt = doubt
         self._path = path
         self._parse = parse
         self._metrics = tuple(metrics)
         self._notes = notes
         self._reader: Reader | None = None
+        self._seen = 0  # how many of the metrics were there last
         self.retry()
 
     @property
@@ -62,17 +52,21 @@ class ParsedFile:
         if self._reader is None:
             return
         try:
-            out.update(self._believed(self._reader))
+            out |= self._read(self._reader)
         except (OSError, ValueError) as error:
             self._gone(error, out)
 
-    def _believed(self, reader: Reader) -> dict[str, float]:
-        """Read the file without what can't be true; that is told once."""
+    def _read(self, reader: Reader) -> dict[str, float]:
+        """Read the file, and note where it says more or less than before."""
         seen: dict[str, float] = {}
         self._parse(reader.read(), seen)
-        for metric, reason in self._doubt(seen).items():
-            del seen[metric]
-            self._notes.doubted(metric, f"/{self._path}: {reason}")
+        if len(seen) != self._seen:
+            self._seen = len(seen)
+            self._notes.found(seen.keys() - self._notes.doubts)
+            for metric in self._metrics:
+                if metric not in seen:
+                    where = f"; found on {ONLY_ON[metric]} only" if metric in ONLY_ON else ""
+                    self._notes.missing([metric], f"/{self._path} has no such line on this kernel{where}")
         return seen
 
     def _gone(self, error: OSError | ValueError, out: dict[str, float]) -> None:
@@ -82,7 +76,7 @@ class ParsedFile:
         self.retry()  # a file that was made anew, such as a restarted service's cgroup, is there at once
         if self._reader is not None:
             try:
-                out.update(self._believed(self._reader))
+                out |= self._read(self._reader)
             except (OSError, ValueError):
                 self.close()
         if self._reader is None:
@@ -94,18 +88,14 @@ class ParsedFile:
         reader: Reader | None = None
         try:
             reader = self._root.reader(self._path)
-            seen = self._believed(reader)
+            self._seen = -1
+            self._read(reader)
         except (OSError, ValueError) as error:
             if reader is not None:
                 reader.close()
             self._notes.missing(self._metrics, f"/{self._path}: {why(error)}")
             return
         self._reader = reader
-        self._notes.found(seen)
-        absent = [metric for metric in self._metrics if metric not in seen and metric not in self._notes.doubts]
-        for metric in absent:
-            where = f"; found on {ONLY_ON[metric]} only" if metric in ONLY_ON else ""
-            self._notes.missing([metric], f"/{self._path} has no such line on this kernel{where}")
 
     def close(self) -> None:
         if self._reader is not None:
@@ -114,9 +104,9 @@ class ParsedFile:
 
 
 class NumberFiles:
-    """Many files with one number each: the shape of sysfs counters."""
+    """Many files with one number each: the shape of sysfs counters. Only what reads unlike before is converted."""
 
-    __slots__ = ("_missing", "_notes", "_open", "_reads", "_root")
+    __slots__ = ("_begins", "_missing", "_notes", "_open", "_root", "_texts", "_values")
 
     def __init__(self, root: SysRoot, paths: Mapping[str, str], notes: Notes) -> None:
         """Keep the files open; `paths` maps metric -> path."""
@@ -124,7 +114,9 @@ class NumberFiles:
         self._notes = notes
         self._open: dict[str, tuple[str, Reader]] = {}
         self._missing = dict(paths)
-        self._reads: tuple[Callable[[], bytes], ...] = ()  # of `_open`, in its order
+        self._begins: tuple[Callable[[], bytes], ...] = ()  # of `_open`, in its order
+        self._texts: Sequence[bytes | None] = ()  # what they returned last, and what that says
+        self._values: dict[str, float] = {}
         self.retry()
 
     @property
@@ -133,11 +125,16 @@ class NumberFiles:
 
     def collect(self, out: dict[str, float]) -> None:
         try:
-            values = whole_numbers([read() for read in self._reads])
+            texts = [begin() for begin in self._begins]
+            if texts != self._texts:
+                pairs = zip(self._open, texts, self._texts, strict=True)
+                fresh = {metric: text for metric, text, before in pairs if text != before}
+                self._values.update(zip(fresh, whole_numbers(fresh.values()), strict=True))
+                self._texts = texts
         except (OSError, ValueError):
             self._collect_singly(out)
         else:
-            out.update(zip(self._open, values, strict=True))
+            out |= self._values
 
     def _collect_singly(self, out: dict[str, float]) -> None:
         """Read what is there, and note what has gone away or can't be believed."""
@@ -176,10 +173,11 @@ class NumberFiles:
             self._open[metric] = (path, reader)
             del self._missing[metric]
             self._notes.found([metric])
-        self._reads = tuple(reader.read for _, reader in self._open.values())
+        self._begins = tuple(reader.begin for _, reader in self._open.values())
+        self._texts, self._values = [None] * len(self._open), {}
 
     def close(self) -> None:
         for _, reader in self._open.values():
             reader.close()
         self._open.clear()
-        self._reads = ()
+        self._begins, self._texts, self._values = (), (), {}

@@ -55,6 +55,7 @@ class PerfCounters:
         self._floor = floor
         self._lost = lost
         self._groups: list[EventGroup] = []
+        self._order: list[tuple[int, EventGroup]] = []  # every open group and CPU, as they are read
         self._online: Reader | None = None
         self._online_text = b""
         self._given_up = False
@@ -90,21 +91,21 @@ class PerfCounters:
         A group that the kernel has taken apart, because its CPU is going away or has been, is given up.
         """
         found: dict[EventGroup, dict[int, Reading]] = {group: {} for group in self._groups}
-        for cpu, group in self._by_cpu():
+        for cpu, group in self._order:
             if (reading := group.read(cpu)) is not None:
                 found[group][cpu] = reading
             else:
                 self._give_up(group, cpu)
         return found
 
-    def _by_cpu(self) -> list[tuple[int, EventGroup]]:
-        """Every open group and CPU, in the order of reading."""
+    def _set_order(self) -> None:
         cpus = sorted(set().union(*(group.fds for group in self._groups)))
-        return [(cpu, group) for cpu in cpus for group in self._groups if cpu in group.fds]
+        self._order = [(cpu, group) for cpu in cpus for group in self._groups if cpu in group.fds]
 
     def _give_up(self, group: EventGroup, cpu: int) -> None:
         """Close what no longer reads; it is opened anew at the next sample, where its CPU is online then."""
         group.close_on(cpu)
+        self._set_order()
         self._given_up = True
         self._lost(f"perf events on CPU {cpu}: the kernel gave up {_words(group)}")
 
@@ -123,12 +124,12 @@ class PerfCounters:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What one `collect` reads of the events: one descriptor for each group and CPU."""
-        return tuple(group.fds[cpu][0] for cpu, group in self._by_cpu())
+        return tuple(group.fds[cpu][0] for cpu, group in self._order)
 
     @property
     def counted(self) -> tuple[tuple[PerfEvent, int], ...]:
         """Every event that is counted, with its CPU, in the order of reading."""
-        return tuple((event, cpu) for cpu, group in self._by_cpu() for event in group.events)
+        return tuple((event, cpu) for cpu, group in self._order for event in group.events)
 
     def close(self) -> None:
         self._close_groups()
@@ -141,6 +142,7 @@ class PerfCounters:
     def _close_groups(self) -> None:
         for group in self._groups:
             group.close()
+        self._order = []
 
     def _refuse_all(self, reason: str) -> None:
         """Count nothing any more."""
@@ -245,6 +247,7 @@ class PerfCounters:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
         self._groups = [group for group in self._groups if group.events]
+        self._set_order()
 
     def _identify(self) -> tuple[int, int] | None:
         if self._cgroup is None:

@@ -8,6 +8,7 @@ next, and until enough has been seen the count is invalid.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import sub
 
 COVERAGE_FLOOR = 0.2
 TURN_SECONDS = 0.1  # by then each had some turns: a CPU changes them every 4 ms (perf_event_mux_interval_ms in sysfs)
@@ -60,7 +61,7 @@ class ScaledCounts:
         self.still, self.never = [], []
         for cpu, reading in readings.items():
             last = self._last.get(cpu, self._start)
-            enabled, running = reading[0] - last[0], reading[1] - last[1]
+            enabled, running, *rises = map(sub, reading, last)
             enabled_now += enabled
             scale: float = 1
             if enabled != running:  # multiplexed
@@ -72,8 +73,7 @@ class ScaledCounts:
                 scale = enabled / running
             elif enabled == 0:
                 self.still.append(cpu)
-            for place, (count, before) in enumerate(zip(reading[2:], last[2:], strict=True)):
-                self.totals[place] += (count - before) * scale
+            self.totals = [total + rise * scale for total, rise in zip(self.totals, rises, strict=True)]
             self.enabled_seconds += enabled * 1e-9
             self.running_seconds += running * 1e-9
             self._last[cpu] = reading

@@ -20,10 +20,10 @@ _DIED = 1 << 7  # taint: the kernel died recently
 class _KnobReader:
     """A file of the model, read anew each time: `read` is found once, when it is opened."""
 
-    __slots__ = ("read",)
+    __slots__ = ("begin", "read")
 
     def __init__(self, read: Callable[[], bytes]) -> None:
-        self.read = read
+        self.begin = self.read = read
 
     def close(self) -> None:
         """Nothing is held."""

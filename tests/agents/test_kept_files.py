@@ -64,7 +64,8 @@ def test_files_of_many_records_are_read_to_their_end(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["proc/vmstat", "proc/meminfo", "proc/buddyinfo", "proc/pagetypeinfo", "proc/pressure/memory"]
+    "path",
+    ["proc/vmstat", "proc/meminfo", "proc/buddyinfo", "proc/pagetypeinfo", "proc/pressure/memory", "proc/uptime"],
 )
 def test_counters_have_the_same_lines_as_a_fresh_read(path: str) -> None:
     root = FolderRoot()
@@ -75,6 +76,18 @@ def test_counters_have_the_same_lines_as_a_fresh_read(path: str) -> None:
     reader = root.reader(path)
     for _ in range(2):
         assert len(reader.read().splitlines()) == len(whole.splitlines())
+    reader.close()
+
+
+def test_the_beginning_is_all_of_a_short_file(tmp_path: Path) -> None:
+    file = tmp_path / "one"
+    file.write_text("1\n")
+    reader = FolderRoot(tmp_path).reader("one")
+    assert reader.begin() == reader.read() == b"1\n"
+    file.write_text("22\n")
+    assert reader.begin() == b"22\n"
+    file.write_text("x" * 5000)
+    assert reader.begin() == b"x" * len(reader.begin()) != reader.read()
     reader.close()
 
 
@@ -102,5 +115,6 @@ def test_closing_twice_does_no_harm_and_reading_after_it_fails(tmp_path: Path) -
     reader = FolderRoot(tmp_path).reader("one")
     reader.close()
     reader.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        reader.read()
+    for read in (reader.read, reader.begin):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            read()

@@ -137,6 +137,46 @@ def test_a_number_that_turns_to_garbage_leaves_the_others(host_tree: Tree, closi
     assert collectors.sample()["thp_2048kB_split"] == 2.0
 
 
+def test_lines_that_go_come_or_change_places_between_samples_are_followed(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree(files={"proc/vmstat": "pgfault 1\noom_kill 0\nthp_split_pud 4"})
+    collectors = closing(Collectors(root))
+    shown = ("pgfault", "oom_kills", "thp_split_pud", "thp_split_page")
+    for text, wanted in (
+        ("pgfault 2\nthp_split_pud 4\noom_kill 0\n", {"pgfault": 2.0, "oom_kills": 0.0, "thp_split_pud": 4.0}),
+        ("pgfault 3\noom_kill 0\n", {"pgfault": 3.0, "oom_kills": 0.0}),
+        ("thp_split_page 9\npgfault 4\n", {"pgfault": 4.0, "thp_split_page": 9.0}),
+        (
+            "thp_split_page 8\npgfault 4\nthp_split_pud 4\n",
+            {"pgfault": 4.0, "thp_split_pud": 4.0, "thp_split_page": 8.0},
+        ),
+    ):
+        (root.root / "proc/vmstat").write_text(text)
+        sample = collectors.sample()
+        assert {metric: sample[metric] for metric in shown if metric in sample} == wanted
+    assert "no such line" in collectors.unavailable["oom_kills"]
+    assert not {"pgfault", "thp_split_pud", "thp_split_page"} & collectors.unavailable.keys()
+    assert collectors.events() == []
+
+
+def test_number_files_stay_rise_and_go_back_between_samples(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    split, held = root.root / STATS.format(2048) / "split", root.root / STATS.format(2048) / "nr_anon"
+    for splits, pages in ((1, 5), (1, 5), (2, 5), (0, 5), (0, 6), (2**60, 0)):
+        split.write_text(f"{splits}\n")
+        held.write_text(f"{pages}\n")
+        sample = collectors.sample()
+        assert (sample["thp_2048kB_split"], sample["thp_2048kB_nr_anon"]) == (splits, pages)
+
+
+def test_a_number_longer_than_what_is_read_of_it_is_no_number(host_tree: Tree, closing: Closing) -> None:
+    root = host_tree()
+    collectors = closing(Collectors(root))
+    (root.root / STATS.format(2048) / "split").write_text("0" * 200 + "7\n")
+    assert "thp_2048kB_split" not in collectors.sample()
+    assert "a number of 201 digits" in collectors.unavailable["thp_2048kB_split"]
+
+
 WRAPPED = str(2**64 - 3)
 
 

@@ -46,6 +46,21 @@ def test_a_table_that_changes_its_shape_is_read_right() -> None:
     assert read(table, "a 1\n") == {"a": 1.0}
 
 
+def test_values_that_stay_rise_or_go_back_are_those_of_the_text_each_time() -> None:
+    table = KeyedTable({"a": "a", "b": "b", "c": "c"}, scale=1024.0)
+    for a, b, c in ((1, 7, 0), (2, 7, 0), (2, 3, 0), (2, 3, 0), (900, 0, 5), (1, 7, 0)):
+        found = read(table, f"a {a} kB\nb {b}\nc  {c} kB\n")
+        assert found == {"a": a * 1024.0, "b": b * 1024.0, "c": c * 1024.0}
+        found["a"] = -1.0  # what a caller does with its reading is not seen by the next one
+
+
+def test_of_a_key_that_stands_there_twice_the_last_line_counts() -> None:
+    table = KeyedTable({"a": "a", "b": "b"})
+    assert read(table, "a 1\nb 2\na 3\n") == {"a": 3.0, "b": 2.0}
+    assert read(table, "a 4\nb 2\na 3\n") == {"a": 3.0, "b": 2.0}
+    assert read(table, "a 4\nb 2\na 5\n") == {"a": 5.0, "b": 2.0}
+
+
 def test_a_key_without_a_value_is_left_out() -> None:
     assert read(KeyedTable({"a": "a", "b": "b"}), "a 1\nb") == {"a": 1.0}
 
@@ -91,6 +106,12 @@ def test_pressure_totals_are_seconds() -> None:
         out,
     )
     assert out == pytest.approx({"psi_memory_some_seconds": 26.856799, "psi_memory_full_seconds": 0.0005})
+
+
+@pytest.mark.parametrize("total", [2**64 - 3, 10**19, -5])
+def test_a_total_that_lost_its_sign_is_no_pressure(total: int) -> None:
+    with pytest.raises(ValueError, match="total"):
+        Pressure("psi")(f"some avg10=0.00 total=5\nfull avg10=0.00 total={total}\n".encode(), {})
 
 
 def test_idle_time_of_all_cpus_stands_second() -> None:
