@@ -78,7 +78,7 @@ class Gathering:
         }
         self._units: dict[int, str] = {}
         self._first, self._last = np.iinfo(np.int64).max, NEVER
-        self._rows = self._values = 0
+        self._rows = 0
         self._skipped: Counter[str] = Counter()
         self._sources: list[Provenance] = []
 
@@ -140,7 +140,7 @@ class Gathering:
         times = np.zeros(len(hosts), np.int64)
         if mapping.layout is Layout.WIDE:
             times = instants(batch.column(mapping.columns.time), mapping.columns.time, at, mapping.read)
-        values = np.column_stack([numbers(batch.column(name), name, at, mapping.read) for name in self._metrics])
+        values = [numbers(batch.column(name), name, at, mapping.read) for name in self._metrics]
         self._add(hosts, times, values, keep, at)
 
     def _take_long(self, batch: pa.RecordBatch, hosts: Whole, keep: Flags, at: BatchPlace) -> None:
@@ -156,7 +156,7 @@ class Gathering:
             self._note_units(batch.column(columns.unit), columns.unit, metrics, at)
         kept = keep & ~skipped & ~np.isnan(values)
         key = hosts * len(self._metrics) + metrics
-        self._add(key, times, values[:, np.newaxis], kept, at)
+        self._add(key, times, [values], kept, at)
 
     def _take_hosts(self, batch: pa.RecordBatch, at: BatchPlace) -> None:
         """Turn a column a host into a row a host and time, host by host."""
@@ -168,19 +168,25 @@ class Gathering:
         kept = ~np.isnan(values)
         again = np.tile(np.arange(len(times)), len(names))
         key, when = np.repeat(hosts, len(times)), np.tile(times, len(names))
-        self._add(key, when, values[:, np.newaxis], kept, at, rows=again)
+        self._add(key, when, [values], kept, at, rows=again)
 
     def _add(
-        self, keys: Whole, times: Whole, values: Reals, kept: Flags, at: BatchPlace, *, rows: Whole | None = None
+        self,
+        keys: Whole,
+        times: Whole,
+        values: Sequence[Reals],
+        kept: Flags,
+        at: BatchPlace,
+        *,
+        rows: Whole | None = None,
     ) -> None:
         """Sum up the rows that are kept; `rows` is where each stands in its batch, where that is not its place."""
         if not kept.any():
             return
         if not kept.all():
-            keys, times, values = keys[kept], times[kept], values[kept]
+            keys, times, values = keys[kept], times[kept], [column[kept] for column in values]
         places = np.flatnonzero(kept) if rows is None else rows[kept]
         self._first, self._last = min(self._first, int(times.min())), max(self._last, int(times.max()))
-        self._values += int(np.isfinite(values).sum())
         self._sums.add(keys, times, values, lambda place: at.row(int(places[place])))
 
     def _not_excluded(self, hosts: Whole) -> Flags:
@@ -262,7 +268,7 @@ class Gathering:
                 spread=sums.spread,
             ),
             rows=self._rows,
-            values=self._values,
+            values=int(sums.n.sum()),
             skipped=self._skipped,
             sources=tuple(self._sources),
         )

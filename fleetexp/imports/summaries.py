@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,12 +16,10 @@ from fleetexp.imports.cells import NEVER
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
-_ROW = np.dtype(
-    [
-        *((name, np.int64) for name in ("key", "bucket", "column", "n")),
-        *((name, np.float64) for name in ("mean", *ReadingSpread._fields)),
-    ]
-)
+_KINDS: dict[str, type[np.int64 | np.float64]] = {
+    **dict.fromkeys(("key", "bucket", "column", "n"), np.int64),
+    **dict.fromkeys(("mean", *ReadingSpread._fields), np.float64),
+}
 _FIRST_ROOM = 1 << 12
 _SHORT = 1 << 16  # keys below it are sorted by their digits, which takes a fifth of the time
 
@@ -47,12 +46,12 @@ class PeriodSummaries:
         self._length = length
         self._latest = np.empty(0, np.int64)  # by key, of its rows so far
         self._end: tuple[int, int] | None = (NEVER, 0)  # of rows so far, while they rise in time, then in key
-        self._open: list[tuple[Whole, Whole, Reals]] = []  # key, bucket and values of rows whose period may go on
-        self._closed = np.empty(_FIRST_ROOM, _ROW)
+        self._open: list[tuple[Whole, Whole, *tuple[Reals, ...]]] = []  # key, bucket, values: the period may go on
+        self._closed: dict[str, NDArray[Any]] = {name: np.empty(_FIRST_ROOM, kind) for name, kind in _KINDS.items()}
         self._count = 0
 
-    def add(self, keys: Whole, times: Whole, values: Reals, at: Callable[[int], str]) -> None:
-        """Take rows: `values` is [row, column], NaN where there is none; `at` says where a row stands.
+    def add(self, keys: Whole, times: Whole, values: Sequence[Reals], at: Callable[[int], str]) -> None:
+        """Take rows: `values` are by column, NaN where there is none; `at` says where a row stands.
 
         DataRefused where a key has a time twice, or one that is earlier than the one before.
         """
@@ -66,7 +65,7 @@ class PeriodSummaries:
             self._refuse_falling(keys, times, at)
         before = np.where(self._latest == NEVER, times.min(), self._latest)
         self._latest[keys] = times
-        self._open.append((keys, times // self._length, values))
+        self._open.append((keys, times // self._length, *values))
         if (before // self._length < self._latest // self._length).any():
             self._close_periods(ended_only=True)
 
@@ -96,55 +95,58 @@ class PeriodSummaries:
         """Close what is open, and return everything."""
         if self._open:
             self._close_periods(ended_only=False)
-        closed = {name: self._closed[name][: self._count].copy() for name in _ROW.names or ()}
+        closed = {name: column[: self._count] for name, column in self._closed.items()}
         figures = [closed.pop(name) for name in ReadingSpread._fields]
         return Summaries(**closed, spread=ReadingSpread(*figures))
 
     def _close_periods(self, *, ended_only: bool) -> None:
         """Sum up the periods that are held: all, or those after which the same key has begun another."""
-        keys, order = _sorted(np.concatenate([keys for keys, _, _ in self._open]))
-        bucket = np.concatenate([bucket for _, bucket, _ in self._open]).take(order)
-        values = np.concatenate([values for _, _, values in self._open]).take(order, axis=0)
+        unsorted, buckets, *values = map(np.concatenate, zip(*self._open, strict=True))
+        self._open.clear()
+        keys, order = _sorted(unsorted)
+        bucket = buckets.take(order)
         begins = np.flatnonzero(_changes(keys) | _changes(bucket))
         counts = np.diff(np.append(begins, len(keys)))
         last = np.append(keys[begins[1:]] != keys[begins[:-1]], True) & ended_only
-        self._close(keys, bucket, values, begins[~last], counts[~last])
-        rows = np.flatnonzero(np.repeat(last, counts))
-        self._open = [(keys.take(rows), bucket.take(rows), values.take(rows, axis=0))]
+        for count in np.unique(counts[~last]).tolist():
+            places = sliding_window_view(order, count)[begins[~last & (counts == count)]]
+            self._close(unsorted[places[:, 0]], buckets[places[:, 0]], places, values)
+        left = order.take(np.flatnonzero(np.repeat(last, counts)))
+        self._open = [(unsorted.take(left), buckets.take(left), *(column.take(left) for column in values))]
 
     def _keep(self, rows: int, **columns: Whole | Reals | int) -> None:
-        """Put closed periods behind those there are: into one array, lest they lie all over the memory."""
-        room, count = len(self._closed), self._count + rows
-        if count > room:
-            grown = np.empty(max(count, 2 * room), _ROW)
-            grown[: self._count] = self._closed[: self._count]
-            self._closed = grown
+        """Put closed periods behind those there are: into one array each, lest they lie all over the memory."""
+        count = self._count + rows
         for name, values in columns.items():
-            self._closed[name][self._count : count] = values
+            if count > len(column := self._closed[name]):
+                self._closed[name] = column = np.append(column, np.empty(max(rows, len(column)), column.dtype))
+            column[self._count : count] = values
         self._count = count
 
-    def _close(self, keys: Whole, bucket: Whole, values: Reals, begins: Whole, counts: Whole) -> None:
-        width = values.shape[1]
-        for count in np.unique(counts).tolist():
-            first = begins[counts == count]
-            table = sliding_window_view(values, count, axis=0)[first].reshape(-1, count).T  # [reading, period x column]
-            whole = [np.repeat(part[first].astype(np.int64), width) for part in (keys, bucket)]
-            column = np.tile(np.arange(width), len(first))
-            there = count - np.isnan(table).sum(axis=0)
-            for found in np.unique(there[there > 0]).tolist():
-                chosen = there == found
-                readings = table if found == count and chosen.all() else table[:, chosen]
-                if found < count:
-                    readings = np.sort(readings, axis=0)[:found]  # NaN comes last
-                self._keep(
-                    readings.shape[1],
-                    key=whole[0][chosen],
-                    bucket=whole[1][chosen],
-                    column=column[chosen],
-                    n=found,
-                    mean=readings.mean(axis=0),
-                    **spread(readings)._asdict(),
-                )
+    def _close(self, keys: Whole, bucket: Whole, places: Whole, values: Sequence[Reals]) -> None:
+        """Sum up periods of as many rows each: `places` in `values` are [period, reading]."""
+        count, width = places.shape[1], len(values)
+        cells = np.empty((width, *places.shape))
+        for column, found in zip(values, cells, strict=True):
+            column.take(places, out=found, mode="clip")  # any other mode fills a copy first
+        table = cells.reshape(-1, count).T  # [reading, column x period]
+        whole = [np.tile(part.astype(np.int64), width) for part in (keys, bucket)]
+        columns = np.repeat(np.arange(width), len(places))
+        there = count - np.isnan(table).sum(axis=0)
+        for found in np.unique(there[there > 0]).tolist():
+            chosen = there == found
+            readings = table if found == count and chosen.all() else table[:, chosen]
+            if found < count:
+                readings = np.sort(readings, axis=0)[:found]  # NaN comes last
+            self._keep(
+                readings.shape[1],
+                key=whole[0][chosen],
+                bucket=whole[1][chosen],
+                column=columns[chosen],
+                n=found,
+                mean=readings.mean(axis=0),
+                **spread(readings)._asdict(),
+            )
 
 
 def _sorted(keys: Whole) -> tuple[Whole, Whole]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 import psycopg
 from psycopg import errors, sql
 from sqlalchemy import Connection
 
-from fleetexp.store.rows import Target
+from fleetexp.store.rows import ColumnRows, Target
 from fleetexp.store.values import Row, instant_text
 
 _POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -52,12 +52,18 @@ class SqliteBulk:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the one driver of open_engine
         insert = f"INSERT INTO {target.table} ({', '.join(target.columns)}) VALUES "  # noqa: S608 - our names
-        marks = f"({', '.join('?' * len(target.columns))})"
-        waiting, new = iter(rows), 0
-        while piece := list(islice(waiting, max(_MARKS // len(target.columns), 1))):
-            statement = f"{insert}{', '.join([marks] * len(piece))} ON CONFLICT DO NOTHING"
-            new += driver.execute(statement, list(chain.from_iterable(piece))).rowcount
+        width, new = len(target.columns), 0
+        marks, at_once = f"({', '.join('?' * width)})", max(_MARKS // width, 1)
+        for cells in rows.cells(at_once) if isinstance(rows, ColumnRows) else _cells(rows, at_once):
+            statement = f"{insert}{', '.join([marks] * (len(cells) // width))} ON CONFLICT DO NOTHING"
+            new += driver.execute(statement, cells).rowcount
         return new
+
+
+def _cells(rows: Collection[Row], at_once: int) -> Iterator[list[Any]]:
+    waiting = iter(rows)
+    while piece := list(islice(waiting, at_once)):
+        yield list(chain.from_iterable(piece))
 
 
 class PostgresqlBulk:

