@@ -17,6 +17,7 @@ from analysis.results import Estimate, Findings
 from fleetexp.as_of import analysed_as_of
 from fleetexp.cli.main import cli
 from fleetexp.control.interim_analysis import Looks, Measured, analysis_at, information_fractions, planned_looks
+from fleetexp.control.messages import GuardrailsTested
 from fleetexp.control.observations import observe
 from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.errors import RunError
@@ -251,7 +252,8 @@ def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same
     run_id = simulate(store, BEGAN + timedelta(minutes=40))
     measured = Measured(store=store, run_id=run_id, plan=plan)
     looks = Looks(measured=measured, analysis=analysis_plan(experiment(), assigned_units(plan)), now=lambda: OVER)
-    assert [list(looks.test_guardrails(stage))[-1] for stage in (0, 1)] == [(), ()]
+    found = [list(looks.test_guardrails(stage, frozenset()))[-1] for stage in (0, 1)]
+    assert found == [GuardrailsTested(stage=0), GuardrailsTested(stage=1)]
     assert not [event for event in store.events(run_id) if event.kind is EventKind.GUARDRAIL_TEST_FAILED]
 
 
