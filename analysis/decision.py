@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from analysis.effect import Effect
+from analysis.fading import Fading
 from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role, Rule
 from analysis.results import (
     ArmDecision,
@@ -47,6 +48,7 @@ class Case:
     trade: Trade | None = None
     strata: StratumEffects | None = None
     stratum_rows: tuple[Estimate, ...] = ()
+    fading: Fading | None = None  # of the primary's effect
     missing: tuple[Missing, ...] = ()  # of the primary and of every metric that a decision reads
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
@@ -71,14 +73,16 @@ def concluded(
 
     Ship: the primary is clearly better, also had what is missing been at its worst, every guardrail passes, the trade
     excludes a cost (as the plan's rule has it), no stratum's loss is hidden in the mean, and no check of the experiment
-    itself failed. Do not ship: a guardrail fails, the primary is clearly worse, or the trade shows a cost. Anything
-    else is inconclusive. One treatment that ships is enough, and is named.
+    itself failed. Do not ship: a guardrail fails, the primary is clearly worse, or the trade shows a cost. What faded,
+    and is not shown by the later half alone, gives neither. Anything else is inconclusive. One treatment that ships is
+    enough, and is named.
     """
     arms = []
     for case in cases:
         found = _decided(plan, case, checks)
         headline = None if case.primary is None else case.primary.estimate
-        sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha, strata=case.stratum_rows)
+        rows = (*case.stratum_rows, *(() if case.fading is None else case.fading.rows))
+        sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha, parts=rows)
         arms.append(replace(found, sentence=sentence))
     preference = _preference(plan, arms, cases, pairs)
     for wanted in _BEST_FIRST:
@@ -144,7 +148,7 @@ def _decided(plan: AnalysisPlan, case: Case, checks: Sequence[Check]) -> ArmDeci
     if not _kept_by_bounds(effect, plan.alpha):
         return answer(unclear, Cause.MISSING_DATA, [effect.estimate.metric])
     if not better:
-        return answer(no, Cause.WORSE)
+        return _faded(case, answer) or answer(no, Cause.WORSE)
     if cost is not None:
         return cost
     return _guarded(case, answer, Cause.BETTER)
@@ -164,6 +168,8 @@ class _Verdict(Protocol):
 
 def _guarded(case: Case, answer: _Verdict, cause: Cause) -> ArmDecision:
     """A benefit was shown: do the guardrails and the strata let it stand?"""
+    if (faded := _faded(case, answer)) is not None:
+        return faded
     open_rails = [rail.plan.metric for rail in case.guardrails if rail.verdict is not Verdict.PASS]
     if open_rails:
         return answer(Decision.INCONCLUSIVE, Cause.GUARDRAIL_OPEN, open_rails)
@@ -185,6 +191,13 @@ def _guarded(case: Case, answer: _Verdict, cause: Cause) -> ArmDecision:
     if not sound or case.local:
         return answer(Decision.INCONCLUSIVE, Cause.STRATUM_HARMED, without, scope=scope, overturn=open_strata)
     return answer(Decision.SHIP_IN_STRATA, cause, scope=scope, overturn=open_strata)
+
+
+def _faded(case: Case, answer: _Verdict) -> ArmDecision | None:
+    """What was shown over the whole time is not there in its later half: a rollout is kept, and keeps only that."""
+    if case.primary is None or case.fading is None or not case.fading.gone:
+        return None
+    return answer(Decision.INCONCLUSIVE, Cause.FADED, [case.primary.estimate.metric])
 
 
 def _in_strata(case: Case, answer: _Verdict, cost: ArmDecision | None) -> ArmDecision | None:
@@ -234,6 +247,8 @@ def _standing_doubts(plan: AnalysisPlan, case: Case) -> tuple[Overturn, ...]:
     doubts = []
     if case.primary is not None and case.primary.bounds is not None:
         doubts.append(Overturn(doubt=Doubt.MISSING_DATA, about=case.primary.estimate.metric))
+    if case.primary is not None and case.fading is not None and case.fading.faded and case.fading.lasts:
+        doubts.append(Overturn(doubt=Doubt.FADING, about=case.primary.estimate.metric))
     if case.strata is not None and case.strata.differ:
         doubts.append(Overturn(doubt=Doubt.STRATA_DIFFER))
     if plan.unplanned_look or plan.look < len(plan.information_fractions) - 1:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import BadObservations
 from analysis.frame import measurable
+from analysis.halves import in_later_half
 from analysis.plan import AnalysisPlan, AssignedUnit, MetricPlan
 
 _Floats = NDArray[np.float64]
@@ -77,10 +78,20 @@ class HostTable:
         self._measured_under = dict(zip(self._names[self._host[measured][elsewhere]].tolist(), under, strict=True))
         self._due = self.reporting | _due(self.units, self.reporting, plan, periods)
 
-    def two_arms(self, metric: MetricPlan, treatment: str, control: str | None = None) -> TwoArms:
-        """Gather the hosts of two arms (the control: the plan's) that have the metric, in the order of their names."""
+    def two_arms(
+        self,
+        metric: MetricPlan,
+        treatment: str,
+        control: str | None = None,
+        *,
+        among: NDArray[np.bool_] | None = None,
+    ) -> TwoArms:
+        """Gather the hosts of two arms (the control: the plan's) that have the metric, in the order of their names.
+
+        `among`: of the rows measured only these count.
+        """
         control = control or self._control
-        y, top, bottom = self._outcome(metric, "measure")
+        y, top, bottom = self._outcome(metric, "measure", among)
         here = ~np.isnan(y) & (self._in[control] | self._in[treatment])
         return TwoArms(
             control=control,
@@ -93,6 +104,17 @@ class HostTable:
             numerator=top[here],
             denominator=bottom[here],
         )
+
+    def halves(self, metric: MetricPlan, treatment: str) -> tuple[TwoArms, TwoArms]:
+        """Gather the hosts that have the metric in both halves of their measured time: in the earlier, in the later."""
+        places = self._measured(metric.name, metric.statistic, "measure")[0]
+        places = places[self._kept[places]]
+        late = in_later_half(self._host[places], self._rows["position"].to_numpy()[places])
+        period = self._rows["period_id"].to_numpy()
+        earlier, later = (
+            self.two_arms(metric, treatment, among=np.isin(period, period[places[part]])) for part in (~late, late)
+        )
+        return earlier.only(np.isin(earlier.hosts, later.hosts)), later.only(np.isin(later.hosts, earlier.hosts))
 
     def values(self, metric: str, statistic: str, kind: str) -> pd.Series:
         """One value per host: its periods of that kind, weighed by their seconds. Hosts without one are absent."""
@@ -151,18 +173,20 @@ class HostTable:
             parts += [f"{what} {name}" for name in names] if len(names) > 1 else []
         return {part: ([seen[part, arm] for arm in arms], arms) for part in parts}
 
-    def _outcome(self, metric: MetricPlan, kind: str) -> tuple[_Floats, _Floats, _Floats]:
+    def _outcome(
+        self, metric: MetricPlan, kind: str, among: NDArray[np.bool_] | None = None
+    ) -> tuple[_Floats, _Floats, _Floats]:
         """The metric by host and its two parts; of a metric that is not a ratio itself and ones. NaN: not there."""
-        top = self._means(metric.name, metric.statistic, kind)
+        top = self._means(metric.name, metric.statistic, kind, among)
         if metric.denominator is None:
             return top, top, np.ones(len(top))
-        bottom = self._means(metric.denominator, "mean", kind)
+        bottom = self._means(metric.denominator, "mean", kind, among)
         return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0), top, bottom
 
-    def _means(self, metric: str, statistic: str, kind: str) -> _Floats:
+    def _means(self, metric: str, statistic: str, kind: str, among: NDArray[np.bool_] | None = None) -> _Floats:
         """One value for each host, NaN where it has none."""
         places, values = self._measured(metric, statistic, kind)
-        kept = self._kept[places]
+        kept = self._kept[places] if among is None else self._kept[places] & among[places]
         places, values = places[kept], values[kept]
         hosts = self._host[places]
         out = np.full(len(self._names), np.nan)

@@ -17,6 +17,7 @@ from analysis.effect import Effect
 from analysis.errors import NotEnoughData
 from analysis.estimates import estimate, no_estimate
 from analysis.exposure_rows import exposure_rows
+from analysis.fading import fading_of, host_halves
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.headline import Headline, Redraws, headline, linearised
@@ -112,7 +113,18 @@ def parallel_findings(
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
     shared = () if primary is None else mixed.get(metric_label(primary), ())
     pairs = [] if primary is None or shared else list(_pairwise(primary, treatments, base))
-    estimates = finite_estimates((*(row for one in found.values() for row in (one.effect.estimate, *one.rows)), *pairs))
+    fading = {
+        treatment: fading_of(one.effect, host_halves(table, primary, treatment, base.redraws), primary, plan.alpha)
+        for treatment in treatments
+        if primary is not None and (one := _of(found, primary, treatment)) is not None
+    }
+    estimates = finite_estimates(
+        (
+            *(row for one in found.values() for row in (one.effect.estimate, *one.rows)),
+            *(row for one in fading.values() for row in one.rows),
+            *pairs,
+        )
+    )
     guardrails = (
         *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed, fine),
         *_losses(table, treatments, plan),
@@ -140,6 +152,7 @@ def parallel_findings(
             missing=tuple(missing[treatment]),
             mixed=shared,
             unresolved=None if primary is None else fine.unresolved(metric_label(primary), (plan.control, treatment)),
+            fading=fading.get(treatment),
             stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
@@ -151,7 +164,7 @@ def parallel_findings(
         reason=concluded_by.sentence,
         estimates=estimates,
         guardrails=guardrails,
-        checks=checks,
+        checks=(*checks, *finite_checks(one.check for one in fading.values())),
         contrasts=(),
         excluded=broken_periods(periods),
         alpha=plan.alpha,

@@ -44,6 +44,11 @@ class EstimateKind(StrEnum):
     COMPLIERS = "compliers"  # per unit of exposure, by the assignment as instrument
     DOSE_RESPONSE = "dose_response"  # per unit of exposure, across treated hosts: observational
     CARRY_OVER = "carry_over"  # what the arm before adds to a period
+    EARLIER_HALF = "earlier_half"  # of each unit's measured time
+    LATER_HALF = "later_half"
+
+
+HALVES = (EstimateKind.EARLIER_HALF, EstimateKind.LATER_HALF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +199,7 @@ class Cause(StrEnum):
     STRATUM_HARMED = "stratum_harmed"  # and in no stratum a benefit is shown
     CHECK_FAILED = "check_failed"  # the experiment itself is in doubt
     MISSING_DATA = "missing_data"  # what is missing could turn the effect around
+    FADED = "faded"  # clearly smaller in the later half of the measured time, which alone does not show it
     NOT_CLEAR = "not_clear"
     TOO_FEW_UNITS = "too_few_units"
     NOT_TESTED = "not_tested"
@@ -254,6 +260,7 @@ class Doubt(StrEnum):
     COST_NOT_EXCLUDED = "cost_not_excluded"
     CARRY_OVER_UNTESTED = "carry_over_untested"
     CARRY_OVER = "carry_over"  # as large as may be, it would turn the effect around where the arm is kept
+    FADING = "fading"  # smaller in the later half of the measured time, and clear there
     FEW_HOSTS = "few_hosts"
     NO_GUARDRAIL = "no_guardrail"
     EARLY_LOOK = "early_look"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,8 +61,7 @@ def block_effects(
             pairs.hosts, pairs.blocks, pairs.control.tolist(), pairs.treatment.tolist(), strict=True
         )
     )
-    if plan.order == "abba":
-        pairs = join_abba(pairs)
+    pairs = units_of(cells, pair, plan)
     units = len(pairs.blocks)
     if units == 0:
         return BlockEffects(effect=None, contrasts=contrasts)
@@ -109,6 +108,12 @@ def block_effects(
     )
 
 
+def units_of(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> PairedBlocks:
+    """What one coin was thrown for, (control, treatment) side by side: blocks, or two at a time in ABBA order."""
+    pairs = paired(cells.values, pair[1], pair[0])
+    return join_abba(pairs) if plan.order == "abba" else pairs
+
+
 def block_inference(pairs: PairedBlocks, seed: int, *, tested: bool = True) -> tuple[Inference | None, str]:
     """The mean contrast with paired errors, a sign-flip test beside it where units are few, and the estimand."""
     contrast, estimand = block_contrast(pairs)
@@ -141,22 +146,23 @@ def block_contrast(pairs: PairedBlocks) -> tuple[Contrast | None, str]:
     within = [
         _paired(pairs.control[host_of == place], pairs.treatment[host_of == place]) for place in range(len(names))
     ]
-    parts = [part for part in within if part is not None]
+    return mean_of_hosts([part for part in within if part is not None]), OVER_HOSTS
+
+
+def mean_of_hosts(parts: Sequence[Contrast]) -> Contrast:
+    """The mean contrast of hosts that are taken as they are, each with its own spread; df by Satterthwaite."""
     hosts = len(parts)
     spread = sum(part.variance for part in parts)
     rest = sum(part.variance**2 / part.df for part in parts)
-    return (
-        Contrast(
-            control=float(means[0].mean()),
-            treatment=float(means[1].mean()),
-            control_variance=sum(part.control_variance for part in parts) / hosts**2,
-            treatment_variance=sum(part.treatment_variance for part in parts) / hosts**2,
-            covariance=sum(part.covariance for part in parts) / hosts**2,
-            df=spread**2 / rest if rest > 0 else float(sum(part.df for part in parts)),
-            n_control=len(pairs.blocks),
-            n_treatment=len(pairs.blocks),
-        ),
-        OVER_HOSTS,
+    return Contrast(
+        control=sum(part.control for part in parts) / hosts,
+        treatment=sum(part.treatment for part in parts) / hosts,
+        control_variance=sum(part.control_variance for part in parts) / hosts**2,
+        treatment_variance=sum(part.treatment_variance for part in parts) / hosts**2,
+        covariance=sum(part.covariance for part in parts) / hosts**2,
+        df=spread**2 / rest if rest > 0 else float(sum(part.df for part in parts)),
+        n_control=sum(part.n_control for part in parts),
+        n_treatment=sum(part.n_treatment for part in parts),
     )
 
 
@@ -172,9 +178,7 @@ def block_strata(
     The hosts of a stratum are compared with themselves, so that a harmed pool shows, and one without a sign of harm
     counts as sound. To name harm is to be careful, no claim: the t-test of the stratum does, at any look.
     """
-    pairs = paired(cells.values, pair[1], pair[0])
-    if plan.order == "abba":
-        pairs = join_abba(pairs)
+    pairs = units_of(cells, pair, plan)
     own = np.array([strata.get(host, "") for host in pairs.hosts], dtype=object)
     names = sorted(set(own.tolist()))
     if len(names) < 2 or metric.better is None:

@@ -14,6 +14,7 @@ from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_ov
 from analysis.decision import Case, concluded
 from analysis.effect import Effect
 from analysis.estimates import estimate
+from analysis.fading import block_halves, fading_of
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
 from analysis.look import look_at
@@ -43,6 +44,7 @@ from analysis.switchback import (
     block_strata,
     lasting,
     too_few_blocks,
+    units_of,
     with_carry_over,
 )
 from analysis.trade import trades_of
@@ -105,6 +107,16 @@ def switchback_findings(
         _guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed, fine)
     )
     pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
+    fading = {
+        treatment: fading_of(
+            effects[primary, treatment],
+            block_halves(units_of(cells[primary], (plan.control, treatment), plan)),
+            metrics[primary],
+            plan.alpha,
+        )
+        for treatment in treatments
+        if primary is not None and (primary, treatment) in effects
+    }
     where = _strata_of(every, plan)
     strata = {
         treatment: None
@@ -119,7 +131,7 @@ def switchback_findings(
             estimates += [effects[key].estimate, *one.rows]
             if key[0] == primary:
                 estimates.append(carry_over_row(carried[key], effects[key].estimate, 1 - plan.alpha))
-                estimates += _stratum_rows(effects[key], strata[key[1]], metrics[key[0]])
+                estimates += [*fading[key[1]].rows, *_stratum_rows(effects[key], strata[key[1]], metrics[key[0]])]
         contrasts += one.contrasts
     checks = finite_checks(
         (
@@ -143,6 +155,7 @@ def switchback_findings(
             local=scope.hosts < MIN_HOSTS,
             missing=tuple(_missing_of(cells, metrics, treatment, plan)),
             strata=strata[treatment],
+            fading=fading.get(treatment),
             mixed=shared,
             unresolved=None if primary is None else fine.unresolved(primary, (plan.control, treatment)),
             stratum_rows=tuple(
@@ -161,7 +174,7 @@ def switchback_findings(
         reason=concluded_by.sentence,
         estimates=finite_estimates((*estimates, *pairs)),
         guardrails=guardrails,
-        checks=checks,
+        checks=(*checks, *finite_checks(one.check for one in fading.values())),
         contrasts=tuple(contrasts),
         excluded=excluded_periods(every, used, periods),
         alpha=plan.alpha,

@@ -19,6 +19,7 @@ from analysis.quantities import (
     scale_for,
 )
 from analysis.results import (
+    HALVES,
     ArmDecision,
     Cause,
     Decision,
@@ -281,6 +282,11 @@ _DOUBTS: Mapping[Doubt, tuple[str, str, str]] = {
         "the metric",
         "more blocks, or a longer washout",
     ),
+    Doubt.FADING: (
+        "the change of {about} was smaller in the later half of the measured time",
+        "the primary metric",
+        "a longer run: what stays is what counts",
+    ),
     Doubt.FEW_HOSTS: ("so few hosts do not speak for others", "", "the same on more hosts"),
     Doubt.NO_GUARDRAIL: (
         "no guardrail was set",
@@ -309,6 +315,18 @@ def _of_doubt(overturn: Overturn, place: int) -> str:
     return texts[place].format(about=about)
 
 
+def halves_words(rows: Sequence[Estimate]) -> str:
+    """Set both halves of the measured time side by side; '' where the rows are not there."""
+    figures: dict[EstimateKind, str] = {}
+    for row in rows:
+        if row.kind in HALVES:
+            change = change_of(row, 1.0)
+            unit = "" if change.point.endswith("%") else _spelled(row)
+            figures[row.kind] = _joined(change.point, unit, change.interval)
+    earlier, later = (figures.get(kind, "") for kind in HALVES)
+    return f"{earlier} in the earlier half, {later} in the later" if earlier and later else ""
+
+
 # ---------------------------------------------------------------------------- decisions
 def decision_label(decision: Decision) -> str:
     """Return the words that people read: 'do not ship'."""
@@ -322,19 +340,19 @@ def decision_sentence(
     rails: Sequence[GuardrailResult],
     alpha: float,
     *,
-    strata: Sequence[Estimate] = (),
+    parts: Sequence[Estimate] = (),
 ) -> str:
     """Write the one sentence of a decision from its parts, without a full stop.
 
-    `headline` is the primary's row, `rails` the arm's guardrails, `strata` the primary's rows by stratum: where harm
-    is named they say how much.
+    `headline` is the primary's row, `rails` the arm's guardrails, `parts` the primary's rows by stratum and by half of
+    the time: where harm is named, or that it faded, they say how much.
     """
     effect = "" if headline is None else effect_words(headline, alpha)
     about = ", ".join(arm.about)
     name = about or ("" if headline is None else headline.metric)
     why = "" if headline is None else next(iter(headline.warnings), "")
     missing = missing_sentence(arm.missing, _MOST_MISSING)
-    harmed = _harmed(arm.scope, strata, alpha)
+    harmed = _harmed(arm.scope, parts, alpha)
     clear = headline is not None and change_of(headline, alpha).clear
     match arm.cause:
         case Cause.BETTER | Cause.BETTER_IN_STRATA | Cause.SERVERS_SAVED:
@@ -357,6 +375,8 @@ def decision_sentence(
         case Cause.MISSING_DATA:
             lost = missing or f"values of {about or 'the primary metric'} are missing"
             said = _but(effect, clear, f"{lost}: {_worst_case(arm)} nothing would be gained")
+        case Cause.FADED:
+            said = _but(effect, clear, _gone(parts))
         case Cause.NOT_CLEAR:
             said = f"{effect}, but the randomisation test does not bear it out" if clear else effect or NO_CLEAR_CHANGE
         case Cause.TOO_FEW_UNITS:
@@ -371,15 +391,24 @@ def decision_sentence(
             said = f"hosts counted different things as {shared}" + (f": {'; '.join(things)}" if things else "")
         case Cause.RESOLUTION:
             said = f"{name or 'the primary metric'} never left one bucket of its histogram: the arms are not told apart"
-        case Cause.NOT_RANDOMISED:
-            said = "nobody drew which host got which arm, so no difference can be put down to it"
-        case Cause.NO_PRIMARY:
-            said = "no primary metric was named"
+        case Cause.NOT_RANDOMISED | Cause.NO_PRIMARY:
+            said = _NOTHING_TO_JUDGE[arm.cause]
         case Cause.NO_DIRECTION:
             said = f"the plan does not say which way {name or 'the primary metric'} is better"
     if missing and arm.cause is not Cause.MISSING_DATA:
         said += f"; {missing}"
     return said
+
+
+_NOTHING_TO_JUDGE = {
+    Cause.NOT_RANDOMISED: "nobody drew which host got which arm, so no difference can be put down to it",
+    Cause.NO_PRIMARY: "no primary metric was named",
+}
+
+
+def _gone(parts: Sequence[Estimate]) -> str:
+    said, halves = "it faded, and the later half of the measured time alone does not show it", halves_words(parts)
+    return f"{said}: {halves}" if halves else said
 
 
 def _favourable(

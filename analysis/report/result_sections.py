@@ -16,7 +16,7 @@ from analysis.report.tables import (
     left_off_note,
     p_text,
 )
-from analysis.results import Estimate, EstimateKind, GuardrailResult, Verdict
+from analysis.results import HALVES, Estimate, EstimateKind, GuardrailResult, Verdict
 
 _RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
 
@@ -35,6 +35,7 @@ def effects(content: ReportInput) -> ReportSection:
         paragraphs = ["No effect could be estimated."]
         tables = [_unavailable_table(missing)] if missing else []
     tables += _pairs(content)
+    tables += _halves(content)
     return ReportSection(key="effects", title="What changed", paragraphs=tuple(paragraphs), tables=tuple(tables))
 
 
@@ -71,6 +72,28 @@ def _pairs(content: ReportInput) -> list[Table]:
             ),
             align="llrlrl",
             key="pairs",
+        )
+    ]
+
+
+def _halves(content: ReportInput) -> list[Table]:
+    """Set the primary's effect in the earlier half of the measured time beside that in the later."""
+    rows = [row for row in content.findings.estimates if row.kind in HALVES]
+    if not rows:
+        return []
+    alpha, better = content.findings.alpha, directions(content)
+    shown = [(row, estimate_row(row, alpha, better.get(row.metric))) for row in rows[:MOST_ROWS]]
+    change = change_header([one for _, one in shown])
+    return [
+        Table(
+            caption="Does it last? Each half of the measured time alone",
+            headers=("metric", "half", control_header(content), "arm", "its value", change),
+            rows=tuple(
+                (cells[0], Cell(text=row.kind.value.split("_")[0]), cells[1], Cell(text=row.treatment), *cells[2:])
+                for row, cells in ((row, effect_cells(content, one)) for row, one in shown)
+            ),
+            align="llrlrl",
+            key="halves",
         )
     ]
 

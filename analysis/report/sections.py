@@ -30,6 +30,7 @@ from analysis.wording import decision_label
 SOURCES = {
     "effects": "What changed",
     "pairs": "Treatments against each other",
+    "halves": "Each half of the measured time alone",
     "guardrails": "Guardrails",
     "trade": "The trade in servers",
     "exposure": "Assigned is not received",

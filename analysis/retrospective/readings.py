@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrast import Contrast
+from analysis.halves import in_later_half
 from analysis.inference import MIN_HOSTS
 from analysis.retrospective.group_time import Functional, HostContrasts, host_contrasts
 from analysis.retrospective.verdicts import RowKind
@@ -61,8 +62,10 @@ def readings(contrasts: HostContrasts, main: Functional) -> Iterator[Reading]:
 def _later(contrasts: HostContrasts) -> Functional | None:
     """The effect in the later half of each host's periods since; None where one period is all."""
     share = contrasts.over_groups()
-    count = (share > 0).sum(axis=1, keepdims=True)
-    late = np.where(np.cumsum(share > 0, axis=1) > (count + 1) // 2, share, 0.0)
+    host, period = np.nonzero(share > 0)
+    later = in_later_half(host, period)
+    late = np.zeros_like(share)
+    late[host[later], period[later]] = share[host[later], period[later]]
     late = np.divide(late, late.sum(axis=1, keepdims=True), where=late > 0, out=np.zeros_like(late))
     return contrasts.aggregate(late) if (late.sum(axis=1) > 0).sum() >= MIN_HOSTS else None
 

@@ -57,7 +57,7 @@ class _Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    act: Callable[[], None]
+    act: Callable[[frozenset[str]], None]
     upto: float
     until: float
 
@@ -81,6 +81,7 @@ class CentralReadings:
         self._clock_at = 0.0
         self._clock: _Clock | None = None
         self._waiting: list[_Waiting] = []
+        self._given_up: set[str] = set()  # metrics of periods that got no answer, since somebody last waited
         self._sent_at: dict[str, float] = {}  # host -> when it was last asked to begin a period
         self._apart: set[str] = set()  # hosts whose clock was told to be another than the server's
         self._thread = threading.Thread(target=self._work, name="central-metrics", daemon=True)
@@ -133,8 +134,11 @@ class CentralReadings:
         for periods in self._periods:
             periods.drop(period_id)
 
-    def once_read(self, act: Callable[[], None]) -> None:
-        """Do something once everything up to now is read, or the server has been waited for long enough."""
+    def once_read(self, act: Callable[[frozenset[str]], None]) -> None:
+        """Do something once everything up to now is read, or the server has been waited for long enough.
+
+        It is told the metrics of which the server did not give everything.
+        """
         now = self._now()
         settle = max(query.settle_seconds for query in self._job.queries)
         until = now + settle + self._job.server.timeout + PATIENCE_SECONDS
@@ -154,11 +158,13 @@ class CentralReadings:
         for waiting in list(self._waiting):
             late = now > waiting.until
             if late:
+                self._given_up |= {one.query.metric for one in self._periods if one.outstanding(waiting.upto)}
                 for periods in self._periods:
                     self._write([], list(periods.give_up(waiting.upto + 1.0)))
             if late or not (self._under_way or any(one.outstanding(waiting.upto) for one in self._periods)):
                 self._waiting.remove(waiting)
-                waiting.act()
+                unread, self._given_up = frozenset(self._given_up), set()
+                waiting.act(unread)
 
     def _ask(self, now: float) -> None:
         if now >= self._clock_at + CLOCK_EVERY_SECONDS:
@@ -238,6 +244,7 @@ class CentralReadings:
         }
         context.write_queue.add(_STORED, lambda: context.store.save_central_values(values))
         missing = Counter((one.period.metric, one.gap) for one in finished if one.gap is not CentralGap.NONE)
+        self._given_up |= {metric for metric, gap in missing if gap is CentralGap.NO_ANSWER}
         for (metric, gap), number in missing.items():
             hosts = sorted({one.period.host for one in finished if one.gap is gap})
             said = f"{metric}: {number} periods have no value: {gap.value.replace('_', ' ')}: {', '.join(hosts[:5])}"

@@ -36,7 +36,7 @@ REQUESTS_EVERY_SECONDS = 1.0
 REQUESTS_APART_SECONDS = 0.05  # in real time, where that of the run is virtual
 WORK_SECONDS = 0.5  # of summing up and writing in a row, before hosts are heard again
 
-GuardrailTest = Iterator[tuple[str, ...] | None]  # None: there is more to do; a tuple: these guardrails are breached
+GuardrailTest = Iterator[GuardrailsTested | None]  # None: there is more to do
 
 
 class Analyst(Protocol):
@@ -50,7 +50,7 @@ class Analyst(Protocol):
         """Store what a planned look (the end of a stage) or an unplanned one (None) finds."""
         ...
 
-    def test_guardrails(self, stage: int) -> GuardrailTest:
+    def test_guardrails(self, stage: int, unread: frozenset[str]) -> GuardrailTest:
         """Begin the test at the end of a stage; it is worked off in slices, so that leases are renewed."""
         ...
 
@@ -71,7 +71,7 @@ class Controller:
         self._context.elsewhere = self._central
         self._replies = ReplyHandler(self._context, store_is_gone=self._store_is_gone)
         self._executor = InstructionExecutor(self._context, analyse=analyst.analyse, test_guardrails=self._begin_test)
-        self._test: tuple[int, GuardrailTest] | None = None  # (stage, what is left of the test at its end)
+        self._test: tuple[int, frozenset[str], GuardrailTest] | None = None  # stage, unread, what is left of the test
         self._asked: PauseRequested | StopRequested | None = None
         self._requests_at = self._requests_at_real = 0.0
         self._longest_wait = LONGEST_VIRTUAL_WAIT_SECONDS if self._context.virtual else LONGEST_WAIT_SECONDS
@@ -212,23 +212,23 @@ class Controller:
                 self._events.append(ApprovalGiven(who=who))
 
     # ------------------------------------------------------------------ guardrails between stages
-    def _begin_test(self, stage: int) -> None:
-        self._test = stage, self._analyst.test_guardrails(stage)
+    def _begin_test(self, stage: int, unread: frozenset[str]) -> None:
+        self._test = stage, unread, self._analyst.test_guardrails(stage, unread)
 
     def _go_on_testing(self, until: float) -> None:
         """Work on the test for a while; where the store goes away, it begins anew once that is back."""
         if self._test is None or not self._write_queue.may_try():
             return
-        stage, test = self._test
+        stage, unread, test = self._test
         try:
-            for breaches in test:
-                if breaches is not None:
+            for tested in test:
+                if tested is not None:
                     self._test = None
-                    self._events.append(GuardrailsTested(stage=stage, breaches=breaches))
+                    self._events.append(tested)
                     return
                 self._write_queue.taken()
                 if self._clock() > until:
                     return
         except PASSING as error:
             self._write_queue.refused(error)
-            self._begin_test(stage)
+            self._begin_test(stage, unread)

@@ -46,7 +46,11 @@ class InstructionExecutor:
     """The instructions' side of a runner. Requests to hosts go out at once, all others behind what must be stored."""
 
     def __init__(
-        self, context: RunContext, *, analyse: Callable[[int | None], None], test_guardrails: Callable[[int], None]
+        self,
+        context: RunContext,
+        *,
+        analyse: Callable[[int | None], None],
+        test_guardrails: Callable[[int, frozenset[str]], None],
     ) -> None:
         self._context = context
         self._analyse = analyse
@@ -123,7 +127,7 @@ class InstructionExecutor:
             case _:
                 assert_never(instruction)
 
-    def _add_analysis(self, stage: int | None) -> None:
+    def _add_analysis(self, stage: int | None, _: frozenset[str]) -> None:
         context = self._context
         context.write_queue.add(ALONE, lambda: self._analyse(stage), lambda _: context.events.append(Analysed()))
 
@@ -143,7 +147,9 @@ class InstructionExecutor:
         workload = context.plan.workloads.get(period.arm)
         if workload is not None and workload.kind != "service" and period.kind is not PeriodKind.MEASURE:
             workload = None  # a service runs through; a benchmark runs in the measured period only
-        waits = any(stage.approve == Approval.MANUAL for stage in context.plan.stages)
+        waits = any(stage.approve == Approval.MANUAL for stage in context.plan.stages) or (
+            context.elsewhere is not None and len(context.plan.stages) > 1  # its server may be away at a gate
+        )
         request = Begin(
             period_id=period_id,
             sample_every_seconds=context.plan.sample_every_seconds,

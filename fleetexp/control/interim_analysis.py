@@ -21,6 +21,7 @@ from analysis import analyze
 from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
+from fleetexp.control.messages import GuardrailsTested
 from fleetexp.control.metric_meanings import meanings_of
 from fleetexp.control.observations import observations, observe
 from fleetexp.domain import Design, EventKind, PeriodKind, PeriodState, Plan
@@ -181,11 +182,12 @@ class InterimAnalyst:
         self._note(findings.guardrails)
         store.save_findings(run_id, findings, look=_number(plan), at=self.now())
 
-    def test_guardrails(self, stage: int) -> Iterator[tuple[str, ...] | None]:
+    def test_guardrails(self, stage: int, unread: frozenset[str]) -> Iterator[GuardrailsTested | None]:
         """Test the guardrails on what has been read so far, running periods included, in slices (None: more to do).
 
-        The last thing it yields are the breaches, after they and all other answers are stored. Guardrails that can't
-        be tested count as breached: a stage never opens on an untested one.
+        The last thing it yields is what was found, after all answers are stored. Guardrails that can't be tested count
+        as breached: a stage never opens on an untested one. `unread` are the metrics of which a metrics' server did not
+        give everything: a guardrail on one of them that is open for it is named.
         """
         store, run_id = self.measured.store, self.measured.run_id
         plan = analysis_at(self.analysis, self.measured.plan, stage)
@@ -198,11 +200,16 @@ class InterimAnalyst:
             checks = analyze(rows, plan, periods, self._crossings(), meanings=self._meanings(plan)).guardrails
         except AnalysisError as error:
             store.record_event(run_id, EventKind.GUARDRAIL_TEST_FAILED, str(error), at=self.now())
-            yield (f"of stage {stage + 1} can't be tested: {error}",)
+            yield GuardrailsTested(stage=stage, breaches=(f"of stage {stage + 1} can't be tested: {error}",))
             return
         self._note(checks)
         store.save_guardrail_checks(run_id, checks, stage=stage, look=_number(plan), at=self.now())
-        yield tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL)
+        still_open = {one.plan.metric for one in checks if one.verdict is Verdict.INCONCLUSIVE}
+        yield GuardrailsTested(
+            stage=stage,
+            breaches=tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL),
+            unread=tuple(sorted(still_open & unread)),
+        )
 
     def _meanings(self, plan: AnalysisPlan) -> Meanings:
         return meanings_of(self.measured.store, self.measured.run_id, [metric.name for metric in plan.metrics])

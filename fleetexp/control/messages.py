@@ -141,10 +141,14 @@ class TripwireCrossed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailsTested:
-    """The guardrails were tested on the data up to the end of a stage; `breaches` says which failed and why."""
+    """The guardrails were tested on the data up to the end of a stage; `breaches` says which failed and why.
+
+    `unread`: the metrics of those that are open because their server did not give what was measured up to then.
+    """
 
     stage: int
     breaches: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

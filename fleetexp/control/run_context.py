@@ -103,8 +103,8 @@ class Elsewhere(Protocol):
     def begun(self, period_id: int, host: str, plan: PeriodPlan, started_at: datetime) -> None: ...
     def ended(self, period_id: int, ended_at: datetime) -> None: ...
     def dropped(self, period_id: int) -> None: ...
-    def once_read(self, act: Callable[[], None]) -> None:
-        """Do something once everything up to now is read, or can't be."""
+    def once_read(self, act: Callable[[frozenset[str]], None]) -> None:
+        """Do something once everything up to now is read, or can't be; it is told the metrics of which some can't."""
         ...
 
 
@@ -188,10 +188,10 @@ class RunContext:
         if self.elsewhere is not None:
             self.elsewhere.dropped(period_id)
 
-    def once_read(self, act: Callable[[], None]) -> None:
-        """Do something once what is read elsewhere is there; at once where nothing is."""
+    def once_read(self, act: Callable[[frozenset[str]], None]) -> None:
+        """Do something once what is read elsewhere is there, told what could not be read; at once where nothing is."""
         if self.elsewhere is None:
-            act()
+            act(frozenset())
         else:
             self.elsewhere.once_read(act)
 

@@ -25,7 +25,7 @@ from analysis.report.content import (
     SqlSuggestion,
     UnavailableMetric,
 )
-from analysis.results import EstimateKind, Findings, Units
+from analysis.results import HALVES, EstimateKind, Findings, Units
 from fleetexp.control.metric_meanings import meanings_of
 from fleetexp.domain import Design, EventKind, Origin, PeriodKind
 from fleetexp.errors import RunError
@@ -180,6 +180,7 @@ def _queries(
     out = {
         "effects": queries.effects(run_id),
         "pairs": queries.estimates_of(run_id, EstimateKind.PAIRWISE) if EstimateKind.PAIRWISE in kinds else "",
+        "halves": queries.estimates_of(run_id, *HALVES) if kinds.issuperset(HALVES) else "",
         "trade": queries.document(run_id, "trades") if findings.trades else "",
         "guardrails": queries.guardrails(run_id) if findings.guardrails else "",
         "exposure": queries.exposure(run_id, sizes_kib) if sizes_kib else "",

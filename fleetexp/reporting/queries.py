@@ -74,11 +74,12 @@ WHERE s.run_id = {run_id} AND s.kind IN ({kinds})
 ORDER BY s.estimate_id"""
 
 
-def estimates_of(run_id: int, kind: EstimateKind) -> str:
-    """The rows of one kind: strata, pairs of treatments, what an arm leaves behind."""
+def estimates_of(run_id: int, *kinds: EstimateKind) -> str:
+    """The rows of these kinds: strata, pairs of treatments, what an arm leaves behind, halves of the time."""
+    among = ", ".join(f"'{kind.value}'" for kind in kinds)
     return f"""SELECT metric, treatment, control, stratum, unit, control_mean, treatment_mean, lift, lift_low,
   lift_high, difference, difference_low, difference_high, level, p_value, p_adjusted, n_control, n_treatment
-FROM estimate WHERE run_id = {run_id} AND kind = '{kind.value}' ORDER BY estimate_id"""
+FROM estimate WHERE run_id = {run_id} AND kind IN ({among}) ORDER BY estimate_id"""
 
 
 def exposure(run_id: int, sizes_kib: Iterable[int]) -> str:

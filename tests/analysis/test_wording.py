@@ -252,6 +252,7 @@ DOUBTS = {
     Doubt.STRATUM_NOT_RULED_OUT: "harm in x is not ruled out",
     Doubt.COST_NOT_EXCLUDED: "it is not excluded that more servers are needed",
     Doubt.CARRY_OVER_UNTESTED: "what an arm leaves behind for the next could not be tested",
+    Doubt.FADING: "the change of x was smaller in the later half of the measured time",
     Doubt.FEW_HOSTS: "so few hosts do not speak for others",
     Doubt.CARRY_OVER: "it is not excluded that what an arm leaves behind for the next eats the change of x",
     Doubt.NO_GUARDRAIL: "no guardrail was set",
@@ -279,6 +280,7 @@ PASSED = (rail("memory_used_bytes"), rail("oom_kills"), rail("hosts_lost", built
 FAILED = rail("oom_kills", Verdict.FAIL, "The tripwire 1 was reached: 3.")
 EVERY = "every guardrail passed (memory_used_bytes, oom_kills)"
 FLEET = Scope(hosts=80, periods=80, seconds=8e4)
+LATE = replace(UNCLEAR, kind=EstimateKind.LATER_HALF)
 IN_C = replace(WORSE, stratum="c", kind=EstimateKind.STRATUM)
 
 
@@ -289,12 +291,12 @@ def sentence(
     decision: Decision = Decision.INCONCLUSIVE,
     trade: Trade | None = None,
     rails: Sequence[GuardrailResult] = PASSED,
-    strata: Sequence[Estimate] = (),
+    rows: Sequence[Estimate] = (),
     **parts: object,
 ) -> str:
     fields: dict[str, object] = {"scope": FLEET, **parts}
     arm = ArmDecision(arm="treatment", decision=decision, cause=cause, **fields)  # type: ignore[arg-type]
-    return decision_sentence(arm, headline, trade, rails, ALPHA, strata=strata)
+    return decision_sentence(arm, headline, trade, rails, ALPHA, parts=rows)
 
 
 SENTENCES: dict[Cause, list[tuple[str, str]]] = {
@@ -339,7 +341,7 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
             sentence(
                 Cause.BETTER_IN_STRATA,
                 decision=Decision.SHIP_IN_STRATA,
-                strata=(IN_C,),
+                rows=(IN_C,),
                 scope=replace(FLEET, strata=("a", "b"), without=("c", "d"), harmed=("c",)),
             ),
             f"{ROSE}, and {EVERY}; ship in a, b; not in c, where {FELL}, nor in d, where harm is not ruled out",
@@ -379,9 +381,7 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
     ],
     Cause.STRATUM_HARMED: [
         (
-            sentence(
-                Cause.STRATUM_HARMED, UNCLEAR, strata=(IN_C,), scope=replace(FLEET, without=("c",), harmed=("c",))
-            ),
+            sentence(Cause.STRATUM_HARMED, UNCLEAR, rows=(IN_C,), scope=replace(FLEET, without=("c",), harmed=("c",))),
             f"{NOT_CLEAR}, and in c {FELL}, and no stratum shows a benefit",
         ),
         (sentence(Cause.STRATUM_HARMED, about=("c",)), f"{ROSE}, but c is harmed, and no stratum shows a benefit"),
@@ -408,6 +408,17 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
             sentence(Cause.MISSING_DATA, missing=(LOST[0], replace(LOST[1], lost=7))),
             f"{ROSE}, but 16 of 40 hosts under treatment have no throughput (control: 7 of 40): in the worst case "
             "nothing would be gained",
+        ),
+    ],
+    Cause.FADED: [
+        (
+            sentence(Cause.FADED, rows=(replace(BETTER, kind=EstimateKind.EARLIER_HALF), LATE), about=("throughput",)),
+            f"{ROSE}, but it faded, and the later half of the measured time alone does not show it: +5.8 % [+3.1 %, "
+            f"+8.4 %] in the earlier half, +0.8 % [{MINUS}3.1 %, +4.7 %] in the later",
+        ),
+        (
+            sentence(Cause.FADED),
+            f"{ROSE}, but it faded, and the later half of the measured time alone does not show it",
         ),
     ],
     Cause.NOT_CLEAR: [

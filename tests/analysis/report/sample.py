@@ -100,7 +100,7 @@ def decided(
     arm: ArmDecision, primary: Estimate, trade: Trade | None, rails: Sequence[GuardrailResult], *strata: Estimate
 ) -> ArmDecision:
     """The decision with its sentence, as the analysis writes it."""
-    return replace(arm, sentence=decision_sentence(arm, primary, trade, rails, 0.05, strata=strata))
+    return replace(arm, sentence=decision_sentence(arm, primary, trade, rails, 0.05, parts=strata))
 
 
 def findings() -> Findings:

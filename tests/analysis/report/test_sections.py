@@ -12,14 +12,14 @@ import pytest
 import analysis.report
 from analysis.plan import Role
 from analysis.quantities import DASH
-from analysis.report import KnobRow, ReportInput, SuccessRow, SupplyRow
+from analysis.report import KnobRow, ReportInput, SuccessRow, SupplyRow, render_markdown
 from analysis.report.instants import clock, length
 from analysis.report.page import ReportPage, ReportSection
 from analysis.report.questions import QuestionAnswer, answers
 from analysis.report.restoration import restoration
 from analysis.report.sections import page
 from analysis.report.tables import MOST_ROWS, p_text
-from analysis.results import Decision, EstimateKind, Interval, Units
+from analysis.results import HALVES, Decision, EstimateKind, Interval, Units
 
 CSS = (Path(analysis.report.__file__).parent / "templates/report.css").read_text(encoding="utf-8")
 
@@ -173,6 +173,19 @@ def test_carry_over_is_an_estimate_or_not_testable(
     table = next(table for table in part.tables if table.key == "carry_over")
     assert [cell.text for cell in table.rows[0]][3:] == [shown, "< 0.001", "few blocks"]
     assert part.paragraphs == ()
+
+
+def test_both_halves_of_the_measured_time_stand_side_by_side(content: ReportInput, samples: ModuleType) -> None:
+    rows = tuple(
+        samples.estimate("chase_access_seconds", "milliseconds", Role.PRIMARY, 134.0, value, half=0.01, kind=kind)
+        for kind, value in zip(HALVES, (100.0, 133.0), strict=True)
+    )
+    findings = replace(content.findings, estimates=(*content.findings.estimates, *rows))
+    part = section(page(replace(content, findings=findings)), "effects")
+    table = next(table for table in part.tables if table.key == "halves")
+    assert [cells[1].text for cells in table.rows] == ["earlier", "later"]
+    assert [cells[4].text for cells in table.rows] == ["100 ms", "133 ms"]
+    assert "each half of the measured time alone" in render_markdown(replace(content, findings=findings)).lower()
 
 
 def test_a_switchback_without_a_row_of_carry_over_says_that_it_was_not_testable(content: ReportInput) -> None:

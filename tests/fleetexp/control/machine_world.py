@@ -97,6 +97,7 @@ class World:
         self.changed: set[str] = set()  # hosts whose knobs may differ from what was found
         self.dead: set[str] = set()
         self.breaches: tuple[str, ...] = ()  # what the next test of the guardrails finds
+        self.unread: tuple[str, ...] = ()
         self.most_changing = 0
         self.todo: deque[m.Instruction] = deque(machine.start(0.0))
 
@@ -134,7 +135,8 @@ class World:
         elif isinstance(instruction, m.Analyse):
             self.event(m.Analysed())
         elif isinstance(instruction, m.TestGuardrails):
-            self.event(m.GuardrailsTested(stage=instruction.stage, breaches=self.breaches))
+            tested = m.GuardrailsTested(stage=instruction.stage, breaches=self.breaches, unread=self.unread)
+            self.event(tested)
         elif isinstance(instruction, m.ApplyArm) and host not in self.dead:
             self.changed.add(host)
             self.event(m.KnobsVerified(host=host, arm=instruction.arm))

@@ -84,6 +84,27 @@ def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_
     assert {u.host: u.deadline - world.now for u in measuring if u.deadline} == pytest.approx(left)
 
 
+def test_a_stage_whose_guardrail_could_not_be_read_waits_for_approval_and_says_why() -> None:
+    world = World(RunMachine(plan=staged_plan()))
+    world.unread = ("errors",)
+    world.run()
+    assert (world.machine.gate, world.machine.state, world.machine.stage) == (Gate.WAITING, RunState.RUNNING, 0)
+    assert "guardrail errors is not judged: the metrics' server gave no answer" in world.reason
+    assert "'fleetexp resume'" in world.reason
+    assert m.RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric="errors", stage=0) in world.seen
+    world.unread = ()
+    world.event(m.ApprovalGiven(who="ann"))
+    world.run()
+    assert world.machine.state is RunState.COMPLETED
+
+
+def test_a_breach_halts_whatever_else_could_not_be_read() -> None:
+    world = World(RunMachine(plan=staged_plan()))
+    world.breaches, world.unread = ("latency: harm is shown",), ("errors",)
+    world.run()
+    assert world.machine.state is RunState.HALTED
+
+
 def test_an_approval_that_nobody_waits_for_opens_nothing() -> None:
     world = World(RunMachine(plan=staged_plan(approve=Approval.MANUAL)))
     while not world.changed:

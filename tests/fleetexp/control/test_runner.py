@@ -17,7 +17,7 @@ from agents.errors import LeaseExpired, WorkloadError
 from agents.facts import survey
 from agents.sysroot import FolderRoot
 from fleetexp.control.controller import Controller
-from fleetexp.control.messages import StopRequested
+from fleetexp.control.messages import GuardrailsTested, StopRequested
 from fleetexp.control.run_context import Holder, Job
 from fleetexp.control.run_machine import RunMachine
 from fleetexp.control.run_recovery import past_of
@@ -157,8 +157,8 @@ class Nothing:
     def analyse(self, stage: int | None) -> None:
         pass
 
-    def test_guardrails(self, stage: int) -> Iterator[tuple[str, ...] | None]:
-        return iter([()])
+    def test_guardrails(self, stage: int, unread: frozenset[str]) -> Iterator[GuardrailsTested | None]:
+        return iter([GuardrailsTested(stage=stage)])
 
 
 @dataclass

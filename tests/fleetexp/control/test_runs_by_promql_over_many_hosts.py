@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ import urllib3
 
 from agents.simulated.files import THP, MachineFiles
 from agents.simulated.host import SimulatedHost
-from fleetexp.control.progress import RunOutcome
-from fleetexp.domain import CentralGap, PeriodKind, RunState
+from fleetexp.control import central_readings
+from fleetexp.control.progress import Progress, RunOutcome
+from fleetexp.domain import CentralGap, EventKind, PeriodKind, RunRequest, RunState
 from fleetexp.experiment import parse_experiment
 from fleetexp.fleets.base import HostReply
 from fleetexp.fleets.simulated.hosts import HostPool, Simulation
@@ -27,7 +28,7 @@ from fleetexp.fleets.simulated.inventory import SimulatedInventory
 from fleetexp.fleets.simulated_fleet import SimulatedFleet
 from fleetexp.store.store import Store, open_store
 from tests.launching import launch
-from tests.prometheus_server import exporter, prometheus
+from tests.prometheus_server import Gate, exporter, prometheus, proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -122,17 +123,30 @@ class Ran:
             yield store
 
 
-def ran(count: int, folder: Path, *, stages: str, guardrails: str = "[]") -> Ran:
-    """Run the experiment on so many hosts to its end."""
+def ran(
+    count: int,
+    folder: Path,
+    *,
+    stages: str,
+    guardrails: str = "[]",
+    watch: Callable[[Gate, str, Progress], None] | None = None,
+) -> Ran:
+    """Run the experiment on so many hosts to its end; `watch` stands between it and the server, and sees the store."""
     service = Service(Simulation.of(count).hosts)
     url = f"sqlite:///{folder / 'fleetexp.db'}"
     with exporter() as web:
         web.body = service.page
-        with prometheus({"own": [web.url.split("/")[2]]}) as server:
+        with prometheus({"own": [web.url.split("/")[2]]}) as server, proxy(server) as gate:
             server.wait_for("latency_seconds offset 9s", count)
-            text = SPEC.format(server=server.url, stages=stages, guardrails=guardrails)
+            asked = server.url if watch is None else gate.url
+            text = SPEC.format(server=asked, stages=stages, guardrails=guardrails)
             experiment, inventory = parse_experiment(text), Inventory(service)
-            outcome = launch(experiment, text, store_url=url, observer=lambda _: None, inventory=inventory)
+
+            def observer(progress: Progress) -> None:
+                if watch is not None:
+                    watch(gate, url, progress)
+
+            outcome = launch(experiment, text, store_url=url, observer=observer, inventory=inventory)
             page = urllib3.request("GET", f"{server.url}/metrics", timeout=10).data.decode()
     answered = re.findall(r'prometheus_http_requests_total\{code="\d+",handler="/api/v1/query_range"\} (\d+)', page)
     return Ran(outcome=outcome, url=url, answered=sum(map(int, answered)))
@@ -171,3 +185,29 @@ def test_a_guardrail_by_promql_holds_a_rollout_up_after_its_first_stage(tmp_path
         measured = [one for one in store.periods(1) if one.plan.kind is PeriodKind.MEASURE and one.started_at]
         big = {one.host for one in measured if one.plan.arm == "big"}
         assert 0 < len(big) < 20, "the others never got there"
+
+
+def test_no_stage_opens_by_itself_while_the_server_of_a_guardrail_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(central_readings, "PATIENCE_SECONDS", 1.0)
+    seen: list[str] = []
+
+    def watch(gate: Gate, url: str, progress: Progress) -> None:
+        gate.fail = 0 if seen else 1_000_000  # away from when the run has begun until somebody has looked
+        if not seen and "awaiting approval" in progress.current:
+            with contextlib.closing(open_store(url, create=False)) as store:
+                seen.append(store.run(1).reason)
+                assert not [
+                    one for one in store.periods(1) if one.plan.stage == 1 and one.plan.arm == "big" and one.started_at
+                ]
+                store.request(1, RunRequest.APPROVE, "ann")
+
+    stages = "[{hosts: 20, hold: 8s}, {share: 100%, hold: 8s}]"
+    run = ran(40, tmp_path, stages=stages, guardrails="[{metric: errors, margin: 150%}]", watch=watch)
+    assert run.outcome.state is RunState.COMPLETED, run.outcome.reason
+    assert len(seen) == 1
+    assert "guardrail errors is not judged: the metrics' server gave no answer" in seen[0]
+    with run.store() as store:
+        told = [(one.kind, one.metric) for one in store.events(1, kinds=[EventKind.GUARDRAIL_UNREAD])]
+        assert told == [(EventKind.GUARDRAIL_UNREAD, "errors")]

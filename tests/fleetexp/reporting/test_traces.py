@@ -14,7 +14,7 @@ import pytest
 
 from analysis.report.page import Cell, Table
 from analysis.report.sections import SOURCES, page
-from analysis.results import EstimateKind
+from analysis.results import HALVES, EstimateKind
 from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store
 from tests.analysis.report.sample import three_arm_findings
@@ -84,8 +84,9 @@ def tables(stored: Stored) -> dict[str, Table]:
     return tables_of(stored)
 
 
-# Tables that a rollout with one treatment does not have; the last four: test_supplies, test_traced_splits.
-ELSEWHERE = {"blocks", "pairs", "carry_over", "supply", "split_causes", "splits_counted", "stalls"}
+# Tables that a rollout with one treatment, one period a host, does not have; the last four: test_supplies,
+# test_traced_splits.
+ELSEWHERE = {"blocks", "pairs", "halves", "carry_over", "supply", "split_causes", "splits_counted", "stalls"}
 
 
 @pytest.mark.parametrize("key", [key for key in SOURCES if key not in ELSEWHERE])
@@ -113,13 +114,13 @@ def test_the_same_holds_of_a_switchback_with_the_values_of_its_blocks(switchback
 @pytest.mark.slow
 def test_treatments_against_each_other_and_what_an_arm_leaves_behind_are_traced_too(tmp_path: Path) -> None:
     found = three_arm_findings()
-    carried = replace(found.estimates[0], kind=EstimateKind.CARRY_OVER)
+    beside = [replace(found.estimates[0], kind=kind) for kind in (EstimateKind.CARRY_OVER, *HALVES)]
     with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'fleet.db'}")) as store:
         run_id = fleet_run(store)
-        store.save_findings(run_id, replace(found, estimates=(*found.estimates, carried)))
+        store.save_findings(run_id, replace(found, estimates=(*found.estimates, *beside)))
         content = report_content(store, run_id)
         tables = {table.key: table for part in page(content).sections for table in part.tables}
-        for key in ("pairs", "carry_over", "strata", "trade"):
+        for key in ("pairs", "halves", "carry_over", "strata", "trade"):
             assert tables[key].rows
             missing = untraced(tables[key], store.select(content.queries[key]))
             assert [one for one in missing if one.split()[0] not in ARITHMETIC] == []

@@ -23,6 +23,7 @@ from fleetexp.control.interim_analysis import (
     information_fractions,
     planned_looks,
 )
+from fleetexp.control.messages import GuardrailsTested
 from fleetexp.control.observations import observe
 from fleetexp.domain import BrokenBy, EventKind, PeriodKind, PeriodRecord, PeriodState, Plan, RunState
 from fleetexp.errors import RunError
@@ -258,7 +259,8 @@ def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same
     measured = Measured(store=store, run_id=run_id, plan=plan)
     analysis = analysis_plan(experiment(), assigned_units(plan))
     analyst = InterimAnalyst(measured=measured, analysis=analysis, now=lambda: OVER)
-    assert [list(analyst.test_guardrails(stage))[-1] for stage in (0, 1)] == [(), ()]
+    found = [list(analyst.test_guardrails(stage, frozenset()))[-1] for stage in (0, 1)]
+    assert found == [GuardrailsTested(stage=0), GuardrailsTested(stage=1)]
     assert not [event for event in store.events(run_id) if event.kind is EventKind.GUARDRAIL_TEST_FAILED]
 
 
