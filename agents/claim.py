@@ -46,7 +46,7 @@ __all__ = [
     "take_claim",
 ]
 
-_GUARDIAN_PATIENCE_SECONDS = 6.0  # how long a new claim waits for the guardian of the last one to finish
+_GUARDIAN_WAIT_SECONDS = 6.0  # how long a new claim waits for the guardian of the last one to finish
 
 
 def take_claim(
@@ -86,7 +86,7 @@ def take_claim(
             "run as a user who may write there",
         ) from error
 
-    deadline = root.clock.monotonic() + _GUARDIAN_PATIENCE_SECONDS
+    deadline = root.clock.monotonic() + _GUARDIAN_WAIT_SECONDS
     while True:
         with HostLock(root.state_dir):
             standing, leftovers = _clear_the_way(root, run, last_try=root.clock.monotonic() > deadline)

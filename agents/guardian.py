@@ -30,7 +30,7 @@ log = logging.getLogger("fleetexp.guardian")
 READY = b"ready "
 LOG_NAME = "guardian.log"
 TICK_SECONDS = 1.0
-LOCK_PATIENCE_SECONDS = 1.6  # a little longer than an undo waits for pages; twice this is within the promise
+LOCK_WAIT_SECONDS = 1.6  # a little longer than an undo waits for pages; twice this is within the promise
 _LONGEST_PAUSE_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
 _MCL_CURRENT_AND_FUTURE = 3
@@ -149,7 +149,7 @@ class Guardian:
     def _got_lock(self) -> bool:
         """Try for the host lock; where its folder is gone, nobody else can have it either."""
         try:
-            return self._lock.acquire(LOCK_PATIENCE_SECONDS)
+            return self._lock.acquire(LOCK_WAIT_SECONDS)
         except JournalError:
             return True
 

@@ -30,7 +30,7 @@ from fleetexp.store.records import CentralRequest, CentralValue
 log = logging.getLogger(__name__)
 
 GIVE_UP_SECONDS = 600.0  # after a period should have been read
-PATIENCE_SECONDS = 60.0  # of an analysis, beyond the settling delay and the time of a request
+WAIT_SECONDS = 60.0  # of an analysis, beyond the settling delay and the time of a request
 RETRY_SECONDS = 5.0  # after a request that failed; twice as long after each more, up to the query's own tick
 CLOCK_EVERY_SECONDS = 600.0
 FIRST_SEQUENCE = 1_000_000_000  # of the values of a server within a period: far behind what a host reports
@@ -141,7 +141,7 @@ class CentralReadings:
         """
         now = self._now()
         settle = max(query.settle_seconds for query in self._job.queries)
-        until = now + settle + self._job.server.timeout + PATIENCE_SECONDS
+        until = now + settle + self._job.server.timeout + WAIT_SECONDS
         self._waiting.append(_Waiting(act=act, upto=now, until=until))
 
     # ------------------------------------------------------------------ a turn

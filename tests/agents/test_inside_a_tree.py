@@ -210,7 +210,7 @@ def test_a_journal_of_a_tree_ends_no_process_of_this_machine(
 def test_a_guardian_of_a_tree_ends_no_process_of_this_machine(
     host_tree: HostTree, sleeper: subprocess.Popen[bytes], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.guardian.LOCK_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("agents.guardian.LOCK_WAIT_SECONDS", 0.1)
     root = host_tree()
     left_behind(root, marked(sleeper))
     journal = Journal.open(root.state_dir, read_only=True)

@@ -181,7 +181,7 @@ def test_whoever_holds_the_lock_past_the_end_of_the_lease_is_killed(
 ) -> None:
     root, claim, guardian = here()
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
-    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(guardian_module, "LOCK_WAIT_SECONDS", 0.3)
     program = (
         "import pathlib, sys, time; from agents.host_lock import HostLock\n"
         "with HostLock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -202,7 +202,7 @@ def test_a_guardian_told_to_terminate_waits_for_a_write_under_way(
 ) -> None:
     root, claim, guardian = here(lease_seconds=60)
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
-    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(guardian_module, "LOCK_WAIT_SECONDS", 0.02)
     monkeypatch.setattr(guardian_module, "_wait", lambda _: signal.SIGTERM)
     lock = HostLock(root.state_dir)
     assert lock.acquire(1)
@@ -219,7 +219,7 @@ def test_a_lock_that_nobody_lets_go_of_is_passed_by(
 ) -> None:
     root, claim, guardian = here()
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
-    monkeypatch.setattr(guardian_module, "LOCK_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(guardian_module, "LOCK_WAIT_SECONDS", 0.1)
     with HostLock(root.state_dir):  # held by this very process, which is not killed for it
         guardian.watch()
     assert reads(root) == "inherit"

@@ -43,7 +43,7 @@ def test_while_the_guardian_is_stuck_nobody_gets_the_host_but_a_person(
     agent.process.send_signal(signal.SIGSTOP)
     (root.root / PATH_2M).unlink()
     wait_until(lambda: phase(root) is Phase.STUCK)
-    monkeypatch.setattr("agents.claim._GUARDIAN_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("agents.claim._GUARDIAN_WAIT_SECONDS", 0.0)
     with pytest.raises(HostClaimed, match="its guardian is still putting the host back") as caught:
         take_claim(root, run="r2", owner="o", knobs=["thp/enabled"], lease_seconds=60)
     assert "has no knob" in caught.value.where

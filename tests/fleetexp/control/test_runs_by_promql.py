@@ -322,7 +322,7 @@ def test_what_the_server_says_of_its_answers_and_how_far_its_clock_is_off_is_tol
 
 
 def test_a_server_that_never_answers_does_not_keep_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(central_readings, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(central_readings, "WAIT_SECONDS", 1.0)
     scene.bench.when = lambda _: scene.server.stop()
     outcome = scene.run(blocks=1, measure="2500ms", times="step: 200ms, settle: 0s, every: 1s")
     assert outcome.state is RunState.COMPLETED

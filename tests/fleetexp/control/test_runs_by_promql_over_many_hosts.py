@@ -190,7 +190,7 @@ def test_a_guardrail_by_promql_holds_a_rollout_up_after_its_first_stage(tmp_path
 def test_no_stage_opens_by_itself_while_the_server_of_a_guardrail_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(central_readings, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(central_readings, "WAIT_SECONDS", 1.0)
     seen: list[str] = []
 
     def watch(gate: Gate, url: str, progress: Progress) -> None:
