@@ -17,6 +17,7 @@ from analysis.results import Excluded, Missing, Units
 
 BLOCK = ["host", "block"]
 ATTEMPT = ["host", "block", "attempt"]
+CELL = ["host", "block", "arm"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,49 +92,68 @@ class Cells:
         return self.counts[self.counts.index.get_level_values("arm").isin(pair)]
 
 
-def cells_of(
-    every: pd.DataFrame, used: set[int], metric: MetricPlan, plan: AnalysisPlan, periods: pd.DataFrame | None
-) -> Cells:
-    """Gather one metric's cells from the rows of all measured periods; `used` are those whose block counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """What the cells of every metric are gathered from: all measured rows, parted by whether their block counts.
 
-    A period is lost that began and did not become whole, or that is whole and lacks the metric; one that the run
-    itself stopped, or that another period of its block took down, is not (column `broken_by`). Without `periods`, a
-    block that lacks an arm, a gap in a host's blocks and the number of an attempt tell what was lost.
+    `counted` are the rows of blocks that count, `broken` those of blocks that never became whole. `begun` has a row
+    for each period that began, with its block and arm, whether it is `whole`, and whether it is `used`: its block
+    counts. `untold` has what the rows alone tell of lost periods, where no periods were given.
     """
+
+    every: pd.DataFrame
+    counted: pd.DataFrame
+    broken: pd.DataFrame
+    begun: pd.DataFrame
+    untold: pd.DataFrame
+
+    def cells(self, metric: MetricPlan) -> Cells:
+        """Gather one metric's cells.
+
+        A period is lost that began and did not become whole, or that is whole and lacks the metric; one that the run
+        itself stopped, or that another period of its block took down, is not (column `broken_by`). Without periods, a
+        block that lacks an arm, a gap in a host's blocks and the number of an attempt tell what was lost.
+        """
+        values, other = arm_values(self.counted, metric), arm_values(self.broken, metric)
+        known = pd.concat([part for part in (values, other) if len(part)] or [values])
+        whole = self.begun["whole"] & self.begun["period_id"].isin(known_periods(self.every, metric))
+        in_block = pd.MultiIndex.from_frame(self.begun[BLOCK]).isin(list({key[:2] for key in other.index}))
+        counts = self.begun.assign(known=whole & (self.begun["used"] | in_block), lost=~whole)
+        counts = counts.groupby(CELL)[["known", "lost"]].sum()
+        if len(self.untold):
+            more = self.untold.set_index(CELL)["lost"]
+            index = counts.index.union(more.index)
+            counts = counts.reindex(index, fill_value=0)
+            counts["lost"] = counts["lost"].add(more.reindex(index, fill_value=0))
+        counts.index = counts.index.set_names(CELL)
+        counts = counts[(counts["known"] > 0) | (counts["lost"] > 0)].astype(np.int64)
+        return Cells(values=values, known=known, counts=counts)
+
+
+def attempts_of(every: pd.DataFrame, used: set[int], plan: AnalysisPlan, periods: pd.DataFrame | None) -> Attempts:
+    """Part the rows of all measured periods; `used` are those whose block counts."""
     in_use = every["period_id"].isin(used)
-    rows = every[in_use]
-    values = arm_values(rows, metric)
-    idle = every[~in_use].merge(rows[BLOCK].drop_duplicates(), on=BLOCK, how="left", indicator="counted")
-    other = arm_values(idle[idle["counted"] == "left_only"], metric)
-    known = pd.concat([part for part in (values, other) if len(part)] or [values])
-    keys = [*BLOCK, "arm"]
-    has = known_periods(every, metric)
-    of_period = every.drop_duplicates("period_id")[["period_id", *keys, "attempt"]]
-    of_period = of_period.assign(host=of_period["host"].astype(str))
+    counted = every[in_use]
+    idle = every[~in_use].merge(counted[BLOCK].drop_duplicates(), on=BLOCK, how="left", indicator="counted")
     if periods is None:
-        begun = of_period.assign(whole=True)
-        extra = _untold(of_period, plan)
+        begun = every.drop_duplicates("period_id")[["period_id", *CELL, "attempt"]]
+        begun = begun.assign(host=begun["host"].astype(str), whole=True)
+        untold = _untold(begun, plan)
     else:
         own = periods[(periods["kind"] == "measure") & (periods["block"] >= 0)]
         own = own[~own["state"].isin(["planned", "running"])]
         if "broken_by" in own.columns:
             own = own[~own["broken_by"].isin(["run", "block"])]
-        begun = own[["period_id", *keys]].assign(host=own["host"].astype(str), whole=own["state"] == "complete")
-        extra = pd.DataFrame(columns=[*keys, "lost"])
-    with_metric = begun["period_id"].isin(has)
-    whole = begun["whole"].astype(bool)
-    in_block = pd.MultiIndex.from_frame(begun[BLOCK]).isin(list({key[:2] for key in other.index}))
-    counted = whole & with_metric & (begun["period_id"].isin(used) | in_block)
-    lost = ~(whole & with_metric)
-    counts = begun.assign(known=counted, lost=lost).groupby(keys)[["known", "lost"]].sum()
-    if len(extra):
-        more = extra.set_index(keys)["lost"]
-        index = counts.index.union(more.index)
-        counts = counts.reindex(index, fill_value=0)
-        counts["lost"] = counts["lost"].add(more.reindex(index, fill_value=0))
-    counts.index = counts.index.set_names(keys)
-    counts = counts[(counts["known"] > 0) | (counts["lost"] > 0)].astype(np.int64)
-    return Cells(values=values, known=known, counts=counts)
+        whole = (own["state"] == "complete").astype(bool)
+        begun = own[["period_id", *CELL]].assign(host=own["host"].astype(str), whole=whole)
+        untold = pd.DataFrame(columns=[*CELL, "lost"])
+    return Attempts(
+        every=every,
+        counted=counted,
+        broken=idle[idle["counted"] == "left_only"],
+        begun=begun.assign(used=begun["period_id"].isin(used)),
+        untold=untold,
+    )
 
 
 def _untold(of_period: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
@@ -151,7 +171,7 @@ def _untold(of_period: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
                 for arm in plan.arms
                 if tried or arm not in seen
             ]
-    return pd.DataFrame(rows, columns=[*BLOCK, "arm", "lost"])
+    return pd.DataFrame(rows, columns=[*CELL, "lost"])
 
 
 def known_periods(rows: pd.DataFrame, metric: MetricPlan) -> set[int]:
@@ -236,7 +256,6 @@ def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
     The periods of an arm weigh alike. A ratio's parts weigh by their seconds:
     a mean rate times seconds is the count.
     """
-    keys = [*BLOCK, "arm"]
     if metric.statistic not in rows.columns:
         raise BadObservations(
             f"observations lack {metric.statistic}", f"metric {metric.name}", "use 'mean', or add the column"
@@ -244,7 +263,7 @@ def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
     if metric.denominator is None:
         own = rows[rows["metric"] == metric.name]
         known = own[np.isfinite(own[metric.statistic].to_numpy(dtype=np.float64))]
-        values: pd.Series = known.groupby(keys)[metric.statistic].mean()
+        values: pd.Series = known.groupby(CELL)[metric.statistic].mean()
         return values
     parts = rows[rows["metric"].isin([metric.name, metric.denominator])]
     amounts = parts.assign(amount=parts["mean"] * parts["seconds"]).pivot(
@@ -252,8 +271,8 @@ def arm_values(rows: pd.DataFrame, metric: MetricPlan) -> pd.Series:
     )
     if not {metric.name, metric.denominator} <= set(amounts.columns):
         return pd.Series(dtype=np.float64)
-    both = amounts.dropna().join(parts.drop_duplicates("period_id").set_index("period_id")[keys])
-    sums = both.groupby(keys)[[metric.name, metric.denominator]].sum()
+    both = amounts.dropna().join(parts.drop_duplicates("period_id").set_index("period_id")[CELL])
+    sums = both.groupby(CELL)[[metric.name, metric.denominator]].sum()
     sums = sums[sums[metric.denominator] > 0]
     return sums[metric.name] / sums[metric.denominator]
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import pandas as pd
 
 from analysis.attrition import MISSING_ALARM
-from analysis.blocks import Cells, cells_of, excluded_periods, measured, order_of, used_periods
+from analysis.blocks import Cells, attempts_of, excluded_periods, measured, order_of, used_periods
 from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_over_row
 from analysis.decision import Case, concluded
 from analysis.effect import Effect
@@ -73,7 +73,8 @@ def switchback_findings(
         (mixed[label] for label, one in every_metric.items() if one.role is Role.PRIMARY and label in mixed), ()
     )
     treatments = [arm for arm in plan.arms if arm != plan.control]
-    cells = {label: cells_of(every, used, metric, plan, periods) for label, metric in metrics.items()}
+    attempts = attempts_of(every, used, plan, periods)
+    cells = {label: attempts.cells(metric) for label, metric in metrics.items()}
     found: dict[_Key, BlockEffects] = {
         (label, treatment): block_effects(cells[label], replace(metric, name=label), (plan.control, treatment), plan)
         for label, metric in metrics.items()

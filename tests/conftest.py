@@ -16,6 +16,7 @@ from agents.process import send_signal
 from agents.sysroot import FolderRoot
 from tests.host_tree import build_host
 from tests.postgresql_server import Server, programs
+from tests.power_stays_on import install as wait_for_no_disk
 from tests.schema_template import install as take_schemas_from_a_template
 from tests.strict_machine import install as hold_machines_to_their_table
 
@@ -67,6 +68,13 @@ def real_knobs() -> Iterator[dict[Path, str]]:
 def new_stores_from_a_template() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         take_schemas_from_a_template(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def power_stays_on() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        wait_for_no_disk(patch)
         yield
 
 

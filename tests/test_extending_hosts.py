@@ -22,12 +22,20 @@ PACKAGE = "From a package of your own"
 FILE = re.compile(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DIFF = re.compile(r"^```diff\n (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
+HALF_COMPILED = "*.pyc.*"  # another process is writing it, and gives it another name
 
-def copied(to: Path) -> Path:
+
+def copied(to: Path, *test_folders: str) -> Path:
+    """Copy the packages, and the files of some folders of tests; what is compiled comes along, and stays valid."""
+    ignored = shutil.ignore_patterns("docs", "configs", HALF_COMPILED)
     for package in ("agents", "analysis", "fleetexp"):
-        shutil.copytree(
-            ROOT / package, to / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "docs", "configs")
-        )
+        shutil.copytree(ROOT / package, to / package, symlinks=True, ignore=ignored)
+    for folder in test_folders:
+        (to / folder).mkdir(exist_ok=True, parents=True)
+        for ours in (ROOT / folder).glob("*.py"):
+            shutil.copy2(ours, to / folder)
+        if (compiled := ROOT / folder / "__pycache__").is_dir():
+            shutil.copytree(compiled, to / folder / "__pycache__", ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", to)
     return to
 

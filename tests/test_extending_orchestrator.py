@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -53,11 +52,8 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
 @pytest.mark.parametrize("section", ["A command of fleetexp's own", "A section of the report", *FROM_A_PACKAGE])
 def test_one_module_and_one_test_add_it(section: str, tmp_path: Path) -> None:
     page = (ROOT / "docs/EXTENDING.md").read_text()
-    project = copied(tmp_path)
-    for folder in ("", "analysis/", "analysis/report/"):  # the page's tests lie beside ours and use their samples
-        (project / "tests" / folder).mkdir(exist_ok=True, parents=True)
-        for ours in (ROOT / "tests" / folder).glob("*.py"):
-            shutil.copy(ours, project / "tests" / folder)
+    # The page's tests lie beside ours and use their samples.
+    project = copied(tmp_path, "tests", "tests/analysis", "tests/analysis/report")
     files = FILE.findall(page.partition(f"### {section}\n")[2].partition("\n### ")[0])
     assert [path.partition("/")[0] == "tests" for path, _ in files] == [False, True]
     for path, text in files:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz_examples import draws, quick_and_slow
 from tests.state_fuzz import SPOOL, Claimed, folder_in_memory, mutated_lines, notes, open_spool, read_notes
-
-QUICK = settings(max_examples=500, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -27,33 +26,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield made
 
 
-@QUICK
-@given(st.data())
+@quick_and_slow
 def test_a_mutated_journal_is_understood_or_refused_and_nothing_else_is_written(
-    claimed: Claimed, data: st.DataObject
+    claimed: Claimed, examples: int
 ) -> None:
-    journal = data.draw(mutated_lines(claimed.journal))
-    claimed.try_to_restore(journal=journal, lease=claimed.lease, note=claimed.note, whole_header=False)
+    @draws(examples)
+    @given(mutated_lines(claimed.journal))
+    def check(journal: bytes) -> None:
+        claimed.try_to_restore(journal=journal, lease=claimed.lease, note=claimed.note, whole_header=False)
+
+    check()
 
 
-@QUICK
-@given(st.data())
-def test_whatever_follows_a_whole_header_the_knobs_come_back(claimed: Claimed, data: st.DataObject) -> None:
-    journal = data.draw(mutated_lines(claimed.journal, first=1))
-    lease, note = data.draw(notes(claimed.lease)), data.draw(notes(claimed.note))
-    claimed.try_to_restore(journal=journal, lease=lease, note=note, whole_header=True)
+@quick_and_slow
+def test_whatever_follows_a_whole_header_the_knobs_come_back(claimed: Claimed, examples: int) -> None:
+    @draws(examples)
+    @given(mutated_lines(claimed.journal, first=1), notes(claimed.lease), notes(claimed.note))
+    def check(journal: bytes, lease: bytes, note: bytes) -> None:
+        claimed.try_to_restore(journal=journal, lease=lease, note=note, whole_header=True)
+
+    check()
 
 
-@QUICK
-@given(st.data())
+@quick_and_slow
 def test_a_lease_a_note_and_a_signature_say_what_can_be_or_are_refused(
-    claimed: Claimed, folder: Path, data: st.DataObject
+    claimed: Claimed, folder: Path, examples: int
 ) -> None:
-    bases = (claimed.lease, claimed.note, b" " * 9 + claimed.lock)
-    read_notes(folder, data.draw(st.one_of(*map(notes, bases))))
+    @draws(examples)
+    @given(st.one_of(*map(notes, (claimed.lease, claimed.note, b" " * 9 + claimed.lock))))
+    def check(data: bytes) -> None:
+        read_notes(folder, data)
+
+    check()
 
 
-@QUICK
-@given(mutated_lines(SPOOL) | st.binary(max_size=300))
-def test_a_mutated_spool_gives_readings_that_a_store_takes(folder: Path, data: bytes) -> None:
-    open_spool(folder / "spool", data)
+@quick_and_slow
+def test_a_mutated_spool_gives_readings_that_a_store_takes(folder: Path, examples: int) -> None:
+    @draws(examples)
+    @given(mutated_lines(SPOOL) | st.binary(max_size=300))
+    def check(data: bytes) -> None:
+        open_spool(folder / "spool", data)
+
+    check()

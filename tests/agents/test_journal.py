@@ -148,10 +148,7 @@ def test_a_new_claim_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
         one.leave()
 
 
-def test_only_the_last_hundred_are_kept_and_they_can_be_asked_for_by_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # a hundred claims, and no power cut in this test
+def test_only_the_last_hundred_are_kept_and_they_can_be_asked_for_by_run(tmp_path: Path) -> None:
     for number in range(KEPT + 3):
         run = "odd" if number % 2 else "even"
         Journal.create(tmp_path, header(f"c{number}", run, AT + timedelta(seconds=number))).close(

@@ -14,3 +14,8 @@ def no_log() -> Iterator[None]:
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def power_stays_on() -> None:
+    """Wait for the disk here: what is measured is what users get."""

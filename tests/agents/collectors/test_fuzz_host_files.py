@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz_examples import draws, quick_and_slow
 from tests.host_file_fuzz import HOSTILE, HOSTS, PARSERS, Gallery, mutated, parse_anything
-
-QUICK = settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -16,11 +15,15 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     return Gallery(tmp_path_factory.mktemp("hosts"))
 
 
-@QUICK
-@given(st.data())
-def test_a_host_with_any_file_mutated_is_mapped_and_sampled_without_it(gallery: Gallery, data: st.DataObject) -> None:
-    host, file = gallery.file(data.draw)
-    gallery.look(host, file, data.draw(mutated(gallery.texts[host, file])))
+@quick_and_slow
+def test_a_host_with_any_file_mutated_is_mapped_and_sampled_without_it(gallery: Gallery, examples: int) -> None:
+    @draws(examples)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        host, file = gallery.file(data.draw)
+        gallery.look(host, file, data.draw(mutated(gallery.texts[host, file])))
+
+    check()
 
 
 @pytest.mark.parametrize("host", [HOSTS[0], *(pytest.param(host, marks=pytest.mark.slow) for host in HOSTS[1:])])
@@ -37,9 +40,10 @@ def test_a_host_with_any_file_that_is_read_full_of_hostile_numbers_is_mapped_and
             gallery.look(host, file, kinds[number % len(kinds)](gallery.texts[host, file]))
 
 
+@quick_and_slow
 @pytest.mark.parametrize("file", PARSERS)
-def test_a_table_is_understood_or_says_why_not(gallery: Gallery, file: str) -> None:
-    @QUICK
+def test_a_table_is_understood_or_says_why_not(gallery: Gallery, file: str, examples: int) -> None:
+    @draws(examples)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         host = data.draw(st.sampled_from([host for host in HOSTS if (host, file) in gallery.texts]))

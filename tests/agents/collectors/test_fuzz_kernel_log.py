@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from agents.sysroot import FolderRoot
+from tests.fuzz_examples import draws, quick_and_slow
 from tests.host_tree import build_host
 from tests.kernel_log_fuzz import hear, records
 
@@ -17,10 +18,14 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> FolderRoot:
     return build_host(tmp_path_factory.mktemp("kernel") / "host")
 
 
-@settings(max_examples=500, suppress_health_check=list(HealthCheck))
-@given(records())
-def test_mutated_records_are_events_of_few_words_or_nothing(host: FolderRoot, data: bytes) -> None:
-    hear(host, data)
+@quick_and_slow
+def test_mutated_records_are_events_of_few_words_or_nothing(host: FolderRoot, examples: int) -> None:
+    @draws(examples)
+    @given(records())
+    def check(data: bytes) -> None:
+        hear(host, data)
+
+    check()
 
 
 def test_a_priority_of_many_digits_is_nobodys(tmp_path: Path) -> None:

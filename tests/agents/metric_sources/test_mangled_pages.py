@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from agents.messages import MetricSource
 from agents.metric_sources.page import SourcePage
 from tests.agents.metric_sources.mangled import mangled_pages, read_mangled
+from tests.fuzz_examples import draws, quick_and_slow
 from tests.web_server import Web, serving
 
 
@@ -19,7 +20,11 @@ def web() -> Iterator[Web]:
         yield server
 
 
-@settings(max_examples=500, suppress_health_check=list(HealthCheck))
-@given(mangled_pages())
-def test_a_mangled_page_gives_a_value_or_a_typed_reason(web: Web, drawn: tuple[SourcePage, list[MetricSource]]) -> None:
-    read_mangled(web, *drawn)
+@quick_and_slow
+def test_a_mangled_page_gives_a_value_or_a_typed_reason(web: Web, examples: int) -> None:
+    @draws(examples)
+    @given(mangled_pages())
+    def check(drawn: tuple[SourcePage, list[MetricSource]]) -> None:
+        read_mangled(web, *drawn)
+
+    check()

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from analysis.report import ReportInput
+from analysis.report import ReportInput, render_html
 
 VOID = {"meta", "wbr", "br", "hr", "img", "link", "input"}
 
@@ -69,3 +69,9 @@ def content(samples: ModuleType) -> ReportInput:
     found = samples.sample()
     assert isinstance(found, ReportInput)
     return found
+
+
+@pytest.fixture(scope="session")
+def document(content: ReportInput) -> str:
+    """The page of that sample: it takes a while to draw, and most tests only look at it."""
+    return render_html(content)

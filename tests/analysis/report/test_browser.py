@@ -90,11 +90,11 @@ def probe(chromium: str, folder: Path, document: str, view: View) -> dict[str, o
 
 
 @pytest.fixture(scope="session")
-def documents(content: ReportInput) -> dict[str, str]:
+def documents(document: str) -> dict[str, str]:
     """The pages to look at: a switchback, a rollout over a fleet, one of several arms, two runs beside each other."""
     fleet = fleet_sample()
     return {
-        "switchback": render_html(content),
+        "switchback": document,
         "rollout": render_html(fleet),
         "arms": render_html(three_arm_sample()),
         "comparison": render_comparison_html(fleet, replace(fleet, run_id="13")),
@@ -179,13 +179,13 @@ def test_probe_sees_each_fault(chromium: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-def test_screenshot_can_be_taken(chromium: str, tmp_path: Path, content: ReportInput, view: View) -> None:
-    document = tmp_path / "report.html"
-    document.write_text(render_html(content), encoding="utf-8")
+def test_screenshot_can_be_taken(chromium: str, tmp_path: Path, document: str, view: View) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(document, encoding="utf-8")
     picture = tmp_path / f"{view.name}.png"
     browse(
         chromium, tmp_path, colour_scheme(dark=view.dark),
-        f"--window-size={view.width},1400", f"--screenshot={picture}", document.as_uri(),
+        f"--window-size={view.width},1400", f"--screenshot={picture}", page.as_uri(),
     )  # fmt: skip
     data = picture.read_bytes()
     assert data.startswith(b"\x89PNG")

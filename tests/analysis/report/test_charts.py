@@ -38,8 +38,7 @@ def lift(samples: ModuleType, value: float, interval: Interval | None, metric: s
 
 
 # ---------------------------------------------------------------------------- any chart
-def test_colours_come_from_the_theme_of_the_page(content: ReportInput) -> None:
-    document = render_html(content)
+def test_colours_come_from_the_theme_of_the_page(document: str) -> None:
     assert "#0a0b" not in document
     used = set(re.findall(r"var\(--([a-z0-9-]+)\)", document))
     defined = set(re.findall(r"--([a-z0-9-]+):", document))
@@ -95,15 +94,14 @@ def test_failure_while_drawing_leaves_the_settings_alone() -> None:
 
 
 @pytest.mark.slow
-def test_threads_draw_the_same_as_one(content: ReportInput) -> None:
-    alone = render_html(content)
+def test_threads_draw_the_same_as_one(content: ReportInput, document: str) -> None:
     found: list[str] = []
     threads = [threading.Thread(target=lambda: found.append(render_html(content))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert found == [alone] * 3
+    assert found == [document] * 3
 
 
 # ---------------------------------------------------------------------------- blocks

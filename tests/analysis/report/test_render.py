@@ -146,8 +146,7 @@ def test_hostile_text_in_every_place_of_several_arms(samples: ModuleType, readin
 
 
 # ---------------------------------------------------------------------------- one file, for everybody
-def test_document_loads_nothing_and_needs_no_script(content: ReportInput, reading: type) -> None:
-    document = render_html(content)
+def test_document_loads_nothing_and_needs_no_script(document: str, reading: type) -> None:
     found = reading(document)
     assert {"script", "link", "img", "iframe", "object", "embed", "base", "form"}.isdisjoint(found.names())
     for tag, attributes in found.tags:
@@ -160,8 +159,7 @@ def test_document_loads_nothing_and_needs_no_script(content: ReportInput, readin
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
-def test_ids_are_unique_and_every_reference_meets_one(content: ReportInput, reading: type) -> None:
-    document = render_html(content)
+def test_ids_are_unique_and_every_reference_meets_one(document: str, reading: type) -> None:
     found = reading(document)
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -174,8 +172,8 @@ def test_ids_are_unique_and_every_reference_meets_one(content: ReportInput, read
     assert wanted <= set(ids)
 
 
-def test_document_has_landmarks_and_named_tables(content: ReportInput, reading: type) -> None:
-    found = reading(render_html(content))
+def test_document_has_landmarks_and_named_tables(document: str, reading: type) -> None:
+    found = reading(document)
     names = found.names()
     for landmark in ("header", "main", "footer", "nav", "h1"):
         assert names.count(landmark) == 1
@@ -184,8 +182,8 @@ def test_document_has_landmarks_and_named_tables(content: ReportInput, reading: 
     assert ("html", {"lang": "en"}) in found.tags
 
 
-def test_every_chart_has_title_and_description(content: ReportInput, reading: type) -> None:
-    found = reading(render_html(content))
+def test_every_chart_has_title_and_description(document: str, reading: type) -> None:
+    found = reading(document)
     charts = [attributes for tag, attributes in found.tags if tag == "svg"]
     assert len(charts) == 5  # three metrics, the lifts, the timeline
     assert all(chart["role"] == "img" for chart in charts)
@@ -195,15 +193,15 @@ def test_every_chart_has_title_and_description(content: ReportInput, reading: ty
     assert "block 0: never 133 ms, always 88.9 ms" in found.text
 
 
-def test_a_metric_that_was_0_throughout_gets_no_picture(content: ReportInput) -> None:
+def test_a_metric_that_was_0_throughout_gets_no_picture(content: ReportInput, document: str) -> None:
     flat = replace(content.findings.contrasts[0], metric="splits_of_nothing", control_value=0.0, treatment_value=0.0)
     rows = (*content.findings.contrasts, flat)
     with_flat = replace(content, findings=replace(content.findings, contrasts=rows))
-    assert render_html(with_flat).count("<svg") == render_html(content).count("<svg")
+    assert render_html(with_flat).count("<svg") == document.count("<svg")
 
 
-def test_sections_stand_in_their_order(content: ReportInput, reading: type) -> None:
-    found = reading(render_html(content))
+def test_sections_stand_in_their_order(document: str, reading: type) -> None:
+    found = reading(document)
     order = [attributes["id"] for tag, attributes in found.tags if tag == "section"]
     assert order == [
         "grounds", "effects", "lifts", "trade", "guardrails", "questions", "exposure", "kernel", "series", "blocks",
@@ -212,17 +210,16 @@ def test_sections_stand_in_their_order(content: ReportInput, reading: type) -> N
     assert found.text.index("better here.") < found.text.index("What changed")
 
 
-def test_equal_input_gives_equal_bytes(content: ReportInput) -> None:
-    assert render_html(content) == render_html(content)
+def test_equal_input_gives_equal_bytes(content: ReportInput, document: str) -> None:
+    assert render_html(content) == document
     assert render_markdown(content) == render_markdown(content)
 
 
-def test_report_is_small_and_quick(content: ReportInput) -> None:
-    render_html(content)  # imports
-    spent = []
-    for _ in range(3):
+def test_report_is_small_and_quick(content: ReportInput, document: str) -> None:
+    spent = []  # what is imported, `document` has imported
+    while min(spent, default=1.0) >= 1.0 and len(spent) < 3:
         start = time.process_time()
-        document = render_html(content)
+        render_html(content)
         spent.append(time.process_time() - start)
     assert min(spent) < 1.0
     assert len(document.encode()) < 500_000

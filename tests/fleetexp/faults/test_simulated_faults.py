@@ -62,7 +62,11 @@ def test_a_kernel_that_never_takes_a_knob_back_is_the_loudest_outcome(tmp_path: 
 
 @pytest.mark.parametrize(
     ("on_drift", "ends"),
-    [("invalidate", RunState.COMPLETED), ("halt", RunState.HALTED), ("reapply", RunState.COMPLETED)],
+    [
+        ("halt", RunState.HALTED),
+        pytest.param("invalidate", RunState.COMPLETED, marks=pytest.mark.slow),
+        pytest.param("reapply", RunState.COMPLETED, marks=pytest.mark.slow),
+    ],
 )
 def test_another_program_that_writes_a_knob_is_noticed(tmp_path: Path, on_drift: str, ends: RunState) -> None:
     text = SWITCHBACK.replace("on_drift: invalidate", f"on_drift: {on_drift}")
@@ -73,7 +77,7 @@ def test_another_program_that_writes_a_knob_is_noticed(tmp_path: Path, on_drift:
     ran.assert_safe()
 
 
-@pytest.mark.parametrize("away", [5.0, LEASE + 15.0, 3 * LEASE])
+@pytest.mark.parametrize("away", [3 * LEASE, *(pytest.param(s, marks=pytest.mark.slow) for s in (5.0, LEASE + 15.0))])
 def test_a_host_that_vanishes_for_a_while_is_taken_up_again(tmp_path: Path, away: float) -> None:
     ran = run_simulated(tmp_path, SWITCHBACK, faults={SICK[0]: (Vanish(at_seconds=55.0, until_seconds=55.0 + away),)})
     assert ran.outcome.state is RunState.COMPLETED
