@@ -192,6 +192,13 @@ def test_the_middle_one_of_an_odd_number_is_in_the_earlier_half() -> None:
     assert in_later_half(np.empty(0, dtype=np.intp), np.empty(0)).size == 0
 
 
+def test_values_of_one_moment_are_in_one_half() -> None:
+    unit = np.array([0, 0, 1, 0, 1, 0])
+    assert in_later_half(unit, np.array([7.0, 8.0, 3.0, 8.0, 3.0, 7.0])).tolist() == [
+        False, True, False, True, False, False,
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------------------- how often
 STILL: dict[str, Callable[[int], Findings]] = {
     **{design: (lambda seed, of=of: of(CONSTANT, seed)) for design, of in DESIGNS.items()},
