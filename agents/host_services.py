@@ -11,7 +11,7 @@ from agents.messages import MetricSource, Problem, WorkloadSpec
 from agents.metric_sources.check import check_sources
 from agents.metric_sources.period_sources import PeriodSources
 from agents.period import Fed
-from agents.sampling_timer import BeatMaker, ThreadBeat
+from agents.sampling_timer import ThreadTimer, TimerMaker
 from agents.sysroot import SysRoot
 from agents.workloads import RunningWorkload, check_workload, restart_service, start_workload
 
@@ -42,7 +42,7 @@ class FeedsMaker(Protocol):
 class HostServices:
     """By default those of a real host: threads, a guardian process, processes, services, addresses asked."""
 
-    timer: BeatMaker = ThreadBeat
+    timer: TimerMaker = ThreadTimer
     guardian_command: Sequence[str] | None = None  # as `take_claim` takes it; () for no process
     check_workload: Callable[[WorkloadSpec, SysRoot], tuple[Problem, ...]] = check_workload
     start_workload: WorkloadStart = start_workload

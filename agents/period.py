@@ -15,7 +15,7 @@ from agents.catalogue import FOR_A_SERVICE, find_foreign
 from agents.clock import SYSTEM_CLOCK, Clock
 from agents.errors import AgentError, LeaseExpired
 from agents.messages import HostEvent, HostEventKind, Measurement, Reading, Sample, WorkloadState
-from agents.sampling_timer import BeatMaker, ThreadBeat
+from agents.sampling_timer import ThreadTimer, TimerMaker
 from agents.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class PeriodHost:
 
     boot_id: Callable[[], str]
     clock: Clock = SYSTEM_CLOCK
-    timer: BeatMaker = ThreadBeat
+    timer: TimerMaker = ThreadTimer
 
 
 class SampledPeriod:
@@ -118,7 +118,7 @@ class SampledPeriod:
         self._clock = host.clock
         self._stopped = False
         self._stopping = threading.Lock()
-        self._timer = host.timer(every_seconds, self._on_beat, f"period-{period_id}")
+        self._timer = host.timer(every_seconds, self._on_tick, f"period-{period_id}")
 
     @property
     def workload(self) -> tuple[WorkloadState, str]:
@@ -157,7 +157,7 @@ class SampledPeriod:
         self.invalid = self.invalid or reason
 
     # ------------------------------------------------------------------ the tick
-    def _on_beat(self) -> None:
+    def _on_tick(self) -> None:
         try:
             self._tick(boundary=False)
         except BaseException as error:  # without it nobody watches the knobs: never used, and seen

@@ -18,10 +18,10 @@ class SamplingTimer(Protocol):
         ...
 
 
-BeatMaker: TypeAlias = Callable[[float, Callable[[], None], str], SamplingTimer]  # (every seconds, act, name)
+TimerMaker: TypeAlias = Callable[[float, Callable[[], None], str], SamplingTimer]  # (every seconds, act, name)
 
 
-class ThreadBeat:
+class ThreadTimer:
     """A thread that keeps the interval; it ends where the act raises."""
 
     def __init__(self, every_seconds: float, act: Callable[[], None], name: str) -> None:
@@ -44,5 +44,5 @@ class ThreadBeat:
             self._act()
             timer += self._every
             late = time.monotonic() - timer
-            if late > self._every:  # beats that have passed are dropped, not made up for in a burst
+            if late > self._every:  # ticks that have passed are dropped, not made up for in a burst
                 timer += (late // self._every) * self._every

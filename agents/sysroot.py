@@ -44,7 +44,7 @@ class SysRoot(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """The time on this host: leases, beats and timestamps run in it."""
+        """The time on this host: leases, ticks and timestamps run in it."""
         ...
 
     def read(self, path: str) -> bytes: ...

@@ -61,7 +61,7 @@ def block_effects(
             pairs.hosts, pairs.blocks, pairs.control.tolist(), pairs.treatment.tolist(), strict=True
         )
     )
-    pairs = units_of(cells, pair, plan)
+    pairs = _thrown_together(pairs, plan)
     units = len(pairs.blocks)
     if units == 0:
         return BlockEffects(effect=None, contrasts=contrasts)
@@ -110,7 +110,10 @@ def block_effects(
 
 def units_of(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> PairedBlocks:
     """What one coin was thrown for, (control, treatment) side by side: blocks, or two at a time in ABBA order."""
-    pairs = paired(cells.values, pair[1], pair[0])
+    return _thrown_together(paired(cells.values, pair[1], pair[0]), plan)
+
+
+def _thrown_together(pairs: PairedBlocks, plan: AnalysisPlan) -> PairedBlocks:
     return join_abba(pairs) if plan.order == "abba" else pairs
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Measured = tuple[datetime, str, float]
 
-KEPT_AT_MOST = 100_000  # values between two beats of the period
+KEPT_AT_MOST = 100_000  # values between two ticks of the period
 
 
 class SourceReader:
@@ -87,7 +87,7 @@ class SourceReader:
                 self._keep({source.metric: defect for source in self._place.sources})
             tick += self._every
             late = time.monotonic() - tick
-            if late > 0:  # beats that have passed are dropped, not made up for in a burst
+            if late > 0:  # ticks that have passed are dropped, not made up for in a burst
                 tick += (late // self._every + 1) * self._every
 
     def _keep(self, found: Found) -> None:

@@ -50,7 +50,7 @@ class SimulatedHost:
         self._numbers = itertools.count()
         self._timeline: list[tuple[float, int, Callable[[], None]]] = []
         self._reachable = True
-        self._boot = 0  # beats and guardians of an earlier boot are dead
+        self._boot = 0  # ticks and guardians of an earlier boot are dead
         self._guarding = False
         self._agent: HostAgent | None = self._new_agent()
         for fault in faults:
@@ -118,8 +118,8 @@ class SimulatedHost:
         """Let something happen on this host at an instant of virtual time."""
         heapq.heappush(self._timeline, (seconds, next(self._numbers), act))
 
-    def _timer(self, every_seconds: float, act: Callable[[], None], _: str) -> _Beat:
-        return _Beat(self, every_seconds, act)
+    def _timer(self, every_seconds: float, act: Callable[[], None], _: str) -> _Timer:
+        return _Timer(self, every_seconds, act)
 
     def _guard(self) -> None:
         """Have a guardian watch the claim that was just taken."""
@@ -174,8 +174,8 @@ class SimulatedHost:
         return self._boot
 
 
-class _Beat:
-    """A period's tick on the host's timeline. It dies with its boot."""
+class _Timer:
+    """A period's timer on the host's timeline. It dies with its boot."""
 
     def __init__(self, host: SimulatedHost, every_seconds: float, act: Callable[[], None]) -> None:
         self._host = host

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 GIVE_UP_SECONDS = 600.0  # after a period should have been read
 WAIT_SECONDS = 60.0  # of an analysis, beyond the settling delay and the time of a request
-RETRY_SECONDS = 5.0  # after a request that failed; twice as long after each more, up to the query's own tick
+RETRY_SECONDS = 5.0  # after a request that failed; twice as long after each more, up to the query's own interval
 CLOCK_EVERY_SECONDS = 600.0
 FIRST_SEQUENCE = 1_000_000_000  # of the values of a server within a period: far behind what a host reports
 PLACES = 1_000_000  # instants of one metric within a period

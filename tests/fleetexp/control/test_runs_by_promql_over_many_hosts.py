@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KNOB = f"{THP}/hugepages-1048576kB/enabled"
 MACHINE = MachineFiles(thp_sizes_kib=(2048, 1048576), hugetlb_kib=())
 LIFT = -0.1  # of latency, under 1 GB pages; errors double
-# Read when a period has ended, as the longest tick between readings, and once at the very beginning.
+# Read when a period has ended, at the longest interval between readings, and once at the very beginning.
 SPEC = """\
 name: by-promql-over-many-hosts
 design: parallel
