@@ -57,6 +57,7 @@ class SplitCause(StrEnum):
     MEMORY_FAILURE = "memory_failure"
     KERNEL_ACCESS = "kernel_access"  # a debugger, a device, /proc/PID/mem: pages looked up for somebody else
     OTHER = "other"
+    NOT_KEPT = "not_kept"  # the kernel counted the split and kept neither its program nor its stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class TracedCalls:
     """
 
     function: TracedFunction
-    program: str  # the kernel keeps 15 characters; '' stands for programs that were left off
+    program: str  # the kernel keeps 15 characters; '' stands for programs that were left off, or not kept
     cause: SplitCause | None
     calls: int
     timed: int = 0

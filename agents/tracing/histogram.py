@@ -49,7 +49,7 @@ class HistogramEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """All keys of one trigger. `dropped`: hits that found no room in it and are in no entry."""
+    """All keys of one trigger. `dropped`: hits that are in no entry: it was full, or two CPUs began one at once."""
 
     entries: tuple[HistogramEntry, ...]
     hits: int

@@ -55,7 +55,7 @@ class CallSum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceReading:
-    """All sums since the trace began, and the calls that found no room in a histogram, by function."""
+    """All sums since the trace began, and the calls that a histogram dropped, by function."""
 
     sums: Mapping[CallKey, CallSum]
     dropped: Mapping[TracedFunction, int]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from agents.messages import HostEventKind
-from agents.traced_calls import TracedCalls
+from agents.traced_calls import COUNTED_AS, SplitCause, TracedCalls
 from agents.tracing.functions import Untraceable
 from agents.tracing.kernel_trace import MICROSECOND, CallKey, CallSum, TraceReading
 
@@ -55,8 +55,13 @@ class TracedSource:
         self._last = reading
         for function, dropped in reading.dropped.items():
             if more := dropped - self._first.dropped.get(function, 0):
-                what = f"{more:,} calls of {function} found no room in the kernel's histogram: they are not told"
-                self._events.append((HostEventKind.TRACE_INCOMPLETE, what))
+                self._events.append(
+                    (
+                        HostEventKind.TRACE_INCOMPLETE,
+                        f"of {more:,} calls of {function} the kernel kept neither program nor stack:"
+                        " its histogram was full, or two CPUs began the same entry at once",
+                    )
+                )
         return values
 
     def events(self) -> list[tuple[HostEventKind, str]]:
@@ -73,6 +78,10 @@ class TracedSource:
         if self._first is None or self._last is None:
             return ()
         rose = {key: total - self._first.sums.get(key, CallSum()) for key, total in self._last.sums.items()}
+        for function, dropped in self._last.dropped.items():
+            cause = SplitCause.NOT_KEPT if function in COUNTED_AS else None
+            key = CallKey(function=function, program="", cause=cause)
+            rose[key] = CallSum(calls=dropped - self._first.dropped.get(function, 0))
         return _rows({key: more for key, more in rose.items() if more.calls > 0 or more.timed > 0})
 
 

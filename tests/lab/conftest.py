@@ -58,10 +58,12 @@ def run_in_guest(
     kernel_arguments: str = "",
     numa_nodes: int = 1,
     counted: bool = False,
+    thp: str = "always",
 ) -> dict[str, Any]:
     """Boot a guest, run one of this folder's scripts in it with this Python, return the JSON that it wrote.
 
-    `folder` keeps what the guest left in `share`; `counted`: its clock goes on with each instruction, not with time.
+    `folder` keeps what the guest left in `share`; `counted`: its clock goes on with each instruction, not with time;
+    `thp`: what the top level is set to before the script's Python starts.
     The test is skipped where the lab or a program is missing.
     """
     lab = lab_folder()
@@ -73,7 +75,7 @@ def run_in_guest(
     share.mkdir(parents=True)
     words = (sys.executable, str(HERE / script), f"{SHARE}/result.json", *arguments)
     (share / Path(SCRIPT).name).write_text(
-        "echo always >/sys/kernel/mm/transparent_hugepage/enabled\n"
+        f"echo {thp} >/sys/kernel/mm/transparent_hugepage/enabled\n"
         f"PYTHONPATH={HERE.parents[1]} exec {shlex.join(words)}\n"
     )
     made = KernelImage(image=lab / image, initramfs=lab / "initramfs.cpio.gz", arguments=kernel_arguments)

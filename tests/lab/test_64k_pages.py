@@ -22,7 +22,7 @@ from tests.fleetexp.store.single import end_period, record_host_facts, start_per
 from tests.lab.arm_guest import run_in_arm_guest
 from tests.lab.guest_64k_pages import LEASE_SECONDS, MARK, PAGES, SIZE, SIZE_KIB
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1000)]
 
 MIB = 1 << 20
 
@@ -30,7 +30,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
     """Boot the guest once with the agent in it; what the script there saw."""
-    found = run_in_arm_guest("guest_64k_pages.py", mark=MARK, limit_seconds=360)
+    found = run_in_arm_guest("guest_64k_pages.py", mark=MARK, limit_seconds=900)
     result: dict[str, Any] = pickle.loads(base64.b64decode(found))  # noqa: S301 - of our own guest
     return result
 

@@ -21,7 +21,7 @@ from fleetexp.store.url import parse_url
 from tests.lab.pmu_guest import HOST, GuestInventory, PmuGuest, booted
 from tests.launching import launch
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 Counted = dict[str, Any]
 PERF = {"dtlb_load_misses": "dTLB-load-misses", "dtlb_store_misses": "dTLB-store-misses", "page_faults": "page-faults"}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.pmu_guest import PmuGuest, booted
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EVENTS = ("instructions", "cycles", "dtlb_load_misses", "dtlb_store_misses")
 PROGRAM = (16, 30)  # MiB, repeats

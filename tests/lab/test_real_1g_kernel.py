@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1600)]
 
 Guest = Callable[..., dict[str, Any]]
 GIB = 2**30
@@ -22,7 +22,7 @@ def risen(samples: list[list[Any]], period_id: int, column: int) -> int:
 
 
 def test_an_experiment_on_1g_pages_agrees_with_the_kernel_and_splits_nothing(guest: Guest) -> None:
-    seen = guest("guest_experiment.py", memory="8GiB", limit_seconds=850)
+    seen = guest("guest_experiment.py", memory="8GiB", limit_seconds=1500)
 
     sizes = {size["size_kib"]: size for size in seen["doctor"]["out"]["facts"]["thp_sizes"]}
     assert sizes[1048576]["effective"] == "never"

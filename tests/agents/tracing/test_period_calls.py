@@ -90,6 +90,25 @@ def test_what_is_not_traced_is_an_event_of_the_period() -> None:
     assert (kind, "7 calls of split_pud" in detail) == (HostEventKind.TRACE_INCOMPLETE, True)
 
 
+def test_splits_that_the_kernels_histogram_dropped_are_counted_without_a_program() -> None:
+    source = TracedSource(Collected(), Readings([reading(dropped=2), reading(dropped=3, forks=CallSum(4, 4, 0.5))]))
+    source.boundary(), source.boundary()
+    assert {(row.program, row.cause, row.calls, row.seconds) for row in source.calls} == {
+        ("python", SplitCause.FORK, 4, 0.5),
+        ("", SplitCause.NOT_KEPT, 1, None),
+    }
+
+
+def test_faults_that_the_kernels_histogram_dropped_are_counted_without_a_program() -> None:
+    last = TraceReading(sums={faults("web", 128): CallSum(2, 2, 0.001)}, dropped={TracedFunction.FAULT_PMD: 5})
+    source = TracedSource(Collected(), Readings([reading(), last]))
+    source.boundary(), source.boundary()
+    assert {(row.program, row.cause, row.calls, row.timed) for row in source.calls} == {
+        ("web", None, 2, 2),
+        ("", None, 5, 0),
+    }
+
+
 def test_a_histogram_that_can_not_be_read_ends_no_period() -> None:
     source = TracedSource(Collected(), Readings([reading(), OSError("gone")]))
     source.boundary()
