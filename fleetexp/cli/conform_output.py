@@ -87,7 +87,6 @@ class TapStream:
     def __init__(self, scenarios: Sequence[Scenario]) -> None:
         self._asks = {scenario.name: scenario.asks for scenario in scenarios}
         self._number = 0
-        self._bailed = False
 
     def told(self, result: ScenarioResult) -> None:
         from agents.conformance.verdict import PageVerdict, VerdictCause
