@@ -2,7 +2,8 @@
 
 A mean over the whole time ships what has gone by its end: novelty, caches that were warmed, big pages that fragment. A
 rollout is kept, so that what counts is what is there in the later half. It faded where it is clearly smaller there, in
-the metric's own unit and relative to the control alike: where load rises or falls, one of these moves by itself.
+the metric's own unit and relative to the control alike: where load rises or falls, one of these moves by itself. What
+moves both arms alike (the time of day) cancels, and what is still on its way in at the start grows: it does not fade.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from analysis.effect import Effect
 from analysis.estimates import estimate
 from analysis.halves import in_later_half
 from analysis.headline import Redraws, headline, linearised
-from analysis.hosts import HostTable, TwoArms
+from analysis.hosts import HostTable
 from analysis.inference import MIN_HOSTS, Inference
 from analysis.matched import pair_contrast
 from analysis.plan import Estimand, MetricPlan
+from analysis.quantities import counted
 from analysis.results import HALVES, Check, Estimate, EstimateKind
 from analysis.switchback import MIN_HOSTS as HOSTS_AS_UNITS
 from analysis.switchback import block_contrast, mean_of_hosts
@@ -38,6 +40,7 @@ class Halves:
     earlier: Inference
     later: Inference
     changes: tuple[Inference, ...]  # the first in the metric's own unit, then relative to the control where that is > 0
+    left_out: int = 0  # hosts of which a half is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +63,14 @@ def fading_of(effect: Effect, halves: Halves | None, metric: MetricPlan, alpha: 
     main = effect.estimate
     name = f"fading ({main.metric}, {main.treatment})"
     if halves is None:
-        said = "Not testable: too few units were measured in two or more periods."
+        said = "Not testable: too few units have both an earlier and a later half of their measured time."
         return Fading(rows=(), check=Check(name=name, passed=None, p_value=None, detail=said))
     rows = tuple(
         _row(effect, metric, half, kind) for half, kind in zip((halves.earlier, halves.later), HALVES, strict=True)
     )
     told = f"{halves_words(rows)}."
+    if halves.left_out:
+        told += f" {counted(halves.left_out, 'host')} without both halves left out."
     if main.p is None or main.p >= alpha or main.difference is None:
         said = f"Not testable without a clear change over the whole time. {told}"
         return Fading(rows=rows, check=Check(name=name, passed=None, p_value=None, detail=said))
@@ -114,13 +119,10 @@ def host_halves(table: HostTable, metric: MetricPlan, treatment: str, redraws: R
     return Halves(
         earlier=headline(earlier, metric, redraws).inference,
         later=headline(later, metric, redraws).inference,
-        changes=tuple(headline(_of(later, values), alike, redraws).inference for values in changes),
+        # Where load moves, hosts change by their own level: by the pre-period that is adjusted for.
+        changes=tuple(headline(replace(later, y=values), alike, redraws).inference for values in changes),
+        left_out=table.two_arms(metric, treatment).y.size - later.y.size,
     )
-
-
-def _of(sample: TwoArms, values: _Floats) -> TwoArms:
-    """The sample with other values, and no pre-period: a host is compared with itself already."""
-    return replace(sample, y=values, before=np.full(values.size, np.nan))
 
 
 # ---------------------------------------------------------------------------- blocks as units

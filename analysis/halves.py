@@ -1,9 +1,15 @@
-"""The later half of what each unit has in time: the one way in which it is cut, whatever the design."""
+"""The later half of what each unit has in time: the one way in which its periods are parted, whatever the design."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from analysis.plan import MetricPlan
+from analysis.results import HALVES
+
+_EARLIER, _LATER = (kind.value for kind in HALVES)  # columns of the observations
 
 
 def in_later_half(unit: NDArray[np.intp], order: NDArray[np.number]) -> NDArray[np.bool_]:
@@ -19,3 +25,25 @@ def in_later_half(unit: NDArray[np.intp], order: NDArray[np.number]) -> NDArray[
     late = np.empty(unit.size, dtype=np.bool_)
     late[sorted_places] = np.cumsum(new) - 1 - (np.cumsum(counts) - counts)[units] >= (counts[units] + 1) // 2
     return late
+
+
+def cut_at_their_middles(rows: pd.DataFrame, metric: MetricPlan) -> pd.DataFrame | None:
+    """The rows of a metric, each period whose halves are known as two periods; None where those of none are.
+
+    `rows` are checked observations; the halves are the columns `earlier_half` and `later_half`, of the figure that the
+    metric's effect is of. Of a ratio both parts are cut, or neither.
+    """
+    if not {_EARLIER, _LATER} <= set(rows.columns):
+        return None
+    own = rows[rows["metric"].isin({metric.name, metric.denominator} - {None})]
+    known = np.isfinite(own[[_EARLIER, _LATER]].to_numpy(dtype=np.float64)).all(axis=1)
+    cut = pd.Series(known, index=own.index).groupby(own["period_id"]).transform("all")
+    if not cut.any():
+        return None
+    own = own.assign(period_id=2 * own["period_id"], position=2 * own["position"])  # room for a period behind each
+    whole = own[cut].assign(seconds=own["seconds"] / 2)
+    earlier = whole.assign(**{metric.statistic: whole[_EARLIER]})
+    later = whole.assign(
+        **{metric.statistic: whole[_LATER]}, period_id=whole["period_id"] + 1, position=whole["position"] + 1
+    )
+    return pd.concat([own[~cut], earlier, later], ignore_index=True)

@@ -20,6 +20,7 @@ from analysis.exposure_rows import exposure_rows
 from analysis.fading import fading_of, host_halves
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
+from analysis.halves import cut_at_their_middles
 from analysis.headline import Headline, Redraws, headline, linearised
 from analysis.hosts import HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
@@ -113,8 +114,10 @@ def parallel_findings(
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
     shared = () if primary is None else mixed.get(metric_label(primary), ())
     pairs = [] if primary is None or shared else list(_pairwise(primary, treatments, base))
+    cut = None if primary is None else cut_at_their_middles(observations, primary)
+    halved = table if cut is None else HostTable(cut, plan, periods)
     fading = {
-        treatment: fading_of(one.effect, host_halves(table, primary, treatment, base.redraws), primary, plan.alpha)
+        treatment: fading_of(one.effect, host_halves(halved, primary, treatment, base.redraws), primary, plan.alpha)
         for treatment in treatments
         if primary is not None and (one := _of(found, primary, treatment)) is not None
     }

@@ -11,6 +11,7 @@ from analysis import analyze
 from analysis.results import Findings
 from fleetexp.control.interim_analysis import Measured, analysis_at
 from fleetexp.control.metric_meanings import meanings_of
+from fleetexp.control.period_halves import with_halves
 from fleetexp.domain import EventKind, Origin, PeriodKind, PeriodState
 from fleetexp.errors import RunError
 from fleetexp.experiment import analysis_plan, recall_experiment
@@ -62,7 +63,8 @@ def analysed_as_of(store: Store, run_id: int, moment: datetime | int) -> Analysi
     planned = not whole and not looked.unplanned_look
     words = _words(record, at, stage, planned=planned, whole=whole)
     meanings = meanings_of(store, run_id, [metric.name for metric in looked.metrics])
-    findings = analyze(rows, looked, periods, meanings=meanings)
+    halved = with_halves(rows, looked, periods, store=store, counters=experiment.counters, until=at)
+    findings = analyze(halved, looked, periods, meanings=meanings)
     findings = replace(findings, reason=f"{words} {findings.reason}", warnings=(words, *findings.warnings))
     return AnalysisAsOf(
         at=at,

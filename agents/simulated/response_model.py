@@ -59,10 +59,14 @@ class MetricLaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
-    """Relative effects on metrics that come while all these knob files hold these values, and with their backing."""
+    """Relative effects on metrics that come while all these knob files hold these values, and with their backing.
+
+    After `fades_seconds` of that 63 % of them have gone again.
+    """
 
     when: Mapping[str, str]
     effects: Mapping[str, float]
+    fades_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,7 @@ class PlainLaw:
         "_doses",
         "_drift",
         "_events",
+        "_fresh",
         "_given",
         "_host",
         "_laws",
@@ -135,6 +140,7 @@ class PlainLaw:
         self._at = at_seconds
         self._drift = {name: self._random.gauss() for name in self._laws}
         self._doses = [0.0] * len(self._p.treatments)
+        self._fresh = [1.0] * len(self._p.treatments)
         self._counts = dict.fromkeys((*_RATES, *self._events), 0.0)
         self._backed = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # share of the memory that is used
         self._given = dict.fromkeys(self._machine.thp_sizes_kib, 0.0)  # pages
@@ -150,6 +156,7 @@ class PlainLaw:
         for place, treatment in enumerate(self._p.treatments):
             there = all(knobs.get(path) == value for path, value in treatment.when.items())
             self._doses[place] = there + (self._doses[place] - there) * kept
+            self._fresh[place] = self._fresh[place] * math.exp(-seconds / treatment.fades_seconds) if there else 1.0
         for name, response_model in self._laws.items():
             like = math.exp(-seconds / response_model.memory_seconds) if response_model.memory_seconds > 0 else 0.0
             self._drift[name] = self._drift[name] * like + self._random.gauss() * math.sqrt(1.0 - like * like)
@@ -178,8 +185,8 @@ class PlainLaw:
 
     def _effect(self, name: str) -> float:
         factor = 1.0
-        for treatment, dose in zip(self._p.treatments, self._doses, strict=True):
-            factor *= 1.0 + treatment.effects.get(name, 0.0) * dose
+        for treatment, dose, fresh in zip(self._p.treatments, self._doses, self._fresh, strict=True):
+            factor *= 1.0 + treatment.effects.get(name, 0.0) * dose * fresh
         return factor
 
     def _pages(self, size: int) -> int:

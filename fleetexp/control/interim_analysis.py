@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from analysis import analyze
 from analysis.errors import AnalysisError
 from analysis.plan import AnalysisPlan, Crossing
@@ -24,8 +22,8 @@ from analysis.results import GuardrailResult, Verdict
 from fleetexp.control.messages import GuardrailsTested
 from fleetexp.control.metric_meanings import meanings_of
 from fleetexp.control.observations import observations, observe
+from fleetexp.control.period_halves import with_halves
 from fleetexp.domain import Design, EventKind, PeriodKind, PeriodState, Plan
-from fleetexp.store.records import PeriodReadings, Series
 from fleetexp.store.store import Store
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 _BADNESS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 _READ = (PeriodKind.BASELINE.value, PeriodKind.MEASURE.value)
-_AT_A_TIME = 200  # periods whose last samples are found with one query
 
 
 # ------------------------------------------------------------------ which look this is
@@ -101,45 +98,22 @@ class Measured:
         cut: list[dict[str, object]] = []
         running = periods[(periods["state"] == PeriodState.RUNNING.value) & periods["kind"].isin(_READ)]
         under_way = running.to_dict("records") if self.plan.design is Design.PARALLEL else []
-        for first in range(0, len(under_way), _AT_A_TIME):
-            piece = under_way[first : first + _AT_A_TIME]
-            limits = self._boottimes([int(period["period_id"]) for period in piece], at) if past else {}
-            for period in piece:
-                readings = self.store.period_readings(number := int(period["period_id"]))
-                if past:
-                    readings = _until(readings, limits.get(number, -np.inf), at)
-                about = {str(key): value for key, value in period.items()}
-                about["seconds"] = (at - period["started_at"]).total_seconds()
-                for metric, summary in observations(readings, self.counters).items():
-                    if metrics is None or metric in metrics:
-                        cut.append({**about, "metric": metric, **asdict(summary)})
-                yield
+        for period in under_way:
+            readings = self.store.period_readings(int(period["period_id"]))
+            if past:
+                readings = readings.between(until=at)
+            about = {str(key): value for key, value in period.items()}
+            about["seconds"] = (at - period["started_at"]).total_seconds()
+            for metric, summary in observations(readings, self.counters).items():
+                if metrics is None or metric in metrics:
+                    cut.append({**about, "metric": metric, **asdict(summary)})
+            yield
         if not cut:
             return rows, periods
         partial = pd.DataFrame(cut)[list(rows.columns)]
         used = periods["period_id"].isin(partial["period_id"])
         periods = periods.assign(state=periods["state"].where(~used, PeriodState.COMPLETE.value))
         return pd.concat([part for part in (rows, partial) if not part.empty], ignore_index=True), periods
-
-    def _boottimes(self, period_ids: Sequence[int], at: datetime) -> dict[int, float]:
-        """Return by period when, on its host's clock, the last sample until then was taken."""
-        taken = self.store.samples(self.run_id, period_ids=period_ids)
-        taken = taken[taken["taken_at"] <= at]
-        last = taken.groupby("period_id")["boottime_seconds"].max()
-        return dict(zip(last.index.tolist(), last.tolist(), strict=True))
-
-
-def _until(readings: PeriodReadings, boottime: float, at: datetime) -> PeriodReadings:
-    def before(series: Series, limit: float) -> Series:
-        kept = series.seconds <= limit
-        return Series(seconds=series.seconds[kept], values=series.values[kept])
-
-    limits = ((readings.samples, boottime), (readings.measured, at.timestamp()))
-    samples, measured = (
-        {name: short for name, series in of.items() if (short := before(series, limit)).seconds.size}
-        for of, limit in limits
-    )
-    return PeriodReadings(period_id=readings.period_id, samples=samples, measured=measured)
 
 
 # ------------------------------------------------------------------ looks of a run under way
@@ -167,6 +141,7 @@ class InterimAnalyst:
         plan = analysis_at(self.analysis, self.measured.plan, stage)
         rows = store.observations(run_id, figures=figures_of(plan))
         periods = store.periods_frame(run_id)
+        rows = with_halves(rows, plan, periods, store=store, counters=self.measured.counters)
         try:
             findings = analyze(
                 rows,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Double, Text, cast, literal, null, or_, select
 
 from agents.messages import HostEvent, Measurement, Reading, Sample
 from fleetexp.errors import NoSuchRun, StoreError
@@ -82,19 +83,33 @@ def _require_theirs(connection: Connection, directory: Directory, batches: Mappi
                 )
 
 
-def of_periods(connection: Connection, period_ids: Sequence[int]) -> list[PeriodReadings]:
-    """Read periods back, in the order given, each in the order in which it was read."""
-    known = set(
-        connection.execute(select(StoredPeriod.period_id).where(StoredPeriod.period_id.in_(period_ids))).scalars()
-    )
+def of_periods(
+    connection: Connection, period_ids: Sequence[int], metrics: Collection[str] | None = None
+) -> list[PeriodReadings]:
+    """Read periods back, in the order given, each in the order in which it was read; with `metrics` these alone."""
+    began = _began(connection, period_ids)
     for period_id in period_ids:
-        if period_id not in known:
+        if period_id not in began:
             raise NoSuchRun(f"there is no period {period_id}", f"period {period_id}", "it belongs to another database")
-    samples, measured = _samples(connection, period_ids), _measured(connection, period_ids)
+    samples, measured = _samples(connection, period_ids, metrics), _measured(connection, period_ids, metrics)
     return [
-        PeriodReadings(period_id=period_id, samples=samples.get(period_id, {}), measured=measured.get(period_id, {}))
+        PeriodReadings(
+            period_id=period_id,
+            samples=samples.get(period_id, {}),
+            measured=measured.get(period_id, {}),
+            began=began[period_id],
+        )
         for period_id in period_ids
     ]
+
+
+def _began(connection: Connection, period_ids: Sequence[int]) -> dict[int, tuple[datetime, float] | None]:
+    """When the first sample of each of these periods that are there was taken, by both clocks."""
+    columns = table(SampleRow).columns
+    first = select().where(columns.period_id == StoredPeriod.period_id).order_by(columns.sequence).limit(1)
+    instants = (first.add_columns(columns[name]).scalar_subquery() for name in ("taken_at", "boottime_seconds"))
+    rows = connection.execute(select(StoredPeriod.period_id, *instants).where(StoredPeriod.period_id.in_(period_ids)))
+    return {period_id: None if taken_at is None else (taken_at, boottime) for period_id, taken_at, boottime in rows}
 
 
 def decoded(extra: str | Mapping[str, float] | None) -> Mapping[str, float]:
@@ -105,22 +120,36 @@ def decoded(extra: str | Mapping[str, float] | None) -> Mapping[str, float]:
     return found
 
 
-def _samples(connection: Connection, period_ids: Sequence[int]) -> dict[int, dict[str, Series]]:
+def _samples(
+    connection: Connection, period_ids: Sequence[int], metrics: Collection[str] | None
+) -> dict[int, dict[str, Series]]:
     columns = table(SampleRow).columns
-    names = ("period_id", "boottime_seconds", "extra", *map(column_of, METRIC_COLUMNS))
-    statement = select(*(columns[name] for name in names)).where(columns.period_id.in_(period_ids))
-    rows = connection.execute(statement.order_by(columns.period_id, columns.sequence))
-    return {period_id: _series(list(own)) for period_id, own in groupby(rows, key=itemgetter(0))}
+    names = [name for name in METRIC_COLUMNS if metrics is None or name in metrics]
+    values: list[ColumnElement[Any]] = [columns[column_of(name)] for name in names]
+    statement = select(columns.period_id, columns.boottime_seconds).where(columns.period_id.in_(period_ids))
+    if metrics is None:
+        statement = statement.add_columns(columns.extra)
+    else:  # of a document only what is asked for, and nothing of a sample that has nothing of it
+        others = [name for name in metrics if name not in METRIC_COLUMNS]
+        names, values = names + others, values + [_in_extra(connection.dialect.name, name) for name in others]
+        statement = statement.add_columns(null()).where(or_(*(value.is_not(None) for value in values)))
+    rows = connection.execute(statement.add_columns(*values).order_by(columns.period_id, columns.sequence))
+    return {period_id: _series(names, list(own)) for period_id, own in groupby(rows, key=itemgetter(0))}
 
 
-def _series(rows: Sequence[Sequence[Any]]) -> dict[str, Series]:
-    """Turn the samples of one period into a series for each metric."""
+def _in_extra(dialect: str, metric: str) -> ColumnElement[Any]:
+    key = f'$."{metric}"' if dialect == "sqlite" else metric
+    return cast(table(SampleRow).columns.extra.op("->>")(literal(key, Text())), Double())
+
+
+def _series(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Series]:
+    """Turn the samples of one period into a series for each metric: `names` are of the values behind the document."""
     seconds = np.array([row[1] for row in rows])
     out = {}
     common = np.array([row[3:] for row in rows], dtype=np.float64)  # None becomes NaN
     for place in np.flatnonzero(~np.isnan(common).all(axis=0)).tolist():
         there = ~np.isnan(common[:, place])
-        out[METRIC_COLUMNS[place]] = Series(seconds=seconds[there], values=common[there, place])
+        out[names[place]] = Series(seconds=seconds[there], values=common[there, place])
     others: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for row in rows:
         for name, value in decoded(row[2]).items():
@@ -132,9 +161,13 @@ def _series(rows: Sequence[Sequence[Any]]) -> dict[str, Series]:
     return out
 
 
-def _measured(connection: Connection, period_ids: Sequence[int]) -> dict[int, dict[str, Series]]:
+def _measured(
+    connection: Connection, period_ids: Sequence[int], metrics: Collection[str] | None
+) -> dict[int, dict[str, Series]]:
     row = MeasurementRow
     statement = select(row.period_id, row.metric, row.taken_at, row.value).where(row.period_id.in_(period_ids))
+    if metrics is not None:
+        statement = statement.where(row.metric.in_(metrics))
     found: dict[int, dict[str, tuple[list[float], list[float]]]] = {}
     for period_id, metric, taken_at, value in connection.execute(statement.order_by(row.period_id, row.sequence)):
         at, values = found.setdefault(period_id, {}).setdefault(metric, ([], []))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -68,11 +68,32 @@ class PeriodReadings:
     """Everything read in one period. A metric that was not available in a sample has no value there, never zero.
 
     `samples`: metric -> raw readings by CLOCK_BOOTTIME; `measured`: metric -> what the workload reported, by Unix time.
+    `began`: when the first sample was taken, and CLOCK_BOOTTIME then; None where there is none.
     """
 
     period_id: int
     samples: Mapping[str, Series]
     measured: Mapping[str, Series]
+    began: tuple[datetime, float] | None = None
+
+    def between(self, since: datetime | None = None, until: datetime | None = None) -> PeriodReadings:
+        """Return what was read after `since` and not after `until`; a metric without a reading then is left out."""
+
+        def since_boot(moment: datetime) -> float:
+            # A wall clock may be set while a period runs: samples are cut by the time since the host's boot.
+            return 0.0 if self.began is None else self.began[1] + (moment - self.began[0]).total_seconds()
+
+        def cut(read: Mapping[str, Series], seconds_at: Callable[[datetime], float]) -> dict[str, Series]:
+            low = -np.inf if since is None else seconds_at(since)
+            high = np.inf if until is None else seconds_at(until)
+            parts = {name: (one, (one.seconds > low) & (one.seconds <= high)) for name, one in read.items()}
+            return {
+                name: Series(seconds=one.seconds[kept], values=one.values[kept])
+                for name, (one, kept) in parts.items()
+                if kept.any()
+            }
+
+        return replace(self, samples=cut(self.samples, since_boot), measured=cut(self.measured, datetime.timestamp))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,10 +277,15 @@ class Store:
         """Return everything read in a period, one series per metric."""
         return self.many_period_readings([period_id])[0]
 
-    def many_period_readings(self, period_ids: Sequence[int]) -> list[PeriodReadings]:
-        """Return everything read in each of these periods; keep them few, for all of it is in memory."""
+    def many_period_readings(
+        self, period_ids: Sequence[int], metrics: Collection[str] | None = None
+    ) -> list[PeriodReadings]:
+        """Return everything read in each of these periods; keep them few, for all of it is in memory.
+
+        With `metrics` these alone are read, as they were read: no derived one.
+        """
         with self._transactions.reading() as connection:
-            return readings.of_periods(connection, period_ids)
+            return readings.of_periods(connection, period_ids, metrics)
 
     def record_knob_changes(self, run_id: int, host: str, changes: Sequence[KnobChange]) -> None:
         """Enter writes to kernel settings, each once."""

@@ -62,6 +62,21 @@ def of_hosts(
     return pd.concat(frames, ignore_index=True), plan(units=hosts.units)
 
 
+def in_one_period(rows: pd.DataFrame, figure: str = "mean") -> pd.DataFrame:
+    """The same measurements as one period a host, whose halves are known."""
+    key = ["host", "metric"]
+    measured = rows[rows["kind"] == "measure"].sort_values("position")
+    halves = measured.groupby(key)[figure].agg(["first", "last"]).set_axis([kind.value for kind in HALVES], axis=1)
+    mean = measured.groupby(key)["mean"].mean()
+    one = measured.drop_duplicates(key).drop(columns="mean").join(mean, on=key).join(halves, on=key)
+    return pd.concat([rows[rows["kind"] == "baseline"], one], ignore_index=True)
+
+
+def of_long_periods(sizes: tuple[int, int], course: Course, seed: int = 1) -> tuple[pd.DataFrame, AnalysisPlan]:
+    rows, own = of_hosts(sizes, 2, course, seed)
+    return in_one_period(rows), own
+
+
 def of_blocks(
     hosts: int, blocks: int, course: Course, seed: int = 1, *, order: str = "pairs", noise: float = 1.5
 ) -> tuple[pd.DataFrame, AnalysisPlan, pd.DataFrame]:
@@ -78,6 +93,7 @@ def of_blocks(
 
 DESIGNS: dict[str, Callable[[Course, int], Findings]] = {
     "parallel": lambda course, seed: analyze(*of_hosts((20, 20), 14, course, seed)),
+    "one period a host": lambda course, seed: analyze(*of_long_periods((40, 40), course, seed)),
     "staged": lambda course, seed: analyze(*of_hosts((30, 30), 12, course, seed, staged=True)),
     "switchback on one host": lambda course, seed: analyze(*of_blocks(1, 16, course, seed)),
     "switchback on three hosts": lambda course, seed: analyze(*of_blocks(3, 12, course, seed)),
@@ -177,6 +193,39 @@ def test_one_period_a_host_or_few_hosts_say_that_nothing_could_be_tested() -> No
         assert not [row for row in findings.estimates if row.kind in HALVES]
 
 
+@pytest.mark.parametrize("course", [NOVELTY, CONSTANT], ids=["novelty", "constant"])
+@pytest.mark.parametrize("denominator", [None, "cpu"])
+def test_the_halves_of_one_period_are_judged_as_two_periods_are(course: Course, denominator: str | None) -> None:
+    rows, own = of_hosts((20, 20), 2, course)
+    own = replace(own, metrics=(replace(own.metrics[0], denominator=denominator),))
+    apart, cut = analyze(rows, own), analyze(in_one_period(rows).sample(frac=1, random_state=1), own)
+    assert [replace(row, warnings=()) for row in cut.estimates if row.kind in HALVES] == [
+        replace(row, warnings=()) for row in apart.estimates if row.kind in HALVES
+    ]
+    assert the_check(cut).detail == the_check(apart).detail
+    assert (the_check(cut).passed, the_check(cut).p_value) == (the_check(apart).passed, the_check(apart).p_value)
+    assert cut.arms[0].cause is apart.arms[0].cause
+
+
+def test_a_period_of_which_a_half_is_not_known_is_no_half_by_itself() -> None:
+    cut, own = of_long_periods((20, 20), NOVELTY)
+    cut.loc[cut["host"].isin(["h0000", "h0001", "h0030"]), HALVES[1].value] = np.nan
+    check = the_check(analyze(cut, own))
+    assert check.passed is False
+    assert check.detail.endswith("3 hosts without both halves left out.")
+    cut[HALVES[0].value] = np.nan
+    assert the_check(analyze(cut, own)).passed is None
+
+
+def test_the_halves_are_of_the_figure_that_the_effect_is_of() -> None:
+    rows, own = of_hosts((20, 20), 2, NOVELTY)
+    own = replace(own, metrics=(replace(own.metrics[0], statistic="p99"),))
+    cut = in_one_period(rows, "p99")
+    assert [row for row in analyze(cut, own).estimates if row.kind in HALVES] == [
+        row for row in analyze(rows, own).estimates if row.kind in HALVES
+    ]
+
+
 def test_what_is_not_clear_over_the_whole_time_is_not_called_faded() -> None:
     findings = analyze(*of_hosts((20, 20), 14, lambda at: 0.1 if at < 0.5 else -0.1))
     assert findings.arms[0].cause is Cause.NOT_CLEAR
@@ -206,6 +255,7 @@ STILL: dict[str, Callable[[int], Findings]] = {
     "few controls": lambda seed: analyze(*of_hosts((4, 16), 20, lambda at: 0.5, seed)),
     "skewed hosts": lambda seed: analyze(*of_hosts((20, 20), 6, lambda at: 1.2, seed, skewed=True)),
     "two periods": lambda seed: analyze(*of_hosts((20, 20), 2, CONSTANT, seed)),
+    "few hosts, one period": lambda seed: analyze(*of_long_periods((5, 5), lambda at: 0.5, seed)),
     "six blocks": lambda seed: analyze(*of_blocks(1, 6, lambda at: 0.3, seed)),
 }
 

@@ -13,7 +13,7 @@ import contextlib
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,13 +22,17 @@ import numpy as np
 import psycopg
 import pytest
 
+from agents.messages import Measurement, Reading, Sample
 from analysis import analyze
 from analysis.aggregate import Summary
 from analysis.frame import figures_of
 from analysis.plan import AnalysisPlan, AssignedUnit, Direction, GuardrailPlan, MetricPlan, Role
+from fleetexp.control.observations import observe
+from fleetexp.control.period_halves import with_halves
 from fleetexp.domain import Design, PeriodKind, PeriodPlan, PeriodState, Plan
 from fleetexp.store.records import PeriodEnd, PeriodStart
 from fleetexp.store.store import Store, open_store
+from fleetexp.store.tables import METRIC_COLUMNS
 from tests.fleetexp.store.rows import NOW, make_plan, new_run
 from tests.postgresql_server import Server
 
@@ -142,3 +146,55 @@ def test_postgresql_observations_against_the_bare_read(postgresql: Server, hosts
     url = postgresql.new_database()
     with contextlib.closing(open_store(url)) as store, psycopg.connect(url) as raw:
         assert compare("postgresql", store, lambda: len(raw.execute(QUERY).fetchall()), hosts, way) <= most
+
+
+SAMPLES, MOST_OF_SUMMING_UP = 600, 0.4  # 0.12 to 0.24 measured
+
+
+@pytest.mark.parametrize("name", ["memory_used_bytes", "throughput", "dtlb_load_misses_per_kilo_instruction"])
+def test_the_halves_of_periods_cost_a_part_of_what_summing_them_up_did(tmp_path: Path, name: str) -> None:
+    plan, hosts = fleet_plan(100), 100
+    with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'fleet.db'}")) as store:
+        run_id = new_run(store, plan)
+        periods = [one for one in store.periods(run_id) if one.plan.kind is PeriodKind.MEASURE]
+        ids = [one.period_id for one in periods]
+        store.start_periods([PeriodStart(period_id=one, started_at=NOW, boot_id="boot-1") for one in ids])
+        with store.together():
+            for one in periods:
+                store.append(one.host, list(readings_of(one.period_id)))
+        end = NOW + timedelta(seconds=SAMPLES)
+        store.end_periods([PeriodEnd(period_id=one, ended_at=end, state=PeriodState.COMPLETE) for one in ids])
+        metric = MetricPlan(name=name, unit="", role=Role.PRIMARY)
+        told, frame = replace(analysis_plan(plan), metrics=(metric,), guardrails=()), store.periods_frame(run_id)
+
+        def sum_up() -> None:
+            for first in range(0, hosts, 50):
+                observe(store, ids[first : first + 50])
+
+        def halve() -> None:
+            rows = store.observations(run_id, figures=figures_of(told))
+            found = with_halves(rows, told, frame, store=store, counters=frozenset())
+            assert found["later_half"].notna().sum() == hosts
+
+        whole = cpu_seconds(sum_up)  # once: what is stored is stored
+        ratio = statistics.median(cpu_seconds(halve) for _ in range(ROUNDS)) / whole
+    print(f"\n{hosts} hosts: halves of {name} {ratio:.2f}x of summing up all")
+    assert ratio <= MOST_OF_SUMMING_UP
+
+
+def readings_of(period_id: int) -> Iterator[Reading]:
+    draw = np.random.default_rng(period_id)
+    level = dict(
+        zip(METRIC_COLUMNS, draw.integers(1_000_000, 1_000_000_000, len(METRIC_COLUMNS)).tolist(), strict=True)
+    )
+    for second in range(SAMPLES):
+        common = {"position": second, "period_id": period_id, "taken_at": NOW + timedelta(seconds=second)}
+        values = {metric: float(value + 10 * second) for metric, value in level.items()} | {"thp_64kB_split": second}
+        yield Sample(**common, sequence=2 * second, boottime_seconds=5.0 + second, values=values)  # type: ignore[arg-type]
+        yield Measurement(**common, sequence=2 * second + 1, metric="throughput", value=draw.normal(100, 1))  # type: ignore[arg-type]
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
