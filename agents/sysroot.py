@@ -154,13 +154,14 @@ class FolderRoot:
     who made the tree gains nothing by links, pipes and devices in it.
     """
 
-    __slots__ = ("_tree", "root")
+    __slots__ = ("_before", "_tree", "root")
 
     def __init__(self, root: Path | str = "/") -> None:
         self.root = Path(root).resolve()
         if self.root == Path("/") != Path(root) and _place(root) != _place("/"):
             self.root = Path(root).absolute()  # such as /proc/PID/root of a container: it reads '/', and is another
         self._tree = self.root != Path("/")
+        self._before = f"{self.root}/" if self._tree else "/"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r})"
@@ -191,10 +192,10 @@ class FolderRoot:
         at = self._at(path)
         return open_inside(self.root, path, flags) if self._tree else os.open(at, flags | os.O_CLOEXEC)
 
-    def _at(self, path: str) -> Path:
+    def _at(self, path: str) -> str:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"not a path below a root: {path!r}")
-        return self.root / path
+        return self._before + path
 
     def read(self, path: str) -> bytes:
         with os.fdopen(self.open(path, os.O_RDONLY), "rb") as file:
@@ -212,7 +213,7 @@ class FolderRoot:
     def exists(self, path: str) -> bool:
         at = self._at(path)
         if not self._tree:
-            return at.exists()
+            return Path(at).exists()
         try:
             os.close(find_inside(self.root, path))
         except OSError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# A process of tests for each core already: more threads of NumPy's would only wait for one another.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
@@ -28,6 +32,14 @@ settings.register_profile("fleetexp", deadline=None, max_examples=60)
 settings.load_profile("fleetexp")
 hold_machines_to_their_table()
 os.umask(0o022)  # trees that others may write are refused, with what is in them
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what stays anyway, modules and tests, and look less often at the rest."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _current(text: str) -> str:

@@ -226,8 +226,9 @@ def build_host(
     sizes = (*thp_sizes_kib, GIGANTIC_KIB) if gigantic else tuple(thp_sizes_kib)
     made: dict[str, str | None] = dict(_host_files(sizes, hugetlb_kib, nodes, cgroup_version))
     made.update(files or {})
-    for path, text in made.items():
-        if text is not None:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text + "\n")
+    texts = {folder / path: text for path, text in made.items() if text is not None}
+    for parent in {path.parent for path in texts}:
+        parent.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_bytes(f"{text}\n".encode())
     return FolderRoot(folder)

@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-
-import pytest
 
 from tests import user_package
 
@@ -63,18 +63,41 @@ def test_the_page_has_every_kind_of_thing() -> None:
     assert {"A collector: metrics from another file", "A place that metrics of a service are read from"} < set(SECTIONS)
 
 
-@pytest.mark.parametrize("section", [name for name in SECTIONS if name != PACKAGE])
-def test_one_source_file_and_one_test_add_it(section: str, tmp_path: Path) -> None:
-    project = copied(tmp_path)
-    touched = done(section, project)
-    tests = [path for path in touched if path.startswith("tests/")]
-    assert (len(touched), len(tests)) == (2, 1)
-    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    environment = {**os.environ, "PYTHONPATH": str(project)}
+def passed(project: Path, tests: Iterable[str]) -> Counter[str]:
+    """Run files of tests in a copy; return how many tests of each passed, and fail where one did not."""
     ran = subprocess.run(
-        [sys.executable, *words], cwd=project, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    assert ran.returncode == 0 and " passed" in ran.stdout, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return Counter(re.findall(r"^PASSED ([^:\n]+)::", ran.stdout, re.MULTILINE))
+
+
+def hold_apart(sections: Iterable[str]) -> None:
+    """Each section is done by itself: none uses a file that another one adds, though all are done in one copy."""
+    added = [FILE.findall(section) for section in sections]
+    for files in added:
+        written = "".join(text for _, text in files)
+        names = {Path(path).stem for others in added if others is not files for path, _ in others}
+        assert not [name for name in names if re.search(rf"\b{name}\b", written)]
+
+
+def test_one_source_file_and_one_test_add_each(tmp_path: Path) -> None:
+    project = copied(tmp_path)
+    sections = [name for name in SECTIONS if name != PACKAGE]
+    hold_apart(SECTIONS[name] for name in sections)
+    tests = []
+    for section in sections:
+        touched = done(section, project)
+        own = [path for path in touched if path.startswith("tests/")]
+        assert (len(touched), len(own)) == (2, 1), section
+        tests += own
+    assert passed(project, tests).keys() == set(tests)
 
 
 def test_a_package_of_ones_own_adds_the_same_where_it_is_allowed(tmp_path: Path) -> None:

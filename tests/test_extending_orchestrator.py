@@ -9,9 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
-from tests.test_extending_hosts import FILE, copied
+from tests.test_extending_hosts import FILE, copied, hold_apart, passed
 
 ROOT = Path(__file__).parents[1]
 FROM_A_PACKAGE = ("A fleet", "An estimator", "A method of assignment")
@@ -49,24 +47,20 @@ def test_a_package_with_what_the_page_shows_passes_the_pages_test(tmp_path: Path
     assert "7 passed" in done.stdout
 
 
-@pytest.mark.parametrize("section", ["A command of fleetexp's own", "A section of the report", *FROM_A_PACKAGE])
-def test_one_module_and_one_test_add_it(section: str, tmp_path: Path) -> None:
+def test_one_module_and_one_test_add_each(tmp_path: Path) -> None:
     page = (ROOT / "docs/EXTENDING.md").read_text()
     # The page's tests lie beside ours and use their samples.
     project = copied(tmp_path, "tests", "tests/analysis", "tests/analysis/report")
-    files = FILE.findall(page.partition(f"### {section}\n")[2].partition("\n### ")[0])
-    assert [path.partition("/")[0] == "tests" for path, _ in files] == [False, True]
-    for path, text in files:
-        assert not (project / path).exists()
-        (project / path).parent.mkdir(parents=True, exist_ok=True)
-        (project / path).write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", files[1][0]],
-        env={**os.environ, "PYTHONPATH": str(project)},
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
+    names = ("A command of fleetexp's own", "A section of the report", *FROM_A_PACKAGE)
+    sections = [page.partition(f"### {name}\n")[2].partition("\n### ")[0] for name in names]
+    hold_apart(sections)
+    tests = []
+    for section in sections:
+        files = FILE.findall(section)
+        assert [path.partition("/")[0] == "tests" for path, _ in files] == [False, True]
+        for path, text in files:
+            assert not (project / path).exists()
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text)
+        tests.append(files[1][0])
+    assert passed(project, tests) == dict.fromkeys(tests, 2)

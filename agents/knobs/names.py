@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from agents.errors import KnobError, UnknownKnob
-from agents.knobs.families import FAMILIES, POOL_SIZE, Values
+from agents.knobs.families import FAMILIES, POOL_SIZE, Family, Values
 from agents.page_sizes import HUGETLB, sizes_in, thp_sizes
 from agents.sysroot import SysRoot
 
@@ -38,7 +38,7 @@ def current_value(text: str) -> str:
 def find_knobs(root: SysRoot) -> tuple[Knob, ...]:
     """List every knob that exists on this host and can be read, in the order of the families."""
     found = []
-    for name, path, values in _names(root):
+    for name, path, values in _names(root, FAMILIES):
         with contextlib.suppress(KnobError):
             found.append(_knob(root, name, path, values))
     return tuple(found)
@@ -49,9 +49,11 @@ def find_knob(root: SysRoot, name: str) -> Knob:
 
     Raises UnknownKnob, naming the nearest name that exists here and the sizes this kernel has.
     """
-    known = {each: (path, values) for each, path, values in _names(root)}
-    if name in known:
-        return _knob(root, name, *known[name])
+    own = [family for family in FAMILIES if re.fullmatch(family.pattern, name)]
+    for families in (own, FAMILIES):  # all of them only for a name of no form, or one to be refused
+        known = {each: (path, values) for each, path, values in _names(root, families)}
+        if name in known:
+            return _knob(root, name, *known[name])
     hint = missing_knob_hint(name, known, thp_kib=thp_sizes(root), hugetlb_kib=sizes_in(root, HUGETLB))
     raise UnknownKnob(f"this host has no knob {name!r}", where=name, remedy=hint)
 
@@ -76,8 +78,8 @@ def _listed(sizes_kib: Iterable[int]) -> str:
     return ", ".join(f"{size}kB" for size in sizes_kib)
 
 
-def _names(root: SysRoot) -> Iterator[tuple[str, str, Values]]:
-    for family in FAMILIES:
+def _names(root: SysRoot, families: Iterable[Family]) -> Iterator[tuple[str, str, Values]]:
+    for family in families:
         yield from family.on_host(root)
 
 

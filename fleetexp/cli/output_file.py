@@ -44,16 +44,21 @@ def write_output(content: str | bytes, path: Path, over: Over, *, remedy: str) -
     return path
 
 
-def _place(fresh: Path, path: Path, over: Over, remedy: str) -> None:
-    """Give the file its name, never that of one that is to stay."""
-    with suppress(FileExistsError):
-        _link(fresh, path)
-        return
+def refuse_taken(path: Path, over: Over, *, remedy: str) -> None:
+    """Raise RunError with `remedy` where what has the name, a file or anything else, is to stay."""
     if over is Over.NOTHING or (over is Over.REPORT and not _is_report(path)):
         raise RunError(_taken_by(path), where=str(path), remedy=remedy)
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
         raise RunError(_taken_by(path), where=str(path), remedy="name another one")
+
+
+def _place(fresh: Path, path: Path, over: Over, remedy: str) -> None:
+    """Give the file its name, never that of one that is to stay."""
+    with suppress(FileExistsError):
+        _link(fresh, path)
+        return
+    refuse_taken(path, over, remedy=remedy)
     fresh.replace(path)
 
 

@@ -127,7 +127,7 @@ def _show_verdict(
     from fleetexp.cli.result import write_page
 
     if html is not None:
-        write_page(found.html, html, force=force)
+        write_page(lambda: found.html, html, force=force)
     if as_json:
         emit_json({"retrospective": plain(found), "html": str(html) if html else None})
     elif markdown:
@@ -168,7 +168,7 @@ def _compare(
     with contextlib.closing(open_store(store_url, read_only=True)) as store:
         first, second = (report_content(store, run_id) for run_id in runs)
     if html is not None:
-        write_page(render_comparison_html(first, second), html, force=force)
+        write_page(lambda: render_comparison_html(first, second), html, force=force)
     if as_json:
         from fleetexp.reporting import report_document
 

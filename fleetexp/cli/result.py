@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import click
 
 from fleetexp.cli.options import DEFAULT_STORE
 from fleetexp.cli.output import NARROW, plain, print_table, visible, wrapped
-from fleetexp.cli.output_file import Over, write_output
+from fleetexp.cli.output_file import Over, refuse_taken, write_output
 
 if TYPE_CHECKING:
     from analysis.report import EffectRow, ReportInput
@@ -76,14 +77,17 @@ def write_html(content: ReportInput, path: Path, *, force: bool = False) -> Path
     """Write the report; the folder is made where it is missing."""
     from analysis.report import render_html
 
-    return write_page(render_html(content), path, force=force)
+    return write_page(lambda: render_html(content), path, force=force)
 
 
-def write_page(text: str, path: Path, *, force: bool) -> Path:
+def write_page(render: Callable[[], str], path: Path, *, force: bool) -> Path:
     """Write a page in the place of an earlier report, with `force` of any file; the folder is made where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    over = Over.ANY_FILE if force else Over.REPORT
     remedy = "it is not marked as a report of ours: name another with --html, or use 'fleetexp report --force'"
-    return write_output(text, path, Over.ANY_FILE if force else Over.REPORT, remedy=remedy)
+    if os.path.lexists(path):  # before the work of rendering; writing looks again
+        refuse_taken(path, over, remedy=remedy)
+    return write_output(render(), path, over, remedy=remedy)
 
 
 def ending(outcome: RunOutcome) -> list[str]:

@@ -47,6 +47,11 @@ class Deaf(FolderRoot):
         pass
 
 
+def test_what_a_host_lists_is_found_by_a_name_that_no_spec_could_spell(host_tree: HostTree) -> None:
+    root = host_tree(files={f"{THP}/khugepaged/Max-New": "1"})
+    assert find_knob(root, "thp/khugepaged/Max-New").path == f"{THP}/khugepaged/Max-New"
+
+
 def test_lists_the_sizes_this_kernel_has_and_no_others(host_tree: HostTree) -> None:
     names = {knob.name for knob in find_knobs(host_tree(thp_sizes_kib=(2048, 524288), hugetlb_kib=(524288,)))}
     assert "thp/524288kB/enabled" in names

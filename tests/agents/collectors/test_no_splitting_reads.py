@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from pathlib import Path
 
 from agents.collectors import Collectors
 from agents.facts import survey
 from agents.sysroot import FolderRoot, Reader
 
+ROOT = Path(__file__).parents[3]
 FORBIDDEN = ("smaps", "smaps_rollup", "numa_maps", "pagemap", "clear_refs", "kpageflags")
 
 
@@ -27,37 +31,31 @@ class RecordingRoot(FolderRoot):
         return super().reader(path)
 
 
-_opened: list[str] = []
-_listening = False
-
-
-def _listen(event: str, arguments: tuple[object, ...]) -> None:
-    if _listening and event == "open":
-        _opened.append(str(arguments[0]))
-
-
-sys.addaudithook(_listen)
+def _witness() -> None:
+    """Print what a whole period asks for and opens: the paths asked of the root, and Python's own record of opens."""
+    root, opened = RecordingRoot(), list[str]()
+    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+    survey(root)
+    collectors = Collectors(root, watch_sizes_kib=(64,), cgroup="/")
+    collectors.boundary()
+    for _ in range(5):
+        collectors.sample()
+        collectors.events()
+    collectors.boundary()
+    collectors.close()
+    json.dump([root.asked, opened], sys.stdout)
 
 
 def test_nothing_that_splits_big_pages_is_ever_opened() -> None:
-    """A whole period, by two witnesses: the root that is asked, and Python's own record of every open."""
-    global _listening  # noqa: PLW0603  an audit hook can't be taken out again, only told to be quiet
-    root = RecordingRoot()
-    _opened.clear()
-    _listening = True
-    try:
-        survey(root)
-        collectors = Collectors(root, watch_sizes_kib=(64,), cgroup="/")
-        collectors.boundary()
-        for _ in range(5):
-            collectors.sample()
-            collectors.events()
-        collectors.boundary()
-        collectors.close()
-    finally:
-        _listening = False
-    assert "/proc/vmstat" in _opened
-    assert "proc/vmstat" in root.asked
-    for path in (*_opened, *root.asked):
+    """In a process of its own: an audit hook can't be taken out again, and would slow all later tests."""
+    words = [sys.executable, "-m", "tests.agents.collectors.test_no_splitting_reads"]
+    asked, opened = json.loads(subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    assert "/proc/vmstat" in opened
+    assert "proc/vmstat" in asked
+    for path in (*opened, *asked):
         assert path.rpartition("/")[2] not in FORBIDDEN, path
         assert not path.startswith(("/proc/kpage", "/sys/kernel/mm/page_idle")), path
+
+
+if __name__ == "__main__":
+    _witness()

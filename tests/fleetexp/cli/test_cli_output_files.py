@@ -12,7 +12,7 @@ import pytest
 
 from analysis.report import REPORT_MARK
 from fleetexp.cli.output_file import Over, write_output
-from fleetexp.cli.result import conclude
+from fleetexp.cli.result import conclude, write_page
 from fleetexp.control.progress import RunOutcome
 from fleetexp.domain import RunState
 from fleetexp.errors import RunError
@@ -103,6 +103,13 @@ def test_another_file_is_written_over_where_it_is_asked_for(
     assert invoke("report", "--store", url, "--force").exit_code == ExitCode.USAGE
     assert invoke("example", "thp-2m-demo", str(behind), "--force").exit_code == 0
     assert behind.read_text() != KEPT
+
+
+def test_a_page_whose_name_is_taken_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    target = tmp_path / "out.html"
+    target.write_text(KEPT)
+    with pytest.raises(RunError, match="there already"):
+        write_page(lambda: pytest.fail("the page was made for nothing"), target, force=False)
 
 
 def test_a_run_leaves_a_file_in_the_place_of_its_report_alone(url: str, finished: int, tmp_path: Path) -> None:
