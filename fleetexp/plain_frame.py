@@ -18,7 +18,7 @@ from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
 from analysis.odd_series import refuse_unit_jump, rising_warnings
 from analysis.plain_columns import first, with_names
-from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.plan import TOGETHER, AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
 from analysis.retrospective.plan import RetrospectivePlan
 from analysis.retrospective.verdicts import RetrospectiveFindings
@@ -121,6 +121,7 @@ def analyze(
     metrics = _metrics(rows["metric"], primary, better, limits)
     plan = AnalysisPlan(
         design="switchback" if "block" in frame.columns else "parallel",
+        order=TOGETHER if _in_step(rows) else "pairs",
         control=control,
         arms=arms,
         metrics=tuple(metrics.values()),
@@ -133,6 +134,15 @@ def analyze(
     periods = rows.drop_duplicates("period_id").drop(columns=["metric", "mean"]).assign(state="complete", reason="")
     findings = analyze_observations(rows, plan, periods)
     return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings, *_odd(rows)))
+
+
+def _in_step(rows: pd.DataFrame) -> bool:
+    """Whether several hosts have the same order in every block: then one draw decided for all of them at a time."""
+    taken = rows[(rows["kind"] == "measure") & (rows["block"] >= 0)]
+    if taken["host"].nunique() < 2:
+        return False
+    place = taken.groupby(["block", "host", "arm"])["position"].mean().groupby(["block", "host"]).rank()
+    return bool((place.groupby(["block", "arm"]).nunique() == 1).all())
 
 
 def _odd(rows: pd.DataFrame) -> Iterator[str]:

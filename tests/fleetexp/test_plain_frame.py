@@ -110,6 +110,42 @@ def test_blocks_make_a_switchback() -> None:
     assert few.decision is Decision.BETTER_HERE
 
 
+def test_hosts_that_changed_arms_at_one_time_are_as_many_as_their_times() -> None:
+    """What strikes all hosts at a time is no chance of each: so many copies of a host show no more than that host."""
+    alone = turns(hosts=1, blocks=12)
+    copies = pd.concat(alone.assign(host=f"web-{host}") for host in range(8))
+    one, many = (next(row for row in analysed(frame).estimates if row.headline) for frame in (alone, copies))
+    assert many.standard_error == pytest.approx(one.standard_error)
+    carried = [next(check for check in analysed(frame).checks if "carry" in check.name) for frame in (alone, copies)]
+    assert carried[0].p_value == pytest.approx(carried[1].p_value)
+    carried_by_one = copies.assign(value=lambda rows: 100 + (rows["host"] == "web-0") * rows["value"])
+    assert analysed(carried_by_one).decision is Decision.INCONCLUSIVE
+
+
+def test_an_arm_that_always_comes_first_is_not_told_apart_from_time() -> None:
+    drifting = turns(blocks=10).sort_values(["host", "block", "arm"]).assign(
+        period=lambda rows: rows.groupby("host").cumcount(), value=lambda rows: 100 + rows["period"]
+    )  # fmt: skip
+    found = analysed(drifting)
+    assert (found.decision, found.arms[0].cause) == (Decision.INCONCLUSIVE, Cause.CHECK_FAILED)
+    assert found.arms[0].about == ("order of arms (2m)",)
+
+
+@pytest.mark.parametrize("both", [0, 20])
+def test_strata_that_hold_one_arm_are_no_comparison(both: int) -> None:
+    frame = fleet(40 + both, effect=0)
+    place = np.arange(len(frame))
+    apart = frame.assign(
+        stratum=np.where(place < 40, np.where(frame["arm"] == "2m", "new", "old"), "both"),
+        value=frame["value"] + 50 * ((frame["arm"] == "2m") & (place < 40)),
+    )
+    found = analysed(apart)
+    assert found.decision is Decision.INCONCLUSIVE
+    assert found.arms[0].about == ("arms over strata",)
+    singles = frame.assign(stratum=frame["host"])  # every host of its own kind: there chance does that
+    assert [check.passed for check in analysed(singles).checks if check.name == "arms over strata"] == [True]
+
+
 def test_what_a_frame_does_not_show_is_not_claimed() -> None:
     found = analysed(fleet())
     assert TAKEN_ON_TRUST in found.warnings
