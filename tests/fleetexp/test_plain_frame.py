@@ -168,6 +168,34 @@ def test_a_value_that_is_missing_counts_as_lost_on_its_host() -> None:
     assert {(one.metric, one.arm, one.lost) for one in found.arms[0].missing} == {("rate", "2m", 5), ("rate", "4k", 0)}
 
 
+def before_and_after(hosts: int = 60) -> pd.DataFrame:
+    draw = np.random.default_rng(4)
+    after = fleet(hosts, effect=0).assign(kind="measure", value=100 + draw.normal(0, 5, hosts))
+    return pd.concat((after.assign(kind="baseline", value=100 + draw.normal(0, 1, hosts)), after), ignore_index=True)
+
+
+def test_a_host_that_was_measured_before_and_not_after_is_lost() -> None:
+    frame = before_and_after()
+    treated = frame[(frame["kind"] == "measure") & (frame["arm"] == "2m")]
+    worst = treated.nsmallest(12, "value").index
+    found = analysed(frame.drop(worst).reset_index(drop=True))
+    assert not found.decision.is_favourable
+    (rail,) = found.guardrails
+    assert "lost 12 of 30, control 0 of 30" in rail.reason
+    nobody_knows = frame.drop(worst).assign(arm=lambda rows: rows["arm"].where(rows["kind"] == "measure", "4k"))
+    assert analysed(nobody_knows.reset_index(drop=True)).guardrails == ()
+
+
+def test_a_host_that_falls_silent_lacks_what_the_others_have() -> None:
+    after = fleet(40, effect=0)
+    frame = pd.concat([after.assign(period=period) for period in range(10)], ignore_index=True)
+    silent = (frame["arm"] == "2m") & (frame["value"] < 100)
+    found = analysed(frame[~silent | (frame["period"] < 4)])
+    assert any(missing.lost > 1 for missing in found.arms[0].missing)
+    one = frame[(frame["host"] != "web-3") | (frame["period"] > 5)]  # began later: that is no loss
+    assert found.arms[0].missing and not analysed(one).arms[0].missing
+
+
 def test_few_hosts_bear_no_claim() -> None:
     assert analysed(fleet(6)).arms[0].cause is Cause.TOO_FEW_UNITS
 
@@ -206,6 +234,22 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
         lambda: pd.concat([fleet(), fleet().assign(arm="before", kind="baseline")]).fillna({"kind": "measure"}),
         {}, BadObservations, "arm 'before' is not in the plan.*4k, 2m",
     ),
+    "a host by two names": (
+        lambda: pd.concat([fleet(), fleet().replace("web-3", "WEB-3")]), {}, BadObservations,
+        "'web-3' and 'WEB-3' are one host",
+    ),
+    "with and without a domain": (
+        lambda: pd.concat([fleet(), fleet().head(1).assign(host="web-7.dc1.example")]), {}, BadObservations,
+        "'web-7' and 'web-7.dc1.example' are one host",
+    ),
+    "an arm by two names": (
+        lambda: pd.concat([fleet(), fleet().head(1).assign(arm="2M")]), {}, BadObservations, "'2M' are one arm",
+    ),
+    "times for values": (
+        lambda: fleet().assign(value=lambda rows: pd.to_datetime(rows["value"], unit="s")), {}, BadObservations,
+        "is not a number.*column value, row 0",
+    ),
+    "percent for a share": (fleet, {"guardrails": {"rate": 10}, "primary": "rate"}, BadPlan, "10 is not a share"),
     "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is not a kind"),
     "ratio": (fleet, {"ratio": {"4k": 1}}, BadPlan, "does not name each arm"),
 }  # fmt: skip
