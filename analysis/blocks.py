@@ -311,6 +311,18 @@ def join_abba(pairs: PairedBlocks) -> PairedBlocks:
     )
 
 
+def join_hosts(pairs: PairedBlocks) -> PairedBlocks:
+    """Join the hosts of each block, which one coin decided for: their mean is one unit, whatever struck them all."""
+    frame = pd.DataFrame({"block": list(pairs.blocks), "control": pairs.control, "treatment": pairs.treatment})
+    joined = frame.groupby("block")[["control", "treatment"]].mean()
+    return PairedBlocks(
+        hosts=("all hosts",) * len(joined),
+        blocks=tuple(int(block) for block in joined.index),
+        control=joined["control"].to_numpy(dtype=np.float64),
+        treatment=joined["treatment"].to_numpy(dtype=np.float64),
+    )
+
+
 def order_of(rows: pd.DataFrame, periods: pd.DataFrame | None) -> Mapping[int, str]:
     """Name the arm that the host measured right before each period; a host's first period has none."""
     source = rows if periods is None else periods[(periods["kind"] == "measure") & (periods["state"] != "planned")]

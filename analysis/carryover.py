@@ -53,16 +53,27 @@ class CarryOver:
 NOT_TESTABLE = CarryOver(effect=None, standard_error=None, df=0.0)
 
 
-def carry_over(rows: pd.DataFrame, metric: MetricPlan, before: Mapping[int, str], pair: tuple[str, str]) -> CarryOver:
+def carry_over(
+    rows: pd.DataFrame,
+    metric: MetricPlan,
+    before: Mapping[int, str],
+    pair: tuple[str, str],
+    *,
+    together: bool = False,
+) -> CarryOver:
     """Estimate the previous arm's part in a period's value, beside block, arm and place in the block.
 
     `rows` holds the used measure periods; `before` the arm that ran before each, of any arm of the plan. By least
-    squares; not testable with fewer than 2 degrees of freedom left over.
+    squares; not testable with fewer than 2 degrees of freedom left over. Hosts that change arms `together` share what
+    a time brings: their mean is one value.
     """
     control, treatment = pair
     data = _values(rows, metric)
     data = data.assign(before=data["period_id"].map(before))
     data = data[data["before"].notna()]
+    if together:
+        data = data.groupby(["block", "attempt", "arm", "before"], as_index=False)[["position", "value"]].mean()
+        data = data.assign(host="")
     if data.empty:
         return NOT_TESTABLE
     arms = [arm for arm in sorted({*data["arm"], *data["before"]}) if arm != control]

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from analysis.aggregate import FIGURES
 from analysis.assignment_method import find_method
 from analysis.errors import BadObservations, BadPlan
-from analysis.plan import AnalysisPlan, Estimand, GuardrailPlan, MetricPlan, Role
+from analysis.plan import TOGETHER, AnalysisPlan, Estimand, GuardrailPlan, MetricPlan, Role
 
 OBSERVED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "seconds", "metric", "mean")
 TRACED = ("period_id", "host", "arm", "kind", "block", "attempt", "position", "state", "reason")
 
 
-ORDERS = ("pairs", "abba")
+ORDERS = ("pairs", "abba", TOGETHER)
 STATISTICS = ("mean", "minimum", "maximum", "p50", "p99", "rise")  # columns of the observations
 LARGEST = 1e60  # no unit of this world reaches it; beyond, fourth powers overflow
 SMALLEST = 1e-60  # nearer to 0 than this is 0

@@ -173,6 +173,11 @@ class HostTable:
             parts += [f"{what} {name}" for name in names] if len(names) > 1 else []
         return {part: ([seen[part, arm] for arm in arms], arms) for part in parts}
 
+    def by_stratum(self, arms: Sequence[str]) -> dict[str, list[int]]:
+        """Reporting hosts of each stratum, by the arm that they were assigned."""
+        seen = Counter((unit.stratum, unit.arm) for unit in self.units if unit.host in self.reporting)
+        return {name: [seen[name, arm] for arm in arms] for name in sorted({stratum for stratum, _ in seen})}
+
     def _outcome(
         self, metric: MetricPlan, kind: str, among: NDArray[np.bool_] | None = None
     ) -> tuple[_Floats, _Floats, _Floats]:

@@ -14,6 +14,7 @@ _Floats = NDArray[np.float64]
 UNITS = (1e3, 1024.0, 1e6, 1024.0**2, 1e9, 1024.0**3)  # what prefixes multiply by
 _NEAR = 0.04  # in log10: 9 % to either side
 _STEP = 2.5  # in log10: smaller steps change no prefix
+_PERCENT, _PERCENT_STEP = 100.0, 1.5  # of shares, which have no prefix
 _FEWEST_HOSTS, _FEWEST_RISES = 2, 8
 
 
@@ -40,12 +41,15 @@ def unit_jump(values: _Floats) -> UnitJump | None:
     logs = np.log10(np.take_along_axis(filled, last, axis=1))
     steps = np.abs(np.diff(logs, axis=1))
     steps[~np.take_along_axis(known, last, axis=1)[:, :-1]] = 0.0  # nothing was read before
+    percents = bool(filled[known].max() <= _PERCENT)
     found: dict[int, list[tuple[int, float]]] = {}
-    for host in np.flatnonzero(steps.max(axis=1) > _STEP).tolist():
+    for host in np.flatnonzero(steps.max(axis=1) > _PERCENT_STEP).tolist():
         period = int(steps[host].argmax()) + 1
         parts = [filled[host, part][known[host, part]] for part in (slice(period), slice(period, periods))]
         factor = float(np.median(parts[1]) / np.median(parts[0]))
-        if min(abs(abs(np.log10(factor)) - np.log10(unit)) for unit in UNITS) < _NEAR:
+        units = UNITS if steps[host, period - 1] > _STEP else ()
+        units = (*units, _PERCENT) if percents and _share_and_percent(*parts) else units
+        if any(abs(abs(np.log10(factor)) - np.log10(unit)) < _NEAR for unit in units):
             found.setdefault(period, []).append((host, factor))
     period, jumped = max(found.items(), key=lambda item: len(item[1]), default=(0, []))
     if len(jumped) < _FEWEST_HOSTS:
@@ -55,6 +59,12 @@ def unit_jump(values: _Floats) -> UnitJump | None:
         period=period,
         factor=float(np.median([factor for _, factor in jumped])),
     )
+
+
+def _share_and_percent(before: _Floats, after: _Floats) -> bool:
+    """Whether one part holds shares, of 1 at most, and the other greater ones."""
+    low, high = sorted((before, after), key=lambda part: float(np.median(part)))
+    return bool(low.max() <= 1 < np.median(high))
 
 
 def refuse_unit_jump(metric: str, values: _Floats, hosts: Sequence[str], periods: Sequence[str], where: str) -> None:

@@ -33,7 +33,7 @@ from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPla
 from analysis.resolution import Resolutions
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import bare, randomisation_row, sensitivity_rows, stratum_rows
-from analysis.srm import ratio_check
+from analysis.srm import ratio_check, spread_check
 from analysis.strata import StratumEffects, judged_strata
 from analysis.trade import trades_of
 from analysis.validation import finite_checks, finite_estimates
@@ -135,6 +135,7 @@ def parallel_findings(
     checks = finite_checks(
         (
             ratio_check(table.counts(plan.arms), plan.odds),
+            *_spread(table, plan),
             *_crossovers(table),
             *_attrition(table, treatments, plan),
             *missing_checks,
@@ -378,6 +379,12 @@ def _attrition(table: HostTable, treatments: list[str], plan: AnalysisPlan) -> I
         lost, assigned = _lost(table, plan.control, treatment)
         if plan.units or sum(lost):
             yield attrition_check(lost, assigned, treatment)
+
+
+def _spread(table: HostTable, plan: AnalysisPlan) -> Iterator[Check]:
+    """Whether arms are spread over strata as one draw would, where no ratio says how large they should be in each."""
+    if plan.odds is None and (check := spread_check(table.by_stratum(plan.arms), plan.arms)) is not None:
+        yield check
 
 
 def _crossovers(table: HostTable) -> Iterator[Check]:

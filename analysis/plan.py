@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+TOGETHER = "together"  # the order of a switchback whose hosts all changed arms at the same time, by one draw
 INDEPENDENT = "independent"  # the method of assignment where none is asked for
 
 
@@ -160,7 +161,7 @@ class AnalysisPlan:
     seed: int = 0
     information_fractions: tuple[float, ...] = (1.0,)  # of the planned looks, the last is 1
     look: int = 0  # which of them this is, from 0
-    order: str = "pairs"  # switchback: 'pairs' or 'abba', what the randomisation drew from
+    order: str = "pairs"  # switchback: 'pairs', 'abba' or 'together', what the randomisation drew from
     # Of the arms, in their order, that assignment aimed at; () is the same for all, None: nobody knows.
     ratio: tuple[float, ...] | None = ()
     stratum_weights: tuple[tuple[str, float], ...] = ()  # () weighs strata by their hosts

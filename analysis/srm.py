@@ -12,8 +12,10 @@ from analysis.errors import BadPlan
 from analysis.results import Check
 
 ALARM = 0.001
+SPREAD = "arms over strata"
 CHI_SQUARE_FROM = 5.0  # expected hosts in the smallest cell
 ENUMERATE_UP_TO = 200_000
+DRAWN_TABLES, CELLS_DRAWN_UP_TO = 9_999, 2_000
 
 
 def ratio_p(counts: Sequence[int], ratio: Sequence[float]) -> float | None:
@@ -64,6 +66,37 @@ def ratio_check(groups: Mapping[str, tuple[Sequence[int], Sequence[str]]], ratio
     return Check(
         name=name, passed=True, p_value=tested[""], detail=f"Hosts per arm fit the configured ratio ({sizes})."
     )
+
+
+def spread_check(strata: Mapping[str, Sequence[int]], arms: Sequence[str]) -> Check | None:
+    """Check hosts per stratum and arm, where no ratio is known and a stratum lacks an arm; None where none does.
+
+    Such strata can't be adjusted for: their hosts are compared with those of other strata, which only a draw that paid
+    no heed to strata makes fair. Alarm at .001, as for a ratio; by tables drawn with these margins where cells are few.
+    """
+    counts = np.array(list(strata.values()), dtype=np.int64)
+    counts = counts[counts.sum(axis=1) > 0] if counts.size else counts
+    if len(counts) < 2 or counts.all() or not counts.sum(axis=0).all():
+        return None
+    margins = counts.sum(axis=1), counts.sum(axis=0)
+    expected = np.outer(*margins) / counts.sum()
+    found = float(((counts - expected) ** 2 / expected).sum())
+    if counts.size <= CELLS_DRAWN_UP_TO:
+        drawn = stats.random_table(*margins).rvs(DRAWN_TABLES, random_state=np.random.default_rng(0))
+        as_far = ((drawn - expected) ** 2 / expected).sum(axis=(1, 2)) >= found * (1 - 1e-9)
+        p = float((1 + as_far.sum()) / (1 + DRAWN_TABLES))
+    else:
+        p = float(stats.chi2.sf(found, (len(counts) - 1) * (len(arms) - 1)))
+    lacking = [name for name, hosts in strata.items() if any(hosts) and not all(hosts)]
+    named = f"{', '.join(lacking[:3])}{' and others' if len(lacking) > 3 else ''}"
+    if p < ALARM:
+        detail = (
+            f"No single draw spreads the arms over strata like this (p = {p:.2g}), and {named} lack an arm: what "
+            "differs there may be the stratum. Leave out strata that lack an arm, or say where they come from."
+        )
+        return Check(name=SPREAD, passed=False, p_value=p, detail=detail)
+    detail = f"{named} lack an arm; chance may have done that (p = {p:.2g})."
+    return Check(name=SPREAD, passed=True, p_value=p, detail=detail)
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.blocks import Cells, PairedBlocks, join_abba, paired
+from analysis.blocks import Cells, PairedBlocks, join_abba, join_hosts, paired
 from analysis.carryover import CarryOver
 from analysis.contrast import Contrast
 from analysis.effect import Bounds, Effect
@@ -18,7 +18,7 @@ from analysis.inference import FEW_UNITS, Inference
 from analysis.look import Look, look_at
 from analysis.matched import pair_contrast
 from analysis.missing import fence
-from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role
+from analysis.plan import TOGETHER, AnalysisPlan, Direction, MetricPlan, Role
 from analysis.randomisation_intervals import FlippedOrders
 from analysis.results import BlockContrast, Estimate, EstimateKind
 from analysis.strata import StratumEffects, StratumStanding
@@ -48,8 +48,8 @@ def block_effects(
 ) -> BlockEffects:
     """Compare two arms, (control, treatment), over the blocks that have both.
 
-    The unit is what one coin was thrown for: a block, or two blocks in ABBA order. `look` says at which level, where
-    it is not the metric's own.
+    The unit is what one coin was thrown for: a block, two blocks in ABBA order, or a block of all hosts. `look` says at
+    which level, where it is not the metric's own.
     """
     control, treatment = pair
     pairs = paired(cells.values, treatment, control)
@@ -61,14 +61,14 @@ def block_effects(
             pairs.hosts, pairs.blocks, pairs.control.tolist(), pairs.treatment.tolist(), strict=True
         )
     )
-    pairs = _thrown_together(pairs, plan)
+    every, pairs = pairs, _thrown_together(pairs, plan)
     units = len(pairs.blocks)
     if units == 0:
         return BlockEffects(effect=None, contrasts=contrasts)
     few = units < MIN_BLOCKS
     warnings = (too_few_blocks(units),) if few else ()
     look = look or look_at(plan, metric.role, units)
-    found, estimand = block_inference(pairs, plan.seed, tested=metric.role in _TESTED)
+    found, estimand = _inference(every, plan, tested=metric.role in _TESTED)
     if found is None:
         alone = no_estimate(
             metric,
@@ -109,12 +109,28 @@ def block_effects(
 
 
 def units_of(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan) -> PairedBlocks:
-    """What one coin was thrown for, (control, treatment) side by side: blocks, or two at a time in ABBA order."""
+    """What one coin was thrown for, (control, treatment) side by side: blocks, two in ABBA order, or of all hosts."""
     return _thrown_together(paired(cells.values, pair[1], pair[0]), plan)
 
 
 def _thrown_together(pairs: PairedBlocks, plan: AnalysisPlan) -> PairedBlocks:
+    if plan.order == TOGETHER:
+        return join_hosts(pairs)
     return join_abba(pairs) if plan.order == "abba" else pairs
+
+
+def _inference(pairs: PairedBlocks, plan: AnalysisPlan, *, tested: bool = True) -> tuple[Inference | None, str]:
+    """Infer from blocks as the plan's coins were thrown.
+
+    Where one coin decided for all hosts, what struck them all at a time is seen between blocks, and what sets hosts
+    apart between hosts: the wider of both errors counts.
+    """
+    found, estimand = block_inference(_thrown_together(pairs, plan), plan.seed, tested=tested)
+    if plan.order == TOGETHER and found is not None:
+        over_hosts, of_hosts = block_contrast(pairs)
+        if over_hosts is not None and over_hosts.variance > found.contrast.variance:
+            return replace(found, contrast=over_hosts), of_hosts
+    return found, estimand
 
 
 def block_inference(pairs: PairedBlocks, seed: int, *, tested: bool = True) -> tuple[Inference | None, str]:
@@ -181,12 +197,12 @@ def block_strata(
     The hosts of a stratum are compared with themselves, so that a harmed pool shows, and one without a sign of harm
     counts as sound. To name harm is to be careful, no claim: the t-test of the stratum does, at any look.
     """
-    pairs = units_of(cells, pair, plan)
+    pairs = paired(cells.values, pair[1], pair[0])
     own = np.array([strata.get(host, "") for host in pairs.hosts], dtype=object)
     names = sorted(set(own.tolist()))
     if len(names) < 2 or metric.better is None:
         return None
-    contrasts = {name: block_inference(pairs.only(own == name), plan.seed)[0] for name in names}
+    contrasts = {name: _inference(pairs.only(own == name), plan)[0] for name in names}
     known = {name: found for name, found in contrasts.items() if found is not None}
     tested = {name: p for name, found in known.items() if (p := found.contrast.p_value()) is not None}
     up = metric.better is Direction.INCREASE
@@ -207,9 +223,7 @@ def _bounds(cells: Cells, pair: tuple[str, str], plan: AnalysisPlan, seen: Infer
         return None
     found = []
     for up in (False, True):
-        whole = completed(cells, pair, up=up)
-        pairs = join_abba(whole) if plan.order == "abba" else whole
-        inference, _ = block_inference(pairs, plan.seed)
+        inference, _ = _inference(completed(cells, pair, up=up), plan)
         found.append(inference or replace(seen, wanting=True))
     return Bounds(low=found[0], high=found[1])
 

@@ -21,7 +21,8 @@ from analysis.look import look_at
 from analysis.meanings import mixed_words
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
-from analysis.plan import AnalysisPlan, Crossing, MetricPlan, Role
+from analysis.order_check import order_check
+from analysis.plan import TOGETHER, AnalysisPlan, Crossing, MetricPlan, Role
 from analysis.resolution import Resolutions
 from analysis.results import (
     BlockContrast,
@@ -84,7 +85,8 @@ def switchback_findings(
     for label in metrics:
         if all(found[label, treatment].effect is None for treatment in treatments):
             said.append(f"{label}: unavailable, no block has it under two arms")
-    units = len(rows.drop_duplicates(["host", "block"])) // (2 if plan.order == "abba" else 1)
+    of_coin = ["block"] if plan.order == TOGETHER else ["host", "block"]
+    units = len(rows.drop_duplicates(of_coin)) // (2 if plan.order == "abba" else 1)
     if units < MIN_BLOCKS:
         said.append(too_few_blocks(units))
     effects = {key: one.effect for key, one in found.items() if one.effect is not None}
@@ -99,7 +101,7 @@ def switchback_findings(
     before = order_of(rows, periods)
     guarded = {guardrail.metric for guardrail in plan.guardrails if guardrail.margin is not None}
     carried = {
-        (label, treatment): carry_over(rows, metric, before, (plan.control, treatment))
+        (label, treatment): carry_over(rows, metric, before, (plan.control, treatment), together=plan.order == TOGETHER)
         for label, metric in metrics.items()
         if label == primary or metric.name in guarded
         for treatment in treatments
@@ -137,6 +139,7 @@ def switchback_findings(
     checks = finite_checks(
         (
             *_missing(cells, metrics, treatments, plan),
+            *(check for treatment in treatments for check in order_check(rows, plan, treatment)),
             *(
                 carry_over_check(carried[primary, treatment], metrics[primary], treatment)
                 for treatment in treatments

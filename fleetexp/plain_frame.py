@@ -17,11 +17,12 @@ from agents.catalogue import MetricKind
 from analysis.errors import BadObservations, BadPlan
 from analysis.findings import analyze as analyze_observations
 from analysis.odd_series import refuse_unit_jump, rising_warnings
-from analysis.plain_columns import first, with_names
-from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
+from analysis.plain_columns import first, numbers_of, with_names
+from analysis.plan import TOGETHER, AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import Findings
 from analysis.retrospective.plan import RetrospectivePlan
 from analysis.retrospective.verdicts import RetrospectiveFindings
+from fleetexp.absent_periods import with_absent
 from fleetexp.experiment.mapping import AT_RANDOM, NOT_AT_RANDOM, TAKEN_ON_TRUST
 from fleetexp.experiment.metrics import known, usual_trade
 
@@ -79,7 +80,8 @@ def analyze(
     With a column `period` a host may have many rows of a metric: numbers in the order of time. With `period` and
     `block` hosts may change arms: each block holds every arm once, in an order of its own. `stratum` keeps hosts apart
     that differ; rows whose `kind` is 'baseline' were measured before the arms differed, `seconds` is how long a period
-    took. A value that is missing (NaN) counts as lost there, a row that is missing does not show that it is.
+    took. A value that is missing (NaN) counts as lost there, and so does a period that a host lacks
+    and more than half of them have; of another row that is missing a frame shows nothing.
 
     Chance must have decided which host (with blocks: which place in each block) got which arm, each for itself or in
     fixed numbers within a stratum, and `assigned="at random"` says so. Matched pairs, re-randomised draws and ABBA
@@ -121,6 +123,7 @@ def analyze(
     metrics = _metrics(rows["metric"], primary, better, limits)
     plan = AnalysisPlan(
         design="switchback" if "block" in frame.columns else "parallel",
+        order=TOGETHER if _in_step(rows) else "pairs",
         control=control,
         arms=arms,
         metrics=tuple(metrics.values()),
@@ -131,8 +134,17 @@ def analyze(
         trade=usual_trade(metrics),
     )
     periods = rows.drop_duplicates("period_id").drop(columns=["metric", "mean"]).assign(state="complete", reason="")
-    findings = analyze_observations(rows, plan, periods)
+    findings = analyze_observations(rows, plan, with_absent(periods))
     return replace(findings, warnings=(TAKEN_ON_TRUST, *findings.warnings, *_odd(rows)))
+
+
+def _in_step(rows: pd.DataFrame) -> bool:
+    """Whether several hosts have the same order in every block: then one draw decided for all of them at a time."""
+    taken = rows[(rows["kind"] == "measure") & (rows["block"] >= 0)]
+    if taken["host"].nunique() < 2:
+        return False
+    place = taken.groupby(["block", "host", "arm"])["position"].mean().groupby(["block", "host"]).rank()
+    return bool((place.groupby(["block", "arm"]).nunique() == 1).all())
 
 
 def _odd(rows: pd.DataFrame) -> Iterator[str]:
@@ -240,13 +252,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     """Return a column as numbers, NaN where it says nothing."""
-    numbers = pd.to_numeric(rows[name], errors="coerce").astype(np.float64)
-    if (text := numbers.isna() & rows[name].notna()).any():
-        row = first(text)
-        raise BadObservations(
-            f"{rows[name][row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
-        )
-    return numbers
+    return numbers_of(rows[name], name, "give numbers, or NaN for none")
 
 
 def _check_blocks(rows: pd.DataFrame) -> None:
@@ -296,6 +302,8 @@ def _metric(name: str, primary: str, limits: Mapping[str, float], directions: Ma
 
 
 def _guardrail(metric: MetricPlan, margin: float) -> GuardrailPlan:
+    if not 0 <= margin <= 1:
+        raise BadPlan(f"{margin!r} is not a share", f"analyze, guardrails, {metric.name}", "0.1 means 10 %")
     worse = Direction.DECREASE if metric.better is Direction.INCREASE else Direction.INCREASE
     return GuardrailPlan(metric=metric.name, worse=worse, margin=margin)
 

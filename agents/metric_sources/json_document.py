@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -42,9 +43,21 @@ class ParsedJson:
 def parse_document(body: bytes) -> ParsedJson:
     """Return a document; Unreadable where it is none."""
     try:
-        return ParsedJson(value=json.loads(body))
+        return ParsedJson(value=json.loads(body, object_pairs_hook=_object))
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is no JSON: {error}"[:_SHOWN], "see what answers there, or correct the source") from error
+
+
+class _Twice:
+    """What stands for the values of a key that an object has twice: nobody knows which is meant."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        keys = Counter(key for key, _ in pairs)
+        out |= {key: _Twice() for key, times in keys.items() if times > 1}
+    return out
 
 
 def number_at(document: ParsedJson, path: str) -> float:
@@ -59,6 +72,8 @@ def number_at(document: ParsedJson, path: str) -> float:
                 value = value[step]
             case _:
                 raise Unreadable(f"{_written(gone)} has no {step!r}{_instead(value)}", "correct 'path'")
+        if isinstance(value, _Twice):
+            raise Unreadable(f"{_written(gone)} has {step!r} twice", "let the document say it once")
         gone.append(f"[{step}]" if isinstance(step, int) else f"{'.' if gone else ''}{step}")
     return as_number(value)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import BadObservations
 from analysis.odd_series import refuse_unit_jump, rising_warnings, unmeasured_warnings
-from analysis.plain_columns import first, with_names
+from analysis.plain_columns import first, numbers_of, with_names
 from analysis.retrospective.panel import Panel
 
 _Clock = tuple[NDArray[np.datetime64], NDArray[np.datetime64]]  # when each period began, and when it ended
@@ -196,13 +196,7 @@ def _whole(column: pd.Series[Any]) -> pd.Series[int]:
 
 
 def _number(column: pd.Series[Any], name: str) -> pd.Series[float]:
-    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    if (text := (numbers.isna() & column.notna()) | np.isinf(numbers)).any():
-        row = column.index[first(text)]
-        raise BadObservations(
-            f"{column[row]!r} is not a number", f"frame, column {name}, row {row}", "give numbers, or NaN for none"
-        )
-    return numbers
+    return numbers_of(column, name, "give numbers, or NaN for none", finite=True)
 
 
 def _labels(rows: pd.DataFrame, periods: NDArray[np.int64]) -> tuple[str, ...]:

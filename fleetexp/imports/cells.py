@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +26,8 @@ _NAIVE = pa.timestamp("us")
 _FINER, _FINER_NAIVE = pa.timestamp("ns", tz="UTC"), pa.timestamp("ns")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COMMA = re.compile(r"[-+]?[0-9.]*,[0-9]+")
+_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+_YEARS = 1980, 2100  # instants outside are of another unit
 _PER_SECOND = {"seconds": 1_000_000, "milliseconds": 1_000}
 _NUMBER = "numbers are due here"
 
@@ -87,7 +89,9 @@ def numbers(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules) ->
     if _is_text(column.type):
         missing = pc.equal(pc.utf8_trim_whitespace(column), "")
         text = pc.if_else(missing, None, pc.utf8_trim_whitespace(column))
-        plain = pc.replace_substring(text, ",", ".") if rules.decimal == "," else text
+        plain = text
+        if rules.decimal == ",":  # a point there parts thousands: as one of decimals it would be read
+            plain = pc.replace_substring(pc.replace_substring(text, ".", "_"), ",", ".")
         found = _cast(plain, pa.float64(), lambda place: _no_number(text, place, name, at, rules))
     elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_decimal(column.type):
         found = pc.cast(column, pa.float64(), safe=False)
@@ -134,6 +138,15 @@ def _instants(column: pa.Array, name: str, at: BatchPlace, rules: ReadingRules) 
         return pc.cast(column, _INSTANT)
     if rules.unix is not None:
         seconds = numbers(column, name, at, rules) * _PER_SECOND[rules.unix]
+        first, last = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1e6 for year in _YEARS)
+        if (odd := (seconds < first) | (seconds > last)).any():
+            place = int(np.argmax(odd))
+            raise DataRefused(
+                f"{column[place]} {rules.unix} since 1970 are not a time of these years",
+                at.cell(name, place),
+                f"are they {' or '.join(unit for unit in _PER_SECOND if unit != rules.unix)}? write that as 'unix', or "
+                "convert them",
+            )
         return pa.array(np.rint(seconds), from_pandas=True).cast(pa.int64()).cast(_INSTANT)
     if _is_text(column.type):
         target, finer = (_INSTANT, _FINER) if rules.zone is None else (_NAIVE, _FINER_NAIVE)
@@ -202,7 +215,14 @@ def _cast(column: pa.Array, target: pa.DataType, refusal: Callable[[int], DataRe
 
 def _no_number(column: pa.Array, place: int, name: str, at: BatchPlace, rules: ReadingRules) -> DataRefused:
     text = str(column[place])
-    if rules.decimal == "." and _COMMA.fullmatch(text):
+    if rules.decimal == "," and "." in text:
+        remedy = "commas are decimal here: drop the points that part thousands"
+    elif rules.decimal == "." and _THOUSANDS.fullmatch(text):
+        remedy = (
+            "a comma that parts thousands: drop it; only if it is a decimal one, write 'read: {decimal: \",\"}' in the "
+            "mapping"
+        )
+    elif rules.decimal == "." and _COMMA.fullmatch(text):
         remedy = "of a decimal comma, write 'read: {decimal: \",\"}' in the mapping"
     else:
         remedy = "give numbers, and nothing where nothing was read"

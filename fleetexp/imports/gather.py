@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.plain_columns import alike_names
 from fleetexp.errors import DataRefused
 from fleetexp.experiment.mapping import Layout, WrittenMapping
 from fleetexp.experiment.problem import choose
@@ -247,6 +248,10 @@ class Gathering:
         self._refuse_unmeasured(sums)
         names = self._hosts.words
         there = [place for place, name in enumerate(names) if not self._excluded(name)]
+        if (alike := alike_names([names[place] for place in there], hosts=True)) is not None:
+            what = f"{alike[0]!r} and {alike[1]!r} are one host by two names"
+            remedy = "write each host in one way, or leave one out: 'exclude'"
+            raise DataRefused(what, ", ".join(one.name for one in self._sources), remedy)
         arms = self._arms(names, there)
         changed = self._changes(names, there, arms)
         strata = self._facts["stratum"].said if "stratum" in self._facts else {}

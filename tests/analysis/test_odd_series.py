@@ -26,6 +26,17 @@ def test_a_prefix_that_changes_on_some_hosts_is_found_with_its_period(factor: fl
     assert abs(np.log10(jump.factor / factor)) < 0.04
 
 
+@pytest.mark.parametrize("percent_first", [True, False])
+def test_a_share_that_becomes_percent_changed_its_unit(percent_first: bool) -> None:
+    shares = np.clip(LEVELS / 300, 0, 1)
+    values = shares.copy()
+    values[:5] *= np.where(percent_first != SINCE, 100, 1)
+    jump = unit_jump(values)
+    assert jump is not None
+    assert (jump.hosts, jump.period) == ((0, 1, 2, 3, 4), 8)
+    assert unit_jump(np.where(SINCE, shares, shares / 100)) is None  # both may be shares
+
+
 @pytest.mark.parametrize("factor", [1.0, 0.5, 0.01, 100.0, 3e-4])
 def test_what_moves_by_another_factor_changed_no_unit(factor: float) -> None:
     assert unit_jump(np.where(SINCE, LEVELS * factor, LEVELS)) is None

@@ -116,6 +116,42 @@ def test_blocks_make_a_switchback() -> None:
     assert few.decision is Decision.BETTER_HERE
 
 
+def test_hosts_that_changed_arms_at_one_time_are_as_many_as_their_times() -> None:
+    """What strikes all hosts at a time is no chance of each: so many copies of a host show no more than that host."""
+    alone = turns(hosts=1, blocks=12)
+    copies = pd.concat(alone.assign(host=f"web-{host}") for host in range(8))
+    one, many = (next(row for row in analysed(frame).estimates if row.headline) for frame in (alone, copies))
+    assert many.standard_error == pytest.approx(one.standard_error)
+    carried = [next(check for check in analysed(frame).checks if "carry" in check.name) for frame in (alone, copies)]
+    assert carried[0].p_value == pytest.approx(carried[1].p_value)
+    carried_by_one = copies.assign(value=lambda rows: 100 + (rows["host"] == "web-0") * rows["value"])
+    assert analysed(carried_by_one).decision is Decision.INCONCLUSIVE
+
+
+def test_an_arm_that_always_comes_first_is_not_told_apart_from_time() -> None:
+    drifting = turns(blocks=10).sort_values(["host", "block", "arm"]).assign(
+        period=lambda rows: rows.groupby("host").cumcount(), value=lambda rows: 100 + rows["period"]
+    )  # fmt: skip
+    found = analysed(drifting)
+    assert (found.decision, found.arms[0].cause) == (Decision.INCONCLUSIVE, Cause.CHECK_FAILED)
+    assert found.arms[0].about == ("order of arms (2m)",)
+
+
+@pytest.mark.parametrize("both", [0, 20])
+def test_strata_that_hold_one_arm_are_no_comparison(both: int) -> None:
+    frame = fleet(40 + both, effect=0)
+    place = np.arange(len(frame))
+    apart = frame.assign(
+        stratum=np.where(place < 40, np.where(frame["arm"] == "2m", "new", "old"), "both"),
+        value=frame["value"] + 50 * ((frame["arm"] == "2m") & (place < 40)),
+    )
+    found = analysed(apart)
+    assert found.decision is Decision.INCONCLUSIVE
+    assert found.arms[0].about == ("arms over strata",)
+    singles = frame.assign(stratum=frame["host"])  # every host of its own kind: there chance does that
+    assert [check.passed for check in analysed(singles).checks if check.name == "arms over strata"] == [True]
+
+
 def test_what_a_frame_does_not_show_is_not_claimed() -> None:
     found = analysed(fleet())
     assert TAKEN_ON_TRUST in found.warnings
@@ -136,6 +172,34 @@ def test_a_value_that_is_missing_counts_as_lost_on_its_host() -> None:
     assert found.decision is Decision.DO_NOT_SHIP
     assert found.arms[0].about == ("hosts_lost",)
     assert {(one.metric, one.arm, one.lost) for one in found.arms[0].missing} == {("rate", "2m", 5), ("rate", "4k", 0)}
+
+
+def before_and_after(hosts: int = 60) -> pd.DataFrame:
+    draw = np.random.default_rng(4)
+    after = fleet(hosts, effect=0).assign(kind="measure", value=100 + draw.normal(0, 5, hosts))
+    return pd.concat((after.assign(kind="baseline", value=100 + draw.normal(0, 1, hosts)), after), ignore_index=True)
+
+
+def test_a_host_that_was_measured_before_and_not_after_is_lost() -> None:
+    frame = before_and_after()
+    treated = frame[(frame["kind"] == "measure") & (frame["arm"] == "2m")]
+    worst = treated.nsmallest(12, "value").index
+    found = analysed(frame.drop(worst).reset_index(drop=True))
+    assert not found.decision.is_favourable
+    (rail,) = found.guardrails
+    assert "lost 12 of 30, control 0 of 30" in rail.reason
+    nobody_knows = frame.drop(worst).assign(arm=lambda rows: rows["arm"].where(rows["kind"] == "measure", "4k"))
+    assert analysed(nobody_knows.reset_index(drop=True)).guardrails == ()
+
+
+def test_a_host_that_falls_silent_lacks_what_the_others_have() -> None:
+    after = fleet(40, effect=0)
+    frame = pd.concat([after.assign(period=period) for period in range(10)], ignore_index=True)
+    silent = (frame["arm"] == "2m") & (frame["value"] < 100)
+    found = analysed(frame[~silent | (frame["period"] < 4)])
+    assert any(missing.lost > 1 for missing in found.arms[0].missing)
+    one = frame[(frame["host"] != "web-3") | (frame["period"] > 5)]  # began later: that is no loss
+    assert found.arms[0].missing and not analysed(one).arms[0].missing
 
 
 def test_few_hosts_bear_no_claim() -> None:
@@ -176,6 +240,22 @@ WRONG: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, object], type[Analy
         lambda: pd.concat([fleet(), fleet().assign(arm="before", kind="baseline")]).fillna({"kind": "measure"}),
         {}, BadObservations, "arm 'before' is not in the plan.*4k, 2m",
     ),
+    "a host by two names": (
+        lambda: pd.concat([fleet(), fleet().replace("web-3", "WEB-3")]), {}, BadObservations,
+        "'web-3' and 'WEB-3' are one host",
+    ),
+    "with and without a domain": (
+        lambda: pd.concat([fleet(), fleet().head(1).assign(host="web-7.dc1.example")]), {}, BadObservations,
+        "'web-7' and 'web-7.dc1.example' are one host",
+    ),
+    "an arm by two names": (
+        lambda: pd.concat([fleet(), fleet().head(1).assign(arm="2M")]), {}, BadObservations, "'2M' are one arm",
+    ),
+    "times for values": (
+        lambda: fleet().assign(value=lambda rows: pd.to_datetime(rows["value"], unit="s")), {}, BadObservations,
+        "is not a number.*column value, row 0",
+    ),
+    "percent for a share": (fleet, {"guardrails": {"rate": 10}, "primary": "rate"}, BadPlan, "10 is not a share"),
     "kind": (lambda: fleet().assign(kind="after"), {}, BadObservations, "'after' is not a kind"),
     "ratio": (fleet, {"ratio": {"4k": 1}}, BadPlan, "does not name each arm"),
 }  # fmt: skip

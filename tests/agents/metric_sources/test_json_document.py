@@ -45,6 +45,7 @@ def test_the_answer_of_a_prometheus_server_can_be_read() -> None:
         (b'{"x": -Infinity}', "x", "-inf"),
         (b'{"x": "NaN"}', "x", "'NaN' is not a number"),
         (b'{"x": 1e999}', "x", "inf"),
+        (b'{"a": {"x": 1, "y": 2, "x": 3}}', "a.x", "a has 'x' twice"),
         (b"<html>", "x", "it is no JSON"),
         (b"", "x", "it is no JSON"),
         (b'{"x": 1', "x", "it is no JSON"),

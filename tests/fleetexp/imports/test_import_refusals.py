@@ -99,6 +99,33 @@ FILES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Callable[[str], s
     "NaN": (_cell(17, "value", "NaN"), _same, "row 17, column 'value'", "leave the cell empty"),
     "infinity": (_cell(18, "value", "-inf"), _same, "row 18, column 'value'", "leave the cell empty"),
     "decimal comma": (_cell(19, "value", "10,5"), _same, "row 19, column 'value'", 'decimal: ","'),
+    "a comma that parts thousands": (_cell(19, "value", "10,500"), _same, "row 19, column 'value'", "parts thousands"),
+    "a point where commas are decimal": (
+        lambda f: _cell(19, "value", "10.500")(
+            f.assign(value=f["value"].map(lambda one: f"{one:.2f}".replace(".", ",")))
+        ),
+        lambda t: t.replace("layout: long", 'layout: long, delimiter: "|", decimal: ","'),
+        "row 19, column 'value'",
+        "drop the points",
+    ),
+    "milliseconds for seconds": (
+        lambda f: f.assign(time=f["time"].map(lambda one: round(pd.Timestamp(one).timestamp() * 1000))),
+        lambda t: t.replace("layout: long", "layout: long, unix: seconds"),
+        "row 1, column 'time'",
+        "milliseconds",
+    ),
+    "nanoseconds for milliseconds": (
+        lambda f: f.assign(time=f["time"].map(lambda one: pd.Timestamp(one).value)),
+        lambda t: t.replace("layout: long", "layout: long, unix: milliseconds"),
+        "row 1, column 'time'",
+        "convert them",
+    ),
+    "a host by two names": (
+        lambda f: f.replace("web-07", "web-06.dc1.example"),
+        lambda t: t.replace("web-07,", "web-06.dc1.example,"),
+        "measured.csv",
+        "in one way",
+    ),
     "a time without a zone": (_cell(20, "time", "2026-02-01 00:00:00"), _same, "row 20, column 'time'", "zone: UTC"),
     "not a time": (_cell(21, "time", "yesterday"), _same, "row 21, column 'time'", "ISO 8601"),
     "no time": (_cell(22, "time", ""), _same, "row 22, column 'time'", "say when"),
@@ -170,8 +197,9 @@ def test_data_that_do_not_fit_are_told_by_row_and_column_or_by_the_mappings_line
     change, rewrite, place, remedy = FILES[name]
     path = tmp_path / "measured.csv"
     frame = change(FRAME.assign(time=FRAME["time"].map(pd.Timestamp.isoformat)))
-    frame.to_csv(path, index=False)
-    _refused(path, rewrite(mapping()), place, remedy, kept)
+    text = rewrite(mapping())
+    frame.to_csv(path, index=False, sep=parse_mapping(text).mapping.read.delimiter)
+    _refused(path, text, place, remedy, kept)
 
 
 def _refused(path: Path, text: str, place: str, remedy: str, store: Store) -> None:
