@@ -24,8 +24,9 @@ CLUSTERS  := -n 3 --dist loadfile -m "ray and not (lab or benchmark)"
 ALONE     := -m "real_knobs and not (ray or lab or benchmark)"
 # Guests take a core each: two beside each other, the tests of one guest in one process.
 GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
-# The others share it, a process for each core: as many as four.
+# The others share it, a process for each core: as many as four. The long ones wait as much as they work: always four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
+LONGER    := -n 4 --dist worksteal
 # Half an hour and more by themselves, so not in `make test`: `make mission`.
 MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py tests/lab/test_conform.py \
              tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py \
@@ -86,7 +87,7 @@ quick: $(INSTALLED)  ## the quick tests
 	$(PYTEST) -q $(SHARED) -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q --durations=10 $(SHARED) -m "($(LONG)) and not ($(APART) or lab or benchmark)"
+	$(PYTEST) -q --durations=10 $(LONGER) -m "($(LONG)) and not ($(APART) or lab or benchmark)"
 	$(PYTEST) -q --durations=10 $(GUESTS) $(LONGEST)
 	$(PYTEST) -q --durations=10 $(CLUSTERS) $(LONGEST)
 	$(PYTEST) -q --durations=10 $(ALONE) $(LONGEST)
