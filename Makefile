@@ -16,12 +16,17 @@ SOURCES   := fleetexp agents analysis migrations tests
 PYTEST    := $(BIN)/python -m pytest
 # Each kind of test that does not belong to the quick suite.
 LONG      := slow or ray or lab or postgresql or real_knobs
-# Of these, the kinds that have the machine to themselves: clusters, and this machine's own knobs and pages.
-ALONE     := ray or real_knobs
+# Of these, the kinds that do not go beside others: clusters, and this machine's own knobs and pages.
+APART     := ray or real_knobs
+# Clusters wait more than they work: one for each file that wants one, and beside them the file that kills runs on this
+# machine's own kernel. Only what counts this machine's pages has the machine to itself.
+CLUSTERS  := -n 3 --dist loadfile -m "ray and not (lab or benchmark)"
+ALONE     := -m "real_knobs and not (ray or lab or benchmark)"
 # Guests take a core each: two beside each other, the tests of one guest in one process.
 GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
-# The others share it, a process for each core: as many as four.
+# The others share it, a process for each core: as many as four. The long ones wait as much as they work: always four.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
+LONGER    := -n 4 --dist worksteal
 # Half an hour and more by themselves, so not in `make test`: `make mission`.
 MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py tests/lab/test_conform.py \
              tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py \
@@ -82,12 +87,13 @@ quick: $(INSTALLED)  ## the quick tests
 	$(PYTEST) -q $(SHARED) -m "not ($(LONG) or benchmark)"
 
 long: $(INSTALLED) system  ## the rest: slow, Ray, PostgreSQL, guests of the lab
-	$(PYTEST) -q --durations=10 $(SHARED) -m "($(LONG)) and not ($(ALONE) or lab or benchmark)"
+	$(PYTEST) -q --durations=10 $(LONGER) -m "($(LONG)) and not ($(APART) or lab or benchmark)"
 	$(PYTEST) -q --durations=10 $(GUESTS) $(LONGEST)
-	$(PYTEST) -q --durations=25 -m "($(ALONE)) and not (lab or benchmark)" $(LONGEST)
+	$(PYTEST) -q --durations=10 $(CLUSTERS) $(LONGEST)
+	$(PYTEST) -q --durations=10 $(ALONE) $(LONGEST)
 
 cluster: $(INSTALLED) system  ## the Ray cluster in network namespaces: what is killed, cut off, never comes back
-	$(PYTEST) -v tests/cluster
+	$(PYTEST) -v $(CLUSTERS) tests/cluster
 
 mission: $(INSTALLED) system  ## experiments on guests' kernels: 1 GB pages over Ray, one that oopses, 512 MiB pages (FLEETEXP_LAB)
 	$(PYTEST) -v $(MISSION)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def until(true: Callable[[], bool], within: float, what: str) -> float:
         assert time.monotonic() - start < within, f"not within {within} s: {what}"
         time.sleep(0.05)
     return time.monotonic() - start
+
+
+def beside_each_other(act: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+    """Do something on several nodes at once; raises the first failure, once all are done."""
+    with ThreadPoolExecutor(max_workers=len(nodes) or 1) as pool:
+        for done in [pool.submit(act, node) for node in nodes]:
+            done.result()
 
 
 def _end(pids: Iterable[int]) -> None:
@@ -243,8 +251,8 @@ class Cluster:
         _ip("-n", self.net, "link", "set", "br0", "up")
         for node in (self.head, *self.nodes):
             node.plug_in()
-        for node in (self.head, *self.nodes):
-            node.start()
+        self.head.start()
+        beside_each_other(Node.start, self.nodes)
 
     def heal(self) -> None:
         """Bring back what a test has broken, so that the next finds a whole cluster."""
@@ -256,17 +264,14 @@ class Cluster:
             for node in self.nodes:
                 _end(node.processes())
             self.head.restart()
-        for node in self.nodes:
-            if not node.is_up():
-                node.restart()
+        beside_each_other(Node.restart, [node for node in self.nodes if not node.is_up()])
         for _ in range(3):
             alive = self.alive()
             missing = [node for node in self.nodes if node.name not in alive]
             if not missing:
                 self.broken = False
                 return
-            for node in missing:  # it runs, and the head has given it up
-                node.restart()
+            beside_each_other(Node.restart, missing)  # they run, and the head has given them up
         raise AssertionError(f"the cluster can't be made whole: {[node.name for node in missing]} are missing")
 
     def alive(self) -> set[str]:
@@ -320,7 +325,6 @@ class Cluster:
         return done.stdout
 
     def close(self) -> None:
-        for node in (*self.nodes, self.head):
-            with contextlib.suppress(OSError):
-                node.remove()
+        with contextlib.suppress(OSError):
+            beside_each_other(Node.remove, (*self.nodes, self.head))
         subprocess.run(["ip", "netns", "del", self.net], check=False, capture_output=True)

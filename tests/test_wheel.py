@@ -6,14 +6,16 @@ Commands of `--help`, README and docs/ run as they are printed, each page in a f
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -104,10 +106,29 @@ def needed(command: str) -> str:
     return next((reason for pattern, reason in NEEDS.items() if re.search(pattern, command)), "")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of this test run to want it makes, and the others find."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    folder, made = place / name, place / f"{name}.made"
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel installed and, beside it, the packages that fleetexp depends on."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return made_once(tmp_path_factory, "wheel", make_environment) / "env"
+
+
+def make_environment(folder: Path) -> None:
     source, env = folder / "source", folder / "env"
     source.mkdir()
     for name in PACKED:
@@ -131,7 +152,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Only now, so that pip never sees the checkout that the tests' own environment has installed.
     (site,) = env.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return env
 
 
 def run_in(environment: Path, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -151,7 +171,10 @@ def run_in(environment: Path, folder: Path, command: str) -> subprocess.Complete
 @pytest.fixture(scope="module")
 def base(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the printed commands take for granted: a spec, a question, data, two runs in the store."""
-    folder = tmp_path_factory.mktemp("base")
+    return made_once(tmp_path_factory, "base", partial(make_base, environment))
+
+
+def make_base(environment: Path, folder: Path) -> None:
     (folder / "my.yaml").write_text(MINE)
     (folder / "question.sql").write_text("select * from run_summary")
     measured = long_frame()
@@ -163,7 +186,6 @@ def base(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(2):
         done = run_in(environment, folder, "fleetexp run my.yaml --fleet simulated --effect throughput=+5.9%")
         assert done.returncode == 0, done.stderr
-    return folder
 
 
 def as_it_runs(command: str) -> str:

@@ -20,6 +20,7 @@ from tests.postgresql_server import Server
 from tests.ray_cluster import KNOB, Cluster, Node, until, why_not
 
 LEASE_SECONDS = 6.0
+PROMISE_SECONDS = LEASE_SECONDS + 5
 
 SPEC = """\
 name: {name}
@@ -39,7 +40,7 @@ metrics:
 safety: {{lease: {lease}s, max_failed_hosts: {cap}, on_drift: {on_drift}}}
 """
 STAGES = "[{hosts: 2, hold: 2s}, {hosts: 3, hold: 2s}, {share: 100%, hold: 4s}]"
-LONG = "[{share: 100%, hold: 15s}]"
+LONG = "[{share: 100%, hold: 10s}]"
 # Reads the knob of its own host, found by the machine's name: so a treatment has an effect, as on a real kernel.
 WORK = """\
 import pathlib, platform, time
