@@ -39,7 +39,7 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what stays anyway, modules and tests, and look less often at the rest."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _current(text: str) -> str:
