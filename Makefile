@@ -20,13 +20,13 @@ LONG      := slow or ray or lab or postgresql or real_knobs
 APART     := ray or real_knobs
 # Clusters wait more than they work: one for each file that wants one, and beside them the file that kills runs on this
 # machine's own kernel. Only what counts this machine's pages has the machine to itself.
-CLUSTERS  := -n 3 --dist loadfile -m "ray and not (lab or benchmark)"
+CLUSTERS  := -n 2 --dist loadfile -m "ray and not (lab or benchmark)"
 ALONE     := -m "real_knobs and not (ray or lab or benchmark)"
 # Guests take a core each: two beside each other, the tests of one guest in one process.
 GUESTS    := -n 2 --dist loadfile -m "lab and not benchmark"
-# The others share it, a process for each core: as many as four. The long ones wait as much as they work: always four.
+# The others share it, a process for each core: as many as four. The long ones wait as much as they work: always three.
 SHARED    := -n auto --maxprocesses 4 --dist worksteal
-LONGER    := -n 4 --dist worksteal
+LONGER    := -n 3 --dist worksteal
 # Half an hour and more by themselves, so not in `make test`: `make mission`.
 MISSION   := tests/lab/test_mission.py tests/lab/test_512m_switchback.py tests/lab/test_conform.py \
              tests/lab/test_conform_512m.py tests/lab/test_lab_boot.py tests/lab/test_rivals.py \
