@@ -67,13 +67,21 @@ class Agent:
             start_new_session=True,
             cwd=Path(__file__).parents[3],
         )
+        try:
+            self.guardian = self._guardian()
+        except BaseException:
+            self.kill()
+            self.process.communicate()
+            raise
+
+    def _guardian(self) -> ProcessMark:
         assert self._answer() == "claimed"
-        status = claim_status(root)
+        status = claim_status(self.root)
         assert status is not None
         assert status.guardian_pid is not None
         mark = mark_process(status.guardian_pid)
         assert mark is not None
-        self.guardian = mark
+        return mark
 
     def _answer(self) -> str:
         assert self.process.stdout is not None

@@ -57,11 +57,14 @@ def serve(url: str, store: Store, tmp_path: Path) -> Iterator[Callable[..., list
         return [process.stdout.readline() for _ in range(lines)]
 
     yield start
-    for process in running:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+    try:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        assert [process.wait(timeout=60) for process in running] == [0] * len(running)
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
 
 
 def address_of(line: str) -> str:
