@@ -27,7 +27,7 @@ arms:
   big: {thp/1048576kB/enabled: always, thp/2048kB/enabled: always, thp/defrag: madvise}
 assignment: {seed: 4}
 periods: {washout: 1s, measure: 25s, blocks: 2, sample_every: 1s}
-workload: {pointer_chase: {region: 1GiB, page_size: 1GiB, dereferences: 20000, repeats: 40, pretouch: false}}
+workload: {pointer_chase: {region: 1GiB, page_size: 1GiB, dereferences: 20000, repeats: 0, pretouch: false}}
 metrics: {primary: access_nanoseconds_per_dereference, secondary: [fault_seconds]}
 safety: {lease: 60s}
 """
