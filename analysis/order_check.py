@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 from scipy import stats
 
-from analysis.plan import TOGETHER, AnalysisPlan
+from analysis.plan import AnalysisPlan
 from analysis.results import Check
 
 ALARM, ONE_ORDER_ALARM = 0.001, 0.01
@@ -22,8 +22,7 @@ def order_check(rows: pd.DataFrame, plan: AnalysisPlan, treatment: str) -> Itera
     periods = rows[rows["arm"].isin([plan.control, treatment])]
     if plan.order == "abba":  # the second of two blocks follows from the first
         periods = periods[periods["block"] % 2 == 0]
-    of_coin = ["block"] if plan.order == TOGETHER else ["host", "block"]
-    first = periods.groupby([*of_coin, "arm"])["position"].mean().unstack("arm")
+    first = periods.groupby([*plan.of_one_coin, "arm"])["position"].mean().unstack("arm")
     if first.shape[1] < 2 or (coins := len(first := first.dropna())) == 0:
         return
     control = int((first[plan.control] < first[treatment]).sum())

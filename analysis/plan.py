@@ -174,3 +174,8 @@ class AnalysisPlan:
     def odds(self) -> tuple[float, ...] | None:
         """Each arm's parts of the hosts, None where nobody knows."""
         return (1.0,) * len(self.arms) if self.ratio == () else self.ratio
+
+    @property
+    def of_one_coin(self) -> tuple[str, ...]:
+        """Columns that tell a switchback's blocks apart by the coin that ordered their arms."""
+        return ("block",) if self.order == TOGETHER else ("host", "block")

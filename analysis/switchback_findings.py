@@ -85,8 +85,7 @@ def switchback_findings(
     for label in metrics:
         if all(found[label, treatment].effect is None for treatment in treatments):
             said.append(f"{label}: unavailable, no block has it under two arms")
-    of_coin = ["block"] if plan.order == TOGETHER else ["host", "block"]
-    units = len(rows.drop_duplicates(of_coin)) // (2 if plan.order == "abba" else 1)
+    units = len(rows.drop_duplicates([*plan.of_one_coin])) // (2 if plan.order == "abba" else 1)
     if units < MIN_BLOCKS:
         said.append(too_few_blocks(units))
     effects = {key: one.effect for key, one in found.items() if one.effect is not None}

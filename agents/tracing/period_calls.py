@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from agents.messages import HostEventKind
-from agents.traced_calls import COUNTED_AS, SplitCause, TracedCalls
+from agents.traced_calls import COUNTED_AS, SplitCause, TracedCalls, TracedFunction
 from agents.tracing.functions import Untraceable
 from agents.tracing.kernel_trace import MICROSECOND, CallKey, CallSum, TraceReading
 
@@ -53,8 +53,8 @@ class TracedSource:
         if self._first is None:
             self._first = reading
         self._last = reading
-        for function, dropped in reading.dropped.items():
-            if more := dropped - self._first.dropped.get(function, 0):
+        for function, more in _dropped(self._first, reading).items():
+            if more:
                 self._events.append(
                     (
                         HostEventKind.TRACE_INCOMPLETE,
@@ -78,11 +78,15 @@ class TracedSource:
         if self._first is None or self._last is None:
             return ()
         rose = {key: total - self._first.sums.get(key, CallSum()) for key, total in self._last.sums.items()}
-        for function, dropped in self._last.dropped.items():
+        for function, more in _dropped(self._first, self._last).items():
             cause = SplitCause.NOT_KEPT if function in COUNTED_AS else None
-            key = CallKey(function=function, program="", cause=cause)
-            rose[key] = CallSum(calls=dropped - self._first.dropped.get(function, 0))
+            rose[CallKey(function=function, program="", cause=cause)] = CallSum(calls=more)
         return _rows({key: more for key, more in rose.items() if more.calls > 0 or more.timed > 0})
+
+
+def _dropped(first: TraceReading, last: TraceReading) -> dict[TracedFunction, int]:
+    """Count the calls between two readings that the kernel's histograms dropped, by function."""
+    return {function: dropped - first.dropped.get(function, 0) for function, dropped in last.dropped.items()}
 
 
 def _rows(sums: dict[CallKey, CallSum]) -> tuple[TracedCalls, ...]:
