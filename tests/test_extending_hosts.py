@@ -63,11 +63,14 @@ def test_the_page_has_every_kind_of_thing() -> None:
     assert {"A collector: metrics from another file", "A place that metrics of a service are read from"} < set(SECTIONS)
 
 
-def passed(project: Path, tests: Iterable[str]) -> Counter[str]:
-    """Run files of tests in a copy; return how many tests of each passed, and fail where one did not."""
+def passed(project: Path, tests: Iterable[str], *behind: Path) -> Counter[str]:
+    """Run files of tests in a project; return how many tests of each passed, and fail where one did not.
+
+    What it imports is looked for in the project, and then in the folders `behind` it.
+    """
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *tests],
-        env={**os.environ, "PYTHONPATH": str(project)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (project, *behind)))},
         cwd=project,
         capture_output=True,
         text=True,
