@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -242,9 +242,8 @@ class Journal:
 def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJournal, ...]:
     """Return how the claims of this host ended, oldest first; of one run only, where it is named."""
     found: dict[str, ClosedJournal] = {}
-    # The one that is closed and about to be moved comes first, so that a move meanwhile hides nothing.
-    open_one, closed = StateFolder(state_dir), StateFolder(state_dir / _CLOSED)
-    for folder, name in ((open_one, _OPEN), *((closed, name) for name in _journals(closed))):
+    closed = StateFolder(state_dir / _CLOSED)
+    for folder, name in _in_order_of_closing(StateFolder(state_dir), closed):
         entries = JournalEntries()
         try:
             fd = folder.open(name)
@@ -263,6 +262,13 @@ def closed_journals(state_dir: Path, run: str | None = None) -> tuple[ClosedJour
         if ended and run in (None, header.run):
             found[header.claim] = ClosedJournal.of(header, entries)
     return tuple(sorted(found.values(), key=lambda closed: closed.claimed_at))
+
+
+def _in_order_of_closing(open_one: StateFolder, closed: StateFolder) -> Iterator[tuple[StateFolder, str]]:
+    """The one that is about to be moved comes first, and the folder is listed after it: no move can hide one."""
+    yield open_one, _OPEN
+    for name in _journals(closed):
+        yield closed, name
 
 
 def _take_in(fd: int, start: int, entries: JournalEntries) -> int:

@@ -19,6 +19,7 @@ from agents.errors import JournalError
 from agents.journal import KEPT, Header, Journal, RestoreOutcome, closed_journals
 from agents.messages import KnobChange, KnobReason
 from agents.process import ProcessMark
+from agents.state_files import StateFolder
 
 AT = datetime(2026, 2, 2, 12, tzinfo=UTC)
 FOUND = {"thp/enabled": "madvise", "thp/2048kB/enabled": "inherit"}
@@ -172,6 +173,20 @@ def test_a_damaged_header_is_an_error_with_a_remedy_and_nothing_is_thrown_away(t
 def test_a_damaged_closed_journal_is_passed_over(tmp_path: Path) -> None:
     Journal.create(tmp_path, header()).close(RestoreOutcome.RELEASED)
     (tmp_path / "closed" / "20000101-x.jsonl").write_text("garbage")
+    assert [one.claim for one in closed_journals(tmp_path)] == ["c1"]
+
+
+def test_a_journal_that_is_moved_while_it_is_looked_for_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, really_open = Journal.create(tmp_path, header()), StateFolder.open
+
+    def open_after_the_move(folder: StateFolder, name: str, flags: int = os.O_RDONLY) -> int:
+        if journal.in_place:
+            journal.close(RestoreOutcome.RELEASED)
+        return really_open(folder, name, flags)
+
+    monkeypatch.setattr(StateFolder, "open", open_after_the_move)
     assert [one.claim for one in closed_journals(tmp_path)] == ["c1"]
 
 
