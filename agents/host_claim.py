@@ -300,6 +300,8 @@ class HostClaim:
         if self.guardian_alive():
             return False
         with self._mine():
+            if self.guardian_alive():  # another thread saw it too, and was first
+                return False
             if self._guardian is not None:
                 send_signal(self._guardian, signal.SIGKILL)
             self._start_guardian()

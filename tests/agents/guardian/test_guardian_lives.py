@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from agents.claim import RestoreOutcome, claim_status, restore, take_claim
 from agents.errors import HostClaimed, LeaseExpired
 from agents.messages import Arm
-from agents.process import is_alive, is_stopped, mark_process, send_signal
+from agents.process import is_alive, is_stopped, kill_with_group, mark_process, send_signal
 from tests.agents.guardian.agent_process import (
     PROMISE_SECONDS,
     THP_2M,
@@ -80,6 +81,27 @@ def test_a_guardian_that_died_or_hangs_is_replaced(host_tree: HostTree, wait_unt
     wait_until(lambda: not is_alive(second))
     with pytest.raises(LeaseExpired):
         claim.ensure_guardian()
+    claim.release()
+
+
+def test_two_who_find_a_guardian_dead_start_one(host_tree: HostTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll and a period's tick look at the same moment; whoever waits for the lock looks again."""
+    root = host_tree()
+    claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
+    first = claim._guardian
+    assert first is not None
+    assert kill_with_group(first)
+    mine, started = claim._mine, []
+
+    def after_the_other() -> AbstractContextManager[None]:
+        monkeypatch.setattr(claim, "_mine", mine)
+        started.append(claim.ensure_guardian())
+        return mine()
+
+    monkeypatch.setattr(claim, "_mine", after_the_other)
+    started.append(claim.ensure_guardian())
+    assert started == [True, False]
+    assert claim.guardian_alive()
     claim.release()
 
 

@@ -18,6 +18,7 @@ from agents.guardian import Guardian
 from agents.host_lock import HostLock
 from agents.lease import Phase
 from agents.messages import Arm, KnobReason
+from agents.process import mark_process
 from agents.sysroot import FolderRoot
 from tests.agents.guardian.agent_process import PATH_2M, THP_2M, HostTree, only_closed, phase, reads
 from tests.agents.guardian.own_tree import OwnTree
@@ -194,6 +195,33 @@ def test_whoever_holds_the_lock_past_the_end_of_the_lease_is_killed(
         assert stalled.stdout.readline() == b"held\n"
         guardian.watch()
     assert stalled.returncode == -signal.SIGKILL
+    assert reads(root) == "inherit"
+
+
+def test_whoever_has_just_let_go_of_the_lock_is_not_killed(
+    here: Callable[..., tuple[FolderRoot, HostClaim, Guardian]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name stands in the lock until the next one signs: between the look and the kill it may have gone on."""
+    root, claim, guardian = here()
+    claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
+    bystander = subprocess.Popen(["sleep", "60"])
+    signed, mark = HostLock(root.state_dir), mark_process(bystander.pid)
+    assert mark is not None
+    monkeypatch.setattr("agents.host_lock.mark_process", lambda _: mark)
+    assert signed.acquire(1)
+    monkeypatch.setattr(guardian_module, "LOCK_WAIT_SECONDS", 0.05)
+    try_for_it = guardian._lock.acquire
+
+    def in_vain_then_free(seconds: float) -> bool:
+        got = try_for_it(seconds)
+        signed.release()
+        return got
+
+    monkeypatch.setattr(guardian._lock, "acquire", in_vain_then_free)
+    guardian.watch()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
     assert reads(root) == "inherit"
 
 
