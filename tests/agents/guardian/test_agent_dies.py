@@ -24,6 +24,7 @@ from tests.agents.guardian.agent_process import (
     only_closed,
     reads,
 )
+from tests.naps import napping, new_nap
 
 pytestmark = pytest.mark.usefixtures("no_guardian_left")
 
@@ -190,26 +191,20 @@ time.sleep(300)
 
 
 def test_a_stalled_agents_daemons_die_before_their_pages_are_asked_back(host_tree: HostTree, wait_until: Wait) -> None:
-    nap = str(10_000_000 + os.getpid())  # nobody else on this machine sleeps as long
-
-    def running() -> list[str]:
-        asked = ["pgrep", "-f", f"^sleep {nap}$"]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-
-    root = host_tree()
+    root, nap = host_tree(), new_nap()
     argv = [sys.executable, "-c", STALLED, str(root.root), nap, str(LAST_SECONDS)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE) as agent:
         try:
             assert agent.stdin is not None
             assert agent.stdout is not None
             assert agent.stdout.readline() == b"ready\n"
-            wait_until(lambda: len(running()) == 3)  # the shell says so before the last has become one
+            wait_until(lambda: len(napping(f"^sleep {nap}$")) == 3)  # the shell says so before the last has become one
             agent.stdin.write(b"\n")
             agent.stdin.flush()
             assert agent.stdout.readline() == b"stalled\n"
             agent.send_signal(signal.SIGSTOP)
             wait_until(lambda: claim_status(root) is None, within_seconds=LAST_SECONDS + PROMISE_SECONDS)
-            assert running() == []
+            assert napping(f"^sleep {nap}$") == []
             assert agent.poll() is None
         finally:
             agent.kill()
