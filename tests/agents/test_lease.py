@@ -45,19 +45,21 @@ def test_a_lease_that_is_closed_while_it_is_extended_writes_into_no_other_file(
 ) -> None:
     """A poll renews while a release lets go: the next file to be opened gets the number of the descriptor."""
     lease, really = Lease.create(tmp_path, claim="c1", seconds=60.0), os.pwrite
+    release = threading.Thread(target=lease.close)
     (tmp_path / "journal").write_bytes(b"keep")
     with (tmp_path / "journal").open("r+b") as next_file:
 
         def closed_meanwhile(fd: int, data: bytes, offset: int) -> int:
-            release = threading.Thread(target=lease.close)
             release.start()
-            release.join(0.2)
+            release.join(0.2)  # the longest that a lease which is in use is waited for here
             if not release.is_alive():
                 os.dup2(next_file.fileno(), fd)
             return really(fd, data, offset)
 
         monkeypatch.setattr(os, "pwrite", closed_meanwhile)
         lease.extend("c1", boot_seconds() + 60)
+        release.join()
+    monkeypatch.undo()
     assert (tmp_path / "journal").read_bytes() == b"keep"
     with pytest.raises(JournalError):
         lease.extend("c1", boot_seconds() + 60)
