@@ -101,7 +101,7 @@ class Guardian:
                 self._lock.release()
                 _wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-                if self._got_lock():  # else a person is restoring, or the next claim looks: their turn
+                if self._got_lock(LOCK_WAIT_SECONDS):  # else a person is restoring, or the next claim looks: their turn
                     done = not self._journal.is_open() or self._try_once(outcome, repeated=True)
             return True
         finally:
@@ -134,22 +134,24 @@ class Guardian:
 
         A killed process never comes back to user code, so from then on nobody writes but us.
         """
-        while not self._got_lock():
+        while not self._got_lock(LOCK_WAIT_SECONDS):
             state = self._state()
             if self._is_over(state):
                 return
             if state.expired:
+                if self._got_lock(0):  # whoever has just let go of it is not killed for that
+                    return
                 holder = process_named(self._root, self._lock.holder())
                 if holder is not None and holder.pid != os.getpid():
                     log.warning("killing process %d: it has held the host lock past the end of the lease", holder.pid)
                     send_signal(holder, signal.SIGKILL)
-                self._got_lock()
+                self._got_lock(LOCK_WAIT_SECONDS)
                 return
 
-    def _got_lock(self) -> bool:
+    def _got_lock(self, within_seconds: float) -> bool:
         """Try for the host lock; where its folder is gone, nobody else can have it either."""
         try:
-            return self._lock.acquire(LOCK_WAIT_SECONDS)
+            return self._lock.acquire(within_seconds)
         except JournalError:
             return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -300,6 +301,8 @@ class HostClaim:
         if self.guardian_alive():
             return False
         with self._mine():
+            if self.guardian_alive():  # another thread saw it too, and was first
+                return False
             if self._guardian is not None:
                 send_signal(self._guardian, signal.SIGKILL)
             self._start_guardian()
@@ -307,9 +310,10 @@ class HostClaim:
         return True
 
     def start(self) -> None:
-        """Start the guardian and the lease; where that fails the claim ends, with nothing written."""
+        """Start the guardian, and then the lease; where that fails the claim ends, with nothing written."""
         try:
             self._start_guardian()
+            self._expires = math.inf  # while it started nothing could be written; it says itself if it has taken over
             self.renew()
         except AgentError as error:
             self._over(RestoreOutcome.NOT_STARTED, str(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -35,11 +36,15 @@ def boot_seconds() -> float:
 
 
 class RewrittenRecord:
-    """A small JSON object in a file of fixed size, replaced by one pwrite; a torn read is seen by its checksum."""
+    """A small JSON object in a file of fixed size, replaced by one pwrite; a torn read is seen by its checksum.
+
+    May be used, and closed, by several threads at once.
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         self._path = path
         self._fd = fd
+        self._using = threading.Lock()  # else a file that is opened once this is closed could be the one written
 
     @classmethod
     def create(cls, path: Path, content: Mapping[str, object]) -> RewrittenRecord:
@@ -76,7 +81,9 @@ class RewrittenRecord:
         text = json.dumps(content).encode()
         line = b"%08x %b\n" % (zlib.crc32(text), text)
         try:
-            if os.pwrite(self._fd, line.ljust(_RECORD_BYTES), 0) < len(line):
+            with self._using:
+                written = os.pwrite(self._fd, line.ljust(_RECORD_BYTES), 0)
+            if written < len(line):
                 raise OSError(28, "no room for the whole record")
         except OSError as error:
             raise _no_room(self._path, error) from error
@@ -86,7 +93,9 @@ class RewrittenRecord:
         why = "it is torn"
         try:
             for _ in range(_READS):
-                checksum, _, text = os.pread(self._fd, _RECORD_BYTES, 0).strip(b" \n\0").partition(b" ")
+                with self._using:
+                    said = os.pread(self._fd, _RECORD_BYTES, 0)
+                checksum, _, text = said.strip(b" \n\0").partition(b" ")
                 if checksum == b"%08x" % zlib.crc32(text):
                     return understand(read_object(text))
                 time.sleep(0.001)
@@ -99,9 +108,10 @@ class RewrittenRecord:
         )
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._using:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
 
 def _no_room(path: Path, error: OSError) -> JournalError:

@@ -7,13 +7,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import psycopg
+
+from tests.free_port import free_port
 
 _PREFIX = "fleetexp-postgresql-"
 
@@ -57,9 +58,7 @@ class Server:
             os.chown(self._folder, entry.pw_uid, entry.pw_gid)
         self._data = self._folder / "data"
         self._databases = 0
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -83,11 +82,11 @@ class Server:
 
     def start(self) -> None:
         log = self._folder / "log"
-        self._run("pg_ctl", "-D", str(self._data), "-l", str(log), "-w", "-t", "30", "start")
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(log), "-w", "-t", "100", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; 'immediate' is a crash: no checkpoint, connections cut."""
-        self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "-t", "30", "stop")
+        self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "-t", "100", "stop")
 
     def kill(self) -> None:
         """Kill the postmaster with SIGKILL; its children notice and go."""

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,13 +19,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tests.free_port import free_port
 from tests.web_server import Web, serving
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass
@@ -159,7 +153,7 @@ def proxy(server: Prometheus) -> Iterator[Gate]:
 
         def behave(handler: BaseHTTPRequestHandler) -> None:
             body = handler.rfile.read(int(handler.headers.get("Content-Length", "0")))
-            time.sleep(gate.delay_seconds)
+            web.release.wait(gate.delay_seconds)
             if any(handler.headers.get(name) != value for name, value in gate.headers.items()):
                 _say(handler, 401, b"no org id\n")
                 return

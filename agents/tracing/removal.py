@@ -73,9 +73,8 @@ def has_tracing(root: SysRoot, claim: str) -> bool:
 def _try_once(tracefs: Path, name: str) -> None:
     instance = tracefs / "instances" / name
     for _ in range(2):  # what refers to a variable first, then the variable
-        for trigger in sorted((instance / "events").glob(f"{name}/*/trigger"), reverse=True) + sorted(
-            (instance / "events/synthetic").glob(f"{name}_*/trigger")
-        ):
+        own, synthetic = (instance / "events" / folder for folder in (name, "synthetic"))
+        for trigger in (*_triggers(own, "*")[::-1], *_triggers(synthetic, f"{name}_*")):
             with suppress(OSError):
                 os.close(os.open(trigger, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC))
     with suppress(OSError):
@@ -85,6 +84,14 @@ def _try_once(tracefs: Path, name: str) -> None:
             write_line(tracefs / file, f"-:{event}")
         except OSError as error:
             log.debug("%s is not removed yet: %s", event, error)
+
+
+def _triggers(folder: Path, events: str) -> list[Path]:
+    """Return the trigger files of these events, in order; none where another who undoes the claim was here first."""
+    try:
+        return sorted(folder.glob(f"{events}/trigger"))
+    except FileNotFoundError:
+        return []
 
 
 def _left(tracefs: Path, name: str) -> list[str]:

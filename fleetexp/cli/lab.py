@@ -118,7 +118,6 @@ def boot(
     """
     from fleetexp.lab import lab as labs
     from fleetexp.lab.machine import Hardware, KernelImage
-    from fleetexp.lab.record import record_path
 
     plan = labs.LabPlan(
         kernel=KernelImage(image=image.absolute(), initramfs=initramfs.absolute(), arguments=kernel_args),
@@ -147,8 +146,7 @@ def boot(
             pass
         finally:
             if not background:
-                if record_path(folder).exists():  # nobody else has ended it
-                    labs.stop(folder)
+                labs.stop_what_is_left(folder)
                 say("the lab is gone")
 
 

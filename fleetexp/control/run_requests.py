@@ -33,16 +33,25 @@ def stop(store_url: StoreUrl, run_id: int, how: RunRequest, who: str) -> bool:
     RunError where the run is over, or is under way and nobody hears: the request stays, for whoever resumes the run.
     """
     with contextlib.closing(open_store(store_url, create=False)) as store:
-        if _leave(store, run_id, how, who) is RunState.PAUSED:
-            return False
-        if not _comes_true(lambda: store.asked(run_id) is None):
+        _state_to_ask(store, run_id)
+        store.request(run_id, how, who)
+        paused = False
+
+        def heard_or_ended() -> bool:
+            nonlocal paused
+            if store.asked(run_id) is None:
+                return True
+            paused = _state_to_ask(store, run_id) is RunState.PAUSED  # it may end before it listens again
+            return paused
+
+        if not _comes_true(heard_or_ended):
             raise RunError(
                 f"nobody has heard the {how} in {HEARD_WITHIN_SECONDS:.0f} s: no process seems to drive this run",
                 where=f"run {run_id}",
                 remedy="its hosts undo themselves when their lease runs out; "
                 f"'fleetexp resume {run_id}' {ON_RESUME[how]}",
             )
-    return True
+    return not paused
 
 
 def approve(store: Store, record: RunRecord, who: str) -> str | None:
@@ -59,11 +68,10 @@ def approve(store: Store, record: RunRecord, who: str) -> str | None:
     return next(reversed(heard()), None)
 
 
-def _leave(store: Store, run_id: int, how: RunRequest, who: str) -> RunState:
+def _state_to_ask(store: Store, run_id: int) -> RunState:
     state = store.run(run_id).state
     if state.is_terminal:
         raise RunError(f"run {run_id} is over: {state.value}", where=f"run {run_id}", remedy="nothing to do")
-    store.request(run_id, how, who)
     return state
 
 

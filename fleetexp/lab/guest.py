@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -87,7 +88,7 @@ class Guest:
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Let the guest's script end, then pull the plug."""
-        if self.share.exists():
+        with suppress(FileNotFoundError):  # it has not begun, or its lab is being ended by somebody else
             (self.share / STOP).touch()
         if self._process is not None:
             try:

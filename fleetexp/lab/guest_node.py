@@ -56,7 +56,9 @@ def _write_ports() -> None:
                 if "node_id" in given and "session_dir" in given:
                     for kind, (_, port) in _PORTS.items():
                         if not (file := Path(given["session_dir"]) / f"{kind}_{given['node_id']}").exists():
-                            file.write_text(str(port))
+                            fresh = file.with_name(f"fleetexp-{file.name}.new")
+                            fresh.write_text(str(port))
+                            fresh.rename(file)  # Ray reads it as soon as it is there
                     return
         time.sleep(0.5)
 

@@ -67,7 +67,7 @@ def boot(folder: Path, plan: LabPlan, say: Say = lambda _: None) -> LabRecord:
     try:
         _boot(folder, plan, record, say)
     except BaseException:
-        stop(folder)
+        stop_what_is_left(folder)
         raise
     return record
 
@@ -173,6 +173,15 @@ def entering(record: LabRecord, words: Sequence[str]) -> list[str]:
     if not record.network.exists():
         raise LabError("the lab's network is gone", record.network.space, "fleetexp lab stop, then boot it again")
     return record.network.entering(words)
+
+
+def stop_what_is_left(folder: Path) -> None:
+    """End the lab of this folder, unless somebody else has, or does meanwhile."""
+    try:
+        stop(folder)
+    except LabError:
+        if record_path(folder).exists():
+            raise
 
 
 def stop(folder: Path) -> LabRecord:

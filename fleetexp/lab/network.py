@@ -82,8 +82,12 @@ class Network:
                 where=f"network namespace {self.space}",
                 remedy="see what they wait for (ps), then 'fleetexp lab stop' again",
             )
-        if self.exists():
-            _ip("netns", "del", self.space)
+        try:
+            if self.exists():
+                _ip("netns", "del", self.space)
+        except LabError:
+            if self.exists():  # else somebody else has removed it meanwhile
+                raise
 
 
 def _ip(*words: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -120,10 +120,9 @@ def writing(engine: Engine, where: str) -> Iterator[Connection]:
 def reading(engine: Engine, where: str) -> Iterator[Connection]:
     """Open a transaction that reads one state of the database. StoreError where it can't."""
     with translated(where), engine.connect() as connection:
-        yield connection
         driver = connection.connection.driver_connection
-        if isinstance(driver, ReadConnection):
-            driver.require_unchanged(where)
+        with driver.unchanged(where) if isinstance(driver, ReadConnection) else nullcontext():
+            yield connection
 
 
 __all__ = [

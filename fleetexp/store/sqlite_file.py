@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,7 +32,17 @@ class ReadConnection(sqlite3.Connection):
         """Read without locks: from now on these files must stay as they are."""
         self._unlocked, self._seen = files, _stamps(files)
 
-    def require_unchanged(self, where: str) -> None:
+    @contextmanager
+    def unchanged(self, where: str) -> Iterator[None]:
+        """Read inside: what fails because of a writer who came is told as that, and so is what went well."""
+        try:
+            yield
+        except Exception:
+            self._require_unchanged(where)
+            raise
+        self._require_unchanged(where)
+
+    def _require_unchanged(self, where: str) -> None:
         """Refuse what was read where a writer has come meanwhile: it may be neither the old state nor the new one."""
         if _stamps(self._unlocked) != self._seen:
             raise StoreLocked("a writer changed the store while it was read", where, "ask again")
@@ -43,7 +55,7 @@ def connect_to_read(path: Path, wait_seconds: float) -> ReadConnection:
     is read into memory (no locks are needed for that where nobody else is). No log: the file is all there is.
     """
     log, index = _beside(path)
-    in_use = log.exists() and index.exists() and index.stat().st_size >= _INDEX_BYTES
+    in_use = log.exists() and (stamp := _stamp(index)) is not None and stamp[1] >= _INDEX_BYTES
     how = "" if in_use else "&vfs=unix-none" if log.exists() else "&immutable=1"
     connection = sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?mode=ro{how}",
@@ -83,7 +95,7 @@ def require_readable(database: Database) -> None:
         )
     _require_regular(path, database.name)
     for file in (path, *_beside(path)):
-        if file.exists() and not os.access(file, os.R_OK):
+        if _lacks(file, os.R_OK):
             raise StoreUnreachable(f"user {os.geteuid()} may not read {file.name}", database.name, _OWNER)
 
 
@@ -108,7 +120,7 @@ def _require_way(path: Path, where: str) -> None:
 def _require_regular(path: Path, where: str) -> None:
     """Refuse what SQLite would wait for, or take for an empty database: a pipe, a device."""
     for file in (path, *_beside(path)):
-        if file.exists() and not file.is_file():
+        if _is_other(file):
             raise StoreUnreachable(f"{file.name} is not a regular file", where, "check --store")
 
 
@@ -117,11 +129,24 @@ def _missing_to_write(path: Path) -> tuple[str, str] | None:
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return "its file system is mounted read-only", "mount it with rw, or name a store elsewhere"
     for file in (path, *_beside(path)):
-        if os.access(file, os.F_OK) and not os.access(file, os.W_OK):
+        if _lacks(file, os.W_OK):
             return f"user {os.geteuid()} may not write {file.name}", _OWNER
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"user {os.geteuid()} may not write the folder {folder}, where SQLite keeps its log", _OWNER
     return None
+
+
+def _lacks(file: Path, right: int) -> bool:
+    """Whether a file is there without a right of ours; not where a writer who leaves takes it away meanwhile."""
+    return not os.access(file, right) and file.exists() and not os.access(file, right)
+
+
+def _is_other(file: Path) -> bool:
+    """Whether something other than a regular file is there, by one look."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

@@ -42,7 +42,7 @@ def here(tmp_path: Path, mounted: Callable[..., None]) -> FolderRoot:
     return FolderRoot(folder)
 
 
-def wait_until(true: Callable[[], bool], *, within_seconds: float = 10.0) -> float:
+def wait_until(true: Callable[[], bool], *, within_seconds: float = 30.0) -> float:
     """Poll until something holds, and return how long that took; AssertionError past the deadline."""
     started = time.monotonic()
     while not true():

@@ -68,7 +68,7 @@ def command(script: str) -> WorkloadSpec:
     return WorkloadSpec(kind="command", options={"argv": (sys.executable, "-c", script)})
 
 
-def until(true: Callable[[], bool], within: float = 10.0) -> None:
+def until(true: Callable[[], bool], within: float = 30.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -279,7 +279,7 @@ def test_a_poll_is_answered_while_an_apply_is_at_work(agent: HostAgent) -> None:
         answered: list[Polled] = []
         thread = threading.Thread(target=lambda: answered.append(poll(agent)))
         thread.start()
-        thread.join(timeout=5)
+        thread.join(timeout=30)
         assert answered
     begin(agent, slow)
 

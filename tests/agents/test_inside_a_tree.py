@@ -63,10 +63,11 @@ def victim(tmp_path: Path) -> Path:
 
 def left_behind(root: FolderRoot, *guarded: ProcessMark) -> None:
     """Leave a claim whose lease has run out, with its knob changed and processes that are to die first."""
-    claim = take_claim(root, run="r1", owner="o", knobs=[KNOB], lease_seconds=0.5, guardian_command=())
+    claim = take_claim(root, run="r1", owner="o", knobs=[KNOB], lease_seconds=60.0, guardian_command=())
     claim.apply(Arm(name="a", knobs={KNOB: "always"}))
     for mark in guarded:
         claim.guard_process(mark.pid)
+    claim._lease.extend(claim._header.claim, 0.0)
     claim.leave()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,31 @@ def test_a_new_lease_leaves_the_old_one_to_whoever_has_it_open(tmp_path: Path) -
     assert (new.read().claim, new.read().over) == ("c2", False)
     old.close()
     new.close()
+
+
+def test_a_lease_that_is_closed_while_it_is_extended_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll renews while a release lets go: the next file to be opened gets the number of the descriptor."""
+    lease, really = Lease.create(tmp_path, claim="c1", seconds=60.0), os.pwrite
+    release = threading.Thread(target=lease.close)
+    (tmp_path / "journal").write_bytes(b"keep")
+    with (tmp_path / "journal").open("r+b") as next_file:
+
+        def closed_meanwhile(fd: int, data: bytes, offset: int) -> int:
+            release.start()
+            release.join(0.2)  # the longest that a lease which is in use is waited for here
+            if not release.is_alive():
+                os.dup2(next_file.fileno(), fd)
+            return really(fd, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", closed_meanwhile)
+        lease.extend("c1", boot_seconds() + 60)
+        release.join()
+    monkeypatch.undo()
+    assert (tmp_path / "journal").read_bytes() == b"keep"
+    with pytest.raises(JournalError):
+        lease.extend("c1", boot_seconds() + 60)
 
 
 def test_a_note_says_who_and_what(tmp_path: Path) -> None:

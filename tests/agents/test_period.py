@@ -131,7 +131,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.spool.close()
 
 
-def until(true: Callable[[], bool], within: float = 5.0) -> None:
+def until(true: Callable[[], bool], within: float = 30.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"

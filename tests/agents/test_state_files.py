@@ -380,11 +380,12 @@ def test_what_is_planted_as_a_spool_is_set_aside_and_as_kept_output_replaced(
 def test_a_folder_opened_to_others_in_the_middle_of_a_run_does_not_keep_its_guardian_from_undoing(
     root: FolderRoot, wait_until: Callable[..., float]
 ) -> None:
-    claim = take_claim(root, run="r1", owner="me", knobs=[KNOB], lease_seconds=3.0)
+    claim = take_claim(root, run="r1", owner="me", knobs=[KNOB], lease_seconds=60.0)
     claim.apply(Arm(name="a", knobs={KNOB: "always"}))
     root.state_dir.chmod(0o777)
     with pytest.raises(AgentError, match="other users may write there"):
         claim.apply(Arm(name="a", knobs={KNOB: "never"}))
+    claim._lease.extend(claim._header.claim, 0.0)
     claim.leave()
     wait_until(lambda: reads(root) == "inherit", within_seconds=8.0)
     root.state_dir.chmod(0o700)  # for whoever sweeps up

@@ -59,10 +59,11 @@ class _SqliteReader:
 
     def ask(self, sql: str, *, batch_rows: int) -> QueryResult:
         self._deadline = time.monotonic() + self._timeout_seconds
-        try:
-            cursor = self._connection.execute(sql)
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            raise self._refused(error) from error
+        with self._connection.unchanged(self._where):
+            try:
+                cursor = self._connection.execute(sql)
+            except (sqlite3.Error, sqlite3.Warning) as error:
+                raise self._refused(error) from error
         if cursor.description is None:
             raise QueryRefused("that is not a question", self._where, "ask with SELECT; nothing can be changed")
         columns = tuple(column[0] for column in cursor.description)
@@ -72,12 +73,11 @@ class _SqliteReader:
         def fetch(rows: int) -> list[Row]:
             if self._is_late():
                 raise QueryTooLong.after(self._timeout_seconds, self._where)
-            try:
-                found = cursor.fetchmany(rows)
-            except sqlite3.Error as error:
-                raise self._refused(error) from error
-            self._connection.require_unchanged(self._where)
-            return found
+            with self._connection.unchanged(self._where):
+                try:
+                    return cursor.fetchmany(rows)
+                except sqlite3.Error as error:
+                    raise self._refused(error) from error
 
         return in_batches(fetch, batch_rows)
 

@@ -80,7 +80,7 @@ def test_restore_by_hand_refuses_a_live_claim_and_with_force_ends_it(host_tree: 
 
 def test_a_dead_claim_is_undone_by_the_next_one_and_reported(host_tree: HostTree, claimer: Claimer) -> None:
     root = host_tree()
-    old = claimer(root, THP_2M, "thp/enabled", lease_seconds=0.2)
+    old = claimer(root, THP_2M, "thp/enabled")
     old.apply(arm(thp_2M="always"))
     old._lease.extend(old._header.claim, 0.0)
     status = claim_status(root)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,24 +15,22 @@ from tests.agents.claim.claims import THP_2M, Claimer, HostTree, arm
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "said", "within_seconds"),
     [
-        ("import sys; print('no room here'); sys.exit(3)", "no room here"),
-        ("import sys; sys.stdin.close()", "it said nothing"),
-        ("import os, time; os.close(1); os.close(2); time.sleep(60)", "it said nothing"),
-        ("import time; print('hello', flush=True); time.sleep(60)", "hello"),
-        ("print('ready 4194399', flush=True)", "ready 4194399"),
+        ("echo no room here; exit 3", "no room here", 60.0),
+        ("exec <&-", "it said nothing", 60.0),
+        ("exec >&- 2>&-; exec sleep 60", "it said nothing", 60.0),
+        ("echo hello; exec sleep 60", "hello", 2.0),
+        ("echo ready 4194399", "ready 4194399", 60.0),
     ],
 )
 def test_a_guardian_that_is_not_ready_means_no_claim(
-    host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+    host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, program: str, said: str, within_seconds: float
 ) -> None:
-    monkeypatch.setattr("agents.timeouts.START_SECONDS", 0.5)
+    monkeypatch.setattr("agents.timeouts.START_SECONDS", within_seconds)
     root = host_tree()
     with pytest.raises(GuardianError, match=said):
-        take_claim(
-            root, run="r", owner="o", knobs=[THP_2M], lease_seconds=60, guardian_command=[sys.executable, "-c", program]
-        )
+        take_claim(root, run="r", owner="o", knobs=[THP_2M], lease_seconds=60, guardian_command=["sh", "-c", program])
     assert claim_status(root) is None
     (closed,) = closed_journals(root)
     assert (closed.outcome, closed.changes) == (RestoreOutcome.NOT_STARTED, ())
@@ -50,6 +47,15 @@ def test_a_guardian_that_is_slow_has_as_much_longer_as_this_host_is_given(
     with contextlib.nullcontext() if claimed else pytest.raises(GuardianError):
         take_claim(root, run="r", owner="o", knobs=[THP_2M], lease_seconds=60, guardian_command=slow).release()
     assert claim_status(root) is None
+
+
+def test_the_time_that_a_guardian_takes_to_start_is_not_of_the_lease(host_tree: HostTree) -> None:
+    slow = ["sh", "-c", 'sleep 1.2; exec "$@"', "sh", *guardian_start.default_command()]
+    root = host_tree()
+    claim = take_claim(root, run="r", owner="o", knobs=[THP_2M], lease_seconds=1.0, guardian_command=slow)
+    assert claim.lease_remaining_seconds > 0
+    claim.release()
+    assert closed_journals(root)[0].outcome is RestoreOutcome.RELEASED
 
 
 def test_a_guardian_that_is_not_there_means_no_claim(host_tree: HostTree, tmp_path: Path) -> None:

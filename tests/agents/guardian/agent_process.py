@@ -21,10 +21,13 @@ Wait = Callable[..., float]
 THP_2M = "thp/2048kB/enabled"
 PATH_2M = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 PROMISE_SECONDS = 5.0
+LAST_SECONDS = 1.0  # from `let_lease_end` on
+LEASE_SECONDS = 60.0
 
 
 AGENT = """
 import os, sys
+from dataclasses import replace
 from agents.claim import take_claim
 from agents.host_lock import HostLock
 from agents.messages import Arm
@@ -41,6 +44,9 @@ for line in sys.stdin:
             case "apply":
                 claim.apply(Arm(name="a", knobs={"thp/2048kB/enabled": value}))
             case "renew":
+                claim.renew()
+            case "last":
+                claim._header = replace(claim._header, lease_seconds=float(value))
                 claim.renew()
             case "guard":
                 claim.guard_process(int(value))
@@ -93,6 +99,10 @@ class Agent:
         self.process.stdin.flush()
         return self._answer()
 
+    def let_lease_end(self) -> None:
+        """Have the lease end in a second; until then a test has all the time it needs."""
+        assert self.tell(f"last {LAST_SECONDS}") == "ok"
+
     def kill(self) -> None:
         """SIGKILL everything in the agent's session that is in its process group, as a raylet would."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -101,6 +111,13 @@ class Agent:
 
 def reads(root: FolderRoot) -> str:
     return read_knob(root, find_knob(root, THP_2M))
+
+
+def comes_back(root: FolderRoot) -> None:
+    """Have the knob that was gone be there, changed: at once, as a guardian may write it at any moment."""
+    fresh = root.root / "fresh"
+    fresh.write_text("always\n")
+    fresh.rename(root.root / PATH_2M)
 
 
 def only_closed(root: FolderRoot) -> tuple[RestoreOutcome, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.sysroot import FolderRoot
-from tests.agents.guardian.agent_process import Agent
+from tests.agents.guardian.agent_process import LEASE_SECONDS, Agent
 from tests.agents.guardian.own_tree import COMMAND, OwnTree
 from tests.host_tree import build_host
 
@@ -25,7 +25,7 @@ def agent_on(no_guardian_left: None) -> Iterator[Callable[..., Agent]]:
     """Start agents, and end them with the test."""
     agents: list[Agent] = []
 
-    def start(root: FolderRoot, *, lease_seconds: float = 1.0) -> Agent:
+    def start(root: FolderRoot, *, lease_seconds: float = LEASE_SECONDS) -> Agent:
         agents.append(Agent(root, lease_seconds))
         return agents[-1]
 

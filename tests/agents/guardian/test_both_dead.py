@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_guardian_left")
 
 def both_killed(agent: Agent, wait_until: Wait) -> None:
     assert agent.tell("apply always") == "ok"
+    agent.let_lease_end()
     send_signal(agent.guardian, signal.SIGKILL)
     agent.kill()
     wait_until(lambda: not is_alive(agent.guardian))
@@ -77,6 +78,7 @@ def test_a_claim_waits_for_a_guardian_that_is_about_to_finish(
     root = host_tree()
     agent = agent_on(root)
     assert agent.tell("apply always") == "ok"
+    agent.let_lease_end()
     agent.kill()
     taken = None
     while taken is None:

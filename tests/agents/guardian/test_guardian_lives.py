@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from agents.claim import RestoreOutcome, claim_status, restore, take_claim
 from agents.errors import HostClaimed, LeaseExpired
+from agents.lease import boot_seconds
 from agents.messages import Arm
-from agents.process import is_alive, is_stopped, mark_process, send_signal
+from agents.process import is_alive, is_stopped, kill_with_group, mark_process, send_signal
 from tests.agents.guardian.agent_process import (
     PROMISE_SECONDS,
     THP_2M,
@@ -46,7 +48,7 @@ def test_a_guardian_belongs_to_nobody(host_tree: HostTree, agent_on: Callable[..
     assert not may_lock or int(status["VmLck"].split()[0]) > 0
 
 
-def test_a_released_host_has_no_guardian_left(host_tree: HostTree) -> None:
+def test_a_released_host_has_no_guardian_left(host_tree: HostTree, wait_until: Wait) -> None:
     root = host_tree()
     claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
     status = claim_status(root)
@@ -56,7 +58,8 @@ def test_a_released_host_has_no_guardian_left(host_tree: HostTree) -> None:
     assert not claim.ensure_guardian()
     claim.release()
     assert status.guardian_pid is not None
-    assert mark_process(status.guardian_pid) is None
+    guardian = status.guardian_pid
+    wait_until(lambda: mark_process(guardian) is None)  # which a release waits for, but not for ever
     assert not claim.guardian_alive()
     assert "is over" in (root.state_dir / "guardian.log").read_text()
 
@@ -64,7 +67,7 @@ def test_a_released_host_has_no_guardian_left(host_tree: HostTree) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_guardian_that_died_or_hangs_is_replaced(host_tree: HostTree, wait_until: Wait, how: signal.Signals) -> None:
     root = host_tree()
-    claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=1.0)
+    claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
     claim.apply(Arm(name="a", knobs={THP_2M: "always"}))
     first = guardian_of(root)
     assert send_signal(first, how)
@@ -75,11 +78,33 @@ def test_a_guardian_that_died_or_hangs_is_replaced(host_tree: HostTree, wait_unt
     second = guardian_of(root)
     assert second != first
     assert not is_alive(first)
-    wait_until(lambda: claim_status(root) is None, within_seconds=1.0 + PROMISE_SECONDS)
+    claim._lease.extend(claim._header.claim, boot_seconds() + 0.2)
+    wait_until(lambda: claim_status(root) is None, within_seconds=0.2 + PROMISE_SECONDS)
     assert reads(root) == "inherit"
     wait_until(lambda: not is_alive(second))
     with pytest.raises(LeaseExpired):
         claim.ensure_guardian()
+    claim.release()
+
+
+def test_two_who_find_a_guardian_dead_start_one(host_tree: HostTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll and a period's tick look at the same moment; whoever waits for the lock looks again."""
+    root = host_tree()
+    claim = take_claim(root, run="r1", owner="o", knobs=[THP_2M], lease_seconds=60)
+    first = claim._guardian
+    assert first is not None
+    assert kill_with_group(first)
+    mine, started = claim._mine, []
+
+    def after_the_other() -> AbstractContextManager[None]:
+        monkeypatch.setattr(claim, "_mine", mine)
+        started.append(claim.ensure_guardian())
+        return mine()
+
+    monkeypatch.setattr(claim, "_mine", after_the_other)
+    started.append(claim.ensure_guardian())
+    assert started == [True, False]
+    assert claim.guardian_alive()
     claim.release()
 
 

@@ -96,6 +96,7 @@ def test_a_sum_of_too_many_series_is_refused(readers: Readers) -> None:
 AGENT = """
 import os
 import sys
+import time
 from agents.metric_sources.cancellation import Cancellation
 from agents.metric_sources.page import SourcePage
 from agents.metric_sources.parser import READERS
@@ -105,6 +106,7 @@ source = MetricSource(metric="x", form=SourceForm.PROMETHEUS, pick="x", sum_seri
 READERS.pick(SourcePage(body=b"x 1\\n"), [source], seconds=30.0, cut=Cancellation())
 print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
 READERS.pick(SourcePage(body=Path(sys.argv[1]).read_bytes()), [source], seconds=2.0, cut=Cancellation())
+time.sleep(300)
 """
 
 

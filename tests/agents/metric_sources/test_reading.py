@@ -26,6 +26,7 @@ from agents.metric_sources.prometheus_text import SeriesValue
 from agents.metric_sources.reading import boottime, places, read_place
 from agents.metric_sources.unreadable import Unreadable
 from agents.sysroot import FolderRoot
+from tests.naps import napping, new_nap
 from tests.web_server import Web
 
 PAGE = b"# TYPE rps gauge\nrps 12.5\n"
@@ -245,38 +246,36 @@ def test_a_command_runs_as_its_user() -> None:
     assert read(MetricSource(metric="m", argv=("id", "-u"), user="nobody")) == 65534
 
 
-def running(pattern: str) -> list[str]:
-    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split()
-
-
 @pytest.mark.parametrize(
     "script",
     [
-        "import time; print(1, flush=True); time.sleep(77001)",
-        "import subprocess; subprocess.Popen(['sleep', '77001']).wait()",
-        "import os, time; os.close(1); os.close(2); time.sleep(77001)",
+        "import time; print(1, flush=True); time.sleep({nap})",
+        "import subprocess; subprocess.Popen(['sleep', '{nap}']).wait()",
+        "import os, time; os.close(1); os.close(2); time.sleep({nap})",
     ],
 )
 def test_a_command_that_hangs_is_killed_with_all_that_it_started(script: str) -> None:
-    assert read(command(script, timeout_seconds=0.5)) == "it had not ended after 0.5 s"
-    assert [pid for pid in running("77001") if int(pid) != os.getpid()] == []
+    nap = new_nap()
+    assert read(command(script.format(nap=nap), timeout_seconds=0.5)) == "it had not ended after 0.5 s"
+    assert napping(nap) == []
 
 
 def test_a_command_is_over_when_it_ends_whoever_it_leaves_behind_with_its_output() -> None:
-    began = time.monotonic()
-    script = "import subprocess; print(4); subprocess.Popen(['setsid', 'sleep', '77002'])"
+    began, nap = time.monotonic(), new_nap()
+    script = f"import subprocess; print(4); subprocess.Popen(['setsid', 'sleep', '{nap}'])"
     assert read(command(script, timeout_seconds=20.0)) == 4
     assert time.monotonic() - began < 10
-    assert running("77002$") == []
+    assert napping(nap) == []
 
 
 HANGING_AGENT = """
+import sys
 from agents.metric_sources.cancellation import Cancellation
 from agents.metric_sources.prometheus_text import SeriesValue
 from agents.metric_sources.reading import boottime, places, read_place
 from agents.messages import MetricSource
 from agents.sysroot import FolderRoot
-argv = ("sh", "-c", "setsid sleep 77003 & sleep 77003")
+argv = ("sh", "-c", "setsid sleep $1 & sleep $1", "sh", sys.argv[1])
 (place,) = places([MetricSource(metric="m", argv=argv, timeout_seconds=60.0)], "web-1")
 read_place(place, FolderRoot(), Cancellation())
 """
@@ -291,10 +290,11 @@ def test_a_word_that_no_program_can_be_given_is_no_value(word: str, said: str) -
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_goes_with_the_agent(wait_until: Callable[..., float], how: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", HANGING_AGENT]) as agent:
-        wait_until(lambda: len(running("^sleep 77003$")) == 2, within_seconds=30)
+    nap = new_nap()
+    with subprocess.Popen([sys.executable, "-c", HANGING_AGENT, nap]) as agent:
+        wait_until(lambda: len(napping(f"^sleep {nap}$")) == 2, within_seconds=30)
         agent.send_signal(how)
-    wait_until(lambda: not running("^sleep 77003$"), within_seconds=3)
+    wait_until(lambda: not napping(nap))
 
 
 def test_what_a_command_costs_is_counted_as_the_agents_own() -> None:

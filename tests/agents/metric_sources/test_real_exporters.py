@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -27,6 +26,7 @@ from agents.metric_sources.prometheus_text import ACCEPT
 from agents.metric_sources.reading import places, read_place
 from agents.metric_sources.unreadable import Unreadable
 from agents.sysroot import FolderRoot
+from tests.free_port import free_port
 from tests.postgresql_server import Server
 from tests.web_server import Web
 
@@ -112,13 +112,6 @@ def started(wait_until: Callable[..., float]) -> Iterator[Started]:
     yield made
     made.end()
     shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def answer(url: str) -> tuple[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,7 @@ from agents.messages import KnobReason
 from agents.sysroot import FolderRoot
 from agents.traced_calls import Traced, TracedFunction
 from agents.tracing.functions import NoTracing, Probe, find_probes
-from agents.tracing.removal import remove_tracing
+from agents.tracing.removal import _try_once, remove_tracing
 from tests.agents.guardian.own_tree import OwnTree
 
 ALL = tuple(Traced)
@@ -110,6 +113,29 @@ def test_a_claim_that_no_agent_made_names_nothing_to_remove(tmp_path: Path) -> N
     root = kernel(tmp_path, SYMBOLS)
     for claim in ("../instances", "A-1", "x" * 80, ""):
         assert remove_tracing(root, claim, KnobReason.RESTORE) == ()
+
+
+@pytest.mark.parametrize("last_listing", range(4))
+def test_an_instance_that_somebody_else_removes_meanwhile_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_listing: int
+) -> None:
+    """An agent that closes its tracing and the guardian that undoes its claim may do it at once."""
+    instance = tmp_path / "instances/fleetexp_c1"
+    for event in ("fleetexp_c1/splits", "synthetic/fleetexp_c1_splits"):
+        (instance / "events" / event).mkdir(parents=True)
+        (instance / "events" / event / "trigger").touch()
+    listings, really = 0, os.scandir
+
+    def after_the_other(folder: Path) -> Any:  # noqa: ANN401 - an iterator that has no name
+        nonlocal listings
+        if (listings := listings + 1) > last_listing and instance.exists():
+            monkeypatch.undo()
+            shutil.rmtree(instance)
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", after_the_other)
+    _try_once(tmp_path, "fleetexp_c1")
+    assert not instance.exists()
 
 
 def test_a_tree_has_no_kernel_to_trace(tmp_path: Path) -> None:

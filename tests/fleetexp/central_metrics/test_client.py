@@ -124,10 +124,10 @@ def test_what_may_pass_is_asked_again_and_what_may_not_is_not(gate: Gate) -> Non
 
 
 def test_a_slow_server_is_given_up_in_time(gate: Gate) -> None:
-    gate.delay_seconds = 8.0
+    gate.delay_seconds = 60.0
     began = time.monotonic()
     assert outcome(client(gate.url, timeout="300ms")).outcome is CentralOutcome.SLOW
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
 
 
 def test_nobody_there_is_told_as_that() -> None:
@@ -188,10 +188,10 @@ def test_an_answer_that_is_none_is_told_by_its_kind(answer: bytes, expected: Cen
 
 def test_a_dripping_answer_is_given_up_in_time() -> None:
     with serving() as web:
-        url = _says(web, OK + b"\r\n" + b" " * 400, pause=0.02)
+        url = _says(web, OK + b"\r\n" + b" " * 400, pause=0.1)
         began = time.monotonic()
         assert outcome(client(url, timeout="500ms")).outcome is CentralOutcome.SLOW
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 20, "40 s are not waited for"
 
 
 def test_warnings_and_infos_are_kept_apart() -> None:

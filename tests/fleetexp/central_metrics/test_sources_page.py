@@ -14,7 +14,8 @@ import pytest
 
 from fleetexp.central_metrics.client import MetricsClient
 from fleetexp.experiment.central import MetricsServer, lookback_seconds
-from tests.prometheus_server import Prometheus, exporter, free_port, prometheus
+from tests.free_port import free_port
+from tests.prometheus_server import Prometheus, exporter, prometheus
 
 pytestmark = pytest.mark.slow
 

@@ -180,6 +180,32 @@ def test_a_request_that_nobody_hears_is_said_and_stays(
     assert f"{how}, by " in json.loads(invoke("status", "--store", url, "--json").stdout)["asked"]
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [(RunState.COMPLETED, ExitCode.ERROR, "is over: completed"), (RunState.PAUSED, ExitCode.DONE, "is paused, and")],
+)
+def test_a_run_that_ends_before_it_hears_is_told_to_have_ended(  # noqa: PLR0917 - fixtures, then what is tried
+    invoke: Invoke,
+    url: str,
+    running: int,
+    monkeypatch: pytest.MonkeyPatch,
+    state: RunState,
+    code: ExitCode,
+    said: str,
+) -> None:
+    really = Store.request
+
+    def too_late(store: Store, run_id: int, how: RunRequest, who: str) -> None:
+        store.set_run_state(run_id, state)
+        really(store, run_id, how, who)
+
+    monkeypatch.setattr(Store, "request", too_late)
+    result = invoke("pause", str(running), "--store", url)
+    assert result.exit_code == code
+    assert said in " ".join(result.output.split())
+
+
 def test_a_request_that_is_fresh_is_shown_as_not_heard_yet(
     invoke: Invoke, url: str, running: int, store: Store
 ) -> None:

@@ -26,6 +26,7 @@ from fleetexp.reporting import report_content
 from fleetexp.store.store import Store, open_store
 from tests.fleetexp.control.requests_to_runs import request_stop
 from tests.launching import launch
+from tests.naps import napping, new_nap
 
 KNOB = "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled"
 Bench = Any  # conftest.py
@@ -67,7 +68,9 @@ def test_a_run_ends_with_findings_a_report_and_a_host_as_it_was(bench: Bench) ->
 
 def test_a_counter_in_the_store_rises_by_what_the_kernel_counted(bench: Bench) -> None:
     stat = bench.root.root / "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/stats/anon_fault_alloc"
-    rise = f"p={str(stat)!r}; n=int(open(p).read()); open(p,'w').write(str(n+512)); import time; time.sleep(.3)"
+    # In one write, as the kernel's counter is never empty for a moment.
+    rise = f"f=open({str(stat)!r}, 'r+'); n=int(f.read()); f.seek(0); f.write(str(n+512)); f.flush(); import time; "
+    rise += "time.sleep(.3)"
     bench.run(script=rise + "; print('latency 1')", blocks=1)
     with bench.store() as store:
         rows = {row.arm: row for row in report_content(store, 1).exposure}
@@ -94,10 +97,12 @@ def test_a_workload_that_fails_is_tried_again_and_then_the_run_pauses(bench: Ben
 
 
 def test_a_workload_that_hangs_is_ended_with_its_period(bench: Bench) -> None:
-    outcome = bench.run(script="import time\nprint('latency 1', flush=True)\ntime.sleep(600)", blocks=1, measure="1s")
+    nap = new_nap()
+    outcome = bench.run(
+        script=f"import time\nprint('latency 1', flush=True)\ntime.sleep({nap})", blocks=1, measure="1s"
+    )
     assert outcome.state is RunState.COMPLETED
-    alive = subprocess.run(["pgrep", "-f", "time.sleep.600"], capture_output=True, text=True, check=False).stdout
-    assert not [pid for pid in alive.split() if int(pid) != os.getpid()]
+    assert napping(nap) == []
 
 
 def test_a_knob_this_kernel_does_not_have_is_refused_before_anything_is_written(bench: Bench) -> None:

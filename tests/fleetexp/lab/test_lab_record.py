@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.process import mark_process
+from fleetexp.errors import LabError
+from fleetexp.lab import lab, network
 from fleetexp.lab.guest import Guest, GuestState
-from fleetexp.lab.guest_node import JOINED
+from fleetexp.lab.guest_node import _PORTS, JOINED, _write_ports
 from fleetexp.lab.joining import RayHead, joining_script
-from fleetexp.lab.lab import entering, environment, stop
+from fleetexp.lab.lab import entering, environment, stop, stop_what_is_left
 from fleetexp.lab.network import Network
 from fleetexp.lab.record import LabRecord, read_record, record_path, write_record
 from tests.ray_cluster import why_not
@@ -62,6 +66,72 @@ def test_what_runs_on_the_lab_s_network_is_let_into_its_cluster_and_no_other(
     assert (found["RAY_AUTH_TOKEN"], found["FLEETEXP_RAY_ADDRESS"]) == ("c0ffee", "10.231.78.1:6379")
     assert found["FLEETEXP_STORE"] == "sqlite:///mine.db"
     assert "RAY_AUTH_TOKEN_PATH" not in found
+
+
+def test_two_who_end_a_lab_at_once_both_find_it_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 'fleetexp lab stop' and the 'lab boot' that sees its guests end by that, whoever overtakes the other."""
+    if reason := why_not():
+        pytest.skip(reason)
+    read, ip = lab.read_record, network._ip
+
+    def read_late(folder: Path) -> LabRecord:
+        monkeypatch.undo()
+        stop(folder)
+        return read(folder)
+
+    def removed_late(*words: str) -> None:
+        if words[:2] == ("netns", "del"):
+            ip(*words)
+        ip(*words)
+
+    for place, name, late in ((lab, "read_record", read_late), (network, "_ip", removed_late)):
+        record = lab_in(tmp_path)
+        write_record(tmp_path, record, first=True)
+        record.network.create()
+        monkeypatch.setattr(place, name, late)
+        stop_what_is_left(tmp_path)
+        assert not record.network.exists()
+        assert not record_path(tmp_path).exists()
+    with pytest.raises(LabError, match="no lab here"):
+        stop(tmp_path)
+
+
+def test_a_guest_whose_share_goes_while_it_is_stopped_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, really = Guest("lab-1", 101, tmp_path), Path.touch
+    guest.share.mkdir()
+
+    def after_the_other(path: Path) -> None:
+        guest.share.rmdir()
+        really(path)
+
+    monkeypatch.setattr(Path, "touch", after_the_other)
+    guest.stop()
+    assert not guest.share.exists()
+
+
+def test_a_port_that_ray_waits_for_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray reads each of these files as soon as it is there."""
+    really, empty = Path.open, set[str]()
+
+    def opened(path: Path, *how: Any, **more: Any) -> Any:  # noqa: ANN401 - as `open` has them
+        file = really(path, *how, **more)
+        empty.update(one.name for one in tmp_path.glob("*_n1") if not one.stat().st_size)
+        return file
+
+    program = ["/of/ray/raylet", "-c", "import time; time.sleep(60)", "--node_id=n1", f"--session_dir={tmp_path}"]
+    with subprocess.Popen(program, executable=sys.executable) as raylet:
+        monkeypatch.setattr(os, "getpid", lambda: raylet.pid - 1)
+        monkeypatch.setattr(Path, "open", opened)
+        _write_ports()
+        raylet.kill()
+    assert {one.name: int(one.read_text()) for one in tmp_path.iterdir()} == {
+        f"{kind}_n1": port for kind, (_, port) in _PORTS.items()
+    }
+    assert empty == set()
 
 
 @pytest.mark.slow

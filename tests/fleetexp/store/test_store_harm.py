@@ -16,7 +16,9 @@ from fleetexp.errors import QueryRefused, StoreLocked, StoreUnreachable
 from fleetexp.store.read_only.answer import BATCH_BYTES, in_batches
 from fleetexp.store.read_only.postgresql import _ONLY_LOOK, _VOLATILE
 from fleetexp.store.roles import grant
+from fleetexp.store.sqlite_file import require_readable, require_writable
 from fleetexp.store.store import Store, check, open_store, query, reader
+from fleetexp.store.url import parse_url
 from fleetexp.store.values import Row
 from fleetexp.store.views.all_views import VIEWS
 from tests.fleetexp.store.rows import new_run
@@ -136,6 +138,68 @@ def test_a_writer_who_comes_while_a_file_is_read_without_locks_is_noticed(migrat
         os.utime(tmp_path / "a.db")
         with pytest.raises(StoreLocked, match="a writer changed the store"):
             list(batches)
+
+
+@pytest.mark.parametrize("file", ["a.db-wal", "a.db-shm"])
+@pytest.mark.parametrize("last_look", [1, 2, 3])
+def test_a_store_whose_writer_leaves_while_it_is_opened_is_read(
+    migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, last_look: int
+) -> None:
+    """Whichever look at the log or its index is the last that finds it."""
+    shutil.copyfile(migrated_file, tmp_path / "a.db")
+    writer = open_store(url := f"sqlite:///{tmp_path / 'a.db'}")
+    new_run(writer)
+    looks, really = 0, os.stat
+
+    def last_seen(path: str | Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        nonlocal looks
+        found = really(path, follow_symlinks=follow_symlinks)
+        if str(path).endswith(file) and (looks := looks + 1) == last_look:
+            writer.close()
+        return found
+
+    monkeypatch.setattr(os, "stat", last_seen)
+    with contextlib.closing(open_store(url, create=False, read_only=True)) as store:
+        assert [run.run_id for run in store.runs()] == [1]
+
+
+@pytest.mark.parametrize("looked_for", [os.R_OK, os.W_OK])
+def test_a_log_that_goes_while_rights_are_looked_at_lacks_none(
+    migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_for: int
+) -> None:
+    shutil.copyfile(migrated_file, tmp_path / "a.db")
+    writer, really = open_store(url := f"sqlite:///{tmp_path / 'a.db'}"), os.access
+
+    def after_it_has_gone(path: str | Path, mode: int) -> bool:
+        if str(path).endswith("-wal") and mode == looked_for:
+            writer.close()
+        return really(path, mode)
+
+    monkeypatch.setattr(os, "access", after_it_has_gone)
+    require_readable(parse_url(url))
+    require_writable(parse_url(url))
+    assert not (tmp_path / "a.db-wal").exists()
+
+
+def test_what_a_writer_spoils_while_it_is_read_without_locks_is_not_called_damage(
+    migrated_file: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(migrated_file, tmp_path / "a.db")
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+
+    def changed_under_the_reader() -> None:
+        half = (tmp_path / "a.db").read_bytes()
+        (tmp_path / "a.db").write_bytes(half[:4096] + bytes(len(half) - 4096))
+
+    store = open_store(url, read_only=True)
+    with pytest.raises(StoreLocked, match="a writer changed the store"), store._transactions.reading() as reading:
+        changed_under_the_reader()
+        reading.exec_driver_sql("select * from run, host, period").all()
+    store.close()
+    shutil.copyfile(migrated_file, tmp_path / "a.db")
+    with pytest.raises(StoreLocked, match="a writer changed the store"), reader(url) as opened:
+        changed_under_the_reader()
+        list(opened.ask("select * from run, host, period", batch_rows=3).batches)
 
 
 # ------------------------------------------------------------------ batches
