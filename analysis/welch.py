@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,13 +59,31 @@ def from_means(means: tuple[float, float], variances: tuple[float, float], sizes
     )
 
 
-def satterthwaite(variances: tuple[float, ...] | list[float], dfs: list[int]) -> float:
+def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
     """Degrees of freedom of a sum of independent variances; the sum of `dfs` where there is no variance."""
     largest = max(variances)
     if not largest > 0:
         return float(sum(dfs))
     shares = [variance / largest for variance in variances]  # squares of tiny variances would underflow
     return sum(shares) ** 2 / sum(share**2 / df for share, df in zip(shares, dfs, strict=True))
+
+
+def even_df(sizes: Sequence[float]) -> float:
+    """Degrees of freedom of a difference between arms of so many hosts each, all of equal noise.
+
+    Bell and McCaffrey (2002), Bias Reduction in Standard Errors for Linear Regression with Multi-Stage Samples, Survey
+    Methodology 28:169-181, where hosts weigh alike.
+    """
+    return satterthwaite([1 / size for size in sizes], [size - 1 for size in sizes])
+
+
+def wary_df(variances: Sequence[float], sizes: Sequence[float]) -> float:
+    """Degrees of freedom by Welch and Satterthwaite, at most those of hosts of equal noise.
+
+    Few hosts that chance to be alike hide that they are few: their share of the variance looks small, and the many
+    others seem to be what it rests on. Below what equal noise gives, changed hosts that are noisier still count.
+    """
+    return min(even_df(sizes), satterthwaite(variances, [size - 1 for size in sizes]))
 
 
 def _refuse_few(control: _Floats, treatment: _Floats) -> None:

@@ -19,6 +19,7 @@ from analysis.errors import NotEnoughData
 from analysis.inference import MIN_HOSTS
 from analysis.retrospective.group_time import Controls, host_contrasts
 from analysis.retrospective.panel import Panel
+from analysis.welch import even_df
 
 _Floats = NDArray[np.float64]
 FOLDS = 40  # of the jackknife at most
@@ -57,7 +58,7 @@ def balanced_effect(panel: Panel) -> Balanced:
         control_variance=without,
         treatment_variance=float(covariance[1, 1]),
         covariance=float(covariance[1, 1] - covariance[0, 1]),
-        df=count - 1,
+        df=min(count - 1, even_df((int(panel.changed.sum()), effective))),
         n_control=int((~panel.changed).sum()),
         n_treatment=int(panel.changed.sum()),
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from analysis.contrast import Contrast
 from analysis.errors import NotEnoughData
 from analysis.retrospective.panel import Panel, refuse_without_both
+from analysis.welch import wary_df
 
 _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
@@ -54,20 +55,15 @@ class Functional:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom by Welch and Satterthwaite, from the parts that changed hosts and others have.
+        """Degrees of freedom (`wary_df`) of the parts that changed hosts and others have.
 
         0 for one changed host: nothing shows how much such hosts differ.
         """
-        if self.n_changed < 2:
+        moved = [part[part != 0] for part in (self.influence[self.changed], self.influence[~self.changed])]
+        parts = [part for part in moved if part.size > 1]
+        if self.n_changed < 2 or not parts:
             return 0.0
-        total = bottom = 0.0
-        for part in (self.changed, ~self.changed):
-            moved = self.influence[part]
-            v, n = float(moved @ moved), int(np.count_nonzero(moved))
-            total += v
-            if n > 1:
-                bottom += v * v / (n - 1)
-        return total * total / bottom if bottom > 0 else 0.0
+        return wary_df([float(part @ part) for part in parts], [part.size for part in parts])
 
     def contrast(self) -> Contrast:
         """Return the effect as a contrast of what was measured with what would have been without the change."""

@@ -32,6 +32,7 @@ from analysis.retrospective.relative_magnitudes import MAGNITUDES, steps_before
 from analysis.retrospective.two_way import two_way
 from analysis.retrospective.verdicts import BesideRow, EventPoint, MetricFindings, PlaceboRow, Robustness, RowKind
 from analysis.validation import finite_checks
+from analysis.welch import even_df
 
 ESTIMAND = "mean over the hosts that were changed, each over its periods since"
 WITHOUT = "without the change"
@@ -302,14 +303,15 @@ def _two_way(panel: Panel, contrasts: HostContrasts, metric: MetricPlan, plan: R
     except NotEnoughData as reason:
         return BesideRow(kind=RowKind.TWO_WAY, about="", estimate=None, reason=reason.what)
     level = contrasts.aggregate(contrasts.over_groups()).level
+    others, changed = (int(part.sum()) for part in (~panel.changed, panel.changed))
     contrast = Contrast(
         control=level - slope,
         treatment=level,
         control_variance=error**2,
         treatment_variance=0.0,
-        df=panel.hosts - 1,
-        n_control=int((~panel.changed).sum()),
-        n_treatment=int(panel.changed.sum()),
+        df=even_df([size for size in (others, changed) if size > 1]) if changed > 1 else 0.0,
+        n_control=others,
+        n_treatment=changed,
     )
     said = ("with staggered starts this is biased where effects grow or differ",) if len(panel.starts) > 1 else ()
     row = _row(

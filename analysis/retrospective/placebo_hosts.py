@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.inference import MIN_HOSTS
 from analysis.retrospective.group_time import Functional
 from analysis.retrospective.panel import Panel
-from analysis.welch import welch
+from analysis.welch import wary_df, welch
 
 DRAWS = 199
 
@@ -48,7 +48,8 @@ def placebo_hosts(panel: Panel, real: Functional, alpha: float, seed: int) -> Pl
         times = draw.choice(place_of, taken, replace=False)
         share = np.bincount(times, minlength=len(starts)) / taken
         contrast = welch(others @ share, gains[false, times] - others.mean(axis=0)[times] + (others @ share).mean())
-        p = contrast.p_value()
+        sides = (contrast.control_variance, contrast.treatment_variance)
+        p = replace(contrast, df=wary_df(sides, (count - taken, taken))).p_value()
         alarms += p is not None and p < alpha
         greater += contrast.variance > 0 and abs(contrast.difference) >= abs(real.t) * contrast.standard_error
     return PlaceboHosts(draws=DRAWS, hosts=taken, alarms=alarms / DRAWS, p_value=(1 + greater) / (1 + DRAWS))

@@ -53,17 +53,20 @@ def world(
     correlation: float,
     effect: float = 0.0,
     drift: float = 0.0,
+    noise: float = 1.0,
 ) -> Panel:
     """Hosts whose errors are AR(1), with levels of their own and shocks in common.
 
     The effect grows by a tenth each period since the change, so that two-way regressions of staggered starts miss it;
-    `drift` is what changed hosts gain on the others every period, before the change too.
+    `drift` is what changed hosts gain on the others every period, before the change too;
+    their errors are `noise` times as large as the others'.
     """
     hosts = changed + others
     errors = draw.normal(size=(hosts, periods))
     for period in range(1, periods):
         errors[:, period] *= np.sqrt(1 - correlation**2)
         errors[:, period] += correlation * errors[:, period - 1]
+    errors[:changed] *= noise
     start = np.concatenate((draw.choice(starts, changed), np.full(others, periods)))
     since = np.arange(periods) - start[:, np.newaxis]
     values = errors + 3 * draw.normal(size=(hosts, 1)) + draw.normal(size=periods) + 100

@@ -19,7 +19,10 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollouts:
-    """A kind of rollout: AR(1) errors of this correlation; `drift` is planted to be caught."""
+    """A kind of rollout: AR(1) errors of this correlation; `drift` is planted to be caught.
+
+    The changed hosts' errors are `noise` times as large as the others'.
+    """
 
     changed: int
     others: int
@@ -27,6 +30,22 @@ class Rollouts:
     starts: tuple[int, ...]
     correlation: float
     drift: float = 0.0
+    noise: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FalseAlarms:
+    """Shares of rollouts without a drift in which a check fails at `ALPHA` (`dates` at half of it, as verdicts ask).
+
+    `contradicted` is the share with either, `covered` that of intervals that hold the effect; `drift_caught` with one.
+    """
+
+    covered: float
+    gap: float
+    slope: float
+    dates: float
+    contradicted: float
+    drift_caught: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +59,21 @@ class Rates:
     drift_caught: float
 
 
+# few hosts were changed; the noise is that of their errors against the others'
+FEW = {
+    "2 of 20": Rollouts(changed=2, others=18, periods=16, starts=(8,), correlation=0.6),
+    "3 of 205, quieter": Rollouts(changed=3, others=202, periods=16, starts=(8,), correlation=0.6, noise=1 / 3),
+    "4 of 205, quieter": Rollouts(
+        changed=4, others=201, periods=16, starts=(8,), correlation=0.6, noise=1 / 3, drift=0.3
+    ),
+    "4 of 20": Rollouts(changed=4, others=16, periods=16, starts=(8,), correlation=0.6, drift=0.7),
+    "5 of 20, noisier": Rollouts(
+        changed=5, others=15, periods=16, starts=(7, 8, 10), correlation=0.6, noise=3.0, drift=1.6
+    ),
+    "5 of 205, three starts": Rollouts(
+        changed=5, others=200, periods=16, starts=(7, 8, 10), correlation=0.6, drift=0.6
+    ),
+}
 SMALL = Rollouts(changed=12, others=10, periods=12, starts=(6, 7, 9), correlation=0.6, drift=0.8)
 
 
@@ -87,6 +121,30 @@ def rates(kind: Rollouts, *, runs: int, seed: int, effect: float = 2.0) -> Rates
     )
 
 
+def false_alarms(kind: Rollouts, *, runs: int, seed: int, effect: float = 2.0) -> FalseAlarms:
+    """Count each check's alarms over so many rollouts without a drift, and those caught of a third as many with one."""
+    draw = np.random.default_rng(seed)
+    counts = np.zeros(5)
+    plain = replace(kind, drift=0.0)
+    for _ in range(runs):
+        panel = _made(draw, plain, effect)
+        contrasts = host_contrasts(panel, Controls.NEVER)
+        main = contrasts.aggregate(contrasts.over_groups())
+        study = event_study(contrasts)
+        trend = pre_trend(study)
+        dates = min((one.p_adjusted for one in placebo_dates(study) if one.p_adjusted is not None), default=1.0)
+        counts += (
+            holds(main.contrast().interval(1 - ALPHA), true_effect(panel, effect)),
+            trend.any_gap is not None and trend.any_gap < ALPHA,
+            trend.drift is not None and trend.drift < ALPHA,
+            dates < ALPHA / 2,
+            (trend.p_value is not None and trend.p_value < ALPHA / 2) or dates < ALPHA / 2,
+        )
+    caught = sum(contradicted(_made(draw, kind, effect)) for _ in range(runs // 3)) / (runs // 3)
+    covered, gap, slope, dates, either = counts / runs
+    return FalseAlarms(covered=covered, gap=gap, slope=slope, dates=dates, contradicted=either, drift_caught=caught)
+
+
 def _made(draw: np.random.Generator, kind: Rollouts, effect: float) -> Panel:
     return world(
         draw,
@@ -97,4 +155,5 @@ def _made(draw: np.random.Generator, kind: Rollouts, effect: float) -> Panel:
         correlation=kind.correlation,
         effect=effect,
         drift=kind.drift,
+        noise=kind.noise,
     )

@@ -16,7 +16,7 @@ from analysis.retrospective.placebo_hosts import placebo_hosts
 from analysis.retrospective.pre_trend import placebo_dates, pre_trend
 from analysis.retrospective.relative_magnitudes import steps_before
 from analysis.retrospective.two_way import two_way
-from analysis.welch import welch
+from analysis.welch import even_df, welch
 from tests.analysis.retrospective.panels import true_effect, world
 
 
@@ -39,7 +39,23 @@ def test_one_start_and_two_periods_is_welch_on_the_changes_of_hosts() -> None:
     found = overall(two)
     assert found.estimate == pytest.approx(expected.difference, rel=1e-12)
     assert found.variance**0.5 == pytest.approx(expected.standard_error, rel=1e-12)
-    assert found.df == pytest.approx(expected.df, rel=1e-9)
+    assert found.df == pytest.approx(min(expected.df, even_df((12, 10))), rel=1e-9)
+
+
+def test_few_changed_hosts_that_chance_to_be_alike_do_not_pass_for_many() -> None:
+    """Five changed hosts, much quieter than the two hundred others: no error is known better than from five."""
+    panel = world(
+        np.random.default_rng(2), changed=5, others=200, periods=12, starts=(6, 8), correlation=0.6, noise=0.05
+    )
+    study = event_study(host_contrasts(panel, Controls.NEVER))
+    dates = [one.effect for one in placebo_dates(study)]
+    assert max(one.df for one in (overall(panel), *study.effects, *dates)) <= even_df((5, 200)) < 4.3
+    assert balanced_effect(panel).contrast.df < 4.3
+
+
+def test_noisier_changed_hosts_count_for_less_than_their_number() -> None:
+    panel = world(np.random.default_rng(2), changed=5, others=15, periods=8, starts=(4,), correlation=0.0, noise=9.0)
+    assert 4 <= overall(panel).df < 4.5 < even_df((5, 15))
 
 
 def test_with_one_start_the_regression_says_the_mean_of_the_effects_by_period() -> None:

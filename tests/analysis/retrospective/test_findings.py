@@ -88,9 +88,11 @@ def test_one_period_before_leaves_nothing_to_test_the_assumption_with() -> None:
 
 
 def test_one_changed_host_has_no_interval() -> None:
-    headline = found_in(rollout(changed=1)).metric("rate").headline
-    assert headline is not None and headline.difference is not None
-    assert (headline.difference_interval, headline.lift_interval, headline.p) == (None, None, None)
+    rate = found_in(rollout(changed=1)).metric("rate")
+    regression = next(row.estimate for row in rate.beside if row.kind is RowKind.TWO_WAY)
+    for row in (rate.headline, regression):
+        assert row is not None and row.difference is not None
+        assert (row.difference_interval, row.lift_interval, row.p) == (None, None, None)
 
 
 def test_three_hosts_are_too_few() -> None:
