@@ -22,7 +22,7 @@ from fleetexp.lab.guest_node import RAY
 from fleetexp.lab.joining import PORT, RayHead, joining_script, ray_folder
 from fleetexp.lab.machine import Hardware, KernelImage, kvm_runs, with_our_init
 from fleetexp.lab.network import Network
-from fleetexp.lab.record import LabRecord, read_record, record_path, write_record
+from fleetexp.lab.record import LabRecord, read_record, record_path, remove_record, write_record
 from fleetexp.secret import without_secrets
 
 _FIRST = 101  # number of the first guest
@@ -194,5 +194,5 @@ def stop(folder: Path) -> LabRecord:
     (folder / "initramfs").unlink(missing_ok=True)
     for guest in record.guests:
         shutil.rmtree(guest.share, ignore_errors=True)
-    record_path(folder).unlink(missing_ok=True)
+    remove_record(folder)
     return record

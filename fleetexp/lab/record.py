@@ -15,6 +15,7 @@ from fleetexp.lab.joining import PORT, RayHead
 from fleetexp.lab.network import Network
 
 _NAME = "lab.json"
+_FRESH = "lab.new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def record_path(folder: Path) -> Path:
 def write_record(folder: Path, record: LabRecord, *, first: bool = False) -> None:
     """Write the record; `first`: LabError where the folder has one already."""
     path = record_path(folder)
-    target = path if first else path.with_suffix(".new")
+    target = path if first else folder / _FRESH
     text = json.dumps(
         {
             "space": record.network.space,
@@ -69,6 +70,12 @@ def write_record(folder: Path, record: LabRecord, *, first: bool = False) -> Non
         raise LabError("there is a lab here already, or what a killed one left", str(folder), remedy) from error
     if not first:
         target.replace(path)
+
+
+def remove_record(folder: Path) -> None:
+    """Remove the record, and one that a kill left half written beside it."""
+    for name in (_FRESH, _NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_record(folder: Path) -> LabRecord:

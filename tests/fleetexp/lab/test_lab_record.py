@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,21 @@ def test_what_runs_on_the_lab_s_network_is_let_into_its_cluster_and_no_other(
     assert (found["RAY_AUTH_TOKEN"], found["FLEETEXP_RAY_ADDRESS"]) == ("c0ffee", "10.231.78.1:6379")
     assert found["FLEETEXP_STORE"] == "sqlite:///mine.db"
     assert "RAY_AUTH_TOKEN_PATH" not in found
+
+
+def test_a_lab_killed_while_it_wrote_its_record_leaves_only_consoles_once_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    record = lab_in(tmp_path, Guest("lab-1", 101, tmp_path / "lab-1"))
+    write_record(tmp_path, record, first=True)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Path, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
+        write_record(tmp_path, record)
+    record.guests[0].share.mkdir(parents=True)
+    stop(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lab-1"]
 
 
 def test_two_who_end_a_lab_at_once_both_find_it_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
