@@ -147,8 +147,8 @@ def enter(connection: Connection, bulk: BulkWriter, run: ImportedRun) -> int:
     numbers = [hosts[unit.host] for unit in run.plan.units]
     bulk.write(connection, _PERIODS, _period_rows(bulk, run_id, numbers, run.periods))
     of_run = select(StoredPeriod.period_id).where(StoredPeriod.run_id == run_id)
-    by_number = connection.scalars(of_run.order_by(StoredPeriod.host_id, StoredPeriod.position)).all()
-    ids = np.array(by_number).reshape(run.periods.measured.shape)[np.argsort(np.argsort(numbers))]
+    by_number = connection.scalars(of_run.order_by(StoredPeriod.host_id, StoredPeriod.position))
+    ids = np.fromiter(by_number, np.int64).reshape(run.periods.measured.shape)[np.argsort(np.argsort(numbers))]
     bulk.write(connection, _OBSERVATIONS, _sum_rows(ids.ravel(), run.metrics, run.sums))
     ended = {
         "state": RunState.COMPLETED.value,
