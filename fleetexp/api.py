@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.sysroot import FolderRoot
-from fleetexp.control.launch import launch
-from fleetexp.control.launch import resume as go_on
 from fleetexp.control.prepare import PreparedRun
 from fleetexp.control.prepare import prepare as prepare_over
 from fleetexp.control.progress import Progress, RunOutcome
@@ -90,6 +88,8 @@ def run(prepared: PreparedRun, *, watch: Callable[[Progress], None] = _unwatched
     `watch` is told how far it is, several times a second. RunError with the first refusal where it is refused, or
     where another run has taken one of its hosts since.
     """
+    from fleetexp.control.launch import launch  # noqa: PLC0415 - a second: the analysis
+
     return launch(prepared, watch)
 
 
@@ -105,7 +105,9 @@ def resume(
 
     Where a stage waits for approval, this is the approval. `address`: of the cluster's head, where that has moved.
     """
-    return go_on(run_id, store_url=store, observer=watch, root=FolderRoot(root), address=address)
+    from fleetexp.control import launch  # noqa: PLC0415 - a second: the analysis
+
+    return launch.resume(run_id, store_url=store, observer=watch, root=FolderRoot(root), address=address)
 
 
 def import_data(

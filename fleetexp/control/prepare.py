@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from agents.knobs import missing_knob_hint
 from agents.messages import HostFacts, Problem, Severity
@@ -42,7 +43,7 @@ class PlannedHosts:
     by_condition: Mapping[str, int]  # condition of the population -> how many hosts it took away
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PreparedRun:
     """A run that could be launched. `refusals` say why it would not start; nothing has been touched."""
 
@@ -51,8 +52,8 @@ class PreparedRun:
     inventory: Inventory  # open: `launch` or `close` lets go of it
     store: Database
     hosts: PlannedHosts
-    power: PlannedPower  # what it can show
-    refusals: tuple[RunError, ...]
+    refused_already: tuple[RunError, ...]  # whatever it could show
+    power_acknowledged: bool
     warnings: tuple[str, ...]  # what a run would do without
     central: tuple[CentralTrial, ...] = ()  # what a metrics' server has of these hosts
 
@@ -60,9 +61,20 @@ class PreparedRun:
     def plan(self) -> Plan:
         return self.hosts.plan
 
+    @cached_property
+    def power(self) -> PlannedPower:
+        """What it can show, by the store as it was when this was first asked: before it runs, `require` does."""
+        return planned_power(self.experiment, self.plan, self.store)
+
+    @property
+    def refusals(self) -> tuple[RunError, ...]:
+        """Why it would not start; nothing where it would."""
+        lacking = lacking_power(self.power)
+        return self.refused_already if lacking is None or self.power_acknowledged else (*self.refused_already, lacking)
+
     def require(self) -> None:
-        """Raise the first refusal; return where there is none."""
-        for refusal in self.refusals:
+        """Raise the first refusal; return where there is none. What it can show is worked out only without another."""
+        for refusal in self.refused_already or self.refusals:
             raise refusal
 
     def require_free_hosts(self) -> None:
@@ -100,7 +112,6 @@ def prepare(
     """
     found = inventory.survey()
     hosts = _planned(experiment, inventory, found, store_url)
-    power = planned_power(experiment, hosts.plan, store_url)
     refusals, warnings = [*_refusals(hosts.plan, hosts.facts)], [*_warnings(hosts.plan, hosts.facts)]
     if preflight_root and inventory.one_machine and not refusals:
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
@@ -112,16 +123,14 @@ def prepare(
         trials = try_queries(experiment, hosts.facts)
         refusals += refusals_of(experiment, trials)
     warnings += [trial.text for trial in trials if trial.failure or trial.unmatched or trial.warnings]
-    if (refusal := lacking_power(power)) is not None and not power_acknowledged:
-        refusals.append(refusal)
     return PreparedRun(
         experiment=experiment,
         spec_text=spec_text,
         inventory=inventory,
         store=parse_url(store_url),
         hosts=hosts,
-        power=power,
-        refusals=tuple(refusals),
+        refused_already=tuple(refusals),
+        power_acknowledged=power_acknowledged,
         warnings=tuple(warnings),
         central=trials,
     )

@@ -241,8 +241,15 @@ def _scheduled(gathered: Gathered, written: WrittenMapping) -> tuple[ImportedPer
         arms=np.where(not_yet, mapping.control, np.array(gathered.arms, dtype=object)[:, np.newaxis]),
         measured=measured,
     )
+    period = sums.key * len(buckets) + column
+    rank = np.argsort(np.argsort(mapping.metrics.names))
+    order = np.argsort(period * len(rank) + rank[sums.column])  # once, as the analysis and the store's key have it
     figures = {"n": sums.n, "mean": sums.mean, **sums.spread._asdict()}
-    return periods, ImportedSums(period=sums.key * len(buckets) + column, metric=sums.column, figures=figures)
+    return periods, ImportedSums(
+        period=period[order],
+        metric=sums.column[order],
+        figures={name: figure[order] for name, figure in figures.items()},
+    )
 
 
 def _at(microseconds: int) -> datetime:

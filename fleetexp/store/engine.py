@@ -25,6 +25,7 @@ from fleetexp.store.values import document_text
 
 _WRITES = {"fleetexp_writes": True}
 _AGAIN_SECONDS = 0.01
+_CACHE_KIB = 64 << 10  # of SQLite, at most: pages of a long transaction that have no room are written more than once
 
 
 def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_only: bool = False) -> Engine:
@@ -65,7 +66,7 @@ def open_engine(database: Database, *, wait_seconds: float = WAIT_SECONDS, read_
 def _set_up_sqlite(connection: sqlite3.Connection, wait_seconds: float) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     _turn_to_wal(connection, wait_seconds)
-    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", f"cache_size = -{_CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

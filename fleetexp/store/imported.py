@@ -89,7 +89,10 @@ class ImportedPeriods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedSums:
-    """One entry an observation: the place of its period (host by host) and of its metric, and its figures."""
+    """One entry an observation: the place of its period (host by host) and of its metric, and its figures.
+
+    By period, then by the metric's name: rows are put at the end of the index of the store's key.
+    """
 
     period: NDArray[np.int64]
     metric: NDArray[np.int64]
@@ -144,8 +147,8 @@ def enter(connection: Connection, bulk: BulkWriter, run: ImportedRun) -> int:
     numbers = [hosts[unit.host] for unit in run.plan.units]
     bulk.write(connection, _PERIODS, _period_rows(bulk, run_id, numbers, run.periods))
     of_run = select(StoredPeriod.period_id).where(StoredPeriod.run_id == run_id)
-    by_number = connection.scalars(of_run.order_by(StoredPeriod.host_id, StoredPeriod.position)).all()
-    ids = np.array(by_number).reshape(run.periods.measured.shape)[np.argsort(np.argsort(numbers))]
+    by_number = connection.scalars(of_run.order_by(StoredPeriod.host_id, StoredPeriod.position))
+    ids = np.fromiter(by_number, np.int64).reshape(run.periods.measured.shape)[np.argsort(np.argsort(numbers))]
     bulk.write(connection, _OBSERVATIONS, _sum_rows(ids.ravel(), run.metrics, run.sums))
     ended = {
         "state": RunState.COMPLETED.value,
@@ -203,8 +206,5 @@ def _period_rows(bulk: BulkWriter, run_id: int, numbers: Sequence[int], periods:
 
 
 def _sum_rows(ids: NDArray[np.int64], metrics: Sequence[str], sums: ImportedSums) -> ColumnRows:
-    rank = np.argsort(np.argsort(metrics))
-    period = ids[sums.period]
-    order = np.argsort(period * len(metrics) + rank[sums.metric])  # as the key has it: rows are put at its index's end
-    figures = (sums.figures[name][order] for name in _SUMMED)
-    return ColumnRows([period[order], np.array(metrics, dtype=object)[sums.metric[order]], *figures])
+    figures = (sums.figures[name] for name in _SUMMED)
+    return ColumnRows([ids[sums.period], np.array(metrics, dtype=object)[sums.metric], *figures])

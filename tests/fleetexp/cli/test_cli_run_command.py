@@ -102,21 +102,40 @@ def test_a_report_that_cannot_be_written_does_not_hide_how_the_run_ended(
     assert invoke("report", "1").exit_code == 0
 
 
-def test_a_host_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path, spec: Path) -> None:
+def on_a_read_only_sys(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command where /sys is a read-only one of its own."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("a read-only /sys of one's own needs root and unshare")
-    script = f"mount -o remount,bind,ro /sys && exec {sys.executable} -m fleetexp run {spec}"
+    script = f"mount -o remount,bind,ro /sys && exec {sys.executable} {command}"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
     )
     if "mount:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     assert done.returncode == ExitCode.ERROR
-    assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert "can't be written" in done.stderr
+    return done
+
+
+def test_a_host_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path, spec: Path) -> None:
+    done = on_a_read_only_sys(f"-m fleetexp run {spec}", tmp_path)
+    assert done.stdout == ""
     assert "fleetexp doctor" in done.stderr
     assert not (tmp_path / "fleetexp.db").exists()
+
+
+def test_a_host_that_cannot_be_written_is_refused_before_what_an_analysis_needs_is_loaded(
+    tmp_path: Path, spec: Path
+) -> None:
+    (tmp_path / "told.py").write_text(
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "runpy.run_module('fleetexp', run_name='__main__', alter_sys=True)\n"
+    )
+    loaded = {name.split(".")[0] for name in on_a_read_only_sys(f"told.py run {spec}", tmp_path).stdout.split()}
+    assert {"fleetexp", "click", "sqlalchemy"} <= loaded
+    assert loaded & {"ray", "pandas", "pyarrow", "scipy", "numba", "matplotlib", "rich", "jinja2"} == set()
 
 
 def _until(text: str, descriptor: int, seen: list[str], seconds: float = 60.0) -> None:

@@ -136,9 +136,12 @@ def test_what_was_prepared_is_what_is_launched(facts: HostFacts, tmp_path: Path)
     spec, url = parse_experiment(text), f"sqlite:///{tmp_path / 'runs.db'}"
     made = prepare(spec, text, SimulatedInventory(SimulationChoice.of(spec, hosts=8, seed=1).simulation()), url)
     turned = replace(made.plan, units=made.plan.units[::-1])  # what a second preparation would not give
-    outcome = launch(replace(made, hosts=replace(made.hosts, plan=turned)), lambda _: None)
+    prepared = replace(made, hosts=replace(made.hosts, plan=turned))
+    outcome = launch(prepared, lambda _: None)
     with contextlib.closing(open_store(url)) as store:
         assert store.run(outcome.run_id).plan == turned
+    assert prepared.power.assumed  # what was known before the run: it is not its own earlier run
+    assert not made.power.assumed
 
 
 def counting(facts: HostFacts, *events: str) -> HostFacts:
