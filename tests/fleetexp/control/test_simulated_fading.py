@@ -12,21 +12,9 @@ from analysis.results import HALVES, Cause, Decision, Verdict
 from fleetexp.reporting.report import Report, render_report
 from tests.fleetexp.simulated_runs import LAW, PATH, run_simulated, spec
 
-LONG = spec(
-    stages="[{share: 100%, hold: 10m}]",
-    baseline="3m",
-    guardrails="[{metric: memory_used_bytes, worse: increase, margin: 10%}]",
-)
+LONG = spec(stages="[{share: 100%, hold: 10m}]", baseline="3m")
 ALIKE = replace(LAW, metrics={"throughput": MetricLaw(mean=1000.0, host_spread=0.02)})
 FADING = replace(ALIKE, treatments=tuple(replace(one, fades_seconds=90.0) for one in LAW.treatments))
-_ON = {PATH: "always"}
-GROWING = replace(  # memory climbs from nothing to 0.15 of what it was: 7 % on the average, 10 % in the later half
-    ALIKE,
-    treatments=(
-        Treatment(when=_ON, effects={"throughput": 0.2, "memory_used_bytes": 0.15}),
-        Treatment(when=_ON, effects={"memory_used_bytes": 1 / 1.15 - 1}, fades_seconds=400.0),
-    ),
-)
 
 
 @pytest.mark.parametrize("fades", [False, True])
@@ -41,8 +29,6 @@ def test_a_run_whose_effect_has_gone_by_the_end_is_not_shipped_and_one_whose_eff
     assert findings is not None and isinstance(report, Report)
     (arm,) = findings.arms
     (check,) = [one for one in findings.checks if one.name.startswith("fading")]
-    (growing,) = [one for one in findings.checks if one.name.startswith("growing harm")]
-    assert growing.passed is True  # memory, by 7 % or by what is left of that, is within its margin
     main = findings.estimates[0]
     assert main.p is not None and main.p < findings.alpha  # over the whole time it is clear, either way
     earlier, later = (next(row for row in findings.estimates if row.kind is kind) for kind in HALVES)
@@ -59,25 +45,46 @@ def test_a_run_whose_effect_has_gone_by_the_end_is_not_shipped_and_one_whose_eff
         assert [half.lift for half in (earlier, later)] == pytest.approx([0.2, 0.2], abs=0.02)
 
 
-def test_a_run_whose_harm_grows_is_not_shipped_on_the_average(tmp_path: Path) -> None:
-    ran = run_simulated(tmp_path, LONG, hosts=20, response_model=GROWING)
+_ON = {PATH: "always"}
+GUARDED = spec(
+    stages="[{share: 100%, hold: 10m}]",
+    baseline="3m",
+    guardrails="[{metric: memory_used_bytes, worse: increase, margin: 10%}]",
+)
+CLIMBING = replace(  # memory climbs from nothing towards 15 % more: 7 % on the average, 10 % in the later half
+    ALIKE,
+    treatments=(
+        Treatment(when=_ON, effects={"throughput": 0.2, "memory_used_bytes": 0.15}),
+        Treatment(when=_ON, effects={"memory_used_bytes": 1 / 1.15 - 1}, fades_seconds=400.0),
+    ),
+)
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_run_whose_harm_grows_is_not_shipped_on_the_average_and_one_whose_harm_stays_is(
+    tmp_path: Path, grows: bool
+) -> None:
+    """Memory is 7 % up throughout, or climbs to as much on the average; the margin is 10 %."""
+    ran = run_simulated(tmp_path, GUARDED, hosts=20, response_model=CLIMBING if grows else ALIKE)
     with ran.store() as store:
         findings = store.findings(ran.outcome.run_id)
         report = render_report(store, ran.outcome.run_id)
     assert findings is not None and isinstance(report, Report)
+    memory = [row for row in findings.estimates if row.metric == "memory_used_bytes"]
+    whole = next(row for row in memory if row.headline)
+    halves = [row.lift for row in memory if row.kind in HALVES]
     (arm,) = findings.arms
-    whole = next(row for row in findings.estimates if row.headline and row.metric == "memory_used_bytes")
-    assert whole.lift_interval is not None and whole.lift_interval.high is not None
-    assert whole.lift_interval.high < 0.10  # over the whole time it is within the margin
-    assert (arm.decision, arm.cause, arm.about) == (
-        Decision.INCONCLUSIVE,
-        Cause.GUARDRAIL_GROWING,
-        ("memory_used_bytes",),
-    )
     (rail,) = [one for one in findings.guardrails if not one.built_in]
-    assert rail.verdict is Verdict.INCONCLUSIVE
-    assert "harm to memory_used_bytes grew, and the later half of the measured time alone does not rule it out" in (
-        report.markdown
-    )
-    rows = [row for row in findings.estimates if row.kind in HALVES and row.metric == "memory_used_bytes"]
-    assert [row.lift for row in rows] == pytest.approx([0.15 * 0.30, 0.15 * 0.67], abs=0.02)
+    (check,) = [one for one in findings.checks if one.name.startswith("growing harm")]
+    assert whole.lift_interval is not None and whole.lift_interval.high is not None
+    assert whole.lift_interval.high < 0.10  # over the whole time it is within the margin, either way
+    if grows:
+        assert (arm.decision, arm.cause) == (Decision.INCONCLUSIVE, Cause.GUARDRAIL_GROWING)
+        assert arm.about == ("memory_used_bytes",)
+        assert (rail.verdict, check.passed) == (Verdict.INCONCLUSIVE, False)
+        assert halves == pytest.approx([0.15 * 0.30, 0.15 * 0.67], abs=0.02)
+        assert "harm to memory_used_bytes grew, and the later half" in report.markdown
+    else:
+        assert arm.decision is Decision.SHIP
+        assert (rail.verdict, check.passed) == (Verdict.PASS, True)
+        assert halves == pytest.approx([0.07, 0.07], abs=0.02)
