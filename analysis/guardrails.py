@@ -98,12 +98,12 @@ def judge(
     plan: AnalysisPlan,
     crossings: Sequence[Crossing] = (),
 ) -> GuardrailResult:
-    """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts."""
+    """Join a guardrail's answers (its later half's, its margin's, its tripwire's): the first of the worst counts."""
     answers = []
     if guardrail.margin is not None:
-        answers.append(_by_margin(guardrail, evidence, plan))
         if evidence.later is not None and evidence.unresolved is None:
             answers.append(evidence.later)
+        answers.append(_by_margin(guardrail, evidence, plan))
     if guardrail.tripwire is not None:
         own = [one for one in crossings if (one.metric, one.arm) == (guardrail.metric, treatment)]
         answers.append(tripwire_verdict(guardrail, evidence.worst, evidence.inference is not None, own))
