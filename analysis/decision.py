@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from analysis.effect import Effect
-from analysis.fading import Fading
+from analysis.fading import Fading, Growing
 from analysis.plan import AnalysisPlan, Direction, MetricPlan, Role, Rule
 from analysis.results import (
     ArmDecision,
@@ -49,6 +49,7 @@ class Case:
     strata: StratumEffects | None = None
     stratum_rows: tuple[Estimate, ...] = ()
     fading: Fading | None = None  # of the primary's effect
+    growing: tuple[Growing, ...] = ()  # of the harm to what guardrails watch
     missing: tuple[Missing, ...] = ()  # of the primary and of every metric that a decision reads
     local: bool = False  # the hosts do not speak for others
     doubts: tuple[Overturn, ...] = ()
@@ -71,17 +72,18 @@ def concluded(
 ) -> Conclusion:
     """Decide on every treatment, and on which of them the evidence prefers; `pairs` are their PAIRWISE rows.
 
-    Ship: the primary is clearly better, also had what is missing been at its worst, every guardrail passes, the trade
-    excludes a cost (as the plan's rule has it), no stratum's loss is hidden in the mean, and no check of the experiment
-    itself failed. Do not ship: a guardrail fails, the primary is clearly worse, or the trade shows a cost. What faded,
-    and is not shown by the later half alone, gives neither. Anything else is inconclusive. One treatment that ships is
-    enough, and is named.
+    Ship: the primary is clearly better, also had what is missing been at its worst, every guardrail passes (where its
+    harm grew, by the later half too), the trade excludes a cost (as the plan's rule has it), no stratum's loss is
+    hidden in the mean, and no check of the experiment itself failed. Do not ship: a guardrail fails, the primary is
+    clearly worse, or the trade shows a cost. What faded, and is not shown by the later half alone, gives neither.
+    Anything else is inconclusive. One treatment that ships is enough, and is named.
     """
     arms = []
     for case in cases:
         found = _decided(plan, case, checks)
         headline = None if case.primary is None else case.primary.estimate
-        rows = (*case.stratum_rows, *(() if case.fading is None else case.fading.rows))
+        rows = [*case.stratum_rows, *(() if case.fading is None else case.fading.rows)]
+        rows += [row for one in case.growing if one.blocks for row in one.rows]
         sentence = decision_sentence(found, headline, case.trade, case.guardrails, plan.alpha, parts=rows)
         arms.append(replace(found, sentence=sentence))
     preference = _preference(plan, arms, cases, pairs)
@@ -172,7 +174,9 @@ def _guarded(case: Case, answer: _Verdict, cause: Cause) -> ArmDecision:
         return faded
     open_rails = [rail.plan.metric for rail in case.guardrails if rail.verdict is not Verdict.PASS]
     if open_rails:
-        return answer(Decision.INCONCLUSIVE, Cause.GUARDRAIL_OPEN, open_rails)
+        grown = [one.metric for one in case.growing if one.blocks]
+        cause = Cause.GUARDRAIL_GROWING if grown else Cause.GUARDRAIL_OPEN
+        return answer(Decision.INCONCLUSIVE, cause, grown or open_rails)
     if case.local and (case.strata is None or not case.strata.named(StratumStanding.HARMED)):
         return answer(Decision.BETTER_HERE, cause, overturn=[Overturn(doubt=Doubt.FEW_HOSTS)])
     if case.strata is None:
@@ -249,6 +253,11 @@ def _standing_doubts(plan: AnalysisPlan, case: Case) -> tuple[Overturn, ...]:
         doubts.append(Overturn(doubt=Doubt.MISSING_DATA, about=case.primary.estimate.metric))
     if case.primary is not None and case.fading is not None and case.fading.faded and case.fading.lasts:
         doubts.append(Overturn(doubt=Doubt.FADING, about=case.primary.estimate.metric))
+    doubts += [
+        Overturn(doubt=Doubt.GROWING, about=one.metric)
+        for one in case.growing
+        if one.later is not None and not one.blocks
+    ]
     if case.strata is not None and case.strata.differ:
         doubts.append(Overturn(doubt=Doubt.STRATA_DIFFER))
     if plan.unplanned_look or plan.look < len(plan.information_fractions) - 1:

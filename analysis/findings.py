@@ -26,9 +26,10 @@ def analyze(
     """Answer the plan from the observations of complete periods.
 
     `observations` has one row per period and metric with the columns period_id, host, arm, kind, block, attempt,
-    position, seconds, metric, mean (and may have more: `earlier_half` and `later_half` are what the primary was in the
-    halves of the period, for the test whether its effect fades). `periods` has every period in whatever state with
-    period_id, host, arm, kind, block, attempt, position, state, reason, to list and explain what was left out.
+    position, seconds, metric, mean (and may have more: `earlier_half` and `later_half` are what the metric was in the
+    halves of the period, for the tests whether the primary's effect fades and a guardrail's harm grows). `periods` has
+    every period in whatever state with period_id, host, arm, kind, block, attempt, position, state, reason, to list and
+    explain what was left out.
     `crossings` are tripwires for which hosts were taken out: their guardrail has failed, whatever the others measured.
     With `calibration_runs` a parallel design's primary is put to the A/A test on its own baseline: so many draws of
     the assignment. `meanings` tell what a metric really is on each host: where that differs among the hosts that

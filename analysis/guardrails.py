@@ -31,6 +31,7 @@ class Evidence:
     units: int = 0
     mixed: str = ""  # why the metric is not estimated: hosts counted different things
     unresolved: float | None = None  # how wide the bucket is that the metric never left under either arm, if so
+    later: tuple[Verdict, str] | None = None  # of the later half of the measured time alone, where harm clearly grew
 
 
 def margin_verdict(
@@ -97,9 +98,11 @@ def judge(
     plan: AnalysisPlan,
     crossings: Sequence[Crossing] = (),
 ) -> GuardrailResult:
-    """Join a guardrail's answers (its margin's, its tripwire's): the worst one counts."""
+    """Join a guardrail's answers (its later half's, its margin's, its tripwire's): the first of the worst counts."""
     answers = []
     if guardrail.margin is not None:
+        if evidence.later is not None and evidence.unresolved is None:
+            answers.append(evidence.later)
         answers.append(_by_margin(guardrail, evidence, plan))
     if guardrail.tripwire is not None:
         own = [one for one in crossings if (one.metric, one.arm) == (guardrail.metric, treatment)]

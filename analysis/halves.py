@@ -6,10 +6,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.plan import MetricPlan
+from analysis.guardrails import with_guardrail_metrics
+from analysis.plan import AnalysisPlan, MetricPlan, Role
 from analysis.results import HALVES
 
 _EARLIER, _LATER = (kind.value for kind in HALVES)  # columns of the observations
+
+
+def cut_in_halves(plan: AnalysisPlan) -> tuple[MetricPlan, ...]:
+    """Say which metrics are looked at by halves: the primary, and those that a guardrail with a margin watches."""
+    guarded = {guardrail.metric for guardrail in plan.guardrails if guardrail.margin is not None}
+    every = with_guardrail_metrics(plan)
+    return tuple(metric for metric in every if metric.role is Role.PRIMARY or metric.name in guarded)
 
 
 def in_later_half(unit: NDArray[np.intp], order: NDArray[np.number]) -> NDArray[np.bool_]:

@@ -17,10 +17,10 @@ from analysis.effect import Effect
 from analysis.errors import NotEnoughData
 from analysis.estimates import estimate, no_estimate
 from analysis.exposure_rows import exposure_rows
-from analysis.fading import fading_of, host_halves
+from analysis.fading import Fading, Growing, Halves, fading_of, growing_harms, host_halves
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
-from analysis.halves import cut_at_their_middles
+from analysis.halves import cut_at_their_middles, cut_in_halves
 from analysis.headline import Headline, Redraws, headline, linearised
 from analysis.hosts import HostTable, TwoArms
 from analysis.inference import MIN_HOSTS
@@ -29,7 +29,7 @@ from analysis.meanings import mixed_words
 from analysis.missing import Gaps, bounds_of, gaps_of, trimmed
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
-from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Crossing, Direction, Estimand, GuardrailPlan, MetricPlan, Role
 from analysis.resolution import Resolutions
 from analysis.results import Check, Estimate, EstimateKind, Findings, GuardrailResult, Interval, Missing, Scope
 from analysis.sensitivity import bare, randomisation_row, sensitivity_rows, stratum_rows
@@ -114,22 +114,28 @@ def parallel_findings(
     primary = next((metric for metric in metrics if metric.role is Role.PRIMARY), None)
     shared = () if primary is None else mixed.get(metric_label(primary), ())
     pairs = [] if primary is None or shared else list(_pairwise(primary, treatments, base))
-    cut = None if primary is None else cut_at_their_middles(observations, primary)
-    halved = table if cut is None else HostTable(cut, plan, periods)
+    halves = dict(_halves(base, found, observations, periods))
     fading = {
-        treatment: fading_of(one.effect, host_halves(halved, primary, treatment, base.redraws), primary, plan.alpha)
+        treatment: fading_of(one.effect, halves[metric_label(primary), treatment], primary, plan.alpha)
         for treatment in treatments
         if primary is not None and (one := _of(found, primary, treatment)) is not None
     }
+    growing = growing_harms(
+        plan,
+        {key: one.effect for key, one in found.items()},
+        halves,
+        {metric_label(metric): metric for metric in metrics},
+    )
+    by_halves: list[Fading | Growing] = [*fading.values(), *growing.values()]
     estimates = finite_estimates(
         (
             *(row for one in found.values() for row in (one.effect.estimate, *one.rows)),
-            *(row for one in fading.values() for row in one.rows),
+            *dict.fromkeys(row for one in by_halves for row in one.rows),
             *pairs,
         )
     )
     guardrails = (
-        *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed, fine),
+        *_guardrails(metrics, treatments, found, observations, plan, crossings, mixed, fine, growing),
         *_losses(table, treatments, plan),
     )
     checks = finite_checks(
@@ -157,6 +163,7 @@ def parallel_findings(
             mixed=shared,
             unresolved=None if primary is None else fine.unresolved(metric_label(primary), (plan.control, treatment)),
             fading=fading.get(treatment),
+            growing=tuple(one for (_, arm), one in growing.items() if arm == treatment),
             stratum_rows=() if one is None else tuple(row for row in one.rows if row.kind is EstimateKind.STRATUM),
         )
         for treatment in treatments
@@ -168,7 +175,7 @@ def parallel_findings(
         reason=concluded_by.sentence,
         estimates=estimates,
         guardrails=guardrails,
-        checks=(*checks, *finite_checks(one.check for one in fading.values())),
+        checks=(*checks, *finite_checks(one.check for one in by_halves)),
         contrasts=(),
         excluded=broken_periods(periods),
         alpha=plan.alpha,
@@ -245,6 +252,22 @@ def _metric_effect(sample: TwoArms, metric: MetricPlan, gaps: Gaps | None, base:
         checks=tuple(checks),
         strata=strata,
     )
+
+
+def _halves(
+    base: _Metrics,
+    found: Mapping[tuple[str, str], _MetricEffect],
+    observations: pd.DataFrame,
+    periods: pd.DataFrame | None,
+) -> Iterator[tuple[tuple[str, str], Halves | None]]:
+    """Both halves of the measured time, of every metric that is looked at so and has an effect."""
+    for metric in cut_in_halves(base.plan):
+        label, cut = metric_label(metric), cut_at_their_middles(observations, metric)
+        table = base.table if cut is None else HostTable(cut, base.plan, periods)
+        for key, one in found.items():
+            if key[0] == label:
+                few = one.effect.inference is None
+                yield key, None if few else host_halves(table, metric, key[1], base.redraws)
 
 
 def _strata(sample: TwoArms, metric: MetricPlan, found: Headline, look: Look, base: _Metrics) -> StratumEffects | None:
@@ -342,6 +365,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     crossings: Sequence[Crossing],
     mixed: Mapping[str, tuple[str, ...]],
     fine: Resolutions,
+    growing: Mapping[tuple[GuardrailPlan, str], Growing],
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         metric = next(metric for metric in metrics if metric.name == guardrail.metric)
@@ -361,6 +385,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
                     worst=worst,
                     units=row.n_control + row.n_treatment,
                     unresolved=fine.unresolved(row.metric, (plan.control, treatment)),
+                    later=None if (grown := growing.get((guardrail, treatment))) is None else grown.later,
                 )
             yield judge(guardrail, treatment, evidence, plan, crossings)
 

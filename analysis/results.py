@@ -196,6 +196,7 @@ class Cause(StrEnum):
     COSTS_SERVERS = "costs_servers"  # the trade shows that more servers are needed
     COST_NOT_EXCLUDED = "cost_not_excluded"
     GUARDRAIL_OPEN = "guardrail_open"  # harm is neither ruled out nor shown
+    GUARDRAIL_GROWING = "guardrail_growing"  # harm grew, and the later half of the measured time does not rule it out
     STRATUM_HARMED = "stratum_harmed"  # and in no stratum a benefit is shown
     CHECK_FAILED = "check_failed"  # the experiment itself is in doubt
     MISSING_DATA = "missing_data"  # what is missing could turn the effect around
@@ -261,6 +262,7 @@ class Doubt(StrEnum):
     CARRY_OVER_UNTESTED = "carry_over_untested"
     CARRY_OVER = "carry_over"  # as large as may be, it would turn the effect around where the arm is kept
     FADING = "fading"  # smaller in the later half of the measured time, and clear there
+    GROWING = "growing"  # harm to a guardrail was larger in the later half, and within its margin there
     FEW_HOSTS = "few_hosts"
     NO_GUARDRAIL = "no_guardrail"
     EARLY_LOOK = "early_look"

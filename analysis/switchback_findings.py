@@ -14,15 +14,16 @@ from analysis.carryover import CarryOver, carry_over, carry_over_check, carry_ov
 from analysis.decision import Case, concluded
 from analysis.effect import Effect
 from analysis.estimates import estimate
-from analysis.fading import block_halves, fading_of
+from analysis.fading import Fading, Growing, block_halves, fading_of, growing_harms
 from analysis.frame import metric_label
 from analysis.guardrails import Evidence, decisive, judge, with_guardrail_metrics, worst_value
+from analysis.halves import cut_in_halves
 from analysis.look import look_at
 from analysis.meanings import mixed_words
 from analysis.multiplicity import AdjustedTest, adjusted
 from analysis.observer import observer_effects
 from analysis.order_check import order_check
-from analysis.plan import TOGETHER, AnalysisPlan, Crossing, MetricPlan, Role
+from analysis.plan import TOGETHER, AnalysisPlan, Crossing, GuardrailPlan, MetricPlan, Role
 from analysis.resolution import Resolutions
 from analysis.results import (
     BlockContrast,
@@ -105,17 +106,21 @@ def switchback_findings(
         if label == primary or metric.name in guarded
         for treatment in treatments
     }
+    by_halves = {metric_label(metric) for metric in cut_in_halves(plan)}
+    halves = {
+        key: None
+        if effects[key].inference is None
+        else block_halves(units_of(cells[key[0]], (plan.control, key[1]), plan))
+        for key in effects
+        if key[0] in by_halves
+    }
+    growing = growing_harms(plan, effects, halves, metrics)
     guardrails = tuple(
-        _guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed, fine)
+        _guardrails(every_metric, treatments, found, effects, carried, every, plan, crossings, mixed, fine, growing)
     )
     pairs = [] if primary is None else list(_pairwise(cells[primary], metrics[primary], treatments, plan))
     fading = {
-        treatment: fading_of(
-            effects[primary, treatment],
-            block_halves(units_of(cells[primary], (plan.control, treatment), plan)),
-            metrics[primary],
-            plan.alpha,
-        )
+        treatment: fading_of(effects[primary, treatment], halves[primary, treatment], metrics[primary], plan.alpha)
         for treatment in treatments
         if primary is not None and (primary, treatment) in effects
     }
@@ -133,8 +138,10 @@ def switchback_findings(
             estimates += [effects[key].estimate, *one.rows]
             if key[0] == primary:
                 estimates.append(carry_over_row(carried[key], effects[key].estimate, 1 - plan.alpha))
-                estimates += [*fading[key[1]].rows, *_stratum_rows(effects[key], strata[key[1]], metrics[key[0]])]
+                estimates += _stratum_rows(effects[key], strata[key[1]], metrics[key[0]])
         contrasts += one.contrasts
+    judged: list[Fading | Growing] = [*fading.values(), *growing.values()]
+    estimates += dict.fromkeys(row for one in judged for row in one.rows)
     checks = finite_checks(
         (
             *_missing(cells, metrics, treatments, plan),
@@ -159,6 +166,7 @@ def switchback_findings(
             missing=tuple(_missing_of(cells, metrics, treatment, plan)),
             strata=strata[treatment],
             fading=fading.get(treatment),
+            growing=tuple(one for (_, arm), one in growing.items() if arm == treatment),
             mixed=shared,
             unresolved=None if primary is None else fine.unresolved(primary, (plan.control, treatment)),
             stratum_rows=tuple(
@@ -177,7 +185,7 @@ def switchback_findings(
         reason=concluded_by.sentence,
         estimates=finite_estimates((*estimates, *pairs)),
         guardrails=guardrails,
-        checks=(*checks, *finite_checks(one.check for one in fading.values())),
+        checks=(*checks, *finite_checks(one.check for one in judged)),
         contrasts=tuple(contrasts),
         excluded=excluded_periods(every, used, periods),
         alpha=plan.alpha,
@@ -199,6 +207,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
     crossings: Sequence[Crossing],
     mixed: Mapping[str, tuple[str, ...]],
     fine: Resolutions,
+    growing: Mapping[tuple[GuardrailPlan, str], Growing],
 ) -> Iterator[GuardrailResult]:
     for guardrail in plan.guardrails:
         label, metric = next((label, one) for label, one in metrics.items() if one.name == guardrail.metric)
@@ -223,6 +232,7 @@ def _guardrails(  # noqa: PLR0917 - what was found, then what it is judged by
                     worst=worst,
                     units=effect.estimate.n_control,
                     unresolved=fine.unresolved(label, (plan.control, treatment)),
+                    later=None if (grown := growing.get((guardrail, treatment))) is None else grown.later,
                 )
             yield judge(guardrail, treatment, evidence, plan, crossings)
 

@@ -287,6 +287,11 @@ _DOUBTS: Mapping[Doubt, tuple[str, str, str]] = {
         "the primary metric",
         "a longer run: what stays is what counts",
     ),
+    Doubt.GROWING: (
+        "harm to {about} was larger in the later half of the measured time, within its margin",
+        "a guardrail",
+        "a longer run: what stays is what counts",
+    ),
     Doubt.FEW_HOSTS: ("so few hosts do not speak for others", "", "the same on more hosts"),
     Doubt.NO_GUARDRAIL: (
         "no guardrail was set",
@@ -345,7 +350,7 @@ def decision_sentence(
     """Write the one sentence of a decision from its parts, without a full stop.
 
     `headline` is the primary's row, `rails` the arm's guardrails, `parts` the primary's rows by stratum and by half of
-    the time: where harm is named, or that it faded, they say how much.
+    the time, and by half those of guarded metrics: where harm is named, or that it faded or grew, they say how much.
     """
     effect = "" if headline is None else effect_words(headline, alpha)
     about = ", ".join(arm.about)
@@ -375,8 +380,8 @@ def decision_sentence(
         case Cause.MISSING_DATA:
             lost = missing or f"values of {about or 'the primary metric'} are missing"
             said = _but(effect, clear, f"{lost}: {_worst_case(arm)} nothing would be gained")
-        case Cause.FADED:
-            said = _but(effect, clear, _gone(parts))
+        case Cause.FADED | Cause.GUARDRAIL_GROWING:
+            said = _but(effect, clear, _over_time(arm, parts))
         case Cause.NOT_CLEAR:
             said = f"{effect}, but the randomisation test does not bear it out" if clear else effect or NO_CLEAR_CHANGE
         case Cause.TOO_FEW_UNITS:
@@ -406,9 +411,14 @@ _NOTHING_TO_JUDGE = {
 }
 
 
-def _gone(parts: Sequence[Estimate]) -> str:
-    said, halves = "it faded, and the later half of the measured time alone does not show it", halves_words(parts)
-    return f"{said}: {halves}" if halves else said
+def _over_time(arm: ArmDecision, parts: Sequence[Estimate]) -> str:
+    """Say that it faded, or that harm grew, with both halves' numbers where they are there."""
+    faded = "it faded, and the later half of the measured time alone does not show it"
+    grew = f"harm to {', '.join(arm.about) or 'a guardrail'} grew, and the later half of the measured time alone "
+    said = faded if arm.cause is Cause.FADED else f"{grew}does not rule it out"
+    halves = [(name, halves_words([row for row in parts if row.metric == name])) for name in arm.about]
+    told = [words if len(halves) == 1 else f"{name} {words}" for name, words in halves if words]
+    return f"{said}: {'; '.join(told)}" if told else said
 
 
 def _favourable(

@@ -1,6 +1,7 @@
-"""Each measured period of a parallel run cut at its middle: what the primary was in the earlier half, and in the later.
+"""Each measured period of a parallel run cut at its middle: what a metric was in the earlier half, and in the later.
 
-A host of such a run is measured in one long period. Cut, it has two halves, so that an effect that fades is seen.
+A host of such a run is measured in one long period. Cut, it has two halves, so that an effect that fades is seen, and
+harm that grows. All metrics that are looked at so are cut in one reading of the store.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.catalogue import find_derived
-from analysis.plan import AnalysisPlan, Role
+from analysis.plan import AnalysisPlan
 from analysis.results import HALVES
 from fleetexp.control.observations import observations
 from fleetexp.domain import Design, PeriodKind
@@ -35,16 +36,17 @@ def with_halves(
 ) -> DataFrame:
     """Add to observations of a parallel design what the primary was in each half of its measured periods.
 
-    The columns are `earlier_half` and `later_half`, in the metric's unit: the statistic that the primary's effect is
-    of, made by `observations` from the readings up to the middle of the period and from those after it (and not after
-    `until`). NaN for all else, and where a half has no such figure: readings were dropped, or a counter has only one.
+    Beside it what every metric was that a guardrail with a margin watches. The columns are `earlier_half` and
+    `later_half`, in the metric's unit: the statistic that its effect is of, made by `observations` from the readings up
+    to the middle of the period and from those after it (and not after `until`). NaN for all else, and where a half has
+    no such figure: readings were dropped, or a counter has only one.
     """
-    primary = next((metric for metric in plan.metrics if metric.role is Role.PRIMARY), None)
-    if plan.design != Design.PARALLEL or primary is None:
+    from analysis.halves import cut_in_halves  # noqa: PLC0415 - pandas takes half a second
+
+    if plan.design != Design.PARALLEL or not (cut := cut_in_halves(plan)):
         return rows
-    figures = {primary.name: primary.statistic}
-    if primary.denominator is not None:
-        figures[primary.denominator] = "mean"
+    below = [metric.denominator for metric in cut if metric.denominator is not None]
+    figures = dict.fromkeys(below, "mean") | {metric.name: metric.statistic for metric in cut}
     asked = (rows["kind"] == PeriodKind.MEASURE.value) & rows["metric"].isin(figures)
     own = rows[asked]
     places = dict(zip(zip(own["period_id"], own["metric"], strict=True), np.flatnonzero(asked).tolist(), strict=True))

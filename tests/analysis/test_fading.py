@@ -1,4 +1,4 @@
-"""Effects that fade, grow and stay: what is decided, what is said, and how often a constant effect is suspected."""
+"""Effects that fade, harms that grow, and what stays: what is decided and said, how often the last is suspected."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy import stats
 
 from analysis import analyze
 from analysis.halves import in_later_half
-from analysis.plan import AnalysisPlan, Estimand, Rule, TradePlan
-from analysis.results import HALVES, ArmDecision, Cause, Check, Decision, Doubt, Findings
+from analysis.plan import AnalysisPlan, Direction, Estimand, GuardrailPlan, Rule, TradePlan
+from analysis.results import HALVES, ArmDecision, Cause, Check, Decision, Doubt, Findings, Verdict
 from tests.analysis.fleet_data import fleet, plan
 from tests.analysis.simulation import host_levels
 from tests.analysis.switchback_data import all_periods, switchback
@@ -78,16 +78,33 @@ def of_long_periods(sizes: tuple[int, int], course: Course, seed: int = 1) -> tu
 
 
 def of_blocks(
-    hosts: int, blocks: int, course: Course, seed: int = 1, *, order: str = "pairs", noise: float = 1.5
+    hosts: int,
+    blocks: int,
+    course: Course,
+    seed: int = 1,
+    *,
+    order: str = "pairs",
+    noise: float = 1.5,
+    harm: Course | None = None,
 ) -> tuple[pd.DataFrame, AnalysisPlan, pd.DataFrame]:
-    """Draw a switchback whose latency falls by the course; every host drifts."""
+    """Draw a switchback whose latency falls by the course; every host drifts. With a harm, memory rises by that."""
 
     def value(arm: str, block: int, position: int, draw: np.random.Generator) -> float:
         gone = course(block / blocks) if arm == "always" else 0.0
         return (100 + 0.3 * position) * (1 - gone) + draw.normal(0, noise)
 
+    def memory(arm: str, block: int, position: int, draw: np.random.Generator) -> float:
+        risen = harm(block / blocks) if harm is not None and arm == "always" else 0.0
+        return 100 * (1 + risen) + draw.normal(0, noise)
+
     names = [f"host-{place}" for place in range(hosts)]
-    seen = switchback({"latency": value}, blocks=blocks, hosts=names, order=order, seed=seed)
+    seen = switchback(
+        {"latency": value} | ({} if harm is None else {"memory": memory}),
+        blocks=blocks,
+        hosts=names,
+        order=order,
+        seed=seed,
+    )
     return seen, switchback_plan(order=order), all_periods(seen)
 
 
@@ -248,6 +265,116 @@ def test_values_of_one_moment_are_in_one_half() -> None:
     ]  # fmt: skip
 
 
+# ---------------------------------------------------------------------------- harm that grows
+RAIL = GuardrailPlan(metric="memory", worse=Direction.INCREASE, margin=0.10)
+TO_THE_MARGIN: Course = lambda at: 0.0 if at < 0.5 else 0.10  # noqa: E731 - half of it over the whole time
+BEYOND: Course = lambda at: 0.0 if at < 0.5 else 0.16  # noqa: E731
+
+
+def hosts_with_memory(
+    sizes: tuple[int, int], periods: int, harm: Course, seed: int = 1
+) -> tuple[pd.DataFrame, AnalysisPlan]:
+    """Hosts whose throughput rises for good, and whose memory rises by the harm."""
+    rows, own = of_hosts(sizes, periods, CONSTANT, seed)
+    memory, _ = of_hosts(sizes, periods, harm, seed + 10_000)
+    memory = memory[memory["metric"] == "throughput"].assign(metric="memory")
+    return pd.concat([rows, memory], ignore_index=True), replace(own, guardrails=(RAIL,))
+
+
+def long_with_memory(harm: Course, seed: int) -> tuple[pd.DataFrame, AnalysisPlan]:
+    rows, own = hosts_with_memory((40, 40), 2, harm, seed)
+    return in_one_period(rows), own
+
+
+def blocks_with_memory(hosts: int, blocks: int, harm: Course, seed: int) -> Findings:
+    rows, own, periods = of_blocks(hosts, blocks, CONSTANT, seed, harm=harm)
+    return analyze(rows, replace(own, guardrails=(RAIL,)), periods)
+
+
+HARMED: dict[str, Callable[[Course, int], Findings]] = {
+    "parallel": lambda harm, seed: analyze(*hosts_with_memory((20, 20), 12, harm, seed)),
+    "one period a host": lambda harm, seed: analyze(*long_with_memory(harm, seed)),
+    "switchback on three hosts": lambda harm, seed: blocks_with_memory(3, 16, harm, seed),
+    "switchback of a fleet": lambda harm, seed: blocks_with_memory(10, 12, harm, seed),
+}
+
+
+def growing_check(findings: Findings) -> Check:
+    (found,) = [check for check in findings.checks if check.name.startswith("growing harm (memory, ")]
+    return found
+
+
+@pytest.mark.parametrize("design", HARMED)
+def test_harm_that_grows_to_its_margin_does_not_pass_on_the_average(design: str) -> None:
+    findings = HARMED[design](TO_THE_MARGIN, 1)
+    (arm,) = findings.arms
+    (rail,) = [rail for rail in findings.guardrails if rail.plan.metric == "memory"]
+    assert (arm.decision, arm.cause, arm.about) == (Decision.INCONCLUSIVE, Cause.GUARDRAIL_GROWING, ("memory",))
+    assert "harm to memory grew" in arm.sentence and "in the earlier half" in arm.sentence
+    assert rail.verdict is Verdict.INCONCLUSIVE and rail.reason.startswith("Harm grew: ")
+    rows = [row for row in findings.estimates if row.kind in HALVES and row.metric == "memory"]
+    assert [row.kind for row in rows] == list(HALVES)
+    assert [row.lift for row in rows] == pytest.approx([0.0, 0.10], abs=0.03)
+    assert growing_check(findings).passed is False
+
+
+@pytest.mark.parametrize("design", HARMED)
+def test_harm_whose_later_half_is_clearly_beyond_its_margin_fails(design: str) -> None:
+    findings = HARMED[design](BEYOND, 1)
+    (arm,) = findings.arms
+    assert (arm.decision, arm.cause, arm.about) == (Decision.DO_NOT_SHIP, Cause.GUARDRAIL_FAILED, ("memory",))
+    assert "Of the later half alone: An increase of 10 % or more is shown" in arm.sentence
+
+
+@pytest.mark.parametrize("design", HARMED)
+@pytest.mark.parametrize("harm", [0.04, -0.3], ids=["within its margin", "to the better"])
+def test_growth_that_does_no_harm_ships_and_what_grew_within_its_margin_is_said(harm: float, design: str) -> None:
+    findings = HARMED[design](lambda at: 0.0 if at < 0.5 else harm, 1)
+    (arm,) = findings.arms
+    assert arm.decision.is_favourable
+    assert (Doubt.GROWING in doubts(arm)) == (harm > 0)
+    assert ("harm to memory was larger in the later half" in arm.sentence) == (harm > 0)
+    assert growing_check(findings).passed is True
+
+
+@pytest.mark.parametrize("design", HARMED)
+@pytest.mark.parametrize("course", [lambda at: 0.03, lambda at: 0.06 - 0.06 * at], ids=["constant", "fading"])
+def test_harm_that_stays_or_goes_is_judged_over_the_whole_time(course: Course, design: str) -> None:
+    findings = HARMED[design](course, 4)
+    (arm,) = findings.arms
+    assert arm.decision.is_favourable
+    assert Doubt.GROWING not in doubts(arm)
+
+
+def test_the_growth_of_a_harm_by_hand() -> None:
+    """Two guardrails share alpha; a change counts by the weaker of two t-tests, in the unit and relative to control."""
+    rows, own = hosts_with_memory((20, 20), 2, CONSTANT)
+    rows = rows[rows["kind"] == "measure"].sort_values(["position", "host"])  # no pre-period: Welch's t alone
+    even = np.linspace(-1, 1, 20)  # neither few hosts nor skewed ones: no randomisation test
+    rows.loc[rows["metric"] == "memory", "mean"] = np.concatenate(
+        [100 + 2 * even, 101 + even, 110 + even, 121 - 2 * even]  # control, treatment: first the earlier half
+    )
+    falls = replace(RAIL, metric="cpu", worse=Direction.DECREASE)
+    findings = analyze(rows, replace(own, guardrails=(RAIL, falls)))
+    changes = [(10 - even, 20 - 3 * even), (even / 110 - even / 50, 11 / 110 - 1 / 100 - 2 * even / 110 - even / 100)]
+    by_hand = [stats.ttest_ind(treated, control, equal_var=False).pvalue for control, treated in changes]
+    assert growing_check(findings).p_value == pytest.approx(2 * max(by_hand))
+    halves = [row for row in findings.estimates if row.kind in HALVES and row.metric == "memory"]
+    assert [row.lift for row in halves] == pytest.approx([0.01, 0.10])
+    (rail, _) = findings.guardrails[:2]
+    assert rail.verdict is Verdict.INCONCLUSIVE
+    assert "in the later. Of the later half alone: An increase of 10 % or more is neither ruled out" in rail.reason
+    (cpu,) = [check for check in findings.checks if check.name == "growing harm (cpu, treatment)"]
+    assert cpu.passed is True
+
+
+def test_too_few_hosts_or_one_period_leave_the_growth_untested_and_it_is_said() -> None:
+    for seen in (hosts_with_memory((20, 20), 1, TO_THE_MARGIN), hosts_with_memory((3, 20), 10, TO_THE_MARGIN)):
+        check = growing_check(analyze(*seen))
+        assert check.passed is None
+        assert "Not testable" in check.detail
+
+
 # ---------------------------------------------------------------------------- how often
 STILL: dict[str, Callable[[int], Findings]] = {
     **{design: (lambda seed, of=of: of(CONSTANT, seed)) for design, of in DESIGNS.items()},
@@ -275,3 +402,18 @@ def test_a_constant_effect_is_called_faded_no_more_often_than_by_chance(design: 
     assert tested > 0.9 * runs
     assert said <= stats.binom.ppf(0.999, runs, 0.025), said / runs
     assert inconclusive <= stats.binom.ppf(0.999, runs, 0.01), inconclusive / runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", ["one period a host", "switchback on three hosts"])
+def test_constant_harm_near_its_margin_is_rarely_blocked_for_growing_and_growing_harm_nearly_always(
+    design: str,
+) -> None:
+    """Growth to harm alone, of a test at 5 %: at most 2.5 % of runs. A harm of 2 %, then 12 %, has the same mean."""
+    runs, grown = 50, 20
+    still = [HARMED[design](lambda at: 0.07, 500 + seed).arms[0] for seed in range(runs)]
+    suspected = sum(one.cause is Cause.GUARDRAIL_GROWING or Doubt.GROWING in doubts(one) for one in still)
+    assert suspected <= stats.binom.ppf(0.999, runs, 0.025), suspected / runs
+    growing = [HARMED[design](lambda at: 0.02 if at < 0.5 else 0.12, 900 + seed).arms[0] for seed in range(grown)]
+    caught = sum(not one.decision.is_favourable for one in growing)
+    assert caught >= stats.binom.ppf(0.001, grown, 0.95), caught / grown

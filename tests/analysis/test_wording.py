@@ -253,6 +253,7 @@ DOUBTS = {
     Doubt.COST_NOT_EXCLUDED: "it is not excluded that more servers are needed",
     Doubt.CARRY_OVER_UNTESTED: "what an arm leaves behind for the next could not be tested",
     Doubt.FADING: "the change of x was smaller in the later half of the measured time",
+    Doubt.GROWING: "harm to x was larger in the later half of the measured time, within its margin",
     Doubt.FEW_HOSTS: "so few hosts do not speak for others",
     Doubt.CARRY_OVER: "it is not excluded that what an arm leaves behind for the next eats the change of x",
     Doubt.NO_GUARDRAIL: "no guardrail was set",
@@ -280,6 +281,7 @@ PASSED = (rail("memory_used_bytes"), rail("oom_kills"), rail("hosts_lost", built
 FAILED = rail("oom_kills", Verdict.FAIL, "The tripwire 1 was reached: 3.")
 EVERY = "every guardrail passed (memory_used_bytes, oom_kills)"
 FLEET = Scope(hosts=80, periods=80, seconds=8e4)
+EARLY = replace(BETTER, kind=EstimateKind.EARLIER_HALF)
 LATE = replace(UNCLEAR, kind=EstimateKind.LATER_HALF)
 IN_C = replace(WORSE, stratum="c", kind=EstimateKind.STRATUM)
 
@@ -379,6 +381,30 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
         (sentence(Cause.GUARDRAIL_OPEN, about=("psi", "oom")), f"{ROSE}, but harm to psi, oom is not ruled out"),
         (sentence(Cause.GUARDRAIL_OPEN, UNCLEAR, about=("psi",)), f"{NOT_CLEAR}, and harm to psi is not ruled out"),
     ],
+    Cause.GUARDRAIL_GROWING: [
+        (
+            sentence(
+                Cause.GUARDRAIL_GROWING,
+                rows=(
+                    *(replace(row, metric="memory") for row in (EARLY, LATE)),
+                    replace(EARLY, metric="psi"),
+                    replace(EARLY, lift=0.5),
+                ),
+                about=("memory", "psi"),
+            ),
+            f"{ROSE}, but harm to memory, psi grew, and the later half of the measured time alone does not rule it "
+            f"out: memory +5.8 % [+3.1 %, +8.4 %] in the earlier half, +0.8 % [{MINUS}3.1 %, +4.7 %] in the later",
+        ),
+        (
+            sentence(Cause.GUARDRAIL_GROWING, UNCLEAR, rows=(EARLY, LATE), about=("throughput",)),
+            f"{NOT_CLEAR}, and harm to throughput grew, and the later half of the measured time alone does not rule it "
+            f"out: +5.8 % [+3.1 %, +8.4 %] in the earlier half, +0.8 % [{MINUS}3.1 %, +4.7 %] in the later",
+        ),
+        (
+            sentence(Cause.GUARDRAIL_GROWING),
+            f"{ROSE}, but harm to a guardrail grew, and the later half of the measured time alone does not rule it out",
+        ),
+    ],
     Cause.STRATUM_HARMED: [
         (
             sentence(Cause.STRATUM_HARMED, UNCLEAR, rows=(IN_C,), scope=replace(FLEET, without=("c",), harmed=("c",))),
@@ -412,7 +438,7 @@ SENTENCES: dict[Cause, list[tuple[str, str]]] = {
     ],
     Cause.FADED: [
         (
-            sentence(Cause.FADED, rows=(replace(BETTER, kind=EstimateKind.EARLIER_HALF), LATE), about=("throughput",)),
+            sentence(Cause.FADED, rows=(EARLY, LATE), about=("throughput",)),
             f"{ROSE}, but it faded, and the later half of the measured time alone does not show it: +5.8 % [+3.1 %, "
             f"+8.4 %] in the earlier half, +0.8 % [{MINUS}3.1 %, +4.7 %] in the later",
         ),

@@ -101,11 +101,35 @@ def test_the_same_data_get_the_same_findings_through_a_store(text: str, tmp_path
     rails = [rail for rail in stored.guardrails if not rail.built_in]
     assert told(found.guardrails) == told(rails)
     # What only a run knows is left out: hosts that were planned, the ratio that was aimed at, what watching cost.
-    fading = "fading (throughput, big)"
-    named = {check.name for check in found.checks} - ({fading} if by_readings else set())
-    assert [one.passed for one in stored.checks if one.name == fading] == [True]
+    halved = {"fading (throughput, big)"} | (set() if switchback else {"growing harm (memory_used_bytes, big)"})
+    named = {check.name for check in found.checks} - (halved if by_readings else set())
+    assert [one.passed for one in stored.checks if one.name in halved] == [True] * len(halved)
     tested, of_run = ([check for check in one.checks if check.passed is not None] for one in (found, stored))
     assert told(tested) == told([one for one in of_run if one.name in named and one.name != "sample-ratio mismatch"])
+
+
+@pytest.mark.parametrize("climbs", [False, True])
+def test_harm_that_climbs_from_period_to_period_does_not_pass_on_the_average(climbs: bool) -> None:
+    """Memory 5 % up throughout, or climbing from nothing to 16 %: 8 % on the average, 12 % in the later half."""
+    draw = np.random.default_rng(5)
+    rows = []
+    for place in range(40):
+        arm, memory = ("control", "big")[place % 2], 64 * np.exp(draw.normal(0, 0.01))
+        for period in range(12):
+            harm = (0.16 * (period + 0.5) / 12 if climbs else 0.05) * (arm == "big")
+            common = {"host": f"web-{place}", "arm": arm, "period": period}
+            rows += [
+                common | {"metric": "throughput", "value": (100 + 5 * (arm == "big")) * (1 + 0.01 * draw.normal())},
+                common | {"metric": "memory_total", "value": memory * (1 + harm) * (1 + 0.01 * draw.normal())},
+            ]
+    better = {"throughput": "increase", "memory_total": "decrease"}
+    said = {"control": "control", "primary": "throughput", "better": better, "assigned": "at random"}
+    found = fleetexp.analyze(pd.DataFrame(rows), **said, guardrails={"memory_total": 0.1})
+    whole = next(row for row in found.estimates if row.headline and row.metric == "memory_total")
+    assert whole.lift_interval is not None and whole.lift_interval.high is not None
+    assert whole.lift_interval.high < 0.1
+    cause = Cause.GUARDRAIL_FAILED if climbs else Cause.BETTER
+    assert (found.arms[0].decision.is_favourable, found.arms[0].cause) == (not climbs, cause)
 
 
 def test_blocks_make_a_switchback() -> None:

@@ -18,7 +18,7 @@ import pytest
 from scipy import stats
 
 from agents.messages import Measurement, Reading, Sample
-from analysis.plan import AnalysisPlan, MetricPlan, Role
+from analysis.plan import AnalysisPlan, Direction, GuardrailPlan, MetricPlan, Role
 from analysis.results import HALVES, ArmDecision, Cause, Check, Doubt, Findings
 from fleetexp.as_of import analysed_as_of
 from fleetexp.control.interim_analysis import InterimAnalyst, Measured
@@ -200,6 +200,26 @@ def test_both_parts_of_a_ratio_are_cut(store: Store) -> None:
     assert sorted(set(cut["metric"])) == ["memory_used_bytes", "throughput"]
     assert len(cut) == 2 * 3
     assert with_halves(rows, replace(plan, design="switchback"), periods, store=store, counters=frozenset()) is rows
+
+
+def test_what_a_guardrail_with_a_margin_watches_is_cut_beside_the_primary(store: Store) -> None:
+    run_id = stored(store, 4, odd_readings)
+    worse = Direction.INCREASE
+    guardrails = (
+        GuardrailPlan(metric="memory_used_bytes", worse=worse, margin=0.1),
+        GuardrailPlan(metric="pgfault", worse=worse, tripwire=1e12),  # its worst moment counts, not its average
+    )
+    plan = replace(planned(store, run_id), guardrails=guardrails)
+    rows, periods = store.observations(run_id), store.periods_frame(run_id)
+    found = with_halves(rows, plan, periods, store=store, counters=frozenset())
+    cut = found[found["later_half"].notna()]
+    assert sorted(set(cut["metric"])) == ["memory_used_bytes", "throughput"]
+    halves = cut.set_index(["metric", "period_id"])[[kind.value for kind in HALVES]]
+    for metric in ("memory_used_bytes", "throughput"):
+        for period in store.periods(run_id):
+            if (metric, period.period_id) in halves.index:
+                wanted = by_hand(period, FIGURES[metric][1])
+                assert halves.loc[(metric, period.period_id)].tolist() == pytest.approx(wanted, rel=1e-9)
 
 
 # ---------------------------------------------------------------------------- planted
