@@ -23,8 +23,8 @@ from fleetexp.experiment.central import (
     STEP_SECONDS,
     CentralQuery,
     HostOfSeries,
-    increase_of,
     bare_counter,
+    increase_of,
     names_buckets,
     unclear_time,
 )
