@@ -100,7 +100,7 @@ def prepare(
     """
     found = inventory.survey()
     hosts = _planned(experiment, inventory, found, store_url)
-    power = planned_power(experiment, hosts.plan, store_url)
+    power = planned_power(experiment, hosts.plan, store_url, simulated=is_simulated(inventory.name))
     refusals, warnings = [*_refusals(hosts.plan, hosts.facts)], [*_warnings(hosts.plan, hosts.facts)]
     if preflight_root and inventory.one_machine and not refusals:
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
