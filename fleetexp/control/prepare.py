@@ -111,7 +111,11 @@ def prepare(
         refusals += nonconforming(experiment, hosts.facts, store_url)
         trials = try_queries(experiment, hosts.facts)
         refusals += refusals_of(experiment, trials)
-    warnings += [trial.text for trial in trials if trial.failure or trial.unmatched or trial.warnings]
+    warnings += [
+        trial.text
+        for trial in trials
+        if trial.failure or trial.unmatched or trial.warnings or trial.shared or trial.native
+    ]
     if (refusal := lacking_power(power)) is not None and not power_acknowledged:
         refusals.append(refusal)
     return PreparedRun(
