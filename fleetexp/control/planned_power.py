@@ -86,9 +86,9 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl, *, si
         known = None if store is None else newest_spread(store, metric, contrasts=contrasts, by_host=by_host)
     no_use = "no earlier run shows it"
     if known is not None and known.simulated and not simulated:
-        known, no_use = None, f"no run on real hosts shows it, {known.source} does"
+        no_use, known = f"no run on real hosts shows it, {known.source} does", None
     elif known is not None and (known.spread.mean == 0 or known.spread.sd == 0):
-        known, no_use = None, f"the mean or the spread in {known.source} is 0"
+        no_use, known = f"the mean or the spread in {known.source} is 0", None
     values: tuple[float, ...] = ()
     if known is None:
         ratio = ASSUMED_BLOCK_CV if contrasts else ASSUMED_HOST_CV
