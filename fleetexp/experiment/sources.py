@@ -477,6 +477,18 @@ def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -
         yield (*path, "every"), what, f"write {format_duration(measure_seconds / 2)} or less"
 
 
+def apart_at_most(sources: Mapping[str, SourceSection], *, sample_every_seconds: float) -> dict[str, float]:
+    """Return the sources that the agents read one by one -> seconds between two readings, at most, while each answers.
+
+    One that takes as long as it may delays the next, and one may be dropped for it.
+    """
+    return {
+        name: 2 * (source.every or sample_every_seconds) + source.timeout
+        for name, source in sources.items()
+        if source.promql is None and source.perf is None and source.question is None
+    }
+
+
 def counters_among(sources: Mapping[str, SourceSection]) -> frozenset[str]:
     """Return the names of the sources whose values only rise, and of an event's times."""
     asked = (source.as_asked(name, needed=False) for name, source in sources.items() if source.counter(name))
