@@ -16,6 +16,7 @@ from fleetexp.domain import EventKind, Origin, PeriodKind, PeriodState
 from fleetexp.errors import RunError
 from fleetexp.experiment import analysis_plan, recall_experiment
 from fleetexp.experiment.schedule import assigned_units
+from fleetexp.simulated import is_simulated
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store
 
@@ -47,7 +48,7 @@ def analysed_as_of(store: Store, run_id: int, moment: datetime | int) -> Analysi
     if record.origin is Origin.IMPORT:
         raise RunError(f"run {run_id} was imported whole", "--as-of", "import the earlier data by themselves")
     stage = moment if isinstance(moment, int) else None
-    at = _stage_end(store, record, moment) if isinstance(moment, int) else moment
+    at = (_stage_end(store, record, moment) if isinstance(moment, int) else moment).astimezone(UTC)
     every = store.periods_frame(run_id)
     if not (every["started_at"] <= at).any():
         began = every["started_at"].dropna()
@@ -55,7 +56,8 @@ def analysed_as_of(store: Store, run_id: int, moment: datetime | int) -> Analysi
         raise RunError(f"run {run_id} had measured nothing at {at:%Y-%m-%d %H:%M:%S} UTC", "--as-of", remedy)
     periods = _periods_at(every, at)
     experiment = recall_experiment(record.spec_text, run_id)
-    measured = Measured(store=store, run_id=run_id, plan=record.plan, counters=experiment.counters)
+    apart = {} if is_simulated(record.fleet) else experiment.apart_at_most
+    measured = Measured(store=store, run_id=run_id, plan=record.plan, counters=experiment.counters, apart=apart)
     rows, periods = _all_of(measured.by(at, periods, past=True))
     plan = analysis_plan(experiment, assigned_units(record.plan))
     whole = _is_whole(every, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from fleetexp.domain import Design
 from fleetexp.errors import ConfigError, StoreUnreachable, WrongSchema
 from fleetexp.experiment import Experiment
 from fleetexp.experiment.population import HostInfo
+from fleetexp.simulated import WORDS, is_simulated
 from fleetexp.store.records import RunRecord
 from fleetexp.store.store import Store, open_store, schema_version
 from fleetexp.store.url import StoreUrl, parse_url
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSpread:
-    """A spread and where it is from. `contrasts`: of the blocks (or hosts) of a switchback, not of hosts."""
+    """A spread and where it is from: `simulated` says that no real host has shown it."""
 
     spread: Spread
     source: str
     run_id: int
-    contrasts: bool = False
+    simulated: bool
 
 
 def newest_spread(
@@ -37,7 +38,8 @@ def newest_spread(
 ) -> KnownSpread | None:
     """Return how the metric spread in the newest run that shows it (or in `run_id`), None where none does.
 
-    `contrasts` asks for the contrasts of a switchback: only such a run shows them.
+    Any real run goes before a simulated one, as a rehearsal is. `contrasts` asks for the contrasts of a switchback:
+    only such a run shows them.
     """
     from analysis.pre_period import block_spread, host_spread  # noqa: PLC0415 - pandas takes half a second
 
@@ -56,11 +58,12 @@ def newest_spread(
             continue
         what = "host" if by_host or not contrasts else "block"
         of = f"{found.hosts} {what}s' contrasts" if contrasts else f"{found.hosts} hosts"
+        simulated = is_simulated(record.fleet)
         return KnownSpread(
             spread=found,
-            source=f"run {record.run_id} ({record.experiment}): {of}",
+            source=f"run {record.run_id} ({record.experiment}){f', {WORDS}' if simulated else ''}: {of}",
             run_id=record.run_id,
-            contrasts=contrasts,
+            simulated=simulated,
         )
     return None
 
@@ -126,12 +129,13 @@ def _newest_values(store: Store, metric: str) -> dict[str, float]:
 
 
 def _runs_with(store: Store, metric: str, run_id: int | None) -> Iterator[tuple[RunRecord, DataFrame]]:
-    """Runs that observed a metric, the newest first, with its rows."""
-    records = [store.run(run_id)] if run_id is not None else sorted(store.runs(), key=_number, reverse=True)
+    """Runs that observed a metric, real ones before simulated ones, the newest first, with its rows."""
+    records = [store.run(run_id)] if run_id is not None else sorted(store.runs(), key=_real_and_new, reverse=True)
     for record in records:
         rows = store.observations(record.run_id, metrics=[metric])
         if not rows.empty:
             yield record, rows
 
 
-_number: Callable[[RunRecord], int] = lambda record: record.run_id  # noqa: E731
+def _real_and_new(record: RunRecord) -> tuple[bool, int]:
+    return not is_simulated(record.fleet), record.run_id

@@ -102,9 +102,10 @@ the text format, seconds in OpenMetrics; in another unit, of before the period, 
 **Missing is missing**: no answer in time, another status than 200, a redirect, more than 16 MiB, a page cut short, a
 line that breaks the format's rules, a series that is not there, NaN or infinity give no value, never 0, and a
 `source_lost` event with the reason, once per outage and period. A counter that fell in a period (its service began
-anew) is left out of that period, and so is a sum of which one series fell. What reading costs is part of
-`agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and for the primary metric
-an error, unless the workload has yet to start what answers there.
+anew) is left out of that period, and so is a sum of which one series fell, and what is another process' by its labels
+or by a `_created` of its page. What was away at a stretch for more than a fifth of a period has no value of it. What
+reading costs is part of `agent_cpu_seconds`. Before a run each source is read once: one that can't be is a warning, and
+for the primary metric an error, unless the workload has yet to start what answers there.
 
 ## Any event: `perf`
 

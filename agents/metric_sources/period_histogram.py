@@ -31,7 +31,7 @@ class PeriodHistogram:
         self._last, self._at = one.asked_boottime, at
         self._readings += 1
         try:
-            self._increase.add({series: dict(buckets) for series, buckets in one.buckets.items()})
+            self._increase.add({series: dict(buckets) for series, buckets in one.buckets.items()}, one.created)
         except UnusableHistogram:
             self.lost = True
             raise

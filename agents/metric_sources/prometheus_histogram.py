@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from agents.messages import MetricSource
 from agents.metric_sources.exposition import Exposition, ExpositionSample, broken, lines_about, sample_of
-from agents.metric_sources.prometheus_text import SeriesValue, chosen_series, key_of, number_of
+from agents.metric_sources.prometheus_text import SeriesValue, chosen_series, created_at, key_of, number_of
 from agents.metric_sources.unreadable import Unreadable
 
 _AT_A_SERVER = "ask the metrics' server, which has it: 'promql: {name}, quantile: ..., by: instance'"
@@ -41,6 +41,7 @@ def histogram_buckets(page: Exposition, source: MetricSource) -> SeriesValue:
         value=sum(found[-1][1] for found in buckets.values()),
         at_seconds=chosen.instant,
         written_as=1.0 if page.openmetrics else 1000.0,
+        created=created_at(page, name, buckets),
         buckets=buckets,
     )
 

@@ -45,7 +45,8 @@ class SeriesValue:
     """A value, and the instant that the page itself gives for it (seconds since 1970), where it does.
 
     `asked_boottime` is the middle of the asking: what it takes to understand a page does not make its values younger.
-    `parts` has the series of a counter that is a sum, each under its labels: one may begin anew while the sum rises.
+    `parts` has the series of a counter, each under its labels: one may begin anew, or give way to another, while the
+    value rises. `created` has when each began by the page's own word, seconds since 1970, where it gives that.
     `buckets` has those of a histogram: a series' labels -> upper bound and observations up to it; the value is then
     that of all observations.
     """
@@ -55,6 +56,7 @@ class SeriesValue:
     asked_boottime: float = 0.0
     written_as: float = 1.0  # how many of the page's own units of time make a second
     parts: Mapping[str, float] = field(default_factory=dict)
+    created: Mapping[str, float] = field(default_factory=dict)
     buckets: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
@@ -79,12 +81,31 @@ def series_value(page: Exposition, source: MetricSource) -> SeriesValue:
         raise Unreadable(f"{many} series match: {written}", "choose one with labels, or write 'sum: true'")
     _agree(source, chosen.counter)
     values = {key: number_of(page, sample) for key, sample in chosen.samples.items()}
+    if source.counter and min(values.values()) < 0:
+        what = f"{source.pick!r} stands at {min(values.values()):g}: no counter is below 0"
+        raise Unreadable(what, "write 'kind: gauge', or let the service count up from 0")
     return SeriesValue(
         value=as_number(sum(values.values())),
         at_seconds=chosen.instant,
         written_as=_per_second(page),
-        parts=values if source.sum_series and source.counter else {},
+        parts=values if source.counter else {},
+        created=created_at(page, source.pick, values) if source.counter else {},
     )
+
+
+def created_at(page: Exposition, name: str, series: Collection[str]) -> dict[str, float]:
+    """Return when these series began, by the page's own `_created` samples; those that have none are left out."""
+    family = next((name.removesuffix(end) for end in ("_total", *_COUNTED) if name.endswith(end)), name)
+    found: dict[str, float] = {}
+    for line in lines_about(page, f"{family}_created"):
+        if not line.word and line.name == f"{family}_created":
+            try:
+                sample = sample_of(page, line)
+                if (key := key_of(sample.labels)) in series:
+                    found[key] = number_of(page, sample)
+            except Unreadable:  # it is said beside the value, which stands without it
+                continue
+    return found
 
 
 def chosen_series(page: Exposition, name: str, labels: Mapping[str, str]) -> ChosenSeries:
@@ -259,4 +280,4 @@ def _nearest(text: str, name: str) -> str:
     return f"the nearest are {', '.join(close)}" if close else "see which series the page has, and correct 'name'"
 
 
-__all__ = ["ACCEPT", "SeriesValue", "chosen_series", "key_of", "number_of", "series_value"]
+__all__ = ["ACCEPT", "SeriesValue", "chosen_series", "created_at", "key_of", "number_of", "series_value"]

@@ -125,9 +125,9 @@ class SourceReader:
     def _value(self, metric: str, one: SeriesValue) -> float:
         if not one.parts:
             return one.value
-        total, fell = self._sums[metric].add(one.parts)
+        total, fell = self._sums[metric].add(one.parts, one.created)
         if fell:
-            self._tell(metric, f"its series {fell} began anew: this period has no rate of the sum")
+            self._tell(metric, f"its series {fell} began anew: this period has no rate of it")
         return total
 
     def _add_buckets(self, metric: str, at: datetime, one: SeriesValue) -> None:

@@ -97,6 +97,7 @@ _EVENTS: Mapping[str, float] = MappingProxyType(
 )
 _SPLITS_PER_BACKED_PAGE_SECOND = 2e-5
 _USED = "memory_used_bytes"
+RESPONDING = (_USED, *_RATES, *_EVENTS)  # of the host's own metrics, those that planted effects move
 _MEMORY = MetricLaw(host_spread=0.1, noise=0.01, memory_seconds=60.0)  # the mean is `used_share`
 
 

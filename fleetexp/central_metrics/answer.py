@@ -16,6 +16,7 @@ from fleetexp.central_metrics.failure import CentralFailure
 from fleetexp.domain import CentralOutcome
 
 Floats = NDArray[np.float64]
+_PARTIAL = "the answer is partial: some of the server's storage gave none"  # VictoriaMetrics says so without words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,12 +48,20 @@ class CentralAnswer:
 
 
 def understood(body: bytes, *, where: str, took_seconds: float) -> CentralAnswer:
-    """Read the body of a successful answer: a matrix, a vector or a scalar. CentralFailure where it is none."""
+    """Read the body of a successful answer: a matrix, a vector or a scalar. CentralFailure where it is none.
+
+    A body may say that it is an error whatever its HTTP status was, as behind some gateways.
+    """
     try:
         said = orjson.loads(body)
+        if said.get("status", "success") != "success":
+            what = f"the server says {said['status']!r}: {refusal(body)}"
+            raise CentralFailure(CentralOutcome.BROKEN, what, where, "mend the query, or what the server says")
         data = said["data"]
         series = tuple(_series(data["resultType"], data["result"]))
         words = [tuple(map(str, said.get(key) or ())) for key in ("warnings", "infos")]
+        if said.get("isPartial"):
+            words[0] += (_PARTIAL,)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         what = f"the answer is not one of Prometheus' HTTP API: {type(error).__name__} {error}"[:200]
         remedy = "let metrics.server.url end before /api/v1; Mimir's ends in /prometheus"
@@ -88,6 +97,8 @@ def _one(labels: Mapping[str, str], points: Any, histograms: Any = ()) -> Centra
     """Values are text: 'NaN' and '+Inf' are numbers there. A native histogram has no `values`, and so no point."""
     seconds = np.array([at for at, _ in points], dtype=np.float64)
     values = np.array([float(value) for _, value in points], dtype=np.float64)
+    if (np.diff(seconds) <= 0).any():
+        raise ValueError("a series whose instants do not rise")
     native = tuple((float(at), _histogram(said)) for at, said in histograms)
     return CentralSeries(labels=dict(labels), seconds=seconds, values=values, histograms=native)
 

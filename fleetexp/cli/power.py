@@ -104,6 +104,13 @@ def power(
         raise click.BadParameter("the spread is more than 0", param_hint="--cv")
     if effect is not None and effect <= 0:
         raise click.BadParameter("no number of hosts shows an effect of 0", param_hint="--effect")
+    if correlation is not None and not abs(correlation) < 1:
+        raise click.BadParameter("no pre-period foretells hosts without error", param_hint="--correlation")
+    if alpha is not None and not 0 < alpha < 0.5:
+        raise click.BadParameter("it is above 0 and below 50 %, such as 5%", param_hint="--alpha")
+    level = alpha or (0.05 if experiment is None else experiment.alpha)
+    if wanted is None or not level < wanted < 1:
+        raise click.BadParameter(f"it is above alpha, {level:.3g}, and below 1, such as 80%", param_hint="--power")
     if cv is not None and (run_id is not None or metric is not None):
         raise click.UsageError("--run and --metric name the data that --cv replaces: give one of them")
     paired = blocks is not None or (experiment is not None and experiment.switchback and hosts is None)

@@ -40,6 +40,8 @@ class CentralTrial:
     failure: CentralFailure | None
     took_seconds: float
     buckets: str = ""  # of a histogram: how many, and the widest that holds what is wanted, in words
+    shared: bool = False  # hosts have the very same values, and these move: they are one number of them all
+    native: bool = False  # the answer has native histograms, where numbers are wanted
 
     @property
     def text(self) -> str:
@@ -51,6 +53,10 @@ class CentralTrial:
             if names:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 said += f"; {label}: {', '.join(names[:_NAMED])}{more}"
+        if self.shared:
+            said += "; ALL HAVE THE VERY SAME VALUES: one number of all hosts is no host's own"
+        if self.native:
+            said += "; it has native histograms, which are no numbers: add 'quantile', or ask for histogram_quantile"
         told = f"the server warns: {', '.join(self.warnings)}" if self.warnings else ""
         return f"{'; '.join(filter(None, (said, self.buckets, told)))}: {self.promql}"
 
@@ -86,7 +92,19 @@ def _tried(client: MetricsClient, query: CentralQuery, facts: Sequence[HostFacts
         failure=read.failure,
         took_seconds=sum(one.took_seconds for one in read.asked),
         buckets=_buckets(query, read, matched),
+        shared=_shared(read, matched),
+        native=query.histogram is None
+        and any(series.histograms for one in read.asked if one.answer is not None for series in one.answer.series),
     )
+
+
+def _shared(read: StretchRead, hosts: Sequence[str]) -> bool:
+    """Whether several hosts were given the same values at the same instants, and those are not one constant."""
+    if len(hosts) < 2 or read.stretch.query.histogram is not None:
+        return False
+    first, *others = (read.points[host] for host in hosts)
+    alike = all(np.array_equal(first.steps, one.steps) and np.array_equal(first.values, one.values) for one in others)
+    return alike and np.unique(first.values).size > 2
 
 
 def _buckets(query: CentralQuery, read: StretchRead, matched: Sequence[str]) -> str:
@@ -107,8 +125,14 @@ def _end(value: float) -> str:
 
 
 def refusals_of(experiment: Experiment, trials: Sequence[CentralTrial]) -> Iterator[RunError]:
-    """Yield why a run would have nothing to decide by: its primary metric has no value of any host."""
+    """Yield why a run would have nothing to decide by: its primary metric has no value of any host, or no own one."""
     for trial in trials:
+        if trial.metric == experiment.metrics.primary and trial.shared:
+            yield RunError(
+                f"the primary metric is no host's own: {trial.text}",
+                where=f"metrics.sources.{trial.metric}",
+                remedy="let the query keep the hosts apart: 'sum by (instance) (...)'",
+            )
         if trial.metric == experiment.metrics.primary and not trial.matched:
             remedy = "mend the query, 'by' and the way from label to host; 'fleetexp plan' tries it again"
             yield RunError(

@@ -10,7 +10,7 @@ hosts lost, a stage at which some arm has no host yet) is looked at with interva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from analysis.plan import AnalysisPlan, Crossing
 from analysis.results import GuardrailResult, Verdict
 from fleetexp.control.messages import GuardrailsTested
 from fleetexp.control.metric_meanings import meanings_of
-from fleetexp.control.observations import observations, observe
+from fleetexp.control.observations import mostly_read, observations, observe
 from fleetexp.control.period_halves import with_halves
 from fleetexp.domain import Design, EventKind, PeriodKind, PeriodState, Plan
 from fleetexp.store.store import Store
@@ -73,7 +73,7 @@ def analysis_at(analysis: AnalysisPlan, plan: Plan, stage: int | None) -> Analys
 class Measured:
     """What a run has measured; `counters` are those among the metrics of the user's own.
 
-    `elsewhere`: those that are read from a metrics' server.
+    `elsewhere`: those that are read from a metrics' server. `apart`: as of `mostly_read`.
     """
 
     store: Store
@@ -81,6 +81,7 @@ class Measured:
     plan: Plan
     counters: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
+    apart: Mapping[str, float] = field(default_factory=dict)
 
     def by(
         self, at: datetime, periods: DataFrame, *, metrics: Sequence[str] | None = None, past: bool = False
@@ -104,6 +105,7 @@ class Measured:
                 readings = readings.between(until=at)
             about = {str(key): value for key, value in period.items()}
             about["seconds"] = (at - period["started_at"]).total_seconds()
+            readings = mostly_read(readings, self.counters, self.apart)
             for metric, summary in observations(readings, self.counters).items():
                 if metrics is None or metric in metrics:
                     cut.append({**about, "metric": metric, **asdict(summary)})
@@ -131,7 +133,8 @@ class InterimAnalyst:
 
     def observe(self, period_ids: Sequence[int]) -> None:
         """Sum up periods that have ended."""
-        observe(self.measured.store, period_ids, self.measured.counters, elsewhere=self.measured.elsewhere)
+        of = self.measured
+        observe(of.store, period_ids, of.counters, elsewhere=of.elsewhere, apart=of.apart)
 
     def analyse(self, stage: int | None) -> None:
         """Estimate from all complete periods and store the findings; where that can't be done, an event says why."""
@@ -162,7 +165,8 @@ class InterimAnalyst:
 
         The last thing it yields is what was found, after all answers are stored. Guardrails that can't be tested count
         as breached: a stage never opens on an untested one. `unread` are the metrics of which a metrics' server did not
-        give everything: a guardrail on one of them that is open for it is named.
+        give everything: a guardrail on one of them that is open for it is named, and so is one that is open and was
+        read on less than half of an arm's hosts.
         """
         store, run_id = self.measured.store, self.measured.run_id
         plan = analysis_at(self.analysis, self.measured.plan, stage)
@@ -180,10 +184,12 @@ class InterimAnalyst:
         self._note(checks)
         store.save_guardrail_checks(run_id, checks, stage=stage, look=_number(plan), at=self.now())
         still_open = {one.plan.metric for one in checks if one.verdict is Verdict.INCONCLUSIVE}
+        silent = {metric for metric in (still_open & guarded) - unread if _silent(rows, periods, metric)}
         yield GuardrailsTested(
             stage=stage,
             breaches=tuple(f"{one.plan.metric}: {one.reason}" for one in checks if one.verdict is Verdict.FAIL),
             unread=tuple(sorted(still_open & unread)),
+            silent=tuple(sorted(silent)),
         )
 
     def _meanings(self, plan: AnalysisPlan) -> Meanings:
@@ -199,6 +205,14 @@ class InterimAnalyst:
 
     def _crossings(self) -> tuple[Crossing, ...]:
         return self.measured.store.crossings(self.measured.run_id)
+
+
+def _silent(rows: DataFrame, periods: DataFrame, metric: str) -> bool:
+    """Whether less than half of the hosts that have been measured under some arm have a value of a metric."""
+    begun = periods[(periods["kind"] == PeriodKind.MEASURE.value) & periods["started_at"].notna()]
+    read = rows[(rows["kind"] == PeriodKind.MEASURE.value) & (rows["metric"] == metric) & rows["mean"].notna()]
+    hosts, heard = (frame.groupby("arm")["host"].nunique() for frame in (begun, read))
+    return bool((heard.reindex(hosts.index, fill_value=0) * 2 < hosts).any())
 
 
 def _number(plan: AnalysisPlan) -> int | None:

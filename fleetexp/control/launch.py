@@ -213,6 +213,7 @@ def _drive(
         plan=plan,
         counters=experiment.counters,
         elsewhere=frozenset() if central is None else frozenset(query.metric for query in central.queries),
+        apart={} if is_simulated(inventory.name) else experiment.apart_at_most,
     )
     analyst = InterimAnalyst(measured=measured, analysis=analysis, now=fleet.clock.now)
     try:

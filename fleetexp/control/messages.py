@@ -143,12 +143,14 @@ class TripwireCrossed:
 class GuardrailsTested:
     """The guardrails were tested on the data up to the end of a stage; `breaches` says which failed and why.
 
-    `unread`: the metrics of those that are open because their server did not give what was measured up to then.
+    `unread`: the metrics of those that are open because their server did not give what was measured up to then;
+    `silent`: of those that are open and were read on less than half of an arm's hosts.
     """
 
     stage: int
     breaches: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from fleetexp.store.store import Store
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
+AWAY_SHARE = 0.2  # of a period, as of a histogram's, and of the instants that a metrics' server is asked for
 
 
 def observe(
@@ -26,12 +28,14 @@ def observe(
     counters: frozenset[str] = frozenset(),
     *,
     elsewhere: frozenset[str] = frozenset(),
+    apart: Mapping[str, float] | None = None,
 ) -> None:
     """Read periods back from the store, summarise them, and store the observations.
 
-    What is read `elsewhere` than on the hosts is left out: the period has it whole only later.
+    What is read `elsewhere` than on the hosts is left out: the period has it whole only later. `apart`: as of
+    `mostly_read`.
     """
-    found = store.many_period_readings(period_ids)
+    found = (mostly_read(one, counters, apart or {}) for one in store.many_period_readings(period_ids))
     summaries = {one.period_id: observations(one, counters) for one in found}
     store.save_many_observations(
         {
@@ -39,6 +43,27 @@ def observe(
             for period_id, of_period in summaries.items()
         }
     )
+
+
+def mostly_read(readings: PeriodReadings, counters: frozenset[str], apart: Mapping[str, float]) -> PeriodReadings:
+    """Leave out of a period what was away at a stretch for more than a fifth of it: its mean would be of another time.
+
+    `apart`: source of the user's own -> seconds between two readings, at most, while it answers. A counter goes on
+    counting while nobody reads it: of one only what lies before the first reading and after the last is unread.
+    """
+    ticks = [one.seconds[[0, -1]] for one in readings.samples.values() if one.seconds.size]
+    if readings.began is None or not ticks:
+        return readings
+    taken_at, boottime = readings.began
+    first, last = (taken_at.timestamp() - boottime + float(end) for end in (np.min(ticks), np.max(ticks)))
+    away = set()
+    for name in apart.keys() & readings.measured.keys():
+        gaps = np.diff([first, *readings.measured[name].seconds, last]).clip(min=0.0)
+        usual = 2 * float(np.median(gaps[1:-1])) if gaps.size > 2 else 0.0  # it may give instants of its own
+        unread = gaps[0] + gaps[-1] if name in counters else gaps.max()
+        if unread > max(apart[name], usual, AWAY_SHARE * (last - first)):
+            away.add(name)
+    return replace(readings, measured={name: one for name, one in readings.measured.items() if name not in away})
 
 
 def observations(readings: PeriodReadings, counters: frozenset[str] = frozenset()) -> dict[str, Summary]:

@@ -62,8 +62,11 @@ class PlannedPower:
         return said
 
 
-def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl) -> PlannedPower:
-    """Say what a plan can show, reading the store without writing to it."""
+def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl, *, simulated: bool = False) -> PlannedPower:
+    """Say what a plan can show, reading the store without writing to it.
+
+    What a simulated run showed, as a rehearsal, counts for a plan over `simulated` hosts alone.
+    """
     from analysis.plan import Direction  # noqa: PLC0415 - SciPy takes half a second
     from analysis.rule_power import (  # noqa: PLC0415
         SwitchbackShape,
@@ -81,13 +84,16 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl) -> Pl
     by_host = isinstance(shape, SwitchbackShape) and shape.by_host
     with reading_store(store_url) as store:
         known = None if store is None else newest_spread(store, metric, contrasts=contrasts, by_host=by_host)
-    if known is not None and (known.spread.mean == 0 or known.spread.sd == 0):
-        known = None
+    no_use = "no earlier run shows it"
+    if known is not None and known.simulated and not simulated:
+        no_use, known = f"no run on real hosts shows it, {known.source} does", None
+    elif known is not None and (known.spread.mean == 0 or known.spread.sd == 0):
+        no_use, known = f"the mean or the spread in {known.source} is 0", None
     values: tuple[float, ...] = ()
     if known is None:
         ratio = ASSUMED_BLOCK_CV if contrasts else ASSUMED_HOST_CV
         of = "of the contrasts of blocks" if contrasts else "from host to host"
-        source = f"ASSUMED: {ratio * 100:.0f} % of the mean {of}, because no earlier run shows it"
+        source = f"ASSUMED: {ratio * 100:.0f} % of the mean {of}, because {no_use}"
     else:
         ratio = known.spread.sd / abs(known.spread.mean)
         source = f"that of {known.source}, {_percent(ratio)} of the mean"

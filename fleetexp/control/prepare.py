@@ -64,7 +64,7 @@ class PreparedRun:
     @cached_property
     def power(self) -> PlannedPower:
         """What it can show, by the store as it was when this was first asked: before it runs, `require` does."""
-        return planned_power(self.experiment, self.plan, self.store)
+        return planned_power(self.experiment, self.plan, self.store, simulated=is_simulated(self.inventory.name))
 
     @property
     def refusals(self) -> tuple[RunError, ...]:
@@ -122,7 +122,11 @@ def prepare(
         refusals += nonconforming(experiment, hosts.facts, store_url)
         trials = try_queries(experiment, hosts.facts)
         refusals += refusals_of(experiment, trials)
-    warnings += [trial.text for trial in trials if trial.failure or trial.unmatched or trial.warnings]
+    warnings += [
+        trial.text
+        for trial in trials
+        if trial.failure or trial.unmatched or trial.warnings or trial.shared or trial.native
+    ]
     return PreparedRun(
         experiment=experiment,
         spec_text=spec_text,

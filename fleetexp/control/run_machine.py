@@ -276,17 +276,21 @@ class RunMachine:
                 RecordFact(kind=EventKind.GUARDRAIL_BREACHED, detail=breach) for breach in breaches
             ]
             return out + self._halt(RunState.HALTED, RunCause.GUARDRAIL, f"guardrail {breaches[0]}")
-        if self.plan.stages[stage].approve != Approval.MANUAL and not event.unread:
+        unjudged = {
+            "the metrics' server gave no answer": event.unread,
+            "it was read on less than half of an arm's hosts": event.silent,
+        }
+        if self.plan.stages[stage].approve != Approval.MANUAL and not any(unjudged.values()):
             return self._open_stage(stage + 1, now)
         self.gate = Gate.WAITING
         detail = f"stage {stage + 1} of {len(self.plan.stages)} has held"
-        if event.unread:
-            detail += (
-                f", but its guardrail {names(event.unread)} is not judged: the metrics' server gave no answer. Once it "
-                "is back, 'fleetexp resume' lets the next stage open; 'fleetexp abort' ends the run"
-            )
+        for why, metrics in unjudged.items():
+            detail += f", but its guardrail {names(metrics)} is not judged: {why}" if metrics else ""
+        if any(unjudged.values()):
+            detail += ". Once it is back, 'fleetexp resume' lets the next stage open; 'fleetexp abort' ends the run"
         return [
             *(RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric=one, stage=stage) for one in event.unread),
+            *(RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric=one, stage=stage) for one in event.silent),
             RecordFact(kind=EventKind.AWAITING_APPROVAL, detail=detail),
             EnterState(state=self.state, cause=RunCause.APPROVAL, reason=f"{self.gate.value}: {detail}"),
         ]

@@ -32,6 +32,8 @@ _OFFSET = re.compile(r"\boffset\s+((?:[0-9]+(?:ms|[smhdwy]))+)", re.IGNORECASE)
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
 _STRING = re.compile(rf"{_QUOTED}|#[^\n]*")
 _SELECTOR = re.compile(rf"\s*[a-zA-Z_:][a-zA-Z0-9_:]*\s*(?:\{{(?:[^{{}}\"'`]|{_QUOTED})*\}})?\s*")
+_PORT = re.compile(r"^([^:]+|\[[^\]]+\]):[0-9]+$")  # what follows a further colon is a part of an IPv6 address
+_TIMES = re.compile(r"\[[^\]]*\]|\boffset\s*(?:-|[0-9])[^\s),]*|@", re.IGNORECASE)
 _PART = re.compile(r"([0-9]+)(ms|[smhdwy])")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
@@ -122,16 +124,14 @@ class HostOfSeries:
         if self.pattern:
             found = re.fullmatch(self.pattern, value)
             return found[1] or "" if found is not None else ""
-        return re.sub(r":[0-9]+$", "", value) if self.strip_port else value
+        return _bare(_PORT.sub(r"\1", value) if self.strip_port else value)
 
     def hosts(self, labels: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         """Return what `name` gives -> host. `labels`: those of each host; two hosts of one value have none."""
-        if not self.host_label:
-            return {host: host for host in labels}
         found: dict[str, list[str]] = {}
         for host, own in labels.items():
-            if value := own.get(self.host_label, ""):
-                found.setdefault(value, []).append(host)
+            if value := own.get(self.host_label, "") if self.host_label else host:
+                found.setdefault(value if self.pattern else _bare(value), []).append(host)
         return {value: hosts[0] for value, hosts in found.items() if len(hosts) == 1}
 
 
@@ -191,6 +191,29 @@ def lookback_seconds(promql: str) -> float:
     bare = _STRING.sub('""', promql)
     longest = sum(max(map(_seconds, found.findall(bare)), default=0.0) for found in (_RANGE, _OFFSET))
     return longest + sum(map(_seconds, _SUBQUERY.findall(bare)))
+
+
+def unclear_time(promql: str) -> str:
+    """Return the first part of a query that moves it to times which `lookback_seconds` can't tell, '' for none.
+
+    These are `@`, an offset into the time to come, and what newer servers take beside durations with a unit.
+    """
+    bare = _STRING.sub('""', promql)
+    known = (_RANGE, _SUBQUERY, _OFFSET)
+    every = (found[0] for found in _TIMES.finditer(bare))
+    return next((one for one in every if not any(form.fullmatch(one) for form in known)), "")
+
+
+def bare_counter(promql: str) -> str:
+    """Return the name of the counter that a bare selector chooses, by Prometheus' own custom; '' for anything else."""
+    name = promql.partition("{")[0].strip()
+    bare = _SELECTOR.fullmatch(promql.replace("{host}", "host"))
+    return name if bare and name.endswith(("_total", "_bucket")) else ""
+
+
+def _bare(address: str) -> str:
+    """Return an IPv6 address without brackets, anything else as it is."""
+    return address[1:-1] if address.startswith("[") and address.endswith("]") else address
 
 
 def _seconds(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
@@ -20,7 +21,7 @@ from fleetexp.experiment.names import MetricName, Name, Text, check_word
 from fleetexp.experiment.population import HostInfo, LeftOut, parse_conditions, why_not
 from fleetexp.experiment.problem import ValueRefused
 from fleetexp.experiment.quantities import Count, Duration, Share, Size, format_duration, lasting
-from fleetexp.experiment.sources import SourceSection, asked_sources, central_queries, counters_among
+from fleetexp.experiment.sources import SourceSection, apart_at_most, asked_sources, central_queries, counters_among
 from fleetexp.experiment.workload import Section, WorkloadSection
 
 DEFAULT_ACCEPT = 0.05
@@ -420,6 +421,11 @@ class Experiment(Section):
     def counters(self) -> frozenset[str]:
         """The metrics of the user's own that are counters: observed as rates."""
         return counters_among(self.metrics.sources)
+
+    @property
+    def apart_at_most(self) -> Mapping[str, float]:
+        """The metrics that agents read from sources of the user's own -> the most seconds between two readings."""
+        return apart_at_most(self.metrics.sources, sample_every_seconds=self.sample_every_seconds)
 
     def workload_for(self, arm: str) -> WorkloadSpec | None:
         """Return what runs under an arm, None where the experiment only watches; KeyError for an unknown arm."""

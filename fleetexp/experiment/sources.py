@@ -23,8 +23,10 @@ from fleetexp.experiment.central import (
     STEP_SECONDS,
     CentralQuery,
     HostOfSeries,
+    bare_counter,
     increase_of,
     names_buckets,
+    unclear_time,
 )
 from fleetexp.experiment.document import Path
 from fleetexp.experiment.key import Written, exactly_one, key
@@ -65,6 +67,9 @@ def _url(text: str) -> str:
 def _promql(text: str) -> str:
     if "\0" in text or len(text) > 8000 or not text.strip():
         raise ValueRefused("this is no PromQL", "write for example 'rate(requests_total[1m])'")
+    if unclear := unclear_time(text):
+        what = f"{unclear!r} says no plain length of time back: whether a value is of its period can't be told"
+        raise ValueRefused(what, "write ranges and offsets as '[90s]' and 'offset 1m30s', and no '@'")
     return text
 
 
@@ -446,6 +451,9 @@ def _keys_of_query(source: SourceSection) -> Iterator[tuple[str, str, str]]:
         if native is None:
             what = "a quantile or a share needs the histogram's own series, not a query"
             yield "promql", what, "write for example 'http_request_duration_seconds_bucket{job=\"web\"}'"
+    elif counter := bare_counter(source.promql or ""):
+        what = f"{counter} is a counter: its level tells how long a service has run"
+        yield "promql", what, f"write 'rate({counter}[1m])'; 'last_over_time({counter}[30s])' where it is none"
     for name in ("name", "path", "histogram", "labels", "sum", "kind", "user", "timeout", "scope"):
         if source.says(name):
             yield name, f"'{name}' says nothing of a query", "say it in PromQL"
@@ -467,6 +475,18 @@ def _lengths(measure_seconds: float | None, source: SourceSection, path: Path) -
     if 2 * source.every > measure_seconds:
         what = f"read every {format_duration(source.every)}, fewer than two readings fall into a measured period"
         yield (*path, "every"), what, f"write {format_duration(measure_seconds / 2)} or less"
+
+
+def apart_at_most(sources: Mapping[str, SourceSection], *, sample_every_seconds: float) -> dict[str, float]:
+    """Return the sources that the agents read one by one -> seconds between two readings, at most, while each answers.
+
+    One that takes as long as it may delays the next, and one may be dropped for it.
+    """
+    return {
+        name: 2 * (source.every or sample_every_seconds) + source.timeout
+        for name, source in sources.items()
+        if source.promql is None and source.perf is None and source.question is None
+    }
 
 
 def counters_among(sources: Mapping[str, SourceSection]) -> frozenset[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from fleetexp.errors import ConfigError
 from fleetexp.experiment import parse_experiment
-from fleetexp.experiment.central import HostOfSeries, lookback_seconds
+from fleetexp.experiment.central import HostOfSeries, lookback_seconds, unclear_time
 
 SPEC = """
 name: x
@@ -41,6 +41,13 @@ def test_agents_are_asked_for_nothing_of_it() -> None:
         ({"server": ""}, "no server is named.*write 'server"),
         ({"source": "promql: up"}, "nothing says which host.*by: instance"),
         ({"source": "promql: 'up{{i=\"{host}\"}}', by: instance"}, "for one host, and for all"),
+        ({"source": "promql: 'rate(x[1m] @ end())', by: i"}, "'@' says no plain length of time.*and no '@'"),
+        ({"source": "promql: 'x * 1 offset -5m', by: i"}, "'offset -5m' says no plain length of time back"),
+        ({"source": "promql: 'rate(x[90])', by: i"}, r"'\[90\]' says no plain length of time.*\[90s\]"),
+        ({"source": "promql: 'rate(x[1i] offset 1m)', by: i"}, r"'\[1i\]' says no"),
+        ({"source": "promql: 'avg_over_time(x[1m:] offset 0.5h)', by: i"}, "'offset 0.5h' says no"),
+        ({"source": "promql: 'hits_total{job=\"a\"}', by: i"}, r"hits_total is a counter.*rate\(hits_total\[1m\]\)"),
+        ({"source": "promql: 'x_bucket{i=\"{host}\"}'"}, "x_bucket is a counter"),
         ({"source": "promql: x_bucket, by: 'i) (x', quantile: 0.9"}, "is not the name of a label"),
         ({"source": f"{SOURCE}, to_host: as is"}, "not legal here.*did you mean 'as it is'"),
         ({"source": f"{SOURCE}, to_host: as it is, host_pattern: '(.*)'"}, "two things of one label"),
@@ -82,11 +89,13 @@ def test_what_can_not_be_asked_is_refused_with_the_remedy(changed: dict[str, str
         ("max_over_time(rate(x[1m])[10m:])", 660.0),
         ("max_over_time(rate(x[1m])[10m:30s])", 660.0),
         ('rate(x{path="[9d]"}[1m])', 60.0),
-        ("rate(x[1m]) # [9d]", 60.0),
+        ("rate(x[1m]) # [9d] @ 5", 60.0),
+        ('rate(x{offset="-1", mail="a@b", path=~"[a-z]"}[1m] offset 1m)', 120.0),
     ],
 )
 def test_how_far_a_query_looks_back_is_read_from_it(promql: str, seconds: float) -> None:
     assert lookback_seconds(promql) == seconds
+    assert unclear_time(promql) == ""
 
 
 @pytest.mark.parametrize(
@@ -95,6 +104,10 @@ def test_how_far_a_query_looks_back_is_read_from_it(promql: str, seconds: float)
         ({}, "web-1:9100", "web-1"),
         ({}, "web-1", "web-1"),
         ({}, "[::1]:9100", "[::1]"),
+        ({}, "[fd00::5]:9100", "fd00::5"),
+        ({}, "fd00::5", "fd00::5"),
+        ({}, "fd00::5:1", ""),
+        ({"host_label": "ip"}, "[fd00::5]:9100", "fd00::5"),
         ({"strip_port": False}, "web-1:9100", ""),
         ({"pattern": "ip-(.*)\\.example:[0-9]+"}, "ip-web-1.example:9100", "web-1"),
         ({"pattern": "ip-(.*)\\.example"}, "ip-web-1.example:9100", ""),
@@ -104,6 +117,7 @@ def test_how_far_a_query_looks_back_is_read_from_it(promql: str, seconds: float)
 )
 def test_a_label_leads_to_a_host(way: dict[str, object], value: str, host: str) -> None:
     labels = {"web-1": {"ip": "10.0.0.1"}, "[::1]": {}, "web-2": {"ip": "10.0.0.2"}, "web-3": {"ip": "10.0.0.2"}}
+    labels["fd00::5"] = {"ip": "fd00::5"}
     mapping = HostOfSeries(by="instance", **way)  # type: ignore[arg-type]
     assert mapping.hosts(labels).get(mapping.name(value), "") == host
 

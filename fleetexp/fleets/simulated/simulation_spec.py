@@ -21,6 +21,7 @@ from agents.knobs import find_knob, find_knobs
 from agents.messages import HostFacts
 from agents.simulated import HostClock, MachineFiles, MetricLaw, ModelParameters, PlainLaw, SimulatedRoot, Treatment
 from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
+from agents.simulated.response_model import RESPONDING
 from fleetexp.errors import RunError
 from fleetexp.experiment import Experiment, analysis_plan
 from fleetexp.fleets.simulated.hosts import Simulation
@@ -95,19 +96,28 @@ class SimulationChoice:
     def of(
         cls, experiment: Experiment, *, hosts: int, seed: int, effects: Iterable[str] = (), actors: int = 0
     ) -> SimulationChoice:
-        """Choose for an experiment: its treatment arms get the effects, its workload reports its metrics."""
+        """Choose for an experiment: its treatment arms get the effects, its workload reports its metrics.
+
+        RunError for an effect on a metric that no simulated host of this experiment shows: it would be looked for in
+        vain.
+        """
         plan = analysis_plan(experiment)
         named = dict.fromkeys([*(metric.name for metric in plan.metrics), *(one.metric for one in plan.guardrails)])
         arms = {arm.name: dict(arm.knobs) for arm in experiment.agent_arms}
         control = arms.pop(experiment.control)
+        wanted = [*map(parse_effect, effects)]
+        shown = dict.fromkeys([*filter(_reported, named), *_DEFAULT_METRICS, *RESPONDING])
+        if (vain := next((metric for metric, _ in wanted if metric not in shown), None)) is not None:
+            what = f"no simulated host of {experiment.name} shows {vain}, so that no effect on it would be seen"
+            raise RunError(what, where="--effect", remedy=f"plant it on one of {', '.join(shown)}")
         planted = [
             Planted(metric=metric, relative=relative, when=apart)
-            for metric, relative in map(parse_effect, effects)
+            for metric, relative in wanted
             for apart in ({k: v for k, v in knobs.items() if control.get(k) != v} for knobs in arms.values())
             if apart
         ]
         knobs = dict.fromkeys(knob for held in (control, *arms.values()) for knob in held)
-        metrics = filter(_reported, dict.fromkeys([*named, *(one.metric for one in planted)]))
+        metrics = filter(_reported, named)
         return cls(
             hosts=hosts,
             seed=seed,

@@ -57,3 +57,11 @@ def test_what_began_anew_is_told_once_and_has_no_increase(later: dict[float, flo
     increase.add({"a": {1.0: 500.0, INF: 800.0}})
     with pytest.raises(UnusableHistogram, match=why):
         increase.total()
+
+
+def test_a_series_that_began_later_than_before_began_anew_however_far_it_has_come() -> None:
+    increase = HistogramIncrease()
+    increase.add({"a": {1.0: 5.0, INF: 8.0}}, {"a": 100.0})
+    increase.add({"a": {1.0: 6.0, INF: 9.0}}, {"a": 100.0})
+    with pytest.raises(UnusableHistogram, match="a began anew"):
+        increase.add({"a": {1.0: 500.0, INF: 800.0}}, {"a": 200.0})

@@ -110,16 +110,17 @@ def test_a_quantile_above_the_last_bound_has_no_upper_end(
     ("later", "why"),
     [
         (page({"/a": {0.1: 1, 0.5: 2, 2.0: 3, INF: 2000}, "/b": AFTER["/b"]}), "began anew"),
+        (page(AFTER) + b'latency_seconds_created{path="/b"} 1790000000.5\n', "began anew"),
         (page(BEFORE), "nothing was observed"),
         (page({**AFTER, "/b": {0.1: 7, 0.2: 7, 2.0: 9, INF: 10}}), "have changed"),
         (page({**AFTER, "/c": {0.1: 7, 2.0: 9, INF: 10}}), "unlike buckets"),
     ],
-    ids=["restart", "idle", "other bounds", "a series with other bounds"],
+    ids=["restart", "restart told by its instant", "idle", "other bounds", "a series with other bounds"],
 )
 def test_what_can_not_be_told_of_a_period_is_missing_and_says_why(
     web: Web, begin: Callable[..., Period], wait_until: WaitUntil, later: bytes, why: str
 ) -> None:
-    web.body = page(BEFORE)
+    web.body = page(BEFORE) + b'latency_seconds_created{path="/b"} 1780000000.5\n'
     period = begin(source(web))
     read_again(web, wait_until)
     web.body = later

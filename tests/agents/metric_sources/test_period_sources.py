@@ -24,10 +24,11 @@ from fleetexp.control.observations import observations
 from fleetexp.store.records import PeriodReadings, Series
 from tests.agents.test_period import Beats, Lease, Work
 from tests.naps import napping, new_nap
-from tests.web_server import Web
+from tests.web_server import TEXT, Web
 
 WaitUntil = Callable[..., float]
 EVERY = 0.05
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def source(web: Web, metric: str = "rps", **more: Any) -> MetricSource:  # noqa: ANN401 - as MetricSource takes them
@@ -249,11 +250,47 @@ def test_a_sum_counts_the_rise_of_each_series(summed: Callable[..., Any]) -> Non
     assert observed(values).keys() == {"done_total"}
 
 
-def observed(values: list[float]) -> dict[str, Any]:
+def test_another_process_or_a_later_beginning_is_a_counter_begun_anew_however_high_it_stands(
+    web: Web, watch: Callable[..., Watch], wait_until: WaitUntil
+) -> None:
+    """A label of the process, as of its pod, or the instant that the page itself gives: between two readings it may
+    have come further than the one before."""
+    text = '# TYPE x_total counter\nx_total{{pod="{pod}"}} {value}\n{more}'
+    gauge = '# TYPE x_created gauge\nx_created{{pod="{pod}"}} {created}\n'
+    om = '# TYPE x counter\nx_total{{pod="{pod}"}} {value}\nx_created{{pod="{pod}"}} {created}\n# EOF\n'
+    first, later = {"pod": "a", "value": 1000, "created": 100.0}, {"value": 9000}
+    for page, change in (
+        (text, {"pod": "b"}),
+        (text.replace("{more}", gauge), {"created": 200}),
+        (om, {"created": 200}),
+    ):
+        web.content_type = OPENMETRICS if page is om else TEXT
+        pages = [page.format(**(first | more), more="").encode() for more in ({}, {"value": 1100}, later | change)]
+        web.body = pages[0]
+        seen = watch(source(web, "x_total", counter=True))
+        for web.body in pages:
+            had = len(seen.values("x_total"))
+            wait_until(lambda seen=seen, had=had: len(seen.values("x_total")) >= had + 2)
+        seen.metric_sources.stop()
+        values = seen.values("x_total")
+        assert values[0] == 1000
+        assert observed(values, "x_total") == {}, page
+        assert ["began anew: this period has no rate" in one for one in seen.lost] == [True], page
+
+
+def test_a_counter_below_0_is_none(web: Web, watch: Callable[..., Watch], wait_until: WaitUntil) -> None:
+    web.body = b"x_total -5\n"
+    seen = watch(source(web, "x_total", counter=True))
+    wait_until(lambda: len(seen.look().lost) >= 1)
+    assert "no counter is below 0" in seen.lost[0]
+    assert seen.values("x_total") == []
+
+
+def observed(values: list[float], metric: str = "done_total") -> dict[str, Any]:
     """What the orchestrator makes of such readings of a counter."""
     series = Series(seconds=np.arange(float(len(values))), values=np.array(values))
-    readings = PeriodReadings(period_id=1, samples={}, measured={"done_total": series})
-    return dict(observations(readings, frozenset({"done_total"})))
+    readings = PeriodReadings(period_id=1, samples={}, measured={metric: series})
+    return dict(observations(readings, frozenset({metric})))
 
 
 def test_a_value_from_the_future_is_none(web: Web, watch: Callable[..., Watch], wait_until: WaitUntil) -> None:

@@ -168,13 +168,17 @@ OK = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n"
             OK + b'\r\n{"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1]}]}}',
             CentralOutcome.NOT_UNDERSTOOD,
         ),
+        (
+            OK + b'\r\n{"data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[2, "1"], [2, "1"]]}]}}',
+            CentralOutcome.NOT_UNDERSTOOD,
+        ),
         (OK + b'Content-Length: 99\r\n\r\n{"data": ', CentralOutcome.AWAY),
         (b"HTTP/1.0 302 Found\r\nLocation: http://elsewhere/\r\n\r\n", CentralOutcome.REFUSED),
         (b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 3600\r\n\r\nslow down", CentralOutcome.LIMITED),
         (OK + b"\r\n" + b" " * 3 * 2**20, CentralOutcome.TOO_LARGE),
         (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b" " * 3 * 2**20), CentralOutcome.TOO_LARGE),
     ],
-    ids=["html", "empty", "odd", "cut off", "redirect", "limit", "large", "bomb"],
+    ids=["html", "empty", "odd", "one instant twice", "cut off", "redirect", "limit", "large", "bomb"],
 )
 def test_an_answer_that_is_none_is_told_by_its_kind(answer: bytes, expected: CentralOutcome) -> None:
     with serving() as web:
@@ -204,6 +208,22 @@ def test_warnings_and_infos_are_kept_apart() -> None:
     assert answer.warnings == ("store b: unavailable",)
     assert answer.infos == ("metric might not be a counter",)
     assert answer.sha256 == hashlib.sha256(body).hexdigest()
+
+
+def test_a_partial_answer_that_says_so_without_words_is_a_warning_too() -> None:
+    body = b'{"status": "success", "isPartial": true, "data": {"resultType": "vector", "result": []}}'
+    with serving() as web:
+        answer = client(_says(web, OK + b"\r\n" + body)).query("x")
+    assert ["partial" in one for one in answer.warnings] == [True]
+
+
+@pytest.mark.parametrize("data", [b"", b', "data": {"resultType": "vector", "result": []}'])
+def test_an_error_under_a_status_of_success_is_a_failure_in_the_servers_words(data: bytes) -> None:
+    body = b'{"status": "error", "errorType": "timeout", "error": "query timed out in queue"' + data + b"}"
+    with serving() as web:
+        refused = outcome(client(_says(web, OK + b"\r\n" + body)))
+    assert refused.outcome is CentralOutcome.BROKEN
+    assert "query timed out in queue" in refused.what
 
 
 @pytest.fixture(scope="module")

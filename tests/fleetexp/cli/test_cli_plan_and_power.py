@@ -46,7 +46,7 @@ assignment: {method: complete, strata: [pool]}
 """
 
 
-def stored_run(url: str, hosts: int = 60, *, cv: float = 0.2, correlation: float = 0.9) -> None:
+def stored_run(url: str, hosts: int = 60, *, cv: float = 0.2, correlation: float = 0.9, fleet: str = "ray") -> None:
     """Store a run whose hosts spread by cv, and are foretold by their baseline with this correlation."""
     spec = parse_experiment(SPEC)
     plan = make_plan(spec, [HostInfo(name=f"web-{n:03}", labels={"pool": f"p{n % 2}"}) for n in range(hosts)])
@@ -62,7 +62,7 @@ def stored_run(url: str, hosts: int = 60, *, cv: float = 0.2, correlation: float
             plan=plan,
             launched_by="tester",
             versions={},
-            fleet="simulated",
+            fleet=fleet,
         )
         began = datetime(2026, 2, 2, tzinfo=UTC)
         for period in store.periods(run_id):
@@ -115,6 +115,14 @@ def test_power_without_data_says_where_to_get_them(invoke: Invoke, tmp_path: Pat
     assert not list(tmp_path.iterdir())  # no store was made by asking
     for wrong in ([], ["--cv", "0%"], ["--cv", "20"], ["--cv", "20%", "--hosts", "5", "--blocks", "5"]):
         assert invoke("power", *wrong).exit_code == ExitCode.USAGE, wrong
+    for option, values in {
+        "--correlation": ("1", "-1", "nan"),
+        "--alpha": ("0", "60%"),
+        "--power": ("1", "4%"),
+    }.items():
+        for value in values:
+            refused = invoke("power", "--cv", "20%", option, value)
+            assert (refused.exit_code, option in refused.stderr) == (ExitCode.USAGE, True), (option, value)
 
 
 def test_power_is_0_where_the_rule_cannot_decide_and_says_why(invoke: Invoke) -> None:
@@ -167,6 +175,28 @@ def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assum
     refusal = lacking_power(guess)
     assert refusal is not None and "5.9 % is expected: TOO SMALL TO BE SEEN" in refusal.what
     assert "--acknowledge-power" in refusal.remedy
+
+
+@pytest.mark.slow
+def test_what_a_rehearsal_or_a_run_without_spread_showed_is_no_spread_of_real_hosts(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    spec = parse_experiment(SPEC)
+    plan = make_plan(spec, [HostInfo(name=f"web-{n:03}", labels={"pool": "p0"}) for n in range(80)])
+    stored_run(url, 16, cv=0.0)
+    still = planned_power(spec, plan, url)
+    assert still.assumed and "because the mean or the spread in run 1 (ramp): 16 hosts is 0" in still.text
+    stored_run(url, 16, cv=0.01, fleet="simulated")
+    asked = ("power", "--metric", "memory_used_bytes", "--store", url)
+    assert "or its spread is 0" in invoke(*asked).stderr, "a real run goes before a rehearsal"
+    assert planned_power(spec, plan, url) == still
+    url = f"sqlite:///{tmp_path / 'rehearsed.db'}"
+    stored_run(url, 16, cv=0.01, fleet="simulated")
+    found = planned_power(spec, plan, url)
+    assert found.assumed and found.too_small
+    assert "no run on real hosts shows it, run 1 (ramp), SIMULATED" in found.text
+    assert not planned_power(spec, plan, url, simulated=True).assumed
 
 
 @pytest.mark.parametrize(

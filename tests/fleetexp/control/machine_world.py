@@ -98,6 +98,7 @@ class World:
         self.dead: set[str] = set()
         self.breaches: tuple[str, ...] = ()  # what the next test of the guardrails finds
         self.unread: tuple[str, ...] = ()
+        self.silent: tuple[str, ...] = ()
         self.most_changing = 0
         self.todo: deque[m.Instruction] = deque(machine.start(0.0))
 
@@ -135,7 +136,9 @@ class World:
         elif isinstance(instruction, m.Analyse):
             self.event(m.Analysed())
         elif isinstance(instruction, m.TestGuardrails):
-            tested = m.GuardrailsTested(stage=instruction.stage, breaches=self.breaches, unread=self.unread)
+            tested = m.GuardrailsTested(
+                stage=instruction.stage, breaches=self.breaches, unread=self.unread, silent=self.silent
+            )
             self.event(tested)
         elif isinstance(instruction, m.ApplyArm) and host not in self.dead:
             self.changed.add(host)

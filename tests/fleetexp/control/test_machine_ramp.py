@@ -84,15 +84,19 @@ def test_a_stage_waits_for_approval_as_long_as_it_takes_and_measures_as_long_as_
     assert {u.host: u.deadline - world.now for u in measuring if u.deadline} == pytest.approx(left)
 
 
-def test_a_stage_whose_guardrail_could_not_be_read_waits_for_approval_and_says_why() -> None:
+@pytest.mark.parametrize(
+    ("which", "why"),
+    [("unread", "the metrics' server gave no answer"), ("silent", "it was read on less than half of an arm's hosts")],
+)
+def test_a_stage_whose_guardrail_could_not_be_read_waits_for_approval_and_says_why(which: str, why: str) -> None:
     world = World(RunMachine(plan=staged_plan()))
-    world.unread = ("errors",)
+    setattr(world, which, ("errors",))
     world.run()
     assert (world.machine.gate, world.machine.state, world.machine.stage) == (Gate.WAITING, RunState.RUNNING, 0)
-    assert "guardrail errors is not judged: the metrics' server gave no answer" in world.reason
+    assert f"guardrail errors is not judged: {why}. Once it is back" in world.reason
     assert "'fleetexp resume'" in world.reason
     assert m.RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric="errors", stage=0) in world.seen
-    world.unread = ()
+    setattr(world, which, ())
     world.event(m.ApprovalGiven(who="ann"))
     world.run()
     assert world.machine.state is RunState.COMPLETED

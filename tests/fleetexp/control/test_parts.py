@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from inspect import signature
 
@@ -32,7 +32,7 @@ from fleetexp.control.host_session import HostSession
 from fleetexp.control.instruction_executor import InstructionExecutor
 from fleetexp.control.interim_analysis import InterimAnalyst, Measured
 from fleetexp.control.messages import Collect, GuardrailBreached
-from fleetexp.control.observations import observations
+from fleetexp.control.observations import mostly_read, observations
 from fleetexp.control.poll_scheduler import PollScheduler, poll_every_seconds
 from fleetexp.control.reply_handler import ReplyHandler
 from fleetexp.control.run_context import Job, RunContext
@@ -340,6 +340,32 @@ def test_a_counter_of_the_users_own_is_observed_as_a_rate_over_its_own_instants(
     found = observations(readings, frozenset({"requests", "fell"}))
     assert {name: one.mean for name, one in found.items()} == {"requests": 2.0}  # one that fell began anew: missing
     assert observations(readings)["requests"].mean == 54.0
+
+
+@pytest.mark.parametrize(
+    ("read", "level", "count"),
+    [
+        (range(61), True, True),
+        (range(0, 60, 10), True, True),  # slower than asked for, all the time
+        ([*range(25), *range(36, 61)], True, True),  # away for less than a fifth
+        (range(13), False, False),  # away from early on until the end
+        (range(48, 61), False, False),
+        ([*range(20), *range(40, 61)], False, True),  # a counter went on meanwhile
+        ([0], False, False),
+    ],
+)
+def test_a_source_that_was_away_for_more_than_a_fifth_of_a_period_has_no_value_of_it(
+    read: Iterable[int], level: bool, count: bool
+) -> None:
+    """As of a service that a treatment has crash soon after each start: what it showed until then is not the period."""
+    began = datetime(2026, 2, 2, tzinfo=UTC)
+    beats = Series(seconds=np.arange(1000.0, 1061.0), values=np.arange(61.0))
+    seconds = began.timestamp() + np.array([*read], dtype=np.float64)
+    one = Series(seconds=seconds, values=np.arange(float(seconds.size)))
+    measured = {"level": one, "count": one, "printed": one}
+    readings = PeriodReadings(period_id=1, samples={"pgfault": beats}, measured=measured, began=(began, 1000.0))
+    kept = mostly_read(readings, frozenset({"count"}), {"level": 1.0, "count": 1.0}).measured.keys()
+    assert kept == {"printed"} | ({"level"} if level else set()) | ({"count"} if count else set())
 
 
 def test_what_a_workload_reported_at_one_instant_counts_value_by_value() -> None:

@@ -145,6 +145,14 @@ def test_page_sizes_that_the_experiment_names_are_there() -> None:
     assert f"{THP}/hugepages-512kB/enabled" in machine.knobs
 
 
+@pytest.mark.parametrize("metric", ["thruput", "thp_split_page", "dtlb_misses_per_kilo_instruction"])
+def test_an_effect_that_would_be_looked_for_in_vain_is_refused(metric: str) -> None:
+    """A slip of the pen, or what the model derives itself: the rehearsal would find nothing, and seem to show that."""
+    with pytest.raises(RunError, match=f"shows {metric}, so that no effect.*throughput.*memory_used_bytes") as caught:
+        SimulationChoice.of(parse_experiment(spec()), hosts=2, seed=1, effects=[f"{metric}=+50%"])
+    assert caught.value.where == "--effect"
+
+
 @pytest.mark.parametrize("text", ["throughput", "throughput=5.9", "=5%", "throughput=big%"])
 def test_an_effect_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RunError, match="is not an effect"):

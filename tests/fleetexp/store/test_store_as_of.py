@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from agents.messages import Sample
 from analysis import analyze
+from analysis.aggregate import Summary
+from analysis.plan import Direction, GuardrailPlan
 from analysis.results import Estimate, Findings
 from fleetexp.as_of import analysed_as_of
 from fleetexp.cli.main import cli
@@ -195,7 +197,7 @@ def test_a_period_that_had_not_begun_or_was_repeated_later_is_not_known_then(sto
 def test_a_moment_before_the_run_or_a_stage_that_is_not_over_is_refused(store: Store) -> None:
     run_id = simulate(store, BEGAN + timedelta(minutes=40))
     with pytest.raises(RunError, match=r"had measured nothing at 2026-02-02 11:59.*began at 2026-02-02 12:00"):
-        analysed_as_of(store, run_id, BEGAN - timedelta(minutes=1))
+        analysed_as_of(store, run_id, (BEGAN - timedelta(minutes=1)).astimezone(timezone(timedelta(hours=2))))
     with pytest.raises(RunError, match="stage 1 has not ended"):
         analysed_as_of(store, run_id, 0)
     with pytest.raises(RunError, match="no stage 3"):
@@ -262,6 +264,30 @@ def test_the_guardrails_of_a_stage_at_which_nobody_joins_are_tested_all_the_same
     found = [list(analyst.test_guardrails(stage, frozenset()))[-1] for stage in (0, 1)]
     assert found == [GuardrailsTested(stage=0), GuardrailsTested(stage=1)]
     assert not [event for event in store.events(run_id) if event.kind is EventKind.GUARDRAIL_TEST_FAILED]
+
+
+def test_a_guardrail_that_hardly_a_host_of_an_arm_has_a_value_of_is_named_at_the_end_of_a_stage(store: Store) -> None:
+    """As where the page of a service is gone on the hosts that were treated."""
+    from dataclasses import replace
+
+    plan = staged("{hosts: 24, hold: 1h}, {share: 100%, hold: 1h}")
+    run_id = simulate(store, BEGAN + timedelta(minutes=40))
+    guarded = ("memory_used_bytes", "queue", "away")
+    margin = tuple(GuardrailPlan(metric=name, worse=Direction.INCREASE, margin=0.1) for name in guarded)
+    analysis = replace(analysis_plan(experiment(), assigned_units(plan)), guardrails=margin)
+    analyst = InterimAnalyst(
+        measured=Measured(store=store, run_id=run_id, plan=plan), analysis=analysis, now=lambda: OVER
+    )
+    begun = [one for one in store.periods(run_id) if one.plan.kind is PeriodKind.MEASURE and one.started_at]
+    treated = [one for one in begun if one.plan.arm == "treatment"]
+    flat = Summary(n=10, mean=5.0, variance=1.0, minimum=4.0, maximum=6.0, p50=5.0, p99=6.0)
+    for left, silent in ((5, ("away", "queue")), (6, ("away",))):
+        gone = treated[left:]
+        for one in begun:
+            read = {"memory_used_bytes": flat} | ({} if one in gone else {"queue": flat})
+            store.save_many_observations({one.period_id: read})
+        assert list(analyst.test_guardrails(0, frozenset()))[-1] == GuardrailsTested(stage=0, silent=silent)
+    assert list(analyst.test_guardrails(0, frozenset({"away"})))[-1] == GuardrailsTested(stage=0, unread=("away",))
 
 
 def test_no_reading_is_a_number_out_of_thin_air(store: Store) -> None:
