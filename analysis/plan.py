@@ -103,7 +103,7 @@ class BalanceRule:
     """What makes a draw acceptable. Either is None.
 
     `accept`: Mahalanobis' distance of the arms' means is below that of this share of all draws (by its chi-square
-    law). `largest_difference`: no covariate's means are further apart, in standard deviations of all hosts.
+    distribution). `largest_difference`: no covariate's means are further apart, in standard deviations of all hosts.
     """
 
     accept: float | None = None

@@ -12,7 +12,7 @@ from agents.simulated.faults import Fault, Lie, Oops, Reboot, Refuse, Rewrite, V
 from agents.simulated.files import MachineFiles
 from agents.simulated.host import Handled, SimulatedHost
 from agents.simulated.kernel import SimulatedRoot
-from agents.simulated.response_model import MetricLaw, ModelParameters, PlainLaw, ResponseModel, Treatment
+from agents.simulated.response_model import MetricModel, ModelParameters, PlainModel, ResponseModel, Treatment
 
 __all__ = [
     "Fault",
@@ -20,10 +20,10 @@ __all__ = [
     "HostClock",
     "Lie",
     "MachineFiles",
-    "MetricLaw",
+    "MetricModel",
     "ModelParameters",
     "Oops",
-    "PlainLaw",
+    "PlainModel",
     "Reboot",
     "Refuse",
     "ResponseModel",

@@ -1,4 +1,4 @@
-"""The root of a simulated host: knobs with a kernel's manners, and counters that move by a law."""
+"""The root of a simulated host: knobs with a kernel's manners, and counters that move as a model says."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class SimulatedRoot:
         return self._values
 
     def catch_up(self) -> None:
-        """Let the law move on to the present."""
+        """Let the model move on to the present."""
         self.response_model.advance(self._clock.monotonic(), self._values)
 
     @property

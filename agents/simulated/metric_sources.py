@@ -12,7 +12,7 @@ from agents.workloads import Measured
 
 
 class SimulatedFeeds:
-    """Gives, whenever it is asked, what the host's law says its service would show; counters add that up."""
+    """Gives, whenever it is asked, what the host's model says its service would show; counters add that up."""
 
     def __init__(
         self, sources: Sequence[MetricSource], root: SysRoot, *, host: str, sample_every_seconds: float

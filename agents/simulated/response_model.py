@@ -1,4 +1,4 @@
-"""How the numbers of a simulated host move: a protocol, and a plain law with effects that are planted on purpose."""
+"""How the numbers of a simulated host move: a protocol, and a plain model with effects that are planted on purpose."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ResponseModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricLaw:
+class MetricModel:
     """A metric around `mean`: hosts differ by `host_spread`, one host drifts about its own by `noise`; both relative.
 
     The drift is an autoregression of first order: after `memory_seconds` it is correlated by 1/e with what it was.
@@ -71,10 +71,10 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParameters:
-    """The parameters of a plain law, the same for all hosts."""
+    """The parameters of a plain model, the same for all hosts."""
 
-    metrics: Mapping[str, MetricLaw] = field(
-        default_factory=lambda: {"throughput": MetricLaw(mean=1000.0), "dtlb_load_misses": MetricLaw(mean=1e7)}
+    metrics: Mapping[str, MetricModel] = field(
+        default_factory=lambda: {"throughput": MetricModel(mean=1000.0), "dtlb_load_misses": MetricModel(mean=1e7)}
     )
     treatments: tuple[Treatment, ...] = ()
     backing_seconds: float = 5.0  # after so long 63 % of the backing has changed to what the knobs ask for
@@ -98,10 +98,10 @@ _EVENTS: Mapping[str, float] = MappingProxyType(
 _SPLITS_PER_BACKED_PAGE_SECOND = 2e-5
 _USED = "memory_used_bytes"
 RESPONDING = (_USED, *_RATES, *_EVENTS)  # of the host's own metrics, those that planted effects move
-_MEMORY = MetricLaw(host_spread=0.1, noise=0.01, memory_seconds=60.0)  # the mean is `used_share`
+_MEMORY = MetricModel(host_spread=0.1, noise=0.01, memory_seconds=60.0)  # the mean is `used_share`
 
 
-class PlainLaw:
+class PlainModel:
     """Counters at steady rates, levels that follow the backing, metrics with spread and drift, planted effects.
 
     Everything follows from (seed, host) and the instants at which it is looked at.
@@ -117,8 +117,8 @@ class PlainLaw:
         "_fresh",
         "_given",
         "_host",
-        "_laws",
         "_machine",
+        "_models",
         "_p",
         "_random",
         "_split",
@@ -128,18 +128,16 @@ class PlainLaw:
         self._p = parameters
         self._machine = machine
         self._random = random.Random(f"{seed} {host}")  # noqa: S311 - a simulation
-        self._laws = {**parameters.metrics, _USED: _MEMORY}
+        self._models = {**parameters.metrics, _USED: _MEMORY}
         # Of any other metric so many are counted in a second as it is high: a source may be an event.
-        self._events = {**{name: response_model.mean for name, response_model in parameters.metrics.items()}, **_EVENTS}
-        self._host = {
-            name: 1.0 + response_model.host_spread * self._random.gauss() for name, response_model in self._laws.items()
-        }
+        self._events = {**{name: one.mean for name, one in parameters.metrics.items()}, **_EVENTS}
+        self._host = {name: 1.0 + one.host_spread * self._random.gauss() for name, one in self._models.items()}
         self._at = 0.0
         self.restart(0.0)
 
     def restart(self, at_seconds: float) -> None:
         self._at = at_seconds
-        self._drift = {name: self._random.gauss() for name in self._laws}
+        self._drift = {name: self._random.gauss() for name in self._models}
         self._doses = [0.0] * len(self._p.treatments)
         self._fresh = [1.0] * len(self._p.treatments)
         self._counts = dict.fromkeys((*_RATES, *self._events), 0.0)
@@ -158,8 +156,8 @@ class PlainLaw:
             there = all(knobs.get(path) == value for path, value in treatment.when.items())
             self._doses[place] = there + (self._doses[place] - there) * kept
             self._fresh[place] = self._fresh[place] * math.exp(-seconds / treatment.fades_seconds) if there else 1.0
-        for name, response_model in self._laws.items():
-            like = math.exp(-seconds / response_model.memory_seconds) if response_model.memory_seconds > 0 else 0.0
+        for name, one in self._models.items():
+            like = math.exp(-seconds / one.memory_seconds) if one.memory_seconds > 0 else 0.0
             self._drift[name] = self._drift[name] * like + self._random.gauss() * math.sqrt(1.0 - like * like)
         for size, had in before.items():
             wanted = self._wanted(size, knobs)
@@ -181,7 +179,7 @@ class PlainLaw:
         """The host's own level, its drift now, and what the treatments do to it."""
         factor = self._effect(name)
         if name in self._drift:
-            factor *= self._host[name] * (1.0 + self._laws[name].noise * self._drift[name])
+            factor *= self._host[name] * (1.0 + self._models[name].noise * self._drift[name])
         return max(0.0, factor)
 
     def _effect(self, name: str) -> float:
@@ -249,8 +247,4 @@ class PlainLaw:
 
     def measure(self) -> Mapping[str, float]:
         metrics = self._p.metrics
-        return {
-            name: response_model.mean * self._factor(name)
-            for name, response_model in metrics.items()
-            if name not in _EVENTS
-        }
+        return {name: one.mean * self._factor(name) for name, one in metrics.items() if name not in _EVENTS}

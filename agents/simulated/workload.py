@@ -1,4 +1,4 @@
-"""A workload on a simulated host: it reports, whenever it is asked, what the host's law says it would."""
+"""A workload on a simulated host: it reports, whenever it is asked, what the host's model says it would."""
 
 from __future__ import annotations
 

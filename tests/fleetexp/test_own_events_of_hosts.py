@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.simulated import MachineFiles, MetricLaw, ModelParameters, Treatment
+from agents.simulated import MachineFiles, MetricModel, ModelParameters, Treatment
 from analysis.results import Cause
 from tests.agents.perf.cpu_files import DEVICES
 from tests.fleetexp.simulated_runs import PATH, run_simulated, spec
@@ -21,7 +21,7 @@ SPEC = spec(stages="[{share: 100%, hold: 3m}]").replace(
     f"  better: {{l2_misses: decrease}}\n  sources: {SOURCES}",
 )
 LAW = ModelParameters(
-    metrics={"throughput": MetricLaw(mean=1000.0), "l2_misses": MetricLaw(mean=1e6)},
+    metrics={"throughput": MetricModel(mean=1000.0), "l2_misses": MetricModel(mean=1e6)},
     treatments=(Treatment(when={PATH: "always"}, effects={"l2_misses": -0.3}),),
 )
 

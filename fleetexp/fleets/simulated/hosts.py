@@ -18,7 +18,7 @@ from agents.simulated import (
     HostClock,
     MachineFiles,
     ModelParameters,
-    PlainLaw,
+    PlainModel,
     SimulatedHost,
     SimulatedRoot,
 )
@@ -60,7 +60,7 @@ class HostPool:
 
     def _host(self, simulation: Simulation, host: str, run: str) -> SimulatedHost:
         machine = simulation.machines.get(host, simulation.machine)
-        response_model = PlainLaw(simulation.response_model, machine, seed=simulation.seed, host=host)
+        response_model = PlainModel(simulation.response_model, machine, seed=simulation.seed, host=host)
         clock = HostClock(simulation.epoch)
         root = SimulatedRoot(machine, response_model, host=host, clock=clock, state_dir=self._folder / host)
         labels, faults = simulation.labels.get(host, {}), simulation.faults.get(host, ())

@@ -19,7 +19,7 @@ from pathlib import Path
 from agents.catalogue import Owner, describe, is_known
 from agents.knobs import find_knob, find_knobs
 from agents.messages import HostFacts
-from agents.simulated import HostClock, MachineFiles, MetricLaw, ModelParameters, PlainLaw, SimulatedRoot, Treatment
+from agents.simulated import HostClock, MachineFiles, MetricModel, ModelParameters, PlainModel, SimulatedRoot, Treatment
 from agents.simulated.files import GIGANTIC_KIB, PMD_KIB
 from agents.simulated.response_model import RESPONDING
 from fleetexp.errors import RunError
@@ -138,7 +138,7 @@ class SimulationChoice:
         treatments = tuple(
             Treatment(when=_paths(machine, dict(when)), effects=effects) for when, effects in self._treatments().items()
         )
-        metrics = {name: MetricLaw() for name in dict.fromkeys([*_DEFAULT_METRICS, *self.metrics])}
+        metrics = {name: MetricModel() for name in dict.fromkeys([*_DEFAULT_METRICS, *self.metrics])}
         response_model = ModelParameters(metrics=metrics, treatments=treatments)
         if not like:
             hosts = self.population.names(self.hosts)
@@ -209,5 +209,5 @@ def _paths(machine: MachineFiles, when: Mapping[str, str]) -> dict[str, str]:
 
 
 def _root_of(machine: MachineFiles) -> SimulatedRoot:
-    response_model = PlainLaw(ModelParameters(), machine, seed=0, host="")
+    response_model = PlainModel(ModelParameters(), machine, seed=0, host="")
     return SimulatedRoot(machine, response_model, host="", clock=HostClock(Simulation.of(1).epoch), state_dir=Path())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.simulated import Fault, HostClock, MachineFiles, ModelParameters, PlainLaw, SimulatedHost, SimulatedRoot
+from agents.simulated import Fault, HostClock, MachineFiles, ModelParameters, PlainModel, SimulatedHost, SimulatedRoot
 
 EPOCH = datetime(2026, 2, 2, tzinfo=UTC)
 Build = Callable[..., SimulatedHost]
@@ -16,7 +16,7 @@ Build = Callable[..., SimulatedHost]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
-    """Return `build(name="h0", machine=..., law=Plainly(...), seed=1, faults=(...))`."""
+    """Return `build(name="h0", machine=..., response_model=ModelParameters(...), seed=1, faults=(...))`."""
 
     made_hosts: list[SimulatedHost] = []
 
@@ -29,7 +29,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
         faults: tuple[Fault, ...] = (),
     ) -> SimulatedHost:
         machine = machine or MachineFiles()
-        made = PlainLaw(response_model or ModelParameters(), machine, seed=seed, host=name)
+        made = PlainModel(response_model or ModelParameters(), machine, seed=seed, host=name)
         root = SimulatedRoot(machine, made, host=name, clock=HostClock(EPOCH), state_dir=tmp_path / name)
         made_hosts.append(SimulatedHost(root, host=name, run="1-x", faults=faults))
         return made_hosts[-1]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.simulated import MetricLaw, Treatment
+from agents.simulated import MetricModel, Treatment
 from analysis.results import HALVES, Cause, Decision, Verdict
 from fleetexp.reporting.report import Report, render_report
 from tests.fleetexp.simulated_runs import LAW, PATH, run_simulated, spec
 
 LONG = spec(stages="[{share: 100%, hold: 10m}]", baseline="3m")
-ALIKE = replace(LAW, metrics={"throughput": MetricLaw(mean=1000.0, host_spread=0.02)})
+ALIKE = replace(LAW, metrics={"throughput": MetricModel(mean=1000.0, host_spread=0.02)})
 FADING = replace(ALIKE, treatments=tuple(replace(one, fades_seconds=90.0) for one in LAW.treatments))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from agents.simulated import MetricLaw, ModelParameters
+from agents.simulated import MetricModel, ModelParameters
 from analysis.report.sections import page
 from fleetexp.reporting import report_content
 from fleetexp.reporting.queries import supply
@@ -31,11 +31,11 @@ safety: {lease: 20s, on_short_pool: SHORT}
 STEADY = {"host_spread": 0.0, "noise": 0.0}
 LAW = ModelParameters(
     metrics={
-        "pages_asked": MetricLaw(mean=4.0, **STEADY),
-        "pages_granted": MetricLaw(mean=3.0, **STEADY),
-        "granted_share": MetricLaw(mean=0.75, **STEADY),
-        "fault_latency_seconds": MetricLaw(mean=0.25),
-        "fault_seconds": MetricLaw(mean=2.0),
+        "pages_asked": MetricModel(mean=4.0, **STEADY),
+        "pages_granted": MetricModel(mean=3.0, **STEADY),
+        "granted_share": MetricModel(mean=0.75, **STEADY),
+        "fault_latency_seconds": MetricModel(mean=0.25),
+        "fault_seconds": MetricModel(mean=2.0),
     }
 )
 

@@ -1,4 +1,4 @@
-"""The plain law: spread between hosts, drift within one, effects that come and go with the backing."""
+"""The plain model: spread between hosts, drift within one, effects that come and go with the backing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agents.simulated import MachineFiles, MetricLaw, ModelParameters, PlainLaw, Treatment
+from agents.simulated import MachineFiles, MetricModel, ModelParameters, PlainModel, Treatment
 from agents.simulated.files import THP
 
 BIG = f"{THP}/hugepages-1048576kB/enabled"
@@ -17,12 +17,12 @@ TREATED = {**AS_FOUND, BIG: "always"}
 EFFECT = Treatment(when={BIG: "always"}, effects={"throughput": 0.05, "dtlb_load_misses": -0.26})
 
 
-def response_model(host: str = "h0", seed: int = 1, **what: object) -> PlainLaw:
-    metrics = {"throughput": MetricLaw(mean=1000.0), "dtlb_load_misses": MetricLaw(mean=1e7)}
-    return PlainLaw(ModelParameters(metrics=metrics, treatments=(EFFECT,), **what), MACHINE, seed=seed, host=host)  # type: ignore[arg-type]
+def response_model(host: str = "h0", seed: int = 1, **what: object) -> PlainModel:
+    metrics = {"throughput": MetricModel(mean=1000.0), "dtlb_load_misses": MetricModel(mean=1e7)}
+    return PlainModel(ModelParameters(metrics=metrics, treatments=(EFFECT,), **what), MACHINE, seed=seed, host=host)  # type: ignore[arg-type]
 
 
-def mean_over(made: PlainLaw, start: float, seconds: int, knobs: Mapping[str, str]) -> float:
+def mean_over(made: PlainModel, start: float, seconds: int, knobs: Mapping[str, str]) -> float:
     values = []
     for second in range(seconds):
         made.advance(start + second, knobs)
