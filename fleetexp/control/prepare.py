@@ -112,7 +112,8 @@ def prepare(
     """
     found = inventory.survey()
     hosts = _planned(experiment, inventory, found, store_url)
-    refusals, warnings = [*_refusals(hosts.plan, hosts.facts)], [*_warnings(hosts.plan, hosts.facts)]
+    refusals = [*_refusals(hosts.plan, hosts.facts)]
+    warnings = [*_warnings(hosts.plan, hosts.facts), *_never_judged_at_gates(experiment, hosts.plan)]
     if preflight_root and inventory.one_machine and not refusals:
         here = dict.fromkeys(_of_this_host(hosts, found, FolderRoot(preflight_root)))
         refusals = [RunError(one.what, one.where, one.remedy) for one in here if one.severity is Severity.ERROR]
@@ -262,6 +263,19 @@ def _warnings(plan: Plan, facts: Sequence[HostFacts]) -> Iterator[str]:
             f"a CPU has few counters: how long each of {len(wanted)} wanted events is counted, each host's preflight "
             "finds out before anything is changed"
         )
+
+
+def _never_judged_at_gates(experiment: Experiment, plan: Plan) -> Iterator[str]:
+    """Yield the guardrails of which nothing is known before a period ends, where stages are to open by themselves."""
+    if all(stage.approve == Approval.MANUAL for stage in plan.stages[:-1]):
+        return
+    for guardrail in experiment.metrics.guardrails:
+        source = experiment.metrics.sources.get(guardrail.metric)
+        if guardrail.margin is not None and source is not None and source.of_whole_periods:
+            yield (
+                f"the guardrail {guardrail.metric} is known only once a period has ended: no stage opens by itself, "
+                "each waits for 'fleetexp resume'; a metrics' server has it at any time ('promql')"
+            )
 
 
 def _of_this_host(hosts: PlannedHosts, found: Sequence[FoundHost], here: FolderRoot) -> tuple[Problem, ...]:

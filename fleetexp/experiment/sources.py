@@ -252,6 +252,11 @@ class SourceKeys(Section):
             return None
         return HistogramQuestion(quantile=self.quantile, share_below=self.share_below)
 
+    @property
+    def of_whole_periods(self) -> bool:
+        """Whether there is no value before a period has ended: the agents add up what a histogram rose by in it."""
+        return self.question is not None and self.promql is None
+
     def central(self, metric: str, *, shortest_seconds: float) -> CentralQuery | None:
         """Return what the metrics' server is asked for; None for a source that the agents read.
 

@@ -190,3 +190,24 @@ def test_a_secondary_that_is_not_counted_is_a_warning(facts: HostFacts) -> None:
     assert "3 wanted events" in turns
     assert "preflight" in turns
     assert prepared([facts]).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "approve", "warned"),
+    [
+        ("{prometheus: 'http://127.0.0.1:9100/metrics', histogram: latency_seconds, quantile: 0.99}", "auto", True),
+        ("{prometheus: 'http://127.0.0.1:9100/metrics', histogram: latency_seconds, quantile: 0.99}", "manual", False),
+        ("{prometheus: 'http://127.0.0.1:9100/metrics', name: latency}", "auto", False),
+    ],
+)
+def test_a_guardrail_that_no_stage_s_end_can_judge_is_told_before_the_run(
+    facts: HostFacts, source: str, approve: str, warned: bool
+) -> None:
+    guarded = (
+        "{primary: memory_used_bytes, guardrails: [{metric: p99, worse: increase, margin: 5%}],"
+        f" sources: {{p99: {source}}}}}"
+    )
+    spec = SPEC.format(design="parallel", population="", knob="thp/2048kB/enabled", stages=RAMP)
+    text = spec.replace("{primary: memory_used_bytes}", guarded).replace("manual", approve)
+    said = prepare(parse_experiment(text), text, Found(fleet(facts)), "sqlite:///none.db").warnings
+    assert any("the guardrail p99 is known only once a period has ended" in one for one in said) is warned
