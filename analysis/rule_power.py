@@ -31,6 +31,7 @@ from analysis.welch import satterthwaite
 
 _Floats = NDArray[np.float64]
 RUNS = 2_000
+FEWEST_VALUES = 20  # of hosts or blocks that were measured: fewer do not show how they are spread
 MOST_HOSTS = 10_000_000
 _EXACT_UP_TO = 2_000  # assignments, or sign patterns
 _MOST_UNITS = 2_000  # of a switchback: beyond, values are taken for normal ones
@@ -549,6 +550,17 @@ def _drawn(hosts: int, values: tuple[float, ...], along: _Floats, draw: np.rando
 
 def _from_t(difference: _Floats, error: _Floats, df: _Floats, tail: float) -> _Floats:
     return np.asarray(stats.t.isf(tail, df) * error - difference)
+
+
+def largest_sd(units: int, sure: float = 0.8) -> float:
+    """Return how many times the SD that so many hosts (or blocks) showed the true one may be, with this probability.
+
+    The one-sided limit by the chi-square distribution of normal values, which Browne (1995, On the Use of a Pilot
+    Sample for Sample Size Determination, Statistics in Medicine 14:1933-1940) plans with. BadPlan below 2.
+    """
+    if units < 2:
+        raise BadPlan(f"{units} shows no spread", "power", "measure 2 hosts or more first")
+    return math.sqrt((units - 1) / float(stats.chi2.ppf(1 - sure, units - 1)))
 
 
 def _from_harm(gap: _Floats, error: _Floats, df: _Floats, gain: _Floats, alpha: float) -> _Floats:

@@ -32,6 +32,15 @@ class KnownSpread:
     run_id: int
     simulated: bool
 
+    @property
+    def doubt(self) -> str:
+        """How much larger it may well be, in words, where few have shown it; '' else."""
+        from analysis.rule_power import FEWEST_VALUES, largest_sd  # noqa: PLC0415 - SciPy takes half a second
+
+        if self.spread.hosts >= FEWEST_VALUES:
+            return ""
+        return f" (few show it: it may well be {largest_sd(self.spread.hosts):.1f} times as large)"
+
 
 def newest_spread(
     store: Store, metric: MetricPlan, *, contrasts: bool = False, by_host: bool = False, run_id: int | None = None

@@ -130,7 +130,7 @@ def power(
         spread, source, number = Spread(mean=1.0, sd=cv, correlation=correlation, hosts=0), "the command line", None
     else:
         known = _stored(experiment, metric, store_url, run_id, paired=paired)
-        spread, source, number = known.spread, known.source, known.run_id
+        spread, source, number = known.spread, f"{known.source}{known.doubt}", known.run_id
     found = _answer(
         spread,
         _shape(experiment, paired=paired, arms=arms, looks=looks, strata=strata, alpha=alpha),
@@ -216,8 +216,14 @@ def _answer(
 ) -> dict[str, Any]:
     """Everything that is shown. Effects are relative to the mean; `adjusted` is with the pre-period."""
     from analysis.errors import NotEnoughData
-    from analysis.rule_power import SwitchbackShape, obstacle, obstacle_words, rule_detectable, rule_power
-    from fleetexp.control.planned_power import FEWEST_VALUES
+    from analysis.rule_power import (
+        FEWEST_VALUES,
+        SwitchbackShape,
+        obstacle,
+        obstacle_words,
+        rule_detectable,
+        rule_power,
+    )
 
     if spread.mean == 0 or spread.sd == 0:
         raise NotEnoughData(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WANTED = 0.8
 ASSUMED_HOST_CV = 0.2  # of a metric from host to host
 ASSUMED_BLOCK_CV = 0.05  # of a block's contrast, relative to the control's mean
-FEWEST_VALUES = 20  # of earlier hosts or blocks: fewer do not show how they are spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +68,7 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl, *, si
     """
     from analysis.plan import Direction  # noqa: PLC0415 - SciPy takes half a second
     from analysis.rule_power import (  # noqa: PLC0415
+        FEWEST_VALUES,
         SwitchbackShape,
         obstacle,
         obstacle_words,
@@ -96,7 +96,7 @@ def planned_power(experiment: Experiment, plan: Plan, store_url: StoreUrl, *, si
         source = f"ASSUMED: {ratio * 100:.0f} % of the mean {of}, because {no_use}"
     else:
         ratio = known.spread.sd / abs(known.spread.mean)
-        source = f"that of {known.source}, {_percent(ratio)} of the mean"
+        source = f"that of {known.source}, {_percent(ratio)} of the mean{known.doubt}"
         values = known.spread.values if len(known.spread.values) >= FEWEST_VALUES else ()
         if experiment.periods.baseline > 0 and known.spread.correlation is not None:
             shape = planned_shape(experiment, plan, known.spread.correlation)

@@ -33,21 +33,26 @@ for page in range({PAGES}):
 print("mapped", flush=True)
 sys.stdin.read()
 """
-AGENT = """
+LAST_SECONDS = 1.5  # from "last" on: until then a test has all the time it needs
+AGENT = f"""
 import sys
+from dataclasses import replace
 from agents.claim import take_claim
 from agents.host_lock import HostLock
 from agents.messages import Arm
 from agents.sysroot import FolderRoot
 
 root, knob, value = FolderRoot(), sys.argv[1], sys.argv[2]
-claim = take_claim(root, run="r1", owner="agent", knobs=[knob], lease_seconds=1.5)
-claim.apply(Arm(name="treatment", knobs={knob: value}))
+claim = take_claim(root, run="r1", owner="agent", knobs=[knob], lease_seconds=60)
+claim.apply(Arm(name="treatment", knobs={{knob: value}}))
 print("applied", flush=True)
 for line in sys.stdin:
-    word, _, pid = line.partition(" ")
+    word, _, pid = line.strip().partition(" ")
     if word == "guard":
         claim.guard_process(int(pid))
+    elif word == "last":
+        claim._header = replace(claim._header, lease_seconds={LAST_SECONDS})
+        claim.renew()
     else:
         lock = HostLock(root.state_dir).__enter__()
     print("done", flush=True)
@@ -84,10 +89,11 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def tell(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{text}\n")
-    process.stdin.flush()
+def do(agent: subprocess.Popen[str], text: str) -> None:
+    assert agent.stdin is not None
+    agent.stdin.write(f"{text}\n")
+    agent.stdin.flush()
+    assert line(agent) == "done"
 
 
 def test_every_knob_of_this_kernel_reads_and_its_value_is_legal(here: FolderRoot) -> None:
@@ -142,9 +148,10 @@ def test_a_killed_agents_kernel_is_put_back_within_the_promise(
     agent = start_agent(here.state_dir, knob, value)
     assert line(agent) == "applied"
     assert reads(here, knob) == value
+    do(agent, "last")
     os.killpg(agent.pid, signal.SIGKILL)
     agent.communicate()
-    wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
+    wait_until(lambda: claim_status(here) is None, within_seconds=LAST_SECONDS + 5.0)
     assert reads(here, knob) == before
     assert closed_journals(here)[0].outcome is RestoreOutcome.LEASE_EXPIRED
 
@@ -158,11 +165,11 @@ def test_pages_that_a_workload_has_mapped_come_back_with_its_end(
     assert line(agent) == "applied"
     workload = start(MAP_PAGES)
     assert line(workload) == "mapped"
-    tell(agent, f"guard {workload.pid}")
-    assert line(agent) == "done"
+    do(agent, f"guard {workload.pid}")
+    do(agent, "last")
     os.killpg(agent.pid, signal.SIGKILL)
     agent.communicate()
-    wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
+    wait_until(lambda: claim_status(here) is None, within_seconds=LAST_SECONDS + 5.0)
     assert reads(here, POOL_2M) == before
     assert workload.wait(timeout=5) == -signal.SIGKILL
     workload.communicate()
@@ -174,10 +181,10 @@ def test_an_agent_stalled_with_the_lock_of_this_machine_is_killed_before_it_is_u
     before = reads(here, THP_2M)
     agent = start_agent(here.state_dir, THP_2M, "always")
     assert line(agent) == "applied"
-    tell(agent, "hold")
-    assert line(agent) == "done"
+    do(agent, "last")
+    do(agent, "hold")
     agent.send_signal(signal.SIGSTOP)
-    wait_until(lambda: claim_status(here) is None, within_seconds=1.5 + 5.0)
+    wait_until(lambda: claim_status(here) is None, within_seconds=LAST_SECONDS + 5.0)
     assert reads(here, THP_2M) == before
     assert agent.wait(timeout=5) == -signal.SIGKILL
     agent.communicate()

@@ -361,10 +361,10 @@ def test_without_polls_the_guardian_undoes_it_and_the_agent_can_write_nothing_mo
 ) -> None:
     found = holds(root)
     agent = agents(root)
-    claim(agent, lease=1.0)
+    claim(agent, lease=2.0)
     agent.handle(Apply(arm=TREATED))
     begin(agent, command("import time; time.sleep(600)"))
-    until(lambda: holds(root) == found, within=6.0)
+    until(lambda: holds(root) == found, within=8.0)
     with pytest.raises(LeaseExpired):
         agent.handle(Apply(arm=TREATED))
     with pytest.raises(LeaseExpired):
@@ -405,7 +405,7 @@ def test_what_the_guardian_undid_is_told_to_the_next_claim_of_the_run(
     agents: Callable[..., HostAgent], root: FolderRoot
 ) -> None:
     old = agents(root)
-    claim(old, lease=0.5)
+    claim(old, lease=2.0)
     old.handle(Apply(arm=TREATED))
     until(lambda: claim_status(root) is None, within=8.0)
     leftovers = claim(agents(root)).leftovers

@@ -13,6 +13,7 @@ from analysis.rule_power import (
     ParallelShape,
     Shape,
     SwitchbackShape,
+    largest_sd,
     lowest_p,
     obstacle,
     obstacle_words,
@@ -54,6 +55,16 @@ def test_a_design_that_the_rule_can_never_decide_has_power_0_and_says_why(
     assert words in obstacle_words(shape)
     assert rule_power(1000.0, 1.0, shape) == 0.0
     assert rule_detectable(1.0, shape) is None
+
+
+def test_a_spread_of_few_units_may_be_larger_by_the_factor_of_browne_s_limit() -> None:
+    """By hand: the 20 % point of chi-square is 1.649 with 4 degrees of freedom, 14.578 with 20."""
+    assert largest_sd(5) == pytest.approx((4 / 1.649) ** 0.5, abs=1e-3)
+    assert largest_sd(21) == pytest.approx((20 / 14.578) ** 0.5, abs=1e-4)
+    shown = np.random.default_rng(7).normal(size=(20_000, 5)).std(axis=1, ddof=1)
+    assert np.mean(shown * largest_sd(5) >= 1.0) == pytest.approx(0.8, abs=0.01)
+    with pytest.raises(BadPlan, match="shows no spread"):
+        largest_sd(1)
 
 
 def test_the_smallest_designs_that_can_be_decided_are_those_of_the_rule() -> None:

@@ -178,6 +178,18 @@ def test_a_plan_knows_what_it_can_show_from_an_earlier_run_or_says_that_it_assum
 
 
 @pytest.mark.slow
+def test_a_spread_of_few_hosts_is_told_with_how_much_larger_it_may_be(invoke: Invoke, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    stored_run(url, hosts=8)
+    plan = make_plan(
+        spec := parse_experiment(SPEC), [HostInfo(name=f"web-{n}", labels={"pool": "p0"}) for n in range(80)]
+    )
+    said = "(few show it: it may well be 1.4 times as large)"
+    assert said in planned_power(spec, plan, url).text
+    assert said in " ".join(invoke("power", "--metric", "memory_used_bytes", "--store", url).stdout.split())
+
+
+@pytest.mark.slow
 def test_what_a_rehearsal_or_a_run_without_spread_showed_is_no_spread_of_real_hosts(
     invoke: Invoke, tmp_path: Path
 ) -> None:
