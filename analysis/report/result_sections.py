@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analysis.plan import Role
 from analysis.quantities import DASH, number, quantity
 from analysis.report.content import ReportInput
@@ -19,6 +21,7 @@ from analysis.report.tables import (
 from analysis.results import HALVES, Estimate, EstimateKind, GuardrailResult, Verdict
 
 _RESULTS = (Role.PRIMARY, Role.SECONDARY, Role.GUARDRAIL, Role.EXPLORATORY)
+_HALF = {EstimateKind.EARLIER_HALF: "earlier", EstimateKind.LATER_HALF: "later"}
 
 
 def effects(content: ReportInput) -> ReportSection:
@@ -77,7 +80,7 @@ def _pairs(content: ReportInput) -> list[Table]:
 
 
 def _halves(content: ReportInput) -> list[Table]:
-    """Set the primary's effect in the earlier half of the measured time beside that in the later."""
+    """Set effects in the earlier half of the measured time beside those in the later; what is counted stands above."""
     rows = [row for row in content.findings.estimates if row.kind in HALVES]
     if not rows:
         return []
@@ -89,7 +92,7 @@ def _halves(content: ReportInput) -> list[Table]:
             caption="Does it last? Each half of the measured time alone",
             headers=("metric", "half", control_header(content), "arm", "its value", change),
             rows=tuple(
-                (cells[0], Cell(text=row.kind.value.split("_")[0]), cells[1], Cell(text=row.treatment), *cells[2:])
+                (replace(cells[0], note=""), Cell(text=_HALF[row.kind]), cells[1], Cell(text=row.treatment), *cells[2:])
                 for row, cells in ((row, effect_cells(content, one)) for row, one in shown)
             ),
             align="llrlrl",

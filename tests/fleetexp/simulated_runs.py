@@ -25,7 +25,7 @@ PATH = f"{THP}/hugepages-1048576kB/enabled"
 LEASE = 20.0
 EPOCH = datetime(2026, 2, 2, tzinfo=UTC)
 EFFECTS = {"throughput": 0.2, "dtlb_load_misses": -0.26, "memory_used_bytes": 0.07}
-LAW = ModelParameters(treatments=(Treatment(when={PATH: "always"}, effects=EFFECTS),))
+RESPONSE = ModelParameters(treatments=(Treatment(when={PATH: "always"}, effects=EFFECTS),))
 
 SPEC = """\
 name: simulated
@@ -124,7 +124,7 @@ def run_simulated(
     *,
     hosts: int = 5,
     faults: Mapping[str, tuple[Fault, ...]] | None = None,
-    response_model: ModelParameters = LAW,
+    response_model: ModelParameters = RESPONSE,
     machines: Mapping[str, MachineFiles] | None = None,
     observer: Callable[[Progress], None] = lambda _: None,
     store_url: str = "",

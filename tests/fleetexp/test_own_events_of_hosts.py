@@ -20,7 +20,7 @@ SPEC = spec(stages="[{share: 100%, hold: 3m}]").replace(
     "primary: throughput\n  secondary: [l2_misses, dtlb_walks_1g]\n"
     f"  better: {{l2_misses: decrease}}\n  sources: {SOURCES}",
 )
-LAW = ModelParameters(
+RESPONSE = ModelParameters(
     metrics={"throughput": MetricModel(mean=1000.0), "l2_misses": MetricModel(mean=1e6)},
     treatments=(Treatment(when={PATH: "always"}, effects={"l2_misses": -0.3}),),
 )
@@ -31,7 +31,7 @@ def test_an_event_is_counted_with_its_coverage_and_its_effect_is_found(tmp_path:
     odd = machine(INTEL)
     odd = MachineFiles(shows={path: text for path, text in odd.shows.items() if path != f"{DEVICES}/cpu/format/cmask"})
     machines = {**dict.fromkeys(HOSTS, machine(INTEL)), HOSTS[0]: odd}
-    ran = run_simulated(tmp_path, SPEC, hosts=len(HOSTS), machines=machines, response_model=LAW)
+    ran = run_simulated(tmp_path, SPEC, hosts=len(HOSTS), machines=machines, response_model=RESPONSE)
     with ran.store() as store:
         run_id = ran.outcome.run_id
         found, events, counted = store.findings(run_id), store.events(run_id), store.counted_events(run_id)
@@ -58,7 +58,7 @@ def test_an_event_is_counted_with_its_coverage_and_its_effect_is_found(tmp_path:
 def test_one_code_on_two_kinds_of_cpu_is_two_metrics(tmp_path: Path) -> None:
     machines = {host: machine((INTEL, AMD)[number % 2]) for number, host in enumerate(HOSTS)}
     text = SPEC.replace("primary: throughput\n  secondary: [l2_misses, dtlb_walks_1g]", "primary: l2_misses")
-    ran = run_simulated(tmp_path, text, hosts=len(HOSTS), machines=machines, response_model=LAW)
+    ran = run_simulated(tmp_path, text, hosts=len(HOSTS), machines=machines, response_model=RESPONSE)
     with ran.store() as store:
         found = store.findings(ran.outcome.run_id)
     assert found is not None

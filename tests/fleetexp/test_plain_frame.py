@@ -14,7 +14,7 @@ import fleetexp
 from analysis.errors import AnalysisError, BadObservations, BadPlan
 from analysis.results import HALVES, Cause, Decision, EstimateKind, Findings
 from fleetexp.plain_frame import TAKEN_ON_TRUST
-from tests.fleetexp.simulated_runs import LAW, run_simulated, spec
+from tests.fleetexp.simulated_runs import RESPONSE, run_simulated, spec
 
 METRICS = ("throughput", "memory_used_bytes")
 
@@ -74,7 +74,7 @@ def test_three_lines_are_enough() -> None:
     ids=["parallel", "switchback"],
 )
 def test_the_same_data_get_the_same_findings_through_a_store(text: str, tmp_path: Path) -> None:
-    ran = run_simulated(tmp_path, text, hosts=12, response_model=LAW)
+    ran = run_simulated(tmp_path, text, hosts=12, response_model=RESPONSE)
     with ran.store() as store:
         stored = store.findings(ran.outcome.run_id)
         rows = store.observations(ran.outcome.run_id, metrics=METRICS)

@@ -18,7 +18,7 @@ from fleetexp.reporting import report_content
 from fleetexp.store.store import open_store, schema_version, upgrade
 from fleetexp.store.tables import SCHEMA_VERSION
 from fleetexp.store.url import parse_url
-from tests.fleetexp.simulated_runs import EPOCH, LAW, Watched
+from tests.fleetexp.simulated_runs import EPOCH, RESPONSE, Watched
 
 RAMP, SWITCHBACK = 1, 2  # the runs of a frozen store; see freeze.py
 FROZEN = sorted(Path(__file__).parent.glob("interrupted-*.db.gz"))
@@ -40,7 +40,7 @@ def resumed(url: str) -> Resume:
 
     def go_on(run_id: int) -> tuple[RunOutcome, Watched]:
         hosts = 4 if run_id == RAMP else 1
-        inventory = Watched(Simulation.of(hosts, response_model=LAW, epoch=EPOCH + timedelta(hours=1)))
+        inventory = Watched(Simulation.of(hosts, response_model=RESPONSE, epoch=EPOCH + timedelta(hours=1)))
         return resume(run_id, store_url=parse_url(url), observer=lambda _: None, inventory=inventory), inventory
 
     return go_on

@@ -10,11 +10,11 @@ import pytest
 from agents.simulated import MetricModel, Treatment
 from analysis.results import HALVES, Cause, Decision, Verdict
 from fleetexp.reporting.report import Report, render_report
-from tests.fleetexp.simulated_runs import LAW, PATH, run_simulated, spec
+from tests.fleetexp.simulated_runs import RESPONSE, PATH, run_simulated, spec
 
 LONG = spec(stages="[{share: 100%, hold: 10m}]", baseline="3m")
-ALIKE = replace(LAW, metrics={"throughput": MetricModel(mean=1000.0, host_spread=0.02)})
-FADING = replace(ALIKE, treatments=tuple(replace(one, fades_seconds=90.0) for one in LAW.treatments))
+ALIKE = replace(RESPONSE, metrics={"throughput": MetricModel(mean=1000.0, host_spread=0.02)})
+FADING = replace(ALIKE, treatments=tuple(replace(one, fades_seconds=90.0) for one in RESPONSE.treatments))
 
 
 @pytest.mark.parametrize("fades", [False, True])

@@ -29,7 +29,7 @@ metrics: {primary: fault_seconds, secondary: [granted_share, memory_used_bytes]}
 safety: {lease: 20s, on_short_pool: SHORT}
 """
 STEADY = {"host_spread": 0.0, "noise": 0.0}
-LAW = ModelParameters(
+RESPONSE = ModelParameters(
     metrics={
         "pages_asked": MetricModel(mean=4.0, **STEADY),
         "pages_granted": MetricModel(mean=3.0, **STEADY),
@@ -41,7 +41,7 @@ LAW = ModelParameters(
 
 
 def test_arms_stand_side_by_side_and_a_pool_granted_in_part_is_one_of_them(tmp_path: Path) -> None:
-    ran = run_simulated(tmp_path, SPEC.replace("SHORT", "accept"), hosts=1, response_model=LAW)
+    ran = run_simulated(tmp_path, SPEC.replace("SHORT", "accept"), hosts=1, response_model=RESPONSE)
     with contextlib.closing(open_store(ran.url)) as store:
         content = report_content(store, ran.outcome.run_id)
         grown = {change.after for _, change in store.knob_changes(ran.outcome.run_id) if change.wanted == "100000"}
@@ -61,7 +61,7 @@ def test_arms_stand_side_by_side_and_a_pool_granted_in_part_is_one_of_them(tmp_p
 
 
 def test_a_pool_granted_in_part_ends_the_arm_where_nothing_else_was_said(tmp_path: Path) -> None:
-    ran = run_simulated(tmp_path, SPEC.replace("SHORT", "fail"), hosts=1, response_model=LAW)
+    ran = run_simulated(tmp_path, SPEC.replace("SHORT", "fail"), hosts=1, response_model=RESPONSE)
     with contextlib.closing(open_store(ran.url)) as store:
         errors = [change.error for _, change in store.knob_changes(ran.outcome.run_id) if change.wanted == "100000"]
     assert ran.outcome.state.value != "completed"
