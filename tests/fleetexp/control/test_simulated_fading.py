@@ -10,7 +10,7 @@ import pytest
 from agents.simulated import MetricModel, Treatment
 from analysis.results import HALVES, Cause, Decision, Verdict
 from fleetexp.reporting.report import Report, render_report
-from tests.fleetexp.simulated_runs import RESPONSE, PATH, run_simulated, spec
+from tests.fleetexp.simulated_runs import PATH, RESPONSE, run_simulated, spec
 
 LONG = spec(stages="[{share: 100%, hold: 10m}]", baseline="3m")
 ALIKE = replace(RESPONSE, metrics={"throughput": MetricModel(mean=1000.0, host_spread=0.02)})
