@@ -117,9 +117,7 @@ class EventKind(StrEnum):
     PREFLIGHT_WARNING = "preflight_warning"
     STAGE_OPENED = "stage_opened"
     AWAITING_APPROVAL = "awaiting_approval"
-    GUARDRAIL_UNREAD = (
-        "guardrail_unread"  # not judged at a stage's end: no answer of the metrics' server, or hardly a host's value
-    )
+    GUARDRAIL_UNREAD = "guardrail_unread"  # not judged at a stage's end: its server gave no answer, or most hosts none
     APPROVED = "approved"
     PAUSE_REQUESTED = "pause_requested"
     ABORT_REQUESTED = "abort_requested"

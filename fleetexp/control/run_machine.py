@@ -289,8 +289,10 @@ class RunMachine:
         if any(unjudged.values()):
             detail += ". Once it is back, 'fleetexp resume' lets the next stage open; 'fleetexp abort' ends the run"
         return [
-            *(RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric=one, stage=stage) for one in event.unread),
-            *(RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric=one, stage=stage) for one in event.silent),
+            *(
+                RecordFact(kind=EventKind.GUARDRAIL_UNREAD, metric=one, stage=stage)
+                for one in (*event.unread, *event.silent)
+            ),
             RecordFact(kind=EventKind.AWAITING_APPROVAL, detail=detail),
             EnterState(state=self.state, cause=RunCause.APPROVAL, reason=f"{self.gate.value}: {detail}"),
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.results import Interval
-from analysis.retrospective.event_study import event_study
+from analysis.retrospective.event_study import EventStudy, event_study
 from analysis.retrospective.group_time import Controls, host_contrasts
 from analysis.retrospective.panel import Panel
 from analysis.retrospective.pre_trend import placebo_dates, pre_trend
@@ -86,9 +86,16 @@ def holds(interval: Interval | None, truth: float) -> bool:
 def contradicted(panel: Panel) -> bool:
     """Whether the pre-trend or a placebo date speaks against the comparison, as verdicts count it."""
     study = event_study(host_contrasts(panel, Controls.NEVER))
-    p = pre_trend(study).p_value
-    dates = [one.p_adjusted for one in placebo_dates(study) if one.p_adjusted is not None]
-    return (p is not None and p < ALPHA / 2) or (bool(dates) and min(dates) < ALPHA / 2)
+    return alarmed(pre_trend(study).p_value, ALPHA / 2) or alarmed(smallest_of_dates(study), ALPHA / 2)
+
+
+def smallest_of_dates(study: EventStudy) -> float | None:
+    """Return the smallest adjusted p-value of the placebo dates; None where none could be tested."""
+    return min((one.p_adjusted for one in placebo_dates(study) if one.p_adjusted is not None), default=None)
+
+
+def alarmed(p: float | None, alpha: float) -> bool:
+    return p is not None and p < alpha
 
 
 def rates(kind: Rollouts, *, runs: int, seed: int, effect: float = 2.0) -> Rates:
@@ -132,13 +139,13 @@ def false_alarms(kind: Rollouts, *, runs: int, seed: int, effect: float = 2.0) -
         main = contrasts.aggregate(contrasts.over_groups())
         study = event_study(contrasts)
         trend = pre_trend(study)
-        dates = min((one.p_adjusted for one in placebo_dates(study) if one.p_adjusted is not None), default=1.0)
+        dates = alarmed(smallest_of_dates(study), ALPHA / 2)
         counts += (
             holds(main.contrast().interval(1 - ALPHA), true_effect(panel, effect)),
-            trend.any_gap is not None and trend.any_gap < ALPHA,
-            trend.drift is not None and trend.drift < ALPHA,
-            dates < ALPHA / 2,
-            (trend.p_value is not None and trend.p_value < ALPHA / 2) or dates < ALPHA / 2,
+            alarmed(trend.any_gap, ALPHA),
+            alarmed(trend.drift, ALPHA),
+            dates,
+            alarmed(trend.p_value, ALPHA / 2) or dates,
         )
     caught = sum(contradicted(_made(draw, kind, effect)) for _ in range(runs // 3)) / (runs // 3)
     covered, gap, slope, dates, either = counts / runs
